@@ -1,0 +1,257 @@
+"""Every option of a run, as frozen dataclasses. Imports only the standard library.
+
+A document in `configs/` builds one `Config`; the command line overrides its fields; the result
+is written to the run directory and rebuilds the run alone. Checks that involve two fields name both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+BudgetMeasure = Literal["steps", "training_seconds"]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Pre-norm RoBERTa encoder (paper 3.1). Heads are hidden_size / head_size wide rows of attention."""
+
+    num_layers: int = 12
+    """Depth."""
+    hidden_size: int = 768
+    """Width."""
+    head_size: int = 64
+    """Width of one attention head."""
+    num_heads: int | None = None
+    """Attention heads; None: hidden_size / head_size."""
+    feed_forward_size: int | None = None
+    """Width of the feed-forward layer; None: 4 x hidden_size."""
+    vocab_size: int = 50265
+    """Rows of the embedding; must be the tokenizer's size. Never padded."""
+    max_positions: int = 128
+    """Longest input, in tokens."""
+    dropout: float = 0.1
+    """On embeddings and on each sub-layer's output."""
+    attention_dropout: float = 0.1
+    """On attention probabilities."""
+    initializer_stddev: float = 0.02
+    """Standard deviation of the initial weights at width 768 (fairseq)."""
+    initializer_scaling: Literal["fixed", "width"] = "fixed"
+    """'fixed' is fairseq's; 'width' multiplies by sqrt(768 / hidden_size), which narrow models need."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Activations and matrix products; parameters, normalisation, softmax and loss stay float32."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "hidden_size", "head_size", "max_positions"):
+            _check(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
+        _check(
+            self.vocab_size >= 6,
+            f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
+        )
+        for name in ("dropout", "attention_dropout"):
+            _check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
+        _check(
+            self.num_heads is not None or self.hidden_size % self.head_size == 0,
+            f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
+            "change one of them or give model.num_heads",
+        )
+
+    @property
+    def heads(self) -> int:
+        return self.num_heads or self.hidden_size // self.head_size
+
+    @property
+    def feed_forward(self) -> int:
+        return self.feed_forward_size or 4 * self.hidden_size
+
+    @property
+    def stddev(self) -> float:
+        """Standard deviation that the weights are drawn with."""
+        scaled = self.initializer_scaling == "width"
+        return self.initializer_stddev * (math.sqrt(768 / self.hidden_size) if scaled else 1.0)
+
+
+@dataclass(frozen=True)
+class MlmConfig:
+    """Masked language modelling as in fairseq's masked_lm (paper 3.1)."""
+
+    mask_rate: float = 0.15
+    """Share of the tokens of a row that are predicted; of these 80 % become <mask>, 10 % a random token."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.mask_rate <= 1, f"task.mask_rate must be in (0, 1], not {self.mask_rate}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where text comes from. Exactly what is named is used; nothing is downloaded, nothing falls back."""
+
+    name: str = "files"
+    """'files': text under data.dir; 'docs': documentation installed with Python and its packages;
+    anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'."""
+    dir: str | None = None
+    """With 'files': a file, a folder or a glob of .txt, .txt.gz, .txt.zst (blank line between documents) or
+    .jsonl. With a TFDS name: TFDS's data_dir (its own default if not given)."""
+    split: str = "train"
+    """TFDS split."""
+    text_field: str = "text"
+    """Field of a TFDS example or of a .jsonl object that holds the text."""
+    tokenizer: str | None = None
+    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it.
+    None: trained on this text."""
+    sequence_length: int = 128
+    """Tokens of a row, the leading <s> included."""
+    held_out: float = 0.005
+    """Share of the documents kept for evaluation (paper 3.1: 0.5 %)."""
+    seed: int = 0
+    """Chooses the held-out documents and the tokenizer's sample; the run's own seed does not."""
+    cache_dir: str = "~/.cache/tlc_jax"
+    """Tokenised text is kept here, by content, for the next run."""
+
+    def __post_init__(self) -> None:
+        _check(self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}")
+        _check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
+        _check(
+            self.name != "docs" or self.dir is None,
+            f"data.dir is {self.dir!r} but data.name is 'docs' (installed documentation), which reads no folder: "
+            "give data.name 'files' to read the folder, or drop data.dir",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW as fairseq trains RoBERTa: decoupled decay, on every parameter unless told otherwise."""
+
+    learning_rate: float = 1.5e-3
+    """Peak (paper table 1: 1.5e-3 at batch 8192)."""
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    decayed: Literal["all", "matrices"] = "all"
+    """'all' parameters decay (fairseq), or 'matrices' only: no biases and no normalisation scales."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epsilon"):
+            _check(getattr(self, name) > 0, f"optimizer.{name} must be positive, not {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            _check(
+                0 <= getattr(self, name) < 1, f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}"
+            )
+        _check(
+            self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}"
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then linear decay to zero at the end of the budget that it follows."""
+
+    follows: BudgetMeasure = "steps"
+    """Which budget the schedule is stretched over; that budget must be set."""
+    warmup: float = 0.06
+    """Share of the budget spent warming up."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """The run ends at the first limit reached. At least one is set."""
+
+    steps: int | None = None
+    """Optimizer updates."""
+    training_seconds: float | None = None
+    """Seconds of training: without compilation, evaluation and saving."""
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            _check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    every_steps: int | None = 1000
+    """Evaluate on the held-out rows so often, and always at the end; None: only at the end."""
+    max_rows: int | None = None
+    """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            _check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_steps: int | None = 1000
+    """Save so often, and always at the end and when interrupted; None: only then."""
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
+
+    def __post_init__(self) -> None:
+        _check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
+        _check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: MlmConfig = field(default_factory=MlmConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(steps=100_000))
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    batch_size: int = 8192
+    """Rows of one update, over all devices."""
+    micro_batch: int | None = None
+    """Rows computed at once, over all devices; gradients are summed up to batch_size. None: all at once."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    seed: int = 0
+    """Initialisation, data order, masking and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "log_every"):
+            _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _check(self.seed >= 0, f"seed must not be negative, not {self.seed}")
+        micro = self.micro_batch
+        _check(
+            micro is None or (micro >= 1 and self.batch_size % micro == 0),
+            f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
+        )
+        _check(
+            self.data.sequence_length <= self.model.max_positions,
+            f"data.sequence_length {self.data.sequence_length} is longer than model.max_positions "
+            f"{self.model.max_positions}",
+        )
+        _check(
+            getattr(self.budget, self.schedule.follows) is not None,
+            f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
+        )
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches make one update; part of the run's identity."""
+        return self.batch_size // (self.micro_batch or self.batch_size)
+
+
+# Fields that a resumed run may change: they alter neither the parameters nor the data.
+FREE_ON_RESUME = (
+    "log_every",
+    "evaluation.every_steps",
+    "evaluation.max_rows",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+    "data.cache_dir",
+)

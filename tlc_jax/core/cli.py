@@ -1,0 +1,103 @@
+"""Command lines: a config document, typed overrides of its fields, and errors that say what to do.
+
+A door is a dataclass with its own options, a field `config: str` and a field `settings` that holds
+the config; tyro parses it with the document's values as defaults. No numpy or jax here: `--help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+import tlc_jax
+from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError
+
+Door = TypeVar("Door")
+
+
+def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
+    """Parses a command line; the fields of the config that `--config` names are the defaults.
+
+    Ends the process with exit code 2 and one message where a key or a value is wrong.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = _option(arguments, "--config")
+    settings = Config() if name is None else load_config(name)
+    required = {field.name: tyro.MISSING for field in dataclasses.fields(door) if _required(field)}  # type: ignore[arg-type]
+    default = door(**{**required, "settings": settings})
+    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    prog = f"python -m tlc_jax.{door.__name__.lower()}"
+    try:
+        return tyro.cli(door, args=arguments, default=default, config=options, prog=prog)
+    except ValueError as error:  # a check of the whole config; tyro boxes those of its parts
+        raise UserError(str(error)) from error
+
+
+def _required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def config_folders() -> list[Path]:
+    """Where a bare name is looked up: beside the package in a checkout, inside it in a wheel."""
+    package = Path(tlc_jax.__file__).parent
+    return [folder for folder in (package.parent / "configs", package / "configs") if folder.is_dir()]
+
+
+def load_config(name: str) -> Config:
+    """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives."""
+    path = Path(name)
+    if not path.is_file():
+        candidates = [folder / f"{name.removesuffix('.py')}.py" for folder in config_folders()]
+        found = [candidate for candidate in candidates if candidate.is_file()]
+        if not found:
+            known = sorted({p.stem for folder in config_folders() for p in folder.glob("[!_]*.py")})
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; perhaps {near[0]}" if near else ""
+            raise UserError(f"--config {name} is no file and no config; there are {', '.join(known)}{hint}")
+        path = found[0]
+    spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UserError(f"--config {path}: {_explain(error)}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"--config {path}: get_config() returned {type(config).__name__}, not Config")
+    return config
+
+
+def _explain(error: Exception) -> str:
+    """The message of an error in a config document, with the nearest field for a misspelt one."""
+    text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    if unknown is None:
+        return text
+    import tlc_jax.config as config
+
+    kind: Any = getattr(config, unknown[1], None)
+    names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    near = difflib.get_close_matches(unknown[2], names, n=1)
+    hint = f"; perhaps {near[0]}" if near else f"; it has {', '.join(names)}"
+    return f"{unknown[1]} has no field {unknown[2]}{hint}"

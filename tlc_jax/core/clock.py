@@ -1,0 +1,86 @@
+"""Time as a value: a pausable clock that is saved with the run, and the budget it is held against.
+
+Training seconds exclude compilation, evaluation and saving; total seconds are the whole wall
+clock of every process that worked on the run, without the pauses between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tlc_jax.config import BudgetConfig, BudgetMeasure
+
+
+class Clock:
+    """Counts training seconds while it runs and total seconds always.
+
+    Invariant: `total_seconds - training_seconds` is the time spent paused. A new clock is paused.
+    """
+
+    def __init__(
+        self,
+        *,
+        training_seconds: float = 0.0,
+        total_seconds: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self._now = now
+        self._training = training_seconds
+        self._running_since: float | None = None
+        self._origin = now() - total_seconds
+
+    @property
+    def training_seconds(self) -> float:
+        running = 0.0 if self._running_since is None else self._now() - self._running_since
+        return self._training + running
+
+    @property
+    def total_seconds(self) -> float:
+        return self._now() - self._origin
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Training time passes inside. The caller waits for the device before leaving."""
+        if self._running_since is not None:
+            raise RuntimeError("the clock is already running")
+        self._running_since = self._now()
+        try:
+            yield
+        finally:
+            self._training, self._running_since = self.training_seconds, None
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside `running`: what happens here is not training. Wait for the device before entering."""
+        if self._running_since is None:
+            raise RuntimeError("the clock is not running")
+        self._training, self._running_since = self.training_seconds, None
+        try:
+            yield
+        finally:
+            self._running_since = self._now()
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps: the keyword arguments that make this clock again."""
+        return {"training_seconds": self.training_seconds, "total_seconds": self.total_seconds}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run ends: after `steps` or `training_seconds`, whichever is reached first."""
+
+    limit: BudgetConfig
+    follows: BudgetMeasure
+
+    def done(self, step: int, training_seconds: float) -> bool:
+        """Whether a run that has finished `step` steps in `training_seconds` stops here."""
+        used = {"steps": step, "training_seconds": training_seconds}
+        return any(limit is not None and used[name] >= limit for name, limit in vars(self.limit).items())
+
+    def fraction(self, step: int, training_seconds: float) -> float:
+        """How much of the measure that the schedule follows is used, in [0, 1]."""
+        used = step if self.follows == "steps" else training_seconds
+        return min(1.0, used / getattr(self.limit, self.follows))

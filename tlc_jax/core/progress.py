@@ -1,0 +1,54 @@
+"""What a person sees while something takes long: a bar on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_EVERY = 15.0  # seconds between plain lines
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`, `3 d 04 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+@contextlib.contextmanager
+def stage(console: Console, title: str, total: float, unit: str = "") -> Iterator[Callable[[float], None]]:
+    """Gives a function that advances the stage by an amount; reports against `total`."""
+    started = last = time.monotonic()
+    done = 0.0
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(title, total=total)
+
+    def advance(amount: float) -> None:
+        nonlocal done, last
+        done += amount
+        bar.advance(task, amount)
+        if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
+            last = time.monotonic()
+            console.print(f"{title}: {100 * done / max(total, 1e-9):.0f} %")
+
+    with bar:
+        yield advance
+    console.print(f"{title}: {done:,.0f} {unit} in {duration(time.monotonic() - started)}".replace("  ", " "))

@@ -1,0 +1,119 @@
+"""A run directory tells its whole story: what was asked for, with what, what came of it.
+
+    config.json       the resolved config; rebuilds the model with no other file
+    environment.json  one entry a start: date, command, versions, devices
+    tokenizer.json    the tokenizer
+    data/             the packed text and its manifest
+    metrics.jsonl     one JSON object a line
+    checkpoints/      the newest checkpoints
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from tlc_jax.config import FREE_ON_RESUME, Config
+from tlc_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """Paths inside a run directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer.json"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    def exists(self) -> bool:
+        """Whether a run lives here. A folder with other content is refused rather than mixed with."""
+        if self.config.is_file():
+            return True
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
+        return False
+
+    def read_config(self) -> Config:
+        """The config of the run; UserError if there is none."""
+        try:
+            return config_from_json(json.loads(self.config.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.config} is not the config of a run: {error}") from error
+
+    def check_same(self, config: Config) -> None:
+        """Raises UserError naming every field in which `config` is not the run's, but for harmless ones."""
+        old, new = flat(self.read_config()), flat(config)
+        changed = [
+            f"{name} is {new.get(name)!r} but the run has {old.get(name)!r}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name) and name not in FREE_ON_RESUME
+        ]
+        if changed:
+            raise UserError(
+                f"--workdir {self.root} holds a run of another config: {'; '.join(changed)}. Give a new "
+                "--workdir, or the run's own command to go on with it"
+            )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a whole file or none."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """`{'model.num_layers': 12, ...}`."""
+    found: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def config_from_json(value: dict[str, Any], kind: type = Config) -> Any:
+    """The dataclass that `dataclasses.asdict` made `value` of; an unknown or missing key is an error."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if value.keys() != fields.keys():
+        raise ValueError(f"{kind.__name__}: unknown or missing keys {sorted(value.keys() ^ fields.keys())}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _field_from_json(hints[name], inner) for name, inner in value.items()})
+
+
+def _field_from_json(hint: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if {field.name for field in dataclasses.fields(option)} == value.keys():
+            return config_from_json(value, option)
+    raise ValueError(f"{sorted(value)} are the fields of none of {[option.__name__ for option in options]}")

@@ -1,0 +1,57 @@
+"""Paths of parameters (`encoder/layers/attention/query/kernel`) and ordered rules over them.
+
+One idiom serves weight decay, sharding, pruning, quantization and export: an ordered list of
+(regex, value); the first regex that matches the whole path wins; a parameter without a rule
+and a rule without a parameter are errors that name them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from tlc_jax.core.errors import UserError
+
+Value = TypeVar("Value")
+Params = dict[str, Any]
+"""A plain nested dict of arrays with string keys."""
+
+
+def flatten(params: Params) -> dict[str, Any]:
+    """`{path: leaf}` in the tree's own order; paths are keys joined by '/'."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {"/".join(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def count(params: Params) -> int:
+    """How many numbers the tree holds; leaves need only a shape."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
+    """A tree like `params` that holds, for each parameter, the value of the first rule that matches.
+
+    Raises UserError naming every parameter without a rule and every rule that matches no parameter.
+    """
+    matched: set[int] = set()
+    unmatched: list[str] = []
+
+    def value_of(path: str) -> Value | None:
+        hits = [i for i, (pattern, _) in enumerate(rules) if re.fullmatch(pattern, path)]
+        matched.update(hits)
+        if not hits:
+            unmatched.append(path)
+            return None
+        return rules[hits[0]][1]
+
+    flat = flatten(params)
+    values = [value_of(path) for path in flat]
+    idle = [pattern for i, (pattern, _) in enumerate(rules) if i not in matched]
+    if unmatched:
+        raise UserError(f"no rule matches the parameters {', '.join(unmatched)}: add a rule for them")
+    if idle:
+        raise UserError(f"the rules {', '.join(idle)} match no parameter: correct or remove them")
+    return jax.tree.unflatten(jax.tree.structure(params), values)
