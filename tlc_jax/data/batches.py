@@ -1,0 +1,97 @@
+"""Which rows a step sees: a pure function of (seed, step), so that resuming costs and saves nothing.
+
+Each epoch visits every row once, in an order of its own. The order is a permutation that is computed
+point by point (a Feistel network over the next power of four, walked until it falls inside), so no
+table of the data's size is ever made.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import numpy as np
+from jaxtyping import Integer
+
+T = TypeVar("T")
+_ROUNDS = 6
+
+
+def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray, "#n"]) -> np.ndarray:
+    """Where `index` in [0, size) lands under the permutation of [0, size) that `key` (uint64) names."""
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    low = (np.uint64(1) << half) - np.uint64(1)
+    value = np.asarray(index, np.uint64)
+    key = np.broadcast_to(np.asarray(key, np.uint64), value.shape)
+    outside = np.ones(value.shape, bool)
+    while outside.any():  # cycle walking: the domain is at most four times too large
+        left, right = value[outside] >> half, value[outside] & low
+        for turn in range(_ROUNDS):
+            left, right = right, left ^ (_mix(right, key[outside] + np.uint64(turn)) & low)
+        value = value.copy()
+        value[outside] = (left << half) | right
+        outside = value >= size
+    return value.astype(np.int64)
+
+
+def rows_of_step(
+    seed: int, step: int, *, batch_size: int, size: int, rows: slice = slice(None)
+) -> Integer[np.ndarray, "batch"]:
+    """Indices in [0, size) of the rows that `step` (from 0) trains on; `rows` picks a host's part."""
+    place = (np.arange(batch_size, dtype=np.uint64) + np.uint64(step * batch_size))[rows]
+    epoch, inside = place // np.uint64(size), place % np.uint64(size)
+    return permute(inside, size, _mix(epoch, np.full_like(epoch, seed)))
+
+
+def _mix(value: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al. 2014) of value and key."""
+    with np.errstate(over="ignore"):
+        z = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ (key * np.uint64(0xD1B54A32D192ED03))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+class Prefetcher(Generic[T]):
+    """Computes `make(step)` for step = first, first + 1, ... ahead of time in a thread.
+
+    A context manager and an iterator; an exception in `make` is raised where its result is taken.
+    """
+
+    def __init__(self, make: Callable[[int], T], first: int, ahead: int = 2):
+        self._make, self._first = make, first
+        self._results: queue.Queue[T | BaseException] = queue.Queue(maxsize=ahead)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return iter(self._take, object())
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._results.get(timeout=0.01)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _take(self) -> T:
+        result = self._results.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _work(self) -> None:
+        step = self._first
+        while not self._stopped.is_set():
+            try:
+                result: T | BaseException = self._make(step)
+            except BaseException as error:  # handed to the thread that waits for it
+                result = error
+                self._stopped.set()
+            self._results.put(result)
+            step += 1

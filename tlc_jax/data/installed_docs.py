@@ -1,0 +1,128 @@
+"""English that is already on the machine: docstrings of installed packages and Python's reference topics.
+
+Read with `ast` from the source files, nothing is imported. A document is one module: its docstrings
+in order, without examples and tables of code, one paragraph a line. A paragraph that occurs twice
+(the same parameter is described in many functions) is kept once.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import multiprocessing
+import os
+import platform
+import re
+import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from etils import epath
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.sources import Source
+
+PACKAGES = ("numpy", "scipy", "jax", "flax", "optax", "orbax")
+DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
+_NOT_DOCUMENTATION = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "_vendor", "__pycache__"}
+_TOPICS = "pydoc_data/topics.py"
+_LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
+
+
+def installed_docs() -> Source:
+    """Documentation of `PACKAGES` and of Python itself as a source; versions go to the manifest."""
+    modules = {name: path for root in ("python", *PACKAGES) for name, path in _modules(root)}
+    documents = functools.cache(lambda: list(_documents(list(modules.values()))))  # a slow parse, 10 MB
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
+    return Source(
+        description="documentation of " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        origin={"kind": "docs", "versions": versions},
+        files={name: epath.Path(path) for name, path in modules.items()},
+        documents=lambda: iter(documents()),
+    )
+
+
+def _modules(root: str) -> Iterator[tuple[str, Path]]:
+    """(name that does not depend on the machine, path) of each source file below a package or Python."""
+    if root == "python":
+        folders = [sysconfig.get_paths()["stdlib"]]
+    else:
+        spec = importlib.util.find_spec(root)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"data.name is 'docs' but the package {root} is not installed: pip install {root}")
+        folders = list(spec.submodule_search_locations)
+    for folder in map(Path, folders):
+        for parent, subfolders, names in os.walk(folder):
+            subfolders[:] = sorted(set(subfolders) - _NOT_DOCUMENTATION)
+            for path in (Path(parent, name) for name in sorted(names) if name.endswith(".py")):
+                yield f"{root}/{path.relative_to(folder).as_posix()}", path
+
+
+def _documents(paths: list[Path]) -> Iterator[str]:
+    seen: set[bytes] = set()
+    # spawn: a forked child could hold a lock of a thread that it does not have
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        for documents in pool.map(module_documents, paths, chunksize=32):
+            for paragraphs in documents:
+                kept = []
+                for paragraph in paragraphs:
+                    digest = hashlib.blake2b(paragraph.encode(), digest_size=12).digest()
+                    if digest not in seen:
+                        seen.add(digest)
+                        kept.append(paragraph)
+                if kept:
+                    yield "\n".join(kept)
+
+
+def module_documents(path: Path) -> list[list[str]]:
+    """The documents of one source file, each a list of paragraphs: one, or one a topic for the topics."""
+    source = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []  # a template or a file for another Python: no documentation to lose
+    if path.as_posix().endswith(_TOPICS):
+        strings = [node.value for node in ast.walk(tree) if _is_string(node)]
+        return [paragraphs(text) for text in strings if len(text) > 200]
+    found = [paragraph for text in _docstrings(tree) for paragraph in paragraphs(text)]
+    return [found] if found else []
+
+
+def _is_string(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _docstrings(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if text := ast.get_docstring(node):
+                yield text
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_newdoc"):
+            # numpy and scipy document their compiled functions in calls of add_newdoc
+            for inner in (n for argument in node.args for n in ast.walk(argument)):
+                if _is_string(inner) and " " in inner.value.strip():  # type: ignore[attr-defined]
+                    yield inspect.cleandoc(inner.value)  # type: ignore[attr-defined]
+
+
+_UNDERLINE = re.compile(r"^\s*([-=~^*#\"'.`])\1{2,}\s*$")
+_DIRECTIVE = re.compile(r"^\s*(\.\. |:[a-z]+:`?|>>> |\.\.\. |@|[|+]|```)")
+
+
+def paragraphs(text: str) -> list[str]:
+    """Prose of a docstring, a paragraph a string: no doctests and their output, underlines or tables."""
+    found = []
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.splitlines()
+        code = next((i for i, line in enumerate(lines) if line.lstrip().startswith(">>>")), len(lines))
+        prose = [line for line in lines[:code] if not (_UNDERLINE.match(line) or _DIRECTIVE.match(line))]
+        joined = " ".join(" ".join(prose).split())
+        if sum(character.isalpha() for character in joined) >= _LEAST_LETTERS:
+            found.append(joined)
+    return found

@@ -1,0 +1,83 @@
+"""Dynamic masking for masked language modelling, as fairseq's mask_tokens_dataset does it.
+
+Of a row with n tokens, int(rate * n + U[0, 1)) places are drawn without replacement, special tokens
+among them; of these 80 % become <mask>, 10 % a token drawn uniformly from all but the first four, 10 %
+stay. The number of slots is static: floor(rate * length) + 1, which is 20 at length 128, or all places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Int32, Integer
+
+from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
+
+MaskedBatch = dict[str, np.ndarray]
+_WORDS = 4  # Philox gives four 64-bit words a counter tick
+
+
+def slots(length: int, rate: float) -> int:
+    """The most places that can be masked in a row of `length` tokens."""
+    return min(length, int(rate * length) + 1)
+
+
+def mask(
+    rows: Integer[np.ndarray, "batch length"],
+    *,
+    key: tuple[int, int],
+    first_row: int,
+    rate: float,
+    vocab_size: int,
+) -> MaskedBatch:
+    """Masks rows `first_row, first_row + 1, ...` of the batch that `key` names.
+
+    The result for a row depends on `key`, the row's place in the batch and its ids, not on which
+    rows a host builds with it. Returns `tokens` [batch, length] int32 with masked ids, and for each
+    slot `positions` and `targets` [batch, slots] int32 and `weights` [batch, slots] float32, which is 0
+    for a slot without a prediction (its position is 0). Slots are in order of position.
+    """
+    batch, length = rows.shape
+    count = slots(length, rate)
+    order, uniforms, replacements = _draw(key, first_row, batch, length, count, vocab_size)
+
+    real = rows != PAD
+    sizes = real.sum(axis=1)
+    chosen_count = np.minimum(rate * sizes + uniforms[:, 0], sizes).astype(np.int64)
+    order = np.where(real, order, np.uint32(2**32 - 1))
+    places = np.argpartition(order, count - 1, axis=1)[:, :count]
+    ranked = np.take_along_axis(places, np.take_along_axis(order, places, 1).argsort(axis=1), 1)
+    used = np.arange(count) < chosen_count[:, None]
+    positions = np.sort(np.where(used, ranked, length), axis=1)
+    used = positions < length
+    positions = np.where(used, positions, 0)
+
+    targets = np.take_along_axis(rows, positions, 1).astype(np.int32)
+    what = uniforms[:, 1:]
+    inputs = np.where(what < 0.8, vocab_size - 1, np.where(what < 0.9, replacements, targets))
+    tokens = rows.astype(np.int32)
+    row, slot = np.nonzero(used)
+    tokens[row, positions[row, slot]] = inputs[row, slot]
+    return {
+        "tokens": tokens,
+        "positions": positions.astype(np.int32),
+        "targets": np.where(used, targets, 0),
+        "weights": used.astype(np.float32),
+    }
+
+
+def _draw(
+    key: tuple[int, int], first_row: int, batch: int, length: int, count: int, vocab_size: int
+) -> tuple[
+    Integer[np.ndarray, "batch length"], Float32[np.ndarray, "batch slots_1"], Int32[np.ndarray, "batch slots"]
+]:
+    """Random numbers of each row, read from its own stretch of one Philox stream."""
+    words = (length + 1) // 2 + (count + 1 + 1) // 2 + (count + 1) // 2
+    words = -(-words // _WORDS) * _WORDS
+    stream = np.random.Philox(key=np.array(key, np.uint64)).advance(first_row * words // _WORDS)
+    raw = stream.random_raw(batch * words).astype("<u8").view("<u4").reshape(batch, 2 * words)
+    order, rest = raw[:, :length], raw[:, 2 * ((length + 1) // 2) :]
+    uniforms = (rest[:, : count + 1] >> 8).astype(np.float32) * np.float32(2**-24)
+    draws = rest[:, 2 * ((count + 2) // 2) :][:, :count].astype(np.uint64)
+    choices = np.uint64(vocab_size - len(SPECIAL_TOKENS))
+    replacements = (draws * choices >> np.uint64(32)).astype(np.int32) + len(SPECIAL_TOKENS)
+    return order, uniforms, replacements

@@ -1,0 +1,117 @@
+"""Byte-level BPE in RoBERTa's id layout: <s> 0, <pad> 1, </s> 2, <unk> 3, ..., <mask> last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; any UTF-8 text survives it."""
+    tokenizer = _byte_level(models.BPE(unk_token=SPECIAL_TOKENS[UNK]))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,  # <mask> comes last
+        min_frequency=0,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() != vocab_size - 1:
+        size = tokenizer.get_vocab_size() + 1
+        limit = "is the least with all bytes" if size > vocab_size else "is all that this text gives"
+        raise UserError(
+            f"model.vocab_size is {vocab_size}, but a byte-level BPE of {size} {limit}: "
+            f"set --model.vocab-size {size} or give --data.tokenizer"
+        )
+    return _finish(tokenizer)
+
+
+def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
+    """Loads `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt` beside it.
+
+    A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with
+    `madeupword` entries to a multiple of eight and closed by <mask>, as fairseq does it: GPT-2's
+    50257 entries become RoBERTa's 50265. Raises UserError if the size is not `vocab_size`.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"data.tokenizer names {path}, which is not a file")
+    try:
+        merges = path.with_name("merges.txt")
+        if path.name == "vocab.json" and merges.is_file():
+            tokenizer = _byte_level(models.BPE.from_file(str(path), str(merges)))
+        else:
+            tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise UserError(f"data.tokenizer names {path}, which is no tokenizer file: {error}") from error
+    *ids, mask = (tokenizer.token_to_id(token) for token in (*SPECIAL_TOKENS, MASK_TOKEN))
+    if ids == [BOS, PAD, EOS, UNK] and mask == tokenizer.get_vocab_size() - 1:
+        tokenizer.encode_special_tokens = True
+    elif ids == [None] * 4:
+        tokenizer = _with_roberta_layout(tokenizer, path)
+    else:
+        found = dict(zip((*SPECIAL_TOKENS, MASK_TOKEN), (*ids, mask), strict=True))
+        raise UserError(
+            f"the tokenizer {path} has special tokens at {found}; wanted <s> 0, <pad> 1, </s> 2, <unk> 3 and "
+            "<mask> last, or none of them"
+        )
+    if vocab_size is not None and tokenizer.get_vocab_size() != vocab_size:
+        raise UserError(
+            f"model.vocab_size is {vocab_size} but the tokenizer {path} has {tokenizer.get_vocab_size()} "
+            "entries: make them equal"
+        )
+    return tokenizer
+
+
+def mask_id(tokenizer: Tokenizer) -> int:
+    """The id of <mask>."""
+    return tokenizer.token_to_id(MASK_TOKEN)
+
+
+def encode_lines(tokenizer: Tokenizer, lines: list[str], dtype: np.dtype) -> list[np.ndarray]:
+    """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text."""
+    encodings = tokenizer.encode_batch_fast(lines, add_special_tokens=False)
+    return [np.array([*encoding.ids, EOS], dtype) for encoding in encodings]
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _finish(tokenizer: Tokenizer) -> Tokenizer:
+    """Adds <mask> as the last id and makes `encode` put <s> ... </s> around one text or two."""
+    tokenizer.add_special_tokens([AddedToken(MASK_TOKEN, lstrip=True, special=True)])
+    bos, eos = SPECIAL_TOKENS[BOS], SPECIAL_TOKENS[EOS]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {eos} {eos} $B {eos}",
+        special_tokens=[(bos, BOS), (eos, EOS)],
+    )
+    # "<s>" in a web page is five characters, not the start of a row
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _with_roberta_layout(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    state = json.loads(tokenizer.to_str())["model"]
+    if state.get("type") != "BPE":
+        raise UserError(f"the tokenizer {path} is a {state.get('type')} model; a byte-level BPE is wanted")
+    by_id = sorted(tokenizer.get_vocab(with_added_tokens=True), key=tokenizer.token_to_id)
+    entries = [*SPECIAL_TOKENS, *by_id]
+    entries += [f"madeupword{i:04d}" for i in range(-len(entries) % 8)]
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in state["merges"]]
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    moved = _byte_level(models.BPE(vocab=vocabulary, merges=merges, unk_token=SPECIAL_TOKENS[UNK]))
+    moved.add_special_tokens(list(SPECIAL_TOKENS))
+    return _finish(moved)
