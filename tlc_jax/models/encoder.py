@@ -1,0 +1,156 @@
+"""Pre-norm RoBERTa encoder with a masked-language-model head (paper 2.1; fairseq roberta, pre-norm).
+
+Parameter paths, public and fixed (a leading axis stacks the layers):
+
+    encoder/token_embedding                                [vocab, hidden], also the output matrix
+    encoder/position_embedding                             [max_positions + 2, hidden]
+    encoder/embedding_norm/{scale,bias}                    [hidden]
+    encoder/layers/attention_norm/{scale,bias}             [layers, hidden]
+    encoder/layers/attention/{query,key,value}/kernel      [layers, hidden, heads * head_size]
+    encoder/layers/attention/output/kernel                 [layers, heads * head_size, hidden]
+    encoder/layers/feed_forward_norm/{scale,bias}          [layers, hidden]
+    encoder/layers/feed_forward/{expand,contract}/kernel   [layers, in, out]
+    encoder/final_norm/{scale,bias}                        [hidden]
+    mlm_head/{dense/kernel,dense/bias,norm/scale,norm/bias,bias}
+
+and a bias beside each kernel. The embedding is normalised (fairseq at the paper's time, and Hugging
+Face's RobertaPreLayerNorm); so is the last layer's output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from tlc_jax.config import ModelConfig
+from tlc_jax.core.vocabulary import PAD
+from tlc_jax.models.layers import FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
+
+
+class Block(nn.Module):
+    """x + drop(attention(norm(x))), then x + drop(feed_forward(norm(x)))."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length hidden"], real: Bool[Array, "batch length"], train: bool
+    ) -> tuple[Float[Array, "batch length hidden"], None]:
+        config = self.config
+        attended = SelfAttention(config, name="attention")(
+            layer_norm(config, "attention_norm")(x), real, train=train
+        )
+        x = x + nn.Dropout(config.dropout, name="attention_dropout")(attended, deterministic=not train)
+        fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
+        x = x + nn.Dropout(config.dropout, name="feed_forward_dropout")(fed, deterministic=not train)
+        return x, None
+
+
+class Encoder(nn.Module):
+    """Token ids to hidden states; also gives the logits of a tied output matrix."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config = self.config
+        shapes = (config.vocab_size, config.hidden_size), (config.max_positions + PAD + 1, config.hidden_size)
+        self.token_embedding = self.param("token_embedding", _embedding_init(config), shapes[0])
+        self.position_embedding = self.param("position_embedding", _embedding_init(config), shapes[1])
+        self.embedding_norm = layer_norm(config, "embedding_norm")
+        self.embedding_dropout = nn.Dropout(config.dropout)
+        # Kept for the backward pass: products with weights. The rest is computed again, which costs less
+        # than storing it, in memory everywhere and on CPU in time too.
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        stack = nn.scan(
+            nn.remat(Block, policy=policy, prevent_cse=False, static_argnums=(3,)),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, nn.broadcast),
+            length=config.num_layers,
+        )
+        self.layers = stack(config, name="layers")
+        self.final_norm = layer_norm(config, "final_norm")
+
+    def __call__(
+        self, tokens: Int[Array, "batch length"], *, train: bool
+    ) -> Float[Array, "batch length hidden"]:
+        real = tokens != PAD
+        # positions of real tokens start in the row after the one that pads use
+        places = jnp.cumsum(real, axis=1) * real + PAD
+        x = self.token_embedding[tokens] + self.position_embedding[places]
+        x = self.embedding_norm(x.astype(compute_dtype(self.config)))
+        x = self.embedding_dropout(x, deterministic=not train) * real[:, :, None].astype(x.dtype)
+        x, _ = self.layers(x, real, train)
+        return self.final_norm(x)
+
+    def logits(self, x: Float[Array, "batch slots hidden"]) -> Float[Array, "batch slots vocab"]:
+        """x @ embedding.T, accumulated and returned in float32."""
+        embedding = self.token_embedding.astype(x.dtype)
+        return jnp.einsum("bsh,vh->bsv", x, embedding, preferred_element_type=jnp.float32)
+
+
+class MlmHead(nn.Module):
+    """Projects hidden states before the tied output matrix; owns the output bias."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch slots hidden"]
+    ) -> tuple[Float[Array, "batch slots hidden"], Float[Array, "vocab"]]:
+        config = self.config
+        x = layer_norm(config, "norm")(gelu(dense(config, config.hidden_size, "dense")(x)))
+        return x, self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+
+
+class MaskedLanguageModel(nn.Module):
+    """Encoder and head; predicts at the given positions only."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.encoder = Encoder(self.config)
+        self.mlm_head = MlmHead(self.config)
+
+    def __call__(
+        self, tokens: Int[Array, "batch length"], positions: Int[Array, "batch slots"], *, train: bool
+    ) -> Float[Array, "batch slots vocab"]:
+        hidden = self.encoder(tokens, train=train)
+        gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+        projected, bias = self.mlm_head(gathered)
+        return self.encoder.logits(projected) + bias[None, None, :]
+
+
+def init_mlm(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
+    """Parameters of `MaskedLanguageModel`: a plain nested dict of float32 arrays (paths above)."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    return MaskedLanguageModel(config).init(key, ids, ids, train=False)["params"]
+
+
+def apply_mlm(
+    config: ModelConfig,
+    params: dict[str, Any],
+    tokens: Int[Array, "batch length"],
+    positions: Int[Array, "batch slots"],
+    *,
+    dropout_key: jax.Array | None = None,
+) -> Float[Array, "batch slots vocab"]:
+    """Float32 logits of the tokens at `positions`. With `dropout_key`, dropout is on (training)."""
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
+    train = dropout_key is not None
+    logits = MaskedLanguageModel(config).apply({"params": params}, tokens, positions, train=train, rngs=rngs)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
+def _embedding_init(config: ModelConfig) -> nn.initializers.Initializer:
+    normal = nn.initializers.normal(config.stddev)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return normal(key, shape, dtype).at[PAD].set(0.0)  # torch's padding_idx
+
+    return init

@@ -1,0 +1,1 @@
+"""Floor 1: devices. One mesh path for one device, eight, or many hosts."""
