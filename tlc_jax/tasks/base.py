@@ -1,0 +1,61 @@
+"""What the training loop asks of a task, and the loss that tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from tlc_jax.core.tree import Params
+
+Batch = dict[str, jax.Array]
+HostBatch = dict[str, np.ndarray]
+Sums = dict[str, Float[Array, ""]]
+"""Sums over predictions, with their number under 'weight': divided once, when they are reported."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One kind of training. Batches are pure in (seed, step); losses are sums."""
+
+    tokens_per_row: int
+
+    def init(self, key: jax.Array) -> Params:
+        """New parameters."""
+        ...
+
+    def loss(self, params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[Float[Array, ""], Sums]:
+        """(sum of losses in nats, sums to report). With a dropout key it is a training loss."""
+        ...
+
+    def train_batch(self, step: int, rows: slice) -> HostBatch:
+        """The given rows of the batch of `step`, counted from 0."""
+        ...
+
+    def evaluation_sets(self) -> dict[str, int]:
+        """Names of the evaluation sets and how many rows each has."""
+        ...
+
+    def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
+        """Every row of a set exactly once, in batches of `batch_size`; the last is filled with weight 0."""
+        ...
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        """Named metrics of host sums, `loss` among them."""
+        ...
+
+    def epochs(self, step: int, batch_size: int) -> float:
+        """How often `step` steps have seen the training rows."""
+        ...
+
+
+def cross_entropy(
+    logits: Float[Array, "*shape vocab"], targets: Int[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """-log softmax(logits)[target] in nats, float32."""
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked

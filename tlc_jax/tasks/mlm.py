@@ -1,0 +1,82 @@
+"""Masked language modelling (paper 2.1; fairseq masked_lm): predict the masked tokens of packed text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.tree import Params
+from tlc_jax.core.vocabulary import PAD
+from tlc_jax.data.batches import rows_of_step
+from tlc_jax.data.masking import mask
+from tlc_jax.data.packing import PackedText
+from tlc_jax.models.encoder import apply_mlm, init_mlm
+from tlc_jax.tasks.base import Batch, HostBatch, Sums, cross_entropy
+
+_TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
+
+
+class MaskedLanguageModelling:
+    """`loss` is the summed cross-entropy of masked tokens in nats; perplexity is exp(loss / weight)."""
+
+    def __init__(self, config: Config, text: PackedText):
+        self._config = config
+        self._train = text.rows("train")
+        held_out = text.rows("held_out")
+        limit = config.evaluation.max_rows or len(held_out)
+        self._held_out = held_out[np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)]
+        self.tokens_per_row = config.data.sequence_length
+
+    def init(self, key: jax.Array) -> Params:
+        return init_mlm(self._config.model, key)
+
+    def loss(self, params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[Float[Array, ""], Sums]:
+        logits = apply_mlm(
+            self._config.model, params, batch["tokens"], batch["positions"], dropout_key=dropout_key
+        )
+        weights, targets = batch["weights"], batch["targets"]
+        total = jnp.sum(weights * cross_entropy(logits, targets))
+        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
+        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+
+    def train_batch(self, step: int, rows: slice) -> HostBatch:
+        batch_size, seed = self._config.batch_size, self._config.seed
+        places = rows_of_step(seed, step, batch_size=batch_size, size=len(self._train), rows=rows)
+        first = rows.indices(batch_size)[0]
+        return self._mask(self._train[places], (2 * seed + _TRAIN, step), first)
+
+    def evaluation_sets(self) -> dict[str, int]:
+        return {"held_out": len(self._held_out)}
+
+    def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
+        for start in range(0, len(self._held_out), batch_size):
+            chosen = np.full((batch_size, self.tokens_per_row), PAD, self._held_out.dtype)
+            real = self._held_out[start : start + batch_size]
+            chosen[: len(real)] = real
+            yield self._mask(chosen[rows], (_EVALUATE, 0), start + rows.indices(batch_size)[0])
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        if not sums["weight"]:
+            raise UserError("no token was masked: data.held_out keeps too little text to evaluate on, raise it")
+        loss = sums["loss"] / sums["weight"]
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}
+
+    def epochs(self, step: int, batch_size: int) -> float:
+        return step * batch_size / len(self._train)
+
+    def _mask(self, rows: np.ndarray, key: tuple[int, int], first_row: int) -> HostBatch:
+        return mask(
+            rows,
+            key=key,
+            first_row=first_row,
+            rate=self._config.task.mask_rate,
+            vocab_size=self._config.model.vocab_size,
+        )

@@ -1,0 +1,139 @@
+"""The training loop (see docs/architecture.md): batches, steps, and what is due after a step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from tlc_jax.config import Config
+from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.errors import Interrupted
+from tlc_jax.data.batches import Prefetcher
+from tlc_jax.parallel.mesh import local_rows, place
+from tlc_jax.tasks.base import Batch, Task
+from tlc_jax.training.checkpoint import Checkpoints
+from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.state import TrainState
+from tlc_jax.training.step import TrainStep
+from tlc_jax.training.view import View
+
+
+@dataclass
+class Session:
+    """Everything one process needs to train a run from where it stands; the loop changes `state`."""
+
+    config: Config
+    task: Task
+    mesh: Mesh
+    budget: Budget
+    clock: Clock
+    state: TrainState
+    step: int
+    train_step: TrainStep
+    evaluate: Evaluator
+    checkpoints: Checkpoints
+    writer: MetricsWriter
+    meter: Meter
+    view: View
+    key: jax.Array
+    batch: Callable[[int], Batch] = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = self.config.batch_size
+        rows = local_rows(self.mesh, size)
+        self.batch = lambda step: place(self.mesh, self.task.train_batch(step, rows), size)
+
+
+def train(session: Session) -> None:
+    """Trains until the budget is used; evaluates and saves at the end. Raises Interrupted after a signal."""
+    s, config = session, session.config
+    saved = evaluated = s.step
+    in_flight: Any = ()
+    with _stop_requested() as stop, Prefetcher(s.batch, s.step) as batches, s.clock.running():
+        while not s.budget.done(s.step, s.clock.training_seconds):
+            fraction = s.budget.fraction(s.step, s.clock.training_seconds)
+            s.state, sums = s.train_step(s.state, next(batches), s.key, jnp.float32(fraction))
+            s.step += 1
+            s.meter.add(sums)
+            jax.block_until_ready(in_flight)  # the step before: the device never waits for the host
+            in_flight = sums
+            if s.step % config.log_every == 0:
+                _log(s, fraction)
+            if _due(s.step, config.evaluation.every_steps):
+                _evaluate(s)
+                evaluated = s.step
+            if stop() or _due(s.step, config.checkpoint.every_steps):
+                _save(s)
+                saved = s.step
+            if stop():
+                s.checkpoints.wait()
+                raise Interrupted(f"interrupted after step {s.step}, saved; run the same command to go on")
+            s.view.stepped(s.step, s.clock.training_seconds)
+        if evaluated != s.step:
+            _evaluate(s)
+        if saved != s.step:
+            _save(s)
+        s.checkpoints.wait()
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _log(s: Session, fraction: float) -> None:
+    sums = s.meter.pop()
+    values: dict[str, Any] = {f"train/{name}": value for name, value in s.task.metrics(sums).items()}
+    if not math.isfinite(values["train/loss"]):
+        last = s.checkpoints.latest_step
+        raise FloatingPointError(
+            f"the loss is {values['train/loss']} between steps {s.step - s.config.log_every + 1} and {s.step}; "
+            f"the last checkpoint is of step {last}. Lower optimizer.learning_rate or lengthen schedule.warmup"
+        )
+    values |= {
+        "train/gradient_norm": sums["gradient_norm"],
+        "train/learning_rate": sums["learning_rate"],
+        "tokens": s.step * s.config.batch_size * s.task.tokens_per_row,
+        "epoch": round(s.task.epochs(s.step, s.config.batch_size), 4),
+        "budget_fraction": fraction,
+    }
+    s.view.logged(s.writer.write(s.step, s.clock.state(), values))
+
+
+def _evaluate(s: Session) -> None:
+    jax.block_until_ready(s.state)
+    with s.clock.paused():
+        s.view.evaluated(s.writer.write(s.step, s.clock.state(), s.evaluate(s.state.params)))
+
+
+def _save(s: Session) -> None:
+    jax.block_until_ready(s.state)
+    with s.clock.paused():
+        meta = {**s.clock.state(), "meter": s.meter.peek(), "micro_batches": s.config.micro_batches}
+        s.checkpoints.save(s.step, s.state, meta)
+
+
+@contextlib.contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C or SIGTERM came; a second Ctrl-C ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""Metrics: sums that stay on the device between two lines, and the file of lines that is the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tlc_jax.tasks.base import Sums
+
+GAUGES = ("gradient_norm", "learning_rate")  # the last value is reported, not a mean
+
+
+class Meter:
+    """Adds up the sums of steps on the device; `pop` brings them to the host and starts again."""
+
+    def __init__(self, pending: dict[str, float] | None = None):
+        self._sums: Sums = {name: jnp.float32(value) for name, value in (pending or {}).items()}
+
+    def add(self, sums: Sums) -> None:
+        old = self._sums
+        self._sums = {
+            name: value if name in GAUGES or name not in old else old[name] + value
+            for name, value in sums.items()
+        }
+
+    def peek(self) -> dict[str, float]:
+        """The sums so far, on the host; a checkpoint keeps them so that no line changes by a restart."""
+        return {name: float(value) for name, value in jax.device_get(self._sums).items()}
+
+    def pop(self) -> dict[str, float]:
+        sums, self._sums = self.peek(), {}
+        return sums
+
+
+class MetricsWriter:
+    """`metrics.jsonl`: one object a line with `step`, `training_seconds`, `total_seconds` and values.
+
+    Opening it for a run restored at `step` drops the lines after that step, so that a resumed run
+    leaves no gap and repeats nothing. A torn last line is dropped too.
+    """
+
+    def __init__(self, path: Path, restored_step: int):
+        self._path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= restored_step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.replace(path)
+        self._file = path.open("a")
+        self.last = kept[-1] if kept else None
+
+    def write(self, step: int, times: dict[str, float], values: dict[str, Any]) -> dict[str, Any]:
+        line = {"step": step, **{name: round(seconds, 3) for name, seconds in times.items()}, **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.last = line
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line without its end (a killed process) is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]

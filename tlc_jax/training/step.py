@@ -1,0 +1,81 @@
+"""One update and one evaluation: pure functions, compiled ahead of time so that no clock counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from tlc_jax.config import Config
+from tlc_jax.core.tree import Params
+from tlc_jax.parallel.mesh import batch_sharding, replicated
+from tlc_jax.tasks.base import Batch, Sums, Task
+from tlc_jax.training.optimizer import learning_rate
+from tlc_jax.training.state import TrainState
+
+TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums]]
+
+
+def gradients(
+    task: Task, params: Params, batch: Batch, key: jax.Array, micro_batches: int
+) -> tuple[Params, Sums]:
+    """Gradient of the mean loss over all predictions of the batch, and the batch's sums.
+
+    Micro-batches add up sums of losses and of weights; the division comes once, at the end, so the
+    result is that of the one big batch however the predictions are spread. Micro-batch i takes
+    rows i, i + n, i + 2n, ...: every device keeps its own rows. Its dropout key is `fold_in(key, i)`.
+    """
+    parts = {name: x.reshape(-1, micro_batches, *x.shape[1:]) for name, x in batch.items()}
+
+    def one(i: Any) -> tuple[Params, Sums]:
+        part = {name: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False) for name, x in parts.items()}
+        grads, sums = jax.grad(task.loss, has_aux=True)(params, part, jax.random.fold_in(key, i))
+        return grads, sums
+
+    def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
+        return jax.tree.map(jnp.add, total, one(i)), None
+
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
+    (grads, sums), _ = jax.lax.scan(add, nothing, jnp.arange(micro_batches))
+    scale = 1.0 / jnp.maximum(sums["weight"], 1.0)
+    return jax.tree.map(lambda g: g * scale, grads), sums
+
+
+def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
+    """(state, batch, key, fraction of the budget used) -> (state, sums and gauges)."""
+
+    def train_step(
+        state: TrainState, batch: Batch, key: jax.Array, fraction: Float[Array, ""]
+    ) -> tuple[TrainState, Sums]:
+        step_key = jax.random.fold_in(key, state.step)
+        grads, sums = gradients(task, state.params, batch, step_key, config.micro_batches)
+        directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        rate = learning_rate(config.optimizer, config.schedule, fraction)
+        params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
+        gauges = {"gradient_norm": optax.global_norm(grads), "learning_rate": rate}
+        return TrainState(state.step + 1, params, optimizer_state), {**sums, **gauges}
+
+    return train_step
+
+
+def compile_train_step(step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh) -> TrainStep:
+    """The step compiled for these shapes; it takes over the memory of the state that it is given."""
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+    return jitted.lower(state, batch, key, jnp.float32(0)).compile()
+
+
+def compile_evaluation(
+    task: Task, params: Params, batch: Batch, mesh: Mesh
+) -> Callable[[Params, Batch], Sums]:
+    """(params, batch) -> sums, without dropout."""
+    jitted = jax.jit(
+        lambda params, batch: task.loss(params, batch, None)[1],
+        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+    )
+    return jitted.lower(params, batch).compile()

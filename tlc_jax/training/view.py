@@ -1,0 +1,118 @@
+"""What a person sees of a run: the first screen, then a bar on a terminal or plain lines elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tlc_jax.config import Config
+from tlc_jax.core.clock import Budget
+from tlc_jax.core.progress import duration
+from tlc_jax.core.rundir import flat
+
+_ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
+
+
+def make_console() -> Console:
+    """Standard output; plain lines are not wrapped at 80 columns."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    return console
+
+
+def first_screen(console: Console, config: Config, document: Config, facts: dict[str, str]) -> None:
+    """Every field of the config, what differs from the config document, then the facts of the run."""
+    values, original = flat(config), flat(document)
+    section = None
+    for name, value in values.items():
+        head, _, tail = name.rpartition(".")
+        if head != section:
+            section = head
+            console.print(f"[bold]{head or 'run'}[/bold]")
+        changed = value != original[name]
+        note = f"   [yellow](file: {original[name]})[/yellow]" if changed else ""
+        console.print(f"  {tail:22s} {value}{note}")
+    console.print("[bold]facts[/bold]")
+    for name, value in facts.items():
+        console.print(f"  {name:22s} {value}", soft_wrap=True)
+
+
+def budget_text(config: Config) -> str:
+    """How long a run will take, as far as the config says."""
+    steps, seconds = config.budget.steps, config.budget.training_seconds
+    parts = []
+    if seconds is not None:
+        parts.append(f"{duration(seconds)} of training, plus compilation, evaluation and saving")
+    if steps is not None:
+        parts.append(f"{steps:,} steps; their time is shown after the first {_ESTIMATE_AFTER}")
+    return ", or ".join(parts) + (", whichever ends first" if len(parts) == 2 else "")
+
+
+class View:
+    """Progress of training. A context manager."""
+
+    def __init__(self, console: Console, budget: Budget, tokens_per_step: int, first_step: int, first_seconds: float):
+        self._console, self._budget = console, budget
+        self._tokens_per_step = tokens_per_step
+        self._first = self._last = (first_step, first_seconds)
+        self._estimated = False
+        self._latest: dict[str, str] = {}
+        self._bar = Progress(
+            TextColumn("step {task.fields[step]:,}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %  {task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0, step=first_step, text="")
+
+    def __enter__(self) -> View:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def stepped(self, step: int, seconds: float) -> None:
+        """After each step."""
+        used = max(self._fractions(step, seconds))
+        self._bar.update(self._task, completed=used, step=step, text="  ".join(self._latest.values()))
+        if not self._estimated and step - self._first[0] >= _ESTIMATE_AFTER:
+            self._estimated = True
+            pace = (seconds - self._first[1]) / (step - self._first[0])
+            self._console.print(f"time: {self._left(step, seconds)} left at {1000 * pace:.0f} ms a step")
+
+    def logged(self, line: dict[str, Any]) -> None:
+        """A training line was written."""
+        step, seconds = line["step"], line["training_seconds"]
+        pace = (step - self._last[0]) * self._tokens_per_step / max(seconds - self._last[1], 1e-9)
+        self._last = (step, seconds)
+        shown = {key: line[f"train/{key}"] for key in ("loss", "perplexity") if f"train/{key}" in line}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
+        self._latest["train"] = f"{text}  {pace:,.0f} tokens/s  {self._left(step, seconds)} left"
+        if not self._console.is_terminal:
+            self._console.print(f"step {step:,}  {self._latest['train']}")
+
+    def evaluated(self, line: dict[str, Any]) -> None:
+        """An evaluation line was written."""
+        values = {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+        self._console.print(f"step {line['step']:,}  {duration(line['training_seconds'])}  {text}")
+        self._latest["eval"] = "  ".join(
+            f"{key} {value:.4g}" for key, value in values.items() if not key.endswith("/loss")
+        )
+
+    def _fractions(self, step: int, seconds: float) -> list[float]:
+        followed = [dataclasses.replace(self._budget, follows=name) for name in ("steps", "training_seconds")]
+        return [b.fraction(step, seconds) for b in followed if getattr(b.limit, b.follows) is not None]
+
+    def _left(self, step: int, seconds: float) -> str:
+        used = max(self._fractions(step, seconds))
+        began = max(self._fractions(*self._first))
+        pace = (seconds - self._first[1]) / max(used - began, 1e-12)
+        return duration(pace * (1 - used))
