@@ -115,12 +115,14 @@ class DataConfig:
     """Tokenised text is kept here, by content, for the next run."""
 
     def __post_init__(self) -> None:
-        _check(self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}")
+        _check(
+            self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
+        )
         _check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
         _check(
             self.name != "docs" or self.dir is None,
-            f"data.dir is {self.dir!r} but data.name is 'docs' (installed documentation), which reads no folder: "
-            "give data.name 'files' to read the folder, or drop data.dir",
+            f"data.dir is {self.dir!r} but data.name is 'docs' (installed documentation), which reads no "
+            "folder: give data.name 'files' to read the folder, or drop data.dir",
         )
 
 

@@ -1,18 +1,17 @@
 """A run directory tells its whole story: what was asked for, with what, what came of it.
 
-    config.json       the resolved config; rebuilds the model with no other file
-    environment.json  one entry a start: date, command, versions, devices
-    tokenizer.json    the tokenizer
-    data/             the packed text and its manifest
-    metrics.jsonl     one JSON object a line
-    checkpoints/      the newest checkpoints
+config.json       the resolved config; rebuilds the model with no other file
+environment.json  one entry a start: date, command, versions, devices
+tokenizer.json    the tokenizer
+data/             the packed text and its manifest
+metrics.jsonl     one JSON object a line
+checkpoints/      the newest checkpoints
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from pathlib import Path
@@ -86,7 +85,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a whole file or none."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -29,7 +29,16 @@ from tlc_jax.data.sources import Source
 
 PACKAGES = ("numpy", "scipy", "jax", "flax", "optax", "orbax")
 DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
-_NOT_DOCUMENTATION = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "_vendor", "__pycache__"}
+_NOT_DOCUMENTATION = {
+    "test",
+    "tests",
+    "testing",
+    "site-packages",
+    "idlelib",
+    "lib2to3",
+    "_vendor",
+    "__pycache__",
+}
 _TOPICS = "pydoc_data/topics.py"
 _LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
 
@@ -41,7 +50,8 @@ def installed_docs() -> Source:
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
     return Source(
-        description="documentation of " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        description="documentation of "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
         origin={"kind": "docs", "versions": versions},
         files={name: epath.Path(path) for name, path in modules.items()},
         documents=lambda: iter(documents()),
@@ -55,7 +65,9 @@ def _modules(root: str) -> Iterator[tuple[str, Path]]:
     else:
         spec = importlib.util.find_spec(root)
         if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"data.name is 'docs' but the package {root} is not installed: pip install {root}")
+            raise UserError(
+                f"data.name is 'docs' but the package {root} is not installed: pip install {root}"
+            )
         folders = list(spec.submodule_search_locations)
     for folder in map(Path, folders):
         for parent, subfolders, names in os.walk(folder):
@@ -89,14 +101,16 @@ def module_documents(path: Path) -> list[list[str]]:
     except (SyntaxError, ValueError):
         return []  # a template or a file for another Python: no documentation to lose
     if path.as_posix().endswith(_TOPICS):
-        strings = [node.value for node in ast.walk(tree) if _is_string(node)]
-        return [paragraphs(text) for text in strings if len(text) > 200]
+        topics = [text for text in _strings(tree) if len(text) > 200]
+        return [paragraphs(text) for text in topics]
     found = [paragraph for text in _docstrings(tree) for paragraph in paragraphs(text)]
     return [found] if found else []
 
 
-def _is_string(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
@@ -106,9 +120,8 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
                 yield text
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_newdoc"):
             # numpy and scipy document their compiled functions in calls of add_newdoc
-            for inner in (n for argument in node.args for n in ast.walk(argument)):
-                if _is_string(inner) and " " in inner.value.strip():  # type: ignore[attr-defined]
-                    yield inspect.cleandoc(inner.value)  # type: ignore[attr-defined]
+            texts = (text for argument in node.args for text in _strings(argument))
+            yield from (inspect.cleandoc(text) for text in texts if " " in text.strip())
 
 
 _UNDERLINE = re.compile(r"^\s*([-=~^*#\"'.`])\1{2,}\s*$")

@@ -68,7 +68,9 @@ def mask(
 def _draw(
     key: tuple[int, int], first_row: int, batch: int, length: int, count: int, vocab_size: int
 ) -> tuple[
-    Integer[np.ndarray, "batch length"], Float32[np.ndarray, "batch slots_1"], Int32[np.ndarray, "batch slots"]
+    Integer[np.ndarray, "batch length"],
+    Float32[np.ndarray, "batch slots_1"],
+    Int32[np.ndarray, "batch slots"],
 ]:
     """Random numbers of each row, read from its own stretch of one Philox stream."""
     words = (length + 1) // 2 + (count + 1 + 1) // 2 + (count + 1) // 2

@@ -24,9 +24,9 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
+from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams
 from tlc_jax.data.sources import Source, open_source, sha256
-from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
 
 FORMAT = 1
@@ -165,7 +165,9 @@ def _pack(
         }
         packed = PackedText(temporary, manifest)
         with stage(console, "Counting unigrams and bigrams", 1, "pass") as advance:
-            manifest["baselines"] = ngrams.perplexities(packed.rows("train"), packed.rows("held_out"), vocab_size)
+            manifest["baselines"] = ngrams.perplexities(
+                packed.rows("train"), packed.rows("held_out"), vocab_size
+            )
             advance(1)
         manifest["files"] = {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -203,7 +203,10 @@ def _tfds_documents(name: str, config: DataConfig, folder: epath.Path) -> Iterat
 
     # With download=True, its default, TFDS retries for minutes where there is no network.
     source: Any = tfds.data_source(
-        f"{name}:{folder.name}", split=config.split, data_dir=folder.parents[name.count("/") + 1], download=False
+        f"{name}:{folder.name}",
+        split=config.split,
+        data_dir=folder.parents[name.count("/") + 1],
+        download=False,
     )
     for start in range(0, len(source), 256):  # single reads pay a thread hop each
         try:
@@ -215,7 +218,7 @@ def _tfds_documents(name: str, config: DataConfig, folder: epath.Path) -> Iterat
             if text is None:
                 fields = ", ".join(example)
                 raise UserError(
-                    f"example {start + offset} of {folder} has no text in {config.text_field!r}: the shard is "
-                    f"damaged, or set --data.text-field to one of {fields}"
+                    f"example {start + offset} of {folder} has no text in {config.text_field!r}: the shard "
+                    f"is damaged, or set --data.text-field to one of {fields}"
                 )
             yield text.decode() if isinstance(text, bytes) else text

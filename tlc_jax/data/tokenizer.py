@@ -71,11 +71,6 @@ def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     return tokenizer
 
 
-def mask_id(tokenizer: Tokenizer) -> int:
-    """The id of <mask>."""
-    return tokenizer.token_to_id(MASK_TOKEN)
-
-
 def encode_lines(tokenizer: Tokenizer, lines: list[str], dtype: np.dtype) -> list[np.ndarray]:
     """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text."""
     encodings = tokenizer.encode_batch_fast(lines, add_special_tokens=False)
@@ -107,10 +102,11 @@ def _with_roberta_layout(tokenizer: Tokenizer, path: Path) -> Tokenizer:
     state = json.loads(tokenizer.to_str())["model"]
     if state.get("type") != "BPE":
         raise UserError(f"the tokenizer {path} is a {state.get('type')} model; a byte-level BPE is wanted")
-    by_id = sorted(tokenizer.get_vocab(with_added_tokens=True), key=tokenizer.token_to_id)
-    entries = [*SPECIAL_TOKENS, *by_id]
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    entries = [*SPECIAL_TOKENS, *sorted(ids, key=ids.__getitem__)]
     entries += [f"madeupword{i:04d}" for i in range(-len(entries) % 8)]
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in state["merges"]]
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in state["merges"])
+    merges = [(left, right) for left, right in pairs]
     vocabulary = {token: i for i, token in enumerate(entries)}
     moved = _byte_level(models.BPE(vocab=vocabulary, merges=merges, unk_token=SPECIAL_TOKENS[UNK]))
     moved.add_special_tokens(list(SPECIAL_TOKENS))

@@ -69,7 +69,7 @@ class Encoder(nn.Module):
             nn.remat(Block, policy=policy, prevent_cse=False, static_argnums=(3,)),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
             length=config.num_layers,
         )
         self.layers = stack(config, name="layers")
@@ -128,7 +128,9 @@ class MaskedLanguageModel(nn.Module):
 def init_mlm(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
     """Parameters of `MaskedLanguageModel`: a plain nested dict of float32 arrays (paths above)."""
     ids = jnp.zeros((1, 2), jnp.int32)
-    return MaskedLanguageModel(config).init(key, ids, ids, train=False)["params"]
+    params = MaskedLanguageModel(config).init(key, ids, ids, train=False)["params"]
+    assert isinstance(params, dict)
+    return params
 
 
 def apply_mlm(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -37,7 +39,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
     """Which rows of a batch this process builds; its devices' rows must be one stretch."""
     indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     spans = sorted({index[0].indices(batch_size)[:2] for index in indices if index is not None})
-    if any(end != start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
+    if any(end != start for (_, end), (start, _) in itertools.pairwise(spans)):
         raise RuntimeError(f"the rows of this process are not one stretch: {spans}")
     return slice(spans[0][0], spans[-1][1])
 
@@ -49,4 +51,3 @@ def place(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int) -> dict[str
         name: jax.make_array_from_process_local_data(sharding, local, (batch_size, *local.shape[1:]))
         for name, local in batch.items()
     }
-

@@ -28,7 +28,9 @@ class Task(Protocol):
         """New parameters."""
         ...
 
-    def loss(self, params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[Float[Array, ""], Sums]:
+    def loss(
+        self, params: Params, batch: Batch, dropout_key: jax.Array | None
+    ) -> tuple[Float[Array, ""], Sums]:
         """(sum of losses in nats, sums to report). With a dropout key it is a training loss."""
         ...
 

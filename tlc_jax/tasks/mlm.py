@@ -31,13 +31,17 @@ class MaskedLanguageModelling:
         self._train = text.rows("train")
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
-        self._held_out = held_out[np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)]
+        self._held_out = held_out[
+            np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)
+        ]
         self.tokens_per_row = config.data.sequence_length
 
     def init(self, key: jax.Array) -> Params:
         return init_mlm(self._config.model, key)
 
-    def loss(self, params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[Float[Array, ""], Sums]:
+    def loss(
+        self, params: Params, batch: Batch, dropout_key: jax.Array | None
+    ) -> tuple[Float[Array, ""], Sums]:
         logits = apply_mlm(
             self._config.model, params, batch["tokens"], batch["positions"], dropout_key=dropout_key
         )
@@ -64,7 +68,9 @@ class MaskedLanguageModelling:
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         if not sums["weight"]:
-            raise UserError("no token was masked: data.held_out keeps too little text to evaluate on, raise it")
+            raise UserError(
+                "no token was masked: data.held_out keeps too little text to evaluate on, raise it"
+            )
         loss = sums["loss"] / sums["weight"]
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}

@@ -22,6 +22,7 @@ from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.training.checkpoint import Checkpoints
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.optimizer import learning_rate
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.step import TrainStep
 from tlc_jax.training.view import View
@@ -61,13 +62,14 @@ def train(session: Session) -> None:
     with _stop_requested() as stop, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not s.budget.done(s.step, s.clock.training_seconds):
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
-            s.state, sums = s.train_step(s.state, next(batches), s.key, jnp.float32(fraction))
+            rate = learning_rate(config.optimizer.learning_rate, config.schedule, fraction)
+            s.state, sums = s.train_step(s.state, next(batches), s.key, jnp.float32(rate))
             s.step += 1
             s.meter.add(sums)
             jax.block_until_ready(in_flight)  # the step before: the device never waits for the host
             in_flight = sums
             if s.step % config.log_every == 0:
-                _log(s, fraction)
+                _log(s, fraction, rate)
             if _due(s.step, config.evaluation.every_steps):
                 _evaluate(s)
                 evaluated = s.step
@@ -89,18 +91,18 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _log(s: Session, fraction: float) -> None:
+def _log(s: Session, fraction: float, rate: float) -> None:
     sums = s.meter.pop()
     values: dict[str, Any] = {f"train/{name}": value for name, value in s.task.metrics(sums).items()}
     if not math.isfinite(values["train/loss"]):
-        last = s.checkpoints.latest_step
+        first, last = s.step - s.config.log_every + 1, s.checkpoints.latest_step
         raise FloatingPointError(
-            f"the loss is {values['train/loss']} between steps {s.step - s.config.log_every + 1} and {s.step}; "
-            f"the last checkpoint is of step {last}. Lower optimizer.learning_rate or lengthen schedule.warmup"
+            f"the loss is {values['train/loss']} between steps {first} and {s.step}; the last checkpoint is "
+            f"of step {last}. Lower optimizer.learning_rate or lengthen schedule.warmup"
         )
     values |= {
         "train/gradient_norm": sums["gradient_norm"],
-        "train/learning_rate": sums["learning_rate"],
+        "train/learning_rate": rate,
         "tokens": s.step * s.config.batch_size * s.task.tokens_per_row,
         "epoch": round(s.task.epochs(s.step, s.config.batch_size), 4),
         "budget_fraction": fraction,

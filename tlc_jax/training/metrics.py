@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from tlc_jax.tasks.base import Sums
 
-GAUGES = ("gradient_norm", "learning_rate")  # the last value is reported, not a mean
+GAUGES = ("gradient_norm",)  # the last value is reported, not a mean
 
 
 class Meter:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 from tlc_jax.config import OptimizerConfig, ScheduleConfig
 from tlc_jax.core.tree import Params, match_rules
@@ -27,14 +25,12 @@ def make_optimizer(config: OptimizerConfig, params: Params) -> optax.GradientTra
     )
 
 
-def learning_rate(
-    optimizer: OptimizerConfig, schedule: ScheduleConfig, fraction: Float[Array, ""]
-) -> Float[Array, ""]:
+def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float) -> float:
     """Rate of an update that begins with `fraction` of the budget used: up to the peak, then down to 0.
 
-    Over steps this is fairseq's polynomial decay of power 1, whose first update has rate 0.
+    Over steps this is fairseq's polynomial decay of power 1, whose first update has rate 0. Computed on
+    the host in float64: near the end, 1 - fraction has few digits left in float32.
     """
-    warmup = schedule.warmup
-    rising = fraction / warmup if warmup else jnp.inf
-    falling = (1.0 - fraction) / (1.0 - warmup)
-    return optimizer.learning_rate * jnp.clip(jnp.minimum(rising, falling), 0.0, 1.0)
+    rising = fraction / schedule.warmup if schedule.warmup else 1.0
+    falling = (1.0 - fraction) / (1.0 - schedule.warmup)
+    return peak * max(0.0, min(rising, falling, 1.0))

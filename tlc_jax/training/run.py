@@ -10,6 +10,7 @@ import json
 import platform
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Order:
 
 def run(order: Order) -> None:
     """Does what the order says; UserError where the input is wrong, Interrupted after a signal."""
+    started = time.monotonic()
     console = make_console()
     order = _with_source_run(order)
     config, rundir = order.config, RunDir(order.workdir)
@@ -70,7 +72,7 @@ def run(order: Order) -> None:
     task = MaskedLanguageModelling(config, text)
     first_screen(console, config, order.document, _facts(order, _data_identity(text)))
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
-        session = _session(order, rundir, task, text, mesh, checkpoints, console)
+        session = _session(order, rundir, task, text, mesh, checkpoints, console, started)
         if session.budget.done(session.step, session.clock.training_seconds):
             console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
             return
@@ -111,6 +113,7 @@ def _session(
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     console: Console,
+    started: float,
 ) -> loop.Session:
     config = order.config
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
@@ -125,8 +128,10 @@ def _session(
         console.print(f"parameters from {order.init_from}, step {source_step:,}")
     step = step or 0
     writer = MetricsWriter(rundir.metrics, step)
-    clock_state = {name: meta.get(name, 0.0) for name in ("training_seconds", "total_seconds")}
-    clock = Clock(**clock_state)
+    clock = Clock(
+        training_seconds=meta.get("training_seconds", 0.0),
+        total_seconds=meta.get("total_seconds", 0.0) + time.monotonic() - started,
+    )
     if writer.last is None:
         baselines = {f"eval/held_out/{name}": value for name, value in text.manifest["baselines"].items()}
         writer.write(0, clock.state(), baselines)
@@ -182,13 +187,17 @@ def _whether_there(order: Order) -> dict[str, str]:
 
 def _data_identity(text: packing.PackedText) -> dict[str, str]:
     manifest = text.manifest
-    rows, tokens, baselines = manifest["rows"], manifest["tokens"], manifest["baselines"]
+    baselines, digest = manifest["baselines"], manifest["tokenizer_sha256"]
+
+    def size(split: str) -> str:
+        rows, tokens, documents = (manifest[what][split] for what in ("rows", "tokens", "documents"))
+        return f"{rows:,} rows, {tokens:,} tokens, {documents:,} documents"
+
     return {
         "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
-        "train": f"{rows['train']:,} rows, {tokens['train']:,} tokens, {manifest['documents']['train']:,} documents",
-        "held out": f"{rows['held_out']:,} rows, {tokens['held_out']:,} tokens, "
-        f"{manifest['documents']['held_out']:,} documents",
-        "tokenizer": f"byte-level BPE, {manifest['vocab_size']:,} entries, {manifest['tokenizer_sha256'][:16]}",
+        "train": size("train"),
+        "held out": size("held_out"),
+        "tokenizer": f"byte-level BPE, {manifest['vocab_size']:,} entries, {digest[:16]}",
         "held-out perplexity": f"unigram {baselines['unigram_perplexity']:.1f}, "
         f"bigram {baselines['bigram_perplexity']:.1f} (Witten-Bell)",
     }

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
 
 from tlc_jax.config import OptimizerConfig
 from tlc_jax.core.tree import Params
@@ -21,10 +20,13 @@ from tlc_jax.training.optimizer import make_optimizer
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """A pytree; `step` is the number of finished updates."""
+    """A pytree: of arrays, or of their shapes or shardings.
 
-    step: Int[Array, ""]
-    params: Params
+    `step` is the number of finished updates, int32 []; `params` a plain nested dict.
+    """
+
+    step: Any
+    params: Any
     optimizer: Any
 
 

@@ -15,7 +15,6 @@ from tlc_jax.config import Config
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import batch_sharding, replicated
 from tlc_jax.tasks.base import Batch, Sums, Task
-from tlc_jax.training.optimizer import learning_rate
 from tlc_jax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums]]
@@ -47,23 +46,24 @@ def gradients(
 
 
 def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
-    """(state, batch, key, fraction of the budget used) -> (state, sums and gauges)."""
+    """(state, batch, key, learning rate) -> (state, sums and the norm of the gradient)."""
 
     def train_step(
-        state: TrainState, batch: Batch, key: jax.Array, fraction: Float[Array, ""]
+        state: TrainState, batch: Batch, key: jax.Array, rate: Float[Array, ""]
     ) -> tuple[TrainState, Sums]:
         step_key = jax.random.fold_in(key, state.step)
         grads, sums = gradients(task, state.params, batch, step_key, config.micro_batches)
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        rate = learning_rate(config.optimizer, config.schedule, fraction)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
-        gauges = {"gradient_norm": optax.global_norm(grads), "learning_rate": rate}
-        return TrainState(state.step + 1, params, optimizer_state), {**sums, **gauges}
+        sums["gradient_norm"] = optax.tree.norm(grads)
+        return TrainState(state.step + 1, params, optimizer_state), sums
 
     return train_step
 
 
-def compile_train_step(step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh) -> TrainStep:
+def compile_train_step(
+    step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
+) -> TrainStep:
     """The step compiled for these shapes; it takes over the memory of the state that it is given."""
     jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
     return jitted.lower(state, batch, key, jnp.float32(0)).compile()

@@ -55,7 +55,9 @@ def budget_text(config: Config) -> str:
 class View:
     """Progress of training. A context manager."""
 
-    def __init__(self, console: Console, budget: Budget, tokens_per_step: int, first_step: int, first_seconds: float):
+    def __init__(
+        self, console: Console, budget: Budget, tokens_per_step: int, first_step: int, first_seconds: float
+    ):
         self._console, self._budget = console, budget
         self._tokens_per_step = tokens_per_step
         self._first = self._last = (first_step, first_seconds)

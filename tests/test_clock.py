@@ -1,0 +1,78 @@
+"""The clock and the budget, with a time that the test sets."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tlc_jax.config import BudgetConfig
+from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.progress import duration
+
+
+class Time:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_only_running_time_is_training() -> None:
+    time = Time()
+    clock = Clock(now=time)
+    time.seconds += 5  # compiling
+    with clock.running():
+        time.seconds += 10
+        with clock.paused():
+            assert clock.training_seconds == 10
+            time.seconds += 3
+            assert clock.training_seconds == 10
+        time.seconds += 7
+        assert clock.training_seconds == 17
+    time.seconds += 1
+    assert clock.state() == {"training_seconds": 17, "total_seconds": 26}
+
+
+def test_a_saved_clock_goes_on() -> None:
+    time = Time()
+    clock = Clock(training_seconds=17, total_seconds=26, now=time)
+    time.seconds += 4
+    with clock.running():
+        time.seconds += 2
+    assert clock.state() == {"training_seconds": 19, "total_seconds": 32}
+
+
+def test_time_is_counted_when_training_fails() -> None:
+    time = Time()
+    clock = Clock(now=time)
+    with contextlib.suppress(KeyError), clock.running():
+        time.seconds += 2
+        raise KeyError
+    assert clock.training_seconds == 2
+    with pytest.raises(RuntimeError, match="not running"), clock.paused():
+        pass
+    with clock.running(), pytest.raises(RuntimeError, match="already running"), clock.running():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "done"),
+    [(0, 0, False), (9, 59.9, False), (10, 0, True), (3, 60, True), (11, 61, True)],
+)
+def test_the_first_limit_ends_the_run(step: int, seconds: float, done: bool) -> None:
+    assert Budget(BudgetConfig(steps=10, training_seconds=60), "steps").done(step, seconds) is done
+
+
+def test_the_schedule_follows_the_budget_it_names() -> None:
+    limits = BudgetConfig(steps=10, training_seconds=60)
+    assert Budget(limits, "steps").fraction(5, 15) == 0.5
+    assert Budget(limits, "training_seconds").fraction(5, 15) == 0.25
+    assert Budget(limits, "training_seconds").fraction(5, 75) == 1.0
+    assert not Budget(BudgetConfig(steps=10), "steps").done(9, 1e9)
+
+
+def test_durations() -> None:
+    shown = [duration(s) for s in (4.4, 75, 3600, 3 * 3600 + 125, 90 * 3600)]
+    assert shown == ["4 s", "1 min 15 s", "1 h 00 min", "3 h 02 min", "3 d 18 h"]

@@ -1,0 +1,158 @@
+"""Packed text: what is in the rows, what is held out, and that damage is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.words import documents
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.vocabulary import BOS, EOS, PAD
+from tlc_jax.data import packing
+from tlc_jax.data.packing import PackedText, link, open_packed, prepare
+
+VOCAB, LENGTH = 300, 16
+QUIET = Console(quiet=True)
+
+
+def pack(source: Path, cache: Path, **fields) -> PackedText:
+    config = DataConfig(
+        dir=str(source), cache_dir=str(cache), sequence_length=LENGTH, **{"held_out": 0.1} | fields
+    )
+    return prepare(config, VOCAB, QUIET)
+
+
+@pytest.fixture(scope="module")
+def packed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedText:
+    return pack(corpus, tmp_path_factory.mktemp("cache"))
+
+
+def running_text(packed: PackedText, split: str) -> list[int]:
+    body = np.asarray(packed.rows(split))[:, 1:].reshape(-1)
+    return body[body != PAD].tolist()
+
+
+def held(packed: PackedText, split: str) -> list[str]:
+    """The documents of a split, decoded: lines end with </s>, documents with an empty line."""
+    tokenizer = packed.tokenizer()
+    lines: list[list[int]] = [[]]
+    for i in running_text(packed, split):
+        if i == EOS:
+            lines.append([])
+        else:
+            lines[-1].append(i)
+    text = "\n".join(tokenizer.decode(line) for line in lines)
+    return text.rstrip("\n").split("\n\n")
+
+
+def test_rows_hold_every_document_once(packed: PackedText) -> None:
+    found = []
+    for split in packing.SPLITS:
+        rows = packed.rows(split)
+        assert (rows[:, 0] == BOS).all()
+        assert rows.shape[1] == LENGTH
+        assert (rows[:-1] != PAD).all(), "only the last row is filled up"
+        ids = running_text(packed, split)
+        assert len(ids) == packed.manifest["tokens"][split]
+        assert ids[-2:] == [EOS, EOS]
+        split_documents = held(packed, split)
+        assert len(split_documents) == packed.manifest["documents"][split]
+        found += split_documents
+    assert sorted(found) == sorted(documents(400))
+    assert packed.manifest["documents"]["held_out"] == 40
+
+
+def test_documents_that_occur_twice_are_kept_once(corpus: Path, packed: PackedText, tmp_path: Path) -> None:
+    double = shutil.copytree(corpus, tmp_path / "double")
+    shutil.copy(double / "one.txt", double / "zero.txt")
+    again = pack(double, tmp_path)
+    assert again.manifest["documents"] == {"read": 533, "duplicates": 133, "train": 360, "held_out": 40}
+    assert again.manifest["tokens"] == packed.manifest["tokens"]
+
+
+def test_held_out_documents_stay_when_text_is_added(packed: PackedText, tmp_path: Path) -> None:
+    """Chosen by hash: a document does not change sides because of its neighbours' order."""
+    (tmp_path / "a.txt").write_text("\n\n".join(reversed(documents(400))))
+    other = pack(tmp_path, tmp_path, tokenizer=str(packed.folder / "tokenizer.json"))
+    ours, theirs = (set(held(p, "held_out")) for p in (packed, other))
+    assert ours == theirs
+    assert set(held(pack(tmp_path, tmp_path, seed=1), "held_out")) != ours
+
+
+def test_the_cache_is_by_content(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pack(corpus, tmp_path)
+    moved = shutil.copytree(corpus, tmp_path / "elsewhere")
+    monkeypatch.setattr(packing, "_pack", lambda *_: pytest.fail("packed again"))
+    assert pack(moved, tmp_path).manifest == first.manifest
+    monkeypatch.undo()
+    assert pack(corpus, tmp_path, held_out=0.2).folder != first.folder
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_run_keeps_its_files_when_the_cache_goes(corpus: Path, tmp_path: Path) -> None:
+    first = pack(corpus, tmp_path / "cache")
+    own = link(first, tmp_path / "run" / "data")
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(own.rows("train"), open_packed(own.folder).rows("train"))
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    path.unlink()  # the original may be hard-linked
+    if how == "cut":
+        path.write_bytes(content[:-1])
+    elif how == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["train.bin", "held_out.bin", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("how", "says"), [("cut", "bytes instead of"), ("flip", "SHA-256"), ("gone", "missing")]
+)
+def test_damage_is_refused_by_name(
+    packed: PackedText, tmp_path: Path, name: str, how: str, says: str
+) -> None:
+    own = link(packed, tmp_path / "data")
+    damage(own.folder / name, how)
+    with pytest.raises(UserError, match=rf"{name} .*{says}"):
+        open_packed(own.folder)
+
+
+def test_a_broken_manifest_is_refused(packed: PackedText, tmp_path: Path) -> None:
+    own = link(packed, tmp_path / "data")
+    damage(own.folder / "manifest.json", "cut")
+    (own.folder / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest.json cannot be read"):
+        open_packed(own.folder)
+
+
+def test_too_little_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one line\nand another, no blank line between\n")
+    with pytest.raises(UserError, match="holds 1 document"):
+        pack(tmp_path, tmp_path / "cache")
+    assert not any((tmp_path / "cache").iterdir()), "nothing half-made is left"
+
+
+def test_manifest_tells_its_story(packed: PackedText) -> None:
+    manifest = json.loads((packed.folder / "manifest.json").read_text())
+    assert {"identity", "origin", "seed", "tokenizer_sha256", "baselines", "files"} <= manifest.keys()
+    assert manifest["origin"]["kind"] == "files"
+    assert (
+        1 < manifest["baselines"]["bigram_perplexity"] < manifest["baselines"]["unigram_perplexity"] < VOCAB
+    )
+
+
+def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
+    writer = packing._RowWriter(tmp_path / "x.bin", 4, np.dtype(np.uint32))
+    writer.write([np.array([70_000, 5], np.uint32), np.array([6, 7], np.uint32)])
+    writer.close()
+    rows = np.fromfile(tmp_path / "x.bin", np.uint32).reshape(-1, 4)
+    assert rows.tolist() == [[BOS, 70_000, 5, 6], [BOS, 7, PAD, PAD]]
+    assert (writer.rows, writer.tokens) == (2, 4)

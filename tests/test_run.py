@@ -1,0 +1,305 @@
+"""Whole runs through the door: what they leave behind, resuming, stopping, refusing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tlc_jax import train
+from tlc_jax.core import tree
+from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.rundir import RunDir
+from tlc_jax.models.encoder import init_mlm
+from tlc_jax.training import loop
+from tlc_jax.training.checkpoint import restore_params
+from tlc_jax.training.metrics import read_metrics
+
+CONFIG = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        model=ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32),
+        data=DataConfig(sequence_length=32, held_out=0.1),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        budget=BudgetConfig(steps=12),
+        evaluation=EvaluationConfig(every_steps=6),
+        checkpoint=CheckpointConfig(every_steps=5),
+        batch_size=16,
+        micro_batch=8,
+        log_every=4,
+    )
+"""
+TIMES = {"training_seconds", "total_seconds"}
+
+
+@pytest.fixture(scope="module")
+def command(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "tiny.py").write_text(CONFIG)
+    fixed = [
+        "--config",
+        str(folder / "tiny.py"),
+        "--data.dir",
+        str(corpus),
+        "--data.cache-dir",
+        str(folder / "cache"),
+    ]
+    return lambda workdir, *more: [*fixed, "--workdir", str(workdir), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    train.main(command(workdir))
+    return workdir
+
+
+def lines(workdir: Path) -> list[dict]:
+    return [
+        {key: value for key, value in line.items() if key not in TIMES}
+        for line in read_metrics(RunDir(workdir).metrics)
+    ]
+
+
+def parameters(workdir: Path) -> dict[str, np.ndarray]:
+    config = RunDir(workdir).read_config()
+    like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
+    params, step = restore_params(RunDir(workdir).checkpoints, like)
+    assert step == 12
+    return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert lines(one) == lines(other)
+    ours, theirs = parameters(one), parameters(other)
+    for path, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
+
+
+def test_a_run_directory_tells_its_story(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "config.json",
+        "environment.json",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "data",
+    }
+    found = read_metrics(finished / "metrics.jsonl")
+    assert [line["step"] for line in found] == [0, 4, 6, 8, 12, 12]
+    assert "eval/held_out/bigram_perplexity" in found[0]
+    assert found[1]["tokens"] == 4 * 16 * 32
+    assert found[1].keys() >= {
+        "train/loss",
+        "train/perplexity",
+        "train/gradient_norm",
+        "train/learning_rate",
+        "epoch",
+    }
+    assert found[-1].keys() >= {"eval/held_out/loss", "eval/held_out/perplexity", "eval/held_out/accuracy"}
+    assert found[-1]["eval/held_out/loss"] < found[2]["eval/held_out/loss"] < np.log(300)
+    times = [(line["training_seconds"], line["total_seconds"]) for line in found]
+    assert times == sorted(times)
+    assert all(training <= total for training, total in times)
+    start = json.loads((finished / "environment.json").read_text())["starts"][0]
+    assert start["packages"]["jax"] == jax.__version__
+
+
+def test_the_first_screen(command, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    train.main(command(tmp_path / "w", "--dry-run", "--model.num-layers", "3"))
+    shown = capsys.readouterr().out
+    for piece in (
+        "num_layers             3   (file: 2)",
+        "parameters",
+        "50,348",
+        "there: 3 text files",
+        "8 x cpu",
+        str(tmp_path),
+    ):
+        assert piece in shown
+    assert not (tmp_path / "w").exists(), "a dry run writes nothing"
+    train.main([*command(tmp_path / "w", "--dry-run"), "--data.dir", str(tmp_path / "none")])
+    assert "NOT THERE: data.dir names" in capsys.readouterr().out
+
+
+def test_running_again_does_nothing(finished: Path, command, capsys: pytest.CaptureFixture) -> None:
+    before = lines(finished)
+    train.main(command(finished))
+    assert "complete: 12 steps" in capsys.readouterr().out
+    assert lines(finished) == before
+
+
+@pytest.mark.parametrize("stop_after", [3, 5, 9])
+def test_an_interrupted_run_equals_an_unbroken_one(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """Bit for bit, wherever it stops: before, at and after lines, evaluations and checkpoints."""
+    train_on = loop.train
+
+    def interrupted(session: loop.Session) -> None:
+        step_on = session.view.stepped
+
+        def stepped(step: int, seconds: float) -> None:
+            step_on(step, seconds)
+            if step == stop_after - 1:
+                signal.raise_signal(signal.SIGINT)
+
+        session.view.stepped = stepped  # type: ignore[method-assign]
+        train_on(session)
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    with pytest.raises(Interrupted, match=f"after step {stop_after}"):
+        train.main(command(tmp_path / "w"))
+    monkeypatch.undo()
+    train.main(command(tmp_path / "w"))
+    assert_equal_runs(finished, tmp_path / "w")
+    assert len(json.loads((tmp_path / "w" / "environment.json").read_text())["starts"]) == 2
+
+
+def test_a_run_needs_neither_its_source_nor_the_cache(
+    finished: Path, command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = shutil.copytree(corpus, tmp_path / "text")
+    arguments = [
+        *command(tmp_path / "w"),
+        "--data.dir",
+        str(gone),
+        "--data.cache-dir",
+        str(tmp_path / "cache"),
+    ]
+    monkeypatch.setattr(loop, "train", lambda session: session.checkpoints.save(1, session.state, {}))
+    train.main(arguments)
+    monkeypatch.undo()
+    shutil.rmtree(gone)
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "w" / "checkpoints")
+    train.main(arguments)
+    assert lines(tmp_path / "w") == lines(finished)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--model.num-layers", "3"], r"another config: model.num_layers is 3 but the run has 2"),
+        (["--seed", "1"], r"seed is 1 but the run has 0"),
+        (["--budget.steps", "24"], r"budget.steps is 24 but the run has 12"),
+    ],
+)
+def test_another_config_is_refused(finished: Path, command, more: list[str], says: str) -> None:
+    before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match=says):
+        train.main(command(finished, *more))
+    assert before == {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+
+
+def test_refusals_leave_nothing(command, tmp_path: Path, finished: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        train.main([*command(tmp_path / "w"), "--data.dir", str(tmp_path / "none")])
+    with pytest.raises(UserError, match="batch_size is 12, which does not split over 8 devices"):
+        train.main(command(tmp_path / "w", "--batch-size", "12", "--micro-batch", "12"))
+    tokenizer = str(finished / "tokenizer.json")
+    with pytest.raises(UserError, match="vocab_size is 400 but the tokenizer .* has 300"):
+        train.main(command(tmp_path / "w", "--model.vocab-size", "400", "--data.tokenizer", tokenizer))
+    assert not (tmp_path / "w").exists()
+
+
+def test_damaged_token_files_are_refused_before_step_one(finished: Path, command, tmp_path: Path) -> None:
+    workdir = shutil.copytree(finished, tmp_path / "w")
+    path = workdir / "data" / "train.bin"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"train.bin has \d+ bytes instead of \d+"):
+        train.main(command(workdir))
+    shutil.rmtree(workdir / "data")
+    with pytest.raises(UserError, match="data is missing"):
+        train.main(command(workdir))
+
+
+def test_starting_from_another_run(
+    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train.main(command(tmp_path / "w", "--init-from", str(finished), "--seed", "4"))
+    assert f"parameters from {finished}, step 12" in capsys.readouterr().out
+    ours, theirs = (read_metrics(w / "metrics.jsonl") for w in (tmp_path / "w", finished))
+    assert ours[1]["train/loss"] < theirs[1]["train/loss"] - 0.2, "it starts from what the other learned"
+    assert (tmp_path / "w" / "tokenizer.json").read_bytes() == (finished / "tokenizer.json").read_bytes()
+    with pytest.raises(UserError, match=r"give no --model"):
+        train.main(command(tmp_path / "x", "--init-from", str(finished), "--model.num-layers", "3"))
+    with pytest.raises(UserError, match=r"is not the config of a run"):
+        train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(command, tmp_path: Path) -> None:
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan between steps \d+ and \d+; the last checkpoint"
+    ):
+        train.main(command(tmp_path / "w", "--optimizer.learning-rate", "1e30", "--schedule.warmup", "0"))
+    assert all(
+        np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
+    )
+
+
+def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> None:
+    seconds = ["--budget.training-seconds", "2", "--schedule.follows", "training_seconds", "--log-every", "1"]
+    train.main(command(tmp_path / "w", "--budget.steps", "None", *seconds))
+    found = read_metrics(tmp_path / "w" / "metrics.jsonl")
+    assert 2 <= found[-1]["training_seconds"] < 4
+    logged = [line for line in found if "budget_fraction" in line]
+    for line in logged:
+        assert line["budget_fraction"] <= line["training_seconds"] / 2 + 1e-3
+        assert line["train/learning_rate"] == pytest.approx(
+            1e-2 * min(line["budget_fraction"] / 0.06, (1 - line["budget_fraction"]) / 0.94), abs=1e-9
+        )
+    assert found[-1]["total_seconds"] > found[-1]["training_seconds"]
+
+
+def test_ctrl_c_saves_and_exits_75(command, tmp_path: Path) -> None:
+    """A real process: exit codes, and a second start that goes on without gap or repeat."""
+    workdir = tmp_path / "w"
+    arguments = [
+        sys.executable,
+        "-m",
+        "tlc_jax.train",
+        *command(workdir, "--budget.steps", "4000", "--log-every", "2"),
+    ]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 200
+    while len(read_metrics(workdir / "metrics.jsonl")) < 6 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 75, output
+    assert "interrupted after step" in output
+    stopped_at = int(output.split("interrupted after step ")[1].split(",")[0])
+    again = subprocess.run(
+        [*arguments, "--model.num-layers", "3"], env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 2
+    assert again.stderr.startswith("error: --workdir")
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while (
+        read_metrics(workdir / "metrics.jsonl")[-1]["step"] < stopped_at + 6 and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    process.terminate()
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 75, output
+    assert f"continuing after step {stopped_at}" in output
+    steps = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
+    assert steps == list(range(2, steps[-1] + 1, 2))
