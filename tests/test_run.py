@@ -241,9 +241,7 @@ def test_starting_from_another_run(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(command, tmp_path: Path) -> None:
-    with pytest.raises(
-        FloatingPointError, match=r"the loss is nan between steps \d+ and \d+; the last checkpoint"
-    ):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at or shortly before step \d+"):
         train.main(command(tmp_path / "w", "--optimizer.learning-rate", "1e30", "--schedule.warmup", "0"))
     assert all(
         np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")

@@ -56,24 +56,24 @@ def _option(arguments: list[str], name: str) -> str | None:
     return None
 
 
-def config_folders() -> list[Path]:
-    """Where a bare name is looked up: beside the package in a checkout, inside it in a wheel."""
+def config_folder() -> Path:
+    """Where a bare name is looked up: inside the package in a wheel, beside it in a checkout."""
     package = Path(tlc_jax.__file__).parent
-    return [folder for folder in (package.parent / "configs", package / "configs") if folder.is_dir()]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def load_config(name: str) -> Config:
     """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives."""
     path = Path(name)
     if not path.is_file():
-        candidates = [folder / f"{name.removesuffix('.py')}.py" for folder in config_folders()]
-        found = [candidate for candidate in candidates if candidate.is_file()]
-        if not found:
-            known = sorted({p.stem for folder in config_folders() for p in folder.glob("[!_]*.py")})
+        folder = config_folder()
+        path = folder / f"{name.removesuffix('.py')}.py"
+        if not path.is_file():
+            known = sorted(document.stem for document in folder.glob("[!_]*.py"))
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; perhaps {near[0]}" if near else ""
             raise UserError(f"--config {name} is no file and no config; there are {', '.join(known)}{hint}")
-        path = found[0]
     spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"--config {path} is not a Python file")

@@ -25,8 +25,8 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def stage(console: Console, title: str, total: float, unit: str = "") -> Iterator[Callable[[float], None]]:
-    """Gives a function that advances the stage by an amount; reports against `total`."""
+def stage(console: Console, title: str, total: float | None, unit: str) -> Iterator[Callable[[float], None]]:
+    """Gives a function that advances the stage by an amount of `unit`; `total` may be unknown."""
     started = last = time.monotonic()
     done = 0.0
     bar = Progress(
@@ -47,8 +47,8 @@ def stage(console: Console, title: str, total: float, unit: str = "") -> Iterato
         bar.advance(task, amount)
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
             last = time.monotonic()
-            console.print(f"{title}: {100 * done / max(total, 1e-9):.0f} %")
+            console.print(f"{title}: {done:,.0f} {unit}" + (f" of {total:,.0f}" if total else ""))
 
     with bar:
         yield advance
-    console.print(f"{title}: {done:,.0f} {unit} in {duration(time.monotonic() - started)}".replace("  ", " "))
+    console.print(f"{title}: {done:,.0f} {unit} in {duration(time.monotonic() - started)}")

@@ -164,11 +164,11 @@ def _pack(
             **_write_rows(source, survey, tokenizer, config, dtype, temporary, console),
         }
         packed = PackedText(temporary, manifest)
-        with stage(console, "Counting unigrams and bigrams", 1, "pass") as advance:
+        with stage(console, "Counting unigrams and bigrams", None, "tokens") as advance:
             manifest["baselines"] = ngrams.perplexities(
                 packed.rows("train"), packed.rows("held_out"), vocab_size
             )
-            advance(1)
+            advance(manifest["baselines"]["counted_tokens"])
         manifest["files"] = {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in sorted(temporary.iterdir())
@@ -180,16 +180,20 @@ def _pack(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _documents(source: Source) -> Iterator[str]:
+    return (document for document in source.documents() if document.strip())
+
+
 def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
     hashes, characters = [], []
     key = config.seed.to_bytes(8, "little")
-    with stage(console, f"Reading {source.description}", 1, "pass") as advance:
-        for document in source.documents():
+    with stage(console, f"Reading {source.description}", None, "documents") as advance:
+        for document in _documents(source):
             digest = hashlib.blake2b(document.encode(), digest_size=8, key=key).digest()
             hashes.append(int.from_bytes(digest, "little"))
             characters.append(len(document))
-        advance(1)
+            advance(1)
     values = np.array(hashes, np.uint64)
     unique, first = np.unique(values, return_index=True)  # sorted: the lowest hashes come first
     if len(unique) < 2:
@@ -220,7 +224,7 @@ def _tokenizer(
     ) as advance:
 
         def texts() -> Iterator[str]:
-            for chosen, document in zip(sample, source.documents(), strict=True):
+            for chosen, document in zip(sample, _documents(source), strict=True):
                 if chosen:
                     advance(len(document))
                     yield from document.split("\n")
@@ -250,7 +254,7 @@ def _write_rows(
         lines: list[str] = []
         splits: list[int] = []
         size = 0
-        for split, document in zip(survey.split.tolist(), source.documents(), strict=True):
+        for split, document in zip(survey.split.tolist(), _documents(source), strict=True):
             if split < 0:
                 continue
             new = [*(line for line in document.split("\n") if line.strip()), ""]  # "" becomes the last </s>

@@ -46,6 +46,7 @@ class Session:
     meter: Meter
     view: View
     key: jax.Array
+    data_identity: str
     batch: Callable[[int], Batch] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,12 +95,7 @@ def _due(step: int, every: int | None) -> bool:
 def _log(s: Session, fraction: float, rate: float) -> None:
     sums = s.meter.pop()
     values: dict[str, Any] = {f"train/{name}": value for name, value in s.task.metrics(sums).items()}
-    if not math.isfinite(values["train/loss"]):
-        first, last = s.step - s.config.log_every + 1, s.checkpoints.latest_step
-        raise FloatingPointError(
-            f"the loss is {values['train/loss']} between steps {first} and {s.step}; the last checkpoint is "
-            f"of step {last}. Lower optimizer.learning_rate or lengthen schedule.warmup"
-        )
+    _check_finite(s, values["train/loss"])
     values |= {
         "train/gradient_norm": sums["gradient_norm"],
         "train/learning_rate": rate,
@@ -108,6 +104,14 @@ def _log(s: Session, fraction: float, rate: float) -> None:
         "budget_fraction": fraction,
     }
     s.view.logged(s.writer.write(s.step, s.clock.state(), values))
+
+
+def _check_finite(s: Session, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at or shortly before step {s.step}; the last checkpoint is of step "
+            f"{s.checkpoints.latest_step}. Lower optimizer.learning_rate or lengthen schedule.warmup"
+        )
 
 
 def _evaluate(s: Session) -> None:
@@ -119,8 +123,10 @@ def _evaluate(s: Session) -> None:
 def _save(s: Session) -> None:
     jax.block_until_ready(s.state)
     with s.clock.paused():
-        meta = {**s.clock.state(), "meter": s.meter.peek(), "micro_batches": s.config.micro_batches}
-        s.checkpoints.save(s.step, s.state, meta)
+        pending = s.meter.peek()
+        _check_finite(s, pending.get("loss", 0.0))
+        meta = {"meter": pending, "micro_batches": s.config.micro_batches, "data": s.data_identity}
+        s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta})
 
 
 @contextlib.contextmanager

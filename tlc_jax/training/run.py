@@ -33,7 +33,7 @@ from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
-from tlc_jax.training.view import View, budget_text, first_screen, make_console
+from tlc_jax.training.view import View, budget_text, make_console, show_config, show_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,9 @@ def run(order: Order) -> None:
         rundir.check_same(config)
     mesh = make_mesh()
     check_divides(mesh, config.micro_batch or config.batch_size, "micro_batch or batch_size")
+    show_config(console, config, order.document)
     if order.dry_run:
-        first_screen(console, config, order.document, _facts(order, _whether_there(order)))
+        show_facts(console, _facts(order, _whether_there(order)))
         return
     text = _open_text(config, rundir, console)
     if not resumed:
@@ -70,7 +71,7 @@ def run(order: Order) -> None:
     shutil.copyfile(rundir.data / "tokenizer.json", rundir.tokenizer)
     _record_start(order, rundir)
     task = MaskedLanguageModelling(config, text)
-    first_screen(console, config, order.document, _facts(order, _data_identity(text)))
+    show_facts(console, _facts(order, _data_identity(text)))
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, text, mesh, checkpoints, console, started)
         if session.budget.done(session.step, session.clock.training_seconds):
@@ -121,6 +122,8 @@ def _session(
     step, meta = checkpoints.latest_step, {}
     if step is not None:
         state, meta = checkpoints.restore(step, state)
+        if meta["data"] != text.manifest["identity"]:
+            raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
         console.print(f"continuing after step {step:,}")
     elif order.init_from is not None:
         params, source_step = restore_params(RunDir(order.init_from).checkpoints, state.params)
@@ -152,6 +155,7 @@ def _session(
         checkpoints=checkpoints,
         writer=writer,
         meter=Meter(meta.get("meter")),
+        data_identity=text.manifest["identity"],
         view=View(console, budget, tokens_per_step, step, clock.training_seconds),
         key=dropout_key,
     )

@@ -18,25 +18,28 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
 def make_console() -> Console:
     """Standard output; plain lines are not wrapped at 80 columns."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
-    return console
+    plain = {"highlight": False, "markup": False, "emoji": False}  # a path may hold [brackets]
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=10_000)
 
 
-def first_screen(console: Console, config: Config, document: Config, facts: dict[str, str]) -> None:
-    """Every field of the config, what differs from the config document, then the facts of the run."""
+def show_config(console: Console, config: Config, document: Config) -> None:
+    """Every field of the config, and what differs from the config document."""
     values, original = flat(config), flat(document)
     section = None
     for name, value in values.items():
         head, _, tail = name.rpartition(".")
         if head != section:
             section = head
-            console.print(f"[bold]{head or 'run'}[/bold]")
+            console.print(head or "run", style="bold")
         changed = value != original[name]
-        note = f"   [yellow](file: {original[name]})[/yellow]" if changed else ""
-        console.print(f"  {tail:22s} {value}{note}")
-    console.print("[bold]facts[/bold]")
+        note = f"   (file: {original[name]})" if changed else ""
+        console.print(f"  {tail:22s} {value}{note}", style="yellow" if changed else None)
+
+
+def show_facts(console: Console, facts: dict[str, str]) -> None:
+    """Devices, size, data, destination: what is true of this run here."""
+    console.print("facts", style="bold")
     for name, value in facts.items():
         console.print(f"  {name:22s} {value}", soft_wrap=True)
 
