@@ -35,10 +35,10 @@ def test_prose_of_a_module(tmp_path: Path) -> None:
     assert module_documents(path) == [
         [
             "A module about nothing that raises when imported.",
-            "Documentation of a compiled function, of some length.",
             "Return the larger of two numbers that were given.",
             "Parameters x : array_like The numbers from which the larger one is taken.",
             "Both numbers may be negative, see the notes below. >>> is kept inside a line.",
+            "Documentation of a compiled function, of some length.",
         ]
     ]
     path.write_text("def broken(:\n")

@@ -103,7 +103,7 @@ def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int
     for step in range(steps):
         batch = place(mesh, task.train_batch(step, rows), config.batch_size)
         compiled = compiled or compile_train_step(step_fn, state, batch, key, mesh)
-        state, sums = compiled(state, batch, key, jnp.float32(0.06))
+        state, sums = compiled(state, batch, key, jnp.float32(3e-3))
         found.append(float(sums["loss"] / sums["weight"]))
     assert int(state.step) == steps
     return found, {path: np.asarray(value) for path, value in tree.flatten(state.params).items()}
