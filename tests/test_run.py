@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pexpect
 import pytest
 
 from tlc_jax import train
@@ -262,42 +262,44 @@ def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> No
     assert found[-1]["total_seconds"] > found[-1]["training_seconds"]
 
 
-def test_ctrl_c_saves_and_exits_75(command, tmp_path: Path) -> None:
-    """A real process: exit codes, and a second start that goes on without gap or repeat."""
+def lines_logged(workdir: Path) -> list[int]:
+    return [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
+
+
+def wait_until(condition, seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> None:
+    """Real processes: a person stops the run at its progress bar, SIGTERM stops it again, nothing is lost."""
     workdir = tmp_path / "w"
-    arguments = [
-        sys.executable,
-        "-m",
-        "tlc_jax.train",
-        *command(workdir, "--budget.steps", "4000", "--log-every", "2"),
-    ]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    arguments = ["-m", "tlc_jax.train", *command(workdir, "--budget.steps", "4000", "--log-every", "2")]
+    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=100, dimensions=(40, 160))
+    terminal.expect("compiling")
+    terminal.expect("━")
+    terminal.expect("perplexity")
+    terminal.sendintr()
+    terminal.expect(r"interrupted after step (\d+), saved; run the same command to go on")
+    stopped_at = int(terminal.match.group(1))
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 75
+
+    other = subprocess.run(
+        [sys.executable, *arguments, "--model.num-layers", "3"], capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 2
+    assert other.stderr.startswith("error: --workdir")
+
     process = subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 200
-    while len(read_metrics(workdir / "metrics.jsonl")) < 6 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 75, output
-    assert "interrupted after step" in output
-    stopped_at = int(output.split("interrupted after step ")[1].split(",")[0])
-    again = subprocess.run(
-        [*arguments, "--model.num-layers", "3"], env=environment, capture_output=True, text=True
-    )
-    assert again.returncode == 2
-    assert again.stderr.startswith("error: --workdir")
-    process = subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    while (
-        read_metrics(workdir / "metrics.jsonl")[-1]["step"] < stopped_at + 6 and time.monotonic() < deadline
-    ):
-        time.sleep(0.05)
+    wait_until(lambda: lines_logged(workdir)[-1] >= stopped_at + 6)
     process.terminate()
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 75, output
     assert f"continuing after step {stopped_at}" in output
-    steps = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
-    assert steps == list(range(2, steps[-1] + 1, 2))
+    assert lines_logged(workdir) == list(range(2, lines_logged(workdir)[-1] + 1, 2)), "no gap, no repeat"
