@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Optional  # tyro reads `X | None` with typeguard, which takes 0.1 s to import
 
 BudgetMeasure = Literal["steps", "training_seconds"]
 
@@ -28,9 +28,9 @@ class ModelConfig:
     """Width."""
     head_size: int = 64
     """Width of one attention head."""
-    num_heads: int | None = None
+    num_heads: Optional[int] = None
     """Attention heads; None: hidden_size / head_size."""
-    feed_forward_size: int | None = None
+    feed_forward_size: Optional[int] = None
     """Width of the feed-forward layer; None: 4 x hidden_size."""
     vocab_size: int = 50265
     """Rows of the embedding; must be the tokenizer's size. Never padded."""
@@ -95,14 +95,14 @@ class DataConfig:
     name: str = "files"
     """'files': text under data.dir; 'docs': documentation installed with Python and its packages;
     anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'."""
-    dir: str | None = None
+    dir: Optional[str] = None
     """With 'files': a file, a folder or a glob of .txt, .txt.gz, .txt.zst (blank line between documents) or
     .jsonl. With a TFDS name: TFDS's data_dir (its own default if not given)."""
     split: str = "train"
     """TFDS split."""
     text_field: str = "text"
     """Field of a TFDS example or of a .jsonl object that holds the text."""
-    tokenizer: str | None = None
+    tokenizer: Optional[str] = None
     """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it.
     None: trained on this text."""
     sequence_length: int = 128
@@ -168,9 +168,9 @@ class ScheduleConfig:
 class BudgetConfig:
     """The run ends at the first limit reached. At least one is set."""
 
-    steps: int | None = None
+    steps: Optional[int] = None
     """Optimizer updates."""
-    training_seconds: float | None = None
+    training_seconds: Optional[float] = None
     """Seconds of training: without compilation, evaluation and saving."""
 
     def __post_init__(self) -> None:
@@ -180,9 +180,9 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    every_steps: int | None = 1000
+    every_steps: Optional[int] = 1000
     """Evaluate on the held-out rows so often, and always at the end; None: only at the end."""
-    max_rows: int | None = None
+    max_rows: Optional[int] = None
     """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    every_steps: int | None = 1000
+    every_steps: Optional[int] = 1000
     """Save so often, and always at the end and when interrupted; None: only then."""
     keep: int = 2
     """How many of the newest checkpoints stay."""
@@ -216,7 +216,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     batch_size: int = 8192
     """Rows of one update, over all devices."""
-    micro_batch: int | None = None
+    micro_batch: Optional[int] = None
     """Rows computed at once, over all devices; gradients are summed up to batch_size. None: all at once."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -25,7 +25,7 @@ class Train:
     workdir: Path
     """The run directory: new, or that of a run to go on with."""
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    init_from: Path | None = None
+    init_from: Optional[Path] = None
     """A run whose model, parameters and tokenizer this one starts from."""
     dry_run: bool = False
     """Show config, parameter count, data and destination; compile and write nothing."""

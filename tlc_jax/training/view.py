@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +19,8 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
 def make_console() -> Console:
     """Standard output; plain lines are not wrapped at 80 columns."""
-    plain = {"highlight": False, "markup": False, "emoji": False}  # a path may hold [brackets]
-    console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=10_000)
+    plain = functools.partial(Console, highlight=False, markup=False, emoji=False)  # paths hold [brackets]
+    return plain() if plain().is_terminal else plain(width=10_000)
 
 
 def show_config(console: Console, config: Config, document: Config) -> None:
