@@ -5,11 +5,7 @@
 FOLDER holds .txt, .txt.gz or .txt.zst files (a blank line between documents) or .jsonl. The schedule is
 stretched over the training seconds, so `--budget.training-seconds 600` gives a finished model too.
 
-Rows of 64 tokens and small updates: in so short a run the model spends most of its time finding out which
-positions are neighbours, and that takes longer the longer the rows are (measured in the results below).
-
-Cost: 60 minutes of training on 2 CPU cores, about 12 M tokens. Expected on Wikipedia: see
-`docs/results/pretrain_small.md`.
+Cost: 60 minutes of training on 2 CPU cores, about 12 M tokens.
 """
 
 from tlc_jax.config import (
