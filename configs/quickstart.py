@@ -2,7 +2,7 @@
 
     python -m tlc_jax.train --config quickstart --workdir runs/quickstart
 
-Cost: about 3 minutes on 2 CPU cores, the first minute of which collects about 12 MB of English
+Cost: about 3 minutes on 2 CPU cores, the first minute of which collects about 9 MB of English
 (docstrings of numpy, scipy, jax, flax, optax, orbax and the standard library), trains a byte-level
 BPE and packs the tokens; the next run finds them in the cache.
 """
