@@ -7,7 +7,8 @@ Data: English Wikipedia and books, as TFDS datasets that you have prepared (the 
 Tokenizer: GPT-2's byte-level BPE, `--data.tokenizer FOLDER/vocab.json`; without it one of the same
 size is trained, and perplexities no longer compare with the paper's.
 
-Cost: 5.9e14 FLOPs an update, 125,000 updates; by arithmetic, not measured, about a day on 32 TPU v3 cores at 45 % of peak.
+Cost, by arithmetic and not measured: 5.9e14 FLOPs an update, 125,000 updates; about a day on 32 TPU v3
+cores at 45 % of peak.
 Expected: validation perplexity 4.3 (table 2). Dimensions of the other rows of table 2 are overrides:
 `--model.num-layers {3,6,18,24}`, `--model.hidden-size {256,512,1024,1536}`; their learning rate is
 the same (paper 3.1).
