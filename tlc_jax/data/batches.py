@@ -1,12 +1,13 @@
 """Which rows a step sees: a pure function of (seed, step), so that resuming costs and saves nothing.
 
 Each epoch visits every row once, in an order of its own. The order is a permutation that is computed
-point by point (a Feistel network over the next power of four, walked until it falls inside), so no
-table of the data's size is ever made.
+point by point (a Feistel network over the smallest square-like rectangle that holds the range, walked
+until it falls inside), so no table of the data's size is ever made.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -21,17 +22,18 @@ _ROUNDS = 6
 
 def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray, "#n"]) -> np.ndarray:
     """Where `index` in [0, size) lands under the permutation of [0, size) that `key` (uint64) names."""
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    low = (np.uint64(1) << half) - np.uint64(1)
-    value = np.asarray(index, np.uint64)
-    key = np.broadcast_to(np.asarray(key, np.uint64), value.shape)
+    rows = math.isqrt(size - 1) + 1
+    radix = (np.uint64(rows), np.uint64(-(-size // rows)))
+    value = np.array(index, np.uint64)
+    key = np.asarray(key, np.uint64)
     outside = np.ones(value.shape, bool)
-    while outside.any():  # cycle walking: the domain is at most four times too large
-        left, right = value[outside] >> half, value[outside] & low
+    while outside.any():  # cycle walking: the rectangle holds at most sqrt(size) points too many
+        pair = list(np.divmod(value[outside], radix[1]))
+        keys = key[outside] if len(key) == len(value) else key
         for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mix(right, key[outside] + np.uint64(turn)) & low)
-        value = value.copy()
-        value[outside] = (left << half) | right
+            side, other = turn % 2, 1 - turn % 2
+            pair[side] = (pair[side] + _mix(pair[other], keys + np.uint64(turn))) % radix[side]
+        value[outside] = pair[0] * radix[1] + pair[1]
         outside = value >= size
     return value.astype(np.int64)
 
@@ -42,16 +44,17 @@ def rows_of_step(
     """Indices in [0, size) of the rows that `step` (from 0) trains on; `rows` picks a host's part."""
     place = (np.arange(batch_size, dtype=np.uint64) + np.uint64(step * batch_size))[rows]
     epoch, inside = place // np.uint64(size), place % np.uint64(size)
+    if len(epoch) and epoch[0] == epoch[-1]:
+        epoch = epoch[:1]
     return permute(inside, size, _mix(epoch, np.full_like(epoch, seed)))
 
 
 def _mix(value: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014) of value and key."""
-    with np.errstate(over="ignore"):
-        z = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ (key * np.uint64(0xD1B54A32D192ED03))
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    """splitmix64's finaliser (Steele et al. 2014) of value and key, arrays of uint64."""
+    z = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ (key * np.uint64(0xD1B54A32D192ED03))
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 class Prefetcher(Generic[T]):

@@ -14,6 +14,7 @@ from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
 
 MaskedBatch = dict[str, np.ndarray]
 _WORDS = 4  # Philox gives four 64-bit words a counter tick
+_PLACE, _LAST = np.uint64(2**32 - 1), np.uint64(2**64 - 2**32)
 
 
 def slots(length: int, rate: float) -> int:
@@ -43,13 +44,15 @@ def mask(
     real = rows != PAD
     sizes = real.sum(axis=1)
     chosen_count = np.minimum(rate * sizes + uniforms[:, 0], sizes).astype(np.int64)
-    order = np.where(real, order, np.uint32(2**32 - 1))
-    places = np.argpartition(order, count - 1, axis=1)[:, :count]
-    ranked = np.take_along_axis(places, np.take_along_axis(order, places, 1).argsort(axis=1), 1)
-    used = np.arange(count) < chosen_count[:, None]
-    positions = np.sort(np.where(used, ranked, length), axis=1)
+    # each place under its random number, pads last: the first `count` in sorted order are a draw
+    ranked = order.astype(np.uint64) << np.uint64(32) | np.arange(length, dtype=np.uint64)
+    ranked[~real] |= _LAST
+    ranked.sort(axis=1)
+    positions = (ranked[:, :count] & _PLACE).astype(np.int64)
+    positions[np.arange(count) >= chosen_count[:, None]] = length
+    positions.sort(axis=1)
     used = positions < length
-    positions = np.where(used, positions, 0)
+    positions[~used] = 0
 
     targets = np.take_along_axis(rows, positions, 1).astype(np.int32)
     what = uniforms[:, 1:]
