@@ -71,14 +71,14 @@ def test_narrow_models_may_start_wider() -> None:
 def test_scan_equals_a_loop_over_layers() -> None:
     params = init(SMALL, jax.random.key(1))
     x = jax.random.normal(jax.random.key(2), (2, 7, 32))
-    real = jnp.ones((2, 7), bool)
-    loop, block = x, jax.jit(lambda layer, x: Block(SMALL).apply({"params": layer}, x, real, False))
+    visible = jnp.ones((2, 1, 7), bool)
+    loop, block = x, jax.jit(lambda layer, x: Block(SMALL).apply({"params": layer}, x, visible, False))
     for i in range(SMALL.num_layers):
         layer = jax.tree.map(lambda w, i=i: w[i], params["encoder"]["layers"])
         loop, _ = block(layer, loop)
 
     def stack(module: Encoder) -> jax.Array:
-        return module.layers(x, real, False)[0]
+        return module.layers(x, visible, False)[0]
 
     scanned = jax.jit(lambda p: Encoder(SMALL).apply({"params": p}, method=stack))(params["encoder"])
     np.testing.assert_allclose(scanned, loop, atol=1e-6)
@@ -101,6 +101,20 @@ def test_every_position_attends_to_every_other() -> None:
     before = apply(SMALL, params, tokens, everywhere)
     after = apply(SMALL, params, tokens.at[0, 3].set(55), everywhere)
     assert (jnp.abs(before - after).max(axis=-1) > 0).all()
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 7])
+def test_a_token_sees_as_far_as_its_layers_reach(reach: int) -> None:
+    """Through each layer a change travels `reach` places; at 7 of 8 that is the plain encoder."""
+    params = init(SMALL, jax.random.key(1))
+    tokens = jax.random.randint(jax.random.key(2), (1, 8), 4, 50)
+    everywhere = jnp.arange(8)[None]
+    before = apply(SMALL, params, tokens, everywhere, reach=jnp.array(reach))
+    after = apply(SMALL, params, tokens.at[0, 0].set(55), everywhere, reach=jnp.array(reach))
+    changed = np.asarray(jnp.abs(before - after).max(axis=-1)[0] > 0)
+    np.testing.assert_array_equal(changed, np.arange(8) <= reach * SMALL.num_layers)
+    plain = apply(SMALL, params, tokens, everywhere)
+    assert np.allclose(before, plain, atol=1e-6) == (reach == 7)
 
 
 def test_only_the_gathered_positions_are_computed() -> None:

@@ -99,11 +99,11 @@ def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int
     rows = local_rows(mesh, config.batch_size)
     key = jax.random.key(1)
     found, step_fn = [], make_train_step(task, config, optimizer)
-    compiled = None
+    control, compiled = {"learning_rate": np.array(3e-3, np.float32)}, None
     for step in range(steps):
         batch = place(mesh, task.train_batch(step, rows), config.batch_size)
-        compiled = compiled or compile_train_step(step_fn, state, batch, key, mesh)
-        state, sums = compiled(state, batch, key, jnp.float32(3e-3))
+        compiled = compiled or compile_train_step(step_fn, state, batch, key, control, mesh)
+        state, sums = compiled(state, batch, key, control)
         found.append(float(sums["loss"] / sums["weight"]))
     assert int(state.step) == steps
     return found, {path: np.asarray(value) for path, value in tree.flatten(state.params).items()}

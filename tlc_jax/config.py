@@ -159,9 +159,14 @@ class ScheduleConfig:
     """Which budget the schedule is stretched over; that budget must be set."""
     warmup: float = 0.06
     """Share of the budget spent warming up."""
+    local_attention: float = 0.0
+    """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
+    local. A small model learns to look at neighbours many times sooner this way (docs/local_attention.md)."""
 
     def __post_init__(self) -> None:
         _check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+        share = self.local_attention
+        _check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length hidden"], real: Bool[Array, "batch length"], train: bool
+        self,
+        x: Float[Array, "batch length hidden"],
+        visible: Bool[Array, "batch #length length"],
+        train: bool,
     ) -> tuple[Float[Array, "batch length hidden"], None]:
         config = self.config
         attended = SelfAttention(config, name="attention")(
-            layer_norm(config, "attention_norm")(x), real, train=train
+            layer_norm(config, "attention_norm")(x), visible, train=train
         )
         x = x + nn.Dropout(config.dropout, name="attention_dropout")(attended, deterministic=not train)
         fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
@@ -76,7 +79,7 @@ class Encoder(nn.Module):
         self.final_norm = layer_norm(config, "final_norm")
 
     def __call__(
-        self, tokens: Int[Array, "batch length"], *, train: bool
+        self, tokens: Int[Array, "batch length"], reach: Int[Array, ""] | None = None, *, train: bool
     ) -> Float[Array, "batch length hidden"]:
         real = tokens != PAD
         # positions of real tokens start in the row after the one that pads use
@@ -84,7 +87,11 @@ class Encoder(nn.Module):
         x = self.token_embedding[tokens] + self.position_embedding[places]
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, deterministic=not train) * real[:, :, None].astype(x.dtype)
-        x, _ = self.layers(x, real, train)
+        visible = real[:, None, :]
+        if reach is not None:
+            place = jnp.arange(tokens.shape[1])
+            visible = visible & (jnp.abs(place[:, None] - place[None, :]) <= reach)[None]
+        x, _ = self.layers(x, visible, train)
         return self.final_norm(x)
 
     def logits(self, x: Float[Array, "batch slots hidden"]) -> Float[Array, "batch slots vocab"]:
@@ -117,9 +124,14 @@ class MaskedLanguageModel(nn.Module):
         self.mlm_head = MlmHead(self.config)
 
     def __call__(
-        self, tokens: Int[Array, "batch length"], positions: Int[Array, "batch slots"], *, train: bool
+        self,
+        tokens: Int[Array, "batch length"],
+        positions: Int[Array, "batch slots"],
+        reach: Int[Array, ""] | None = None,
+        *,
+        train: bool,
     ) -> Float[Array, "batch slots vocab"]:
-        hidden = self.encoder(tokens, train=train)
+        hidden = self.encoder(tokens, reach, train=train)
         gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
         projected, bias = self.mlm_head(gathered)
         return self.encoder.logits(projected) + bias[None, None, :]
@@ -140,11 +152,16 @@ def apply_mlm(
     positions: Int[Array, "batch slots"],
     *,
     dropout_key: jax.Array | None = None,
+    reach: Int[Array, ""] | None = None,
 ) -> Float[Array, "batch slots vocab"]:
-    """Float32 logits of the tokens at `positions`. With `dropout_key`, dropout is on (training)."""
+    """Float32 logits of the tokens at `positions`. With `dropout_key`, dropout is on (training).
+
+    With `reach`, a token attends to those at most so many places away; without, to all of its row.
+    """
     rngs = {} if dropout_key is None else {"dropout": dropout_key}
     train = dropout_key is not None
-    logits = MaskedLanguageModel(config).apply({"params": params}, tokens, positions, train=train, rngs=rngs)
+    model = MaskedLanguageModel(config)
+    logits = model.apply({"params": params}, tokens, positions, reach, train=train, rngs=rngs)
     assert isinstance(logits, jax.Array)
     return logits
 

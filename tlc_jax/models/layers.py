@@ -66,13 +66,20 @@ def layer_norm(config: ModelConfig, name: str) -> nn.LayerNorm:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself: fairseq's, q scaled by head_size ** -0.5."""
+    """Multi-head attention of a sequence to itself: fairseq's, q scaled by head_size ** -0.5.
+
+    `visible` tells for each query (or once for all of them) which tokens it attends to.
+    """
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length hidden"], real: Bool[Array, "batch length"], *, train: bool
+        self,
+        x: Float[Array, "batch length hidden"],
+        visible: Bool[Array, "batch #length length"],
+        *,
+        train: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
         batch, length, hidden = x.shape
@@ -83,7 +90,7 @@ class SelfAttention(nn.Module):
 
         query, key, value = heads("query") * config.head_size**-0.5, heads("key"), heads("value")
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = jnp.where(real[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(visible[:, None], scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
         weights = nn.Dropout(config.attention_dropout, name="dropout")(weights, deterministic=not train)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, length, width)

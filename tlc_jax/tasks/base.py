@@ -31,7 +31,10 @@ class Task(Protocol):
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        """(sum of losses in nats, sums to report). With a dropout key it is a training loss."""
+        """(sum of losses in nats, sums to report). With a dropout key it is a training loss.
+
+        The batch of a training loss also holds what the schedule controls (`training/schedule.py`).
+        """
         ...
 
     def train_batch(self, step: int, rows: slice) -> HostBatch:

@@ -43,7 +43,12 @@ class MaskedLanguageModelling:
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
         logits = apply_mlm(
-            self._config.model, params, batch["tokens"], batch["positions"], dropout_key=dropout_key
+            self._config.model,
+            params,
+            batch["tokens"],
+            batch["positions"],
+            dropout_key=dropout_key,
+            reach=batch.get("attention_reach"),
         )
         weights, targets = batch["weights"], batch["targets"]
         total = jnp.sum(weights * cross_entropy(logits, targets))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
@@ -22,7 +22,7 @@ from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.training.checkpoint import Checkpoints
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
-from tlc_jax.training.optimizer import learning_rate
+from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.step import TrainStep
 from tlc_jax.training.view import View
@@ -63,14 +63,14 @@ def train(session: Session) -> None:
     with _stop_requested() as stop, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not s.budget.done(s.step, s.clock.training_seconds):
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
-            rate = learning_rate(config.optimizer.learning_rate, config.schedule, fraction)
-            s.state, sums = s.train_step(s.state, next(batches), s.key, jnp.float32(rate))
+            control = controls(config, fraction, s.task.tokens_per_row)
+            s.state, sums = s.train_step(s.state, next(batches), s.key, control)
             s.step += 1
             s.meter.add(sums)
             jax.block_until_ready(in_flight)  # the step before: the device never waits for the host
             in_flight = sums
             if s.step % config.log_every == 0:
-                _log(s, fraction, rate)
+                _log(s, fraction, control)
             if _due(s.step, config.evaluation.every_steps):
                 _evaluate(s)
                 evaluated = s.step
@@ -92,13 +92,13 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _log(s: Session, fraction: float, rate: float) -> None:
+def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
     sums = s.meter.pop()
     values: dict[str, Any] = {f"train/{name}": value for name, value in s.task.metrics(sums).items()}
     _check_finite(s, values["train/loss"])
     values |= {
         "train/gradient_norm": sums["gradient_norm"],
-        "train/learning_rate": rate,
+        **{f"train/{name}": value.item() for name, value in control.items()},
         "tokens": s.step * s.config.batch_size * s.task.tokens_per_row,
         "epoch": round(s.task.epochs(s.step, s.config.batch_size), 4),
         "budget_fraction": fraction,

@@ -31,6 +31,7 @@ from tlc_jax.training import loop
 from tlc_jax.training.checkpoint import Checkpoints, restore_params
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 from tlc_jax.training.view import View, budget_text, make_console, show_config, show_facts
@@ -159,7 +160,10 @@ def _session(
         view=View(console, budget, tokens_per_step, step, clock.training_seconds),
         key=dropout_key,
     )
-    session.train_step = compile_train_step(session.train_step, state, session.batch(step), dropout_key, mesh)
+    first = controls(config, 0.0, task.tokens_per_row)
+    session.train_step = compile_train_step(
+        session.train_step, state, session.batch(step), dropout_key, first, mesh
+    )
     return session
 
 

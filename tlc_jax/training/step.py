@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 from tlc_jax.config import Config
 from tlc_jax.core.tree import Params
@@ -18,22 +19,25 @@ from tlc_jax.tasks.base import Batch, Sums, Task
 from tlc_jax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums]]
+Controls = Mapping[str, jax.Array | np.ndarray]
 
 
 def gradients(
-    task: Task, params: Params, batch: Batch, key: jax.Array, micro_batches: int
+    task: Task, params: Params, batch: Batch, key: jax.Array, micro_batches: int, shared: Batch | None = None
 ) -> tuple[Params, Sums]:
     """Gradient of the mean loss over all predictions of the batch, and the batch's sums.
 
     Micro-batches add up sums of losses and of weights; the division comes once, at the end, so the
     result is that of the one big batch however the predictions are spread. Micro-batch i takes
     rows i, i + n, i + 2n, ...: every device keeps its own rows. Its dropout key is `fold_in(key, i)`.
+    Each gets the arrays in `shared` whole.
     """
     parts = {name: x.reshape(-1, micro_batches, *x.shape[1:]) for name, x in batch.items()}
 
     def one(i: Any) -> tuple[Params, Sums]:
         part = {name: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False) for name, x in parts.items()}
-        grads, sums = jax.grad(task.loss, has_aux=True)(params, part, jax.random.fold_in(key, i))
+        step_key = jax.random.fold_in(key, i)
+        grads, sums = jax.grad(task.loss, has_aux=True)(params, {**part, **(shared or {})}, step_key)
         return grads, sums
 
     def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
@@ -46,13 +50,15 @@ def gradients(
 
 
 def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
-    """(state, batch, key, learning rate) -> (state, sums and the norm of the gradient)."""
+    """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient)."""
 
     def train_step(
-        state: TrainState, batch: Batch, key: jax.Array, rate: Float[Array, ""]
+        state: TrainState, batch: Batch, key: jax.Array, controls: dict[str, Shaped[Array, ""]]
     ) -> tuple[TrainState, Sums]:
         step_key = jax.random.fold_in(key, state.step)
-        grads, sums = gradients(task, state.params, batch, step_key, config.micro_batches)
+        rate, shared = controls["learning_rate"], dict(controls)
+        del shared["learning_rate"]
+        grads, sums = gradients(task, state.params, batch, step_key, config.micro_batches, shared)
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
         sums["gradient_norm"] = optax.tree.norm(grads)
@@ -62,11 +68,11 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
 
 
 def compile_train_step(
-    step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
+    step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, controls: Controls, mesh: Mesh
 ) -> TrainStep:
     """The step compiled for these shapes; it takes over the memory of the state that it is given."""
     jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
-    return jitted.lower(state, batch, key, jnp.float32(0)).compile()
+    return jitted.lower(state, batch, key, controls).compile()
 
 
 def compile_evaluation(

@@ -1,0 +1,43 @@
+"""What changes over a run, as functions of the budget's used fraction: learning rate, reach of attention.
+
+Computed on the host in float64 (near the end, 1 - fraction has few digits left in float32) and given
+to the compiled step as scalars, so that a schedule over seconds costs no compilation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tlc_jax.config import Config, ScheduleConfig
+
+_FIRST_REACH = 3  # neighbours on each side; 8 leave the plateau of MLM at twice as many tokens
+
+
+def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float) -> float:
+    """Rate of an update that begins with `fraction` of the budget used: up to the peak, then down to 0.
+
+    Over steps this is fairseq's polynomial decay of power 1, whose first update has rate 0
+    (polynomial_decay_schedule.py).
+    """
+    rising = fraction / schedule.warmup if schedule.warmup else 1.0
+    falling = (1.0 - fraction) / (1.0 - schedule.warmup)
+    return peak * max(0.0, min(rising, falling, 1.0))
+
+
+def attention_reach(schedule: ScheduleConfig, fraction: float, length: int) -> int:
+    """How many tokens away attention sees: from 3, by equal factors, to the whole row of `length`.
+
+    It is `length` once `schedule.local_attention` of the budget is used.
+    """
+    if fraction >= schedule.local_attention:
+        return length
+    return min(length, int(_FIRST_REACH * (length / _FIRST_REACH) ** (fraction / schedule.local_attention)))
+
+
+def controls(config: Config, fraction: float, length: int) -> dict[str, np.ndarray]:
+    """The scalars that one update is computed with; `attention_reach` only where a config asks for it."""
+    rate = learning_rate(config.optimizer.learning_rate, config.schedule, fraction)
+    found: dict[str, np.ndarray] = {"learning_rate": np.array(rate, np.float32)}
+    if config.schedule.local_attention:
+        found["attention_reach"] = np.array(attention_reach(config.schedule, fraction, length), np.int32)
+    return found
