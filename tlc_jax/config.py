@@ -133,9 +133,13 @@ class OptimizerConfig:
     learning_rate: float = 1.5e-3
     """Peak (paper table 1: 1.5e-3 at batch 8192)."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.98
+    """Decay of the mean of squared gradients."""
     epsilon: float = 1e-6
+    """Added to the root of the mean of squares."""
     weight_decay: float = 0.01
+    """Share of a parameter that a step at learning rate 1 takes away."""
     decayed: Literal["all", "matrices"] = "all"
     """'all' parameters decay (fairseq), or 'matrices' only: no biases and no normalisation scales."""
 

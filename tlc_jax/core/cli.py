@@ -35,7 +35,11 @@ def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
     settings = Config() if name is None else load_config(name)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(door) if _required(field)}  # type: ignore[arg-type]
     default = door(**{**required, "settings": settings})
-    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    options = (  # help comes from docstrings; to look for comments as well takes 30 ms
+        tyro.conf.AvoidSubcommands,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.HelptextFromCommentsOff,
+    )
     prog = f"python -m tlc_jax.{door.__name__.lower()}"
     try:
         return tyro.cli(door, args=arguments, default=default, config=options, prog=prog)
