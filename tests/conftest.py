@@ -9,7 +9,16 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401, the hook names it
 
-ROOMS = ("core", "data", "models", "parallel", "tasks", "training")  # tyro fills doors with stand-ins
+# not the doors: tyro fills those with stand-ins
+ROOMS = (
+    "compression",
+    "core",
+    "data",
+    "models",
+    "parallel",
+    "tasks",
+    "training",
+)
 install_import_hook([f"tlc_jax.{room}" for room in ROOMS], "tests.typecheck.check")
 
 import hypothesis

@@ -8,7 +8,7 @@ and a rule without a parameter are errors that name them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +24,17 @@ def flatten(params: Params) -> dict[str, Any]:
     """`{path: leaf}` in the tree's own order; paths are keys joined by '/'."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def map_with_path(function: Callable[..., Any], params: Params, *others: Params) -> Params:
+    """A tree like `params` of function(path, leaf, and its leaf in each of `others`, which may be None)."""
+
+    def go(prefix: str, node: Any, *rest: Any) -> Any:
+        if not isinstance(node, dict):
+            return function(prefix.removesuffix("/"), node, *rest)
+        return {key: go(f"{prefix}{key}/", node[key], *(other[key] for other in rest)) for key in node}
+
+    return go("", params, *others)
 
 
 def count(params: Params) -> int:
