@@ -165,7 +165,8 @@ class ScheduleConfig:
     """Share of the budget spent warming up."""
     local_attention: float = 0.0
     """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
-    local. A small model learns to look at neighbours many times sooner this way (docs/local_attention.md)."""
+    local. A small model learns to look at neighbours many times sooner; a million tokens is the least that
+    this should last (docs/local_attention.md)."""
 
     def __post_init__(self) -> None:
         _check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
