@@ -69,7 +69,7 @@ def test_other_bits_are_refused(params: dict, bits: int) -> None:
 )
 def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bits: int) -> None:
     x = jnp.asarray(values, jnp.float32)
-    q = quantize_tensor(x, bits, (0,))
+    q = quantize_tensor(x, 2**bits - 1, (0,))
     once = dequantize({"x": q})["x"]
     slack = 1e-5 * float(jnp.abs(x).max()) + 1e-37
     assert (
@@ -77,14 +77,14 @@ def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bit
         <= float(q.delta.max()) / 2 * (1 if len(set(values)) > 1 else 0) + slack
     )
     assert int(q.codes.max()) < 2**bits
-    twice = dequantize({"x": quantize_tensor(once, bits, (0,))})["x"]
+    twice = dequantize({"x": quantize_tensor(once, 2**bits - 1, (0,))})["x"]
     np.testing.assert_allclose(twice, once, atol=slack)
 
 
 def test_half_goes_to_even() -> None:
     """A grid of integers: 0.5, 1.5 and 2.5 lie halfway."""
     x = jnp.array([0.0, 0.5, 1.5, 2.5, 3.0])
-    np.testing.assert_array_equal(quantize_tensor(x, 2, (0,)).codes, [0, 0, 2, 2, 3])
+    np.testing.assert_array_equal(quantize_tensor(x, 3, (0,)).codes, [0, 0, 2, 2, 3])
 
 
 def unstacked(params: dict) -> dict:

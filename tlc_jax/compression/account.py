@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+import numpy as np
 
 from tlc_jax.core.tree import Params, count, flatten
 
@@ -10,7 +10,7 @@ from tlc_jax.core.tree import Params, count, flatten
 def nonzero_count(params: Params, masks: Params | None) -> int:
     """Weights that are kept; without masks, all of them."""
     kept = {} if masks is None else flatten(masks)
-    return count(params) - sum(int(jnp.sum(~mask, dtype=jnp.int32)) for mask in kept.values())
+    return count(params) - sum(int(np.sum(~np.asarray(mask))) for mask in kept.values())
 
 
 def paper_bytes(params: Params, bits: int, masks: Params | None = None) -> float:

@@ -36,13 +36,13 @@ def magnitude_masks(params: Params, sparsity: float, previous: Params | None = N
     """
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
-    paths = [path for path, x in flatten(params).items() if prunable(path, x)]
-    flat, earlier = flatten(params), {} if previous is None else flatten(previous)
-    bits = {path: _magnitude_bits(flat[path], earlier.get(path)) for path in paths}
-    kept = _keep_largest(bits, round(sparsity * prunable_count(params)))
+    chosen = {path: x for path, x in flatten(params).items() if prunable(path, x)}
+    earlier = {} if previous is None else flatten(previous)
+    kept = _keep_largest(chosen, earlier, round(sparsity * prunable_count(params)))
     return map_with_path(lambda path, x: kept.get(path), params)
 
 
+@jax.jit
 def apply_masks(params: Params, masks: Params) -> Params:
     """Exact zeros (never -0) where a mask is False."""
 
@@ -62,9 +62,12 @@ def _magnitude_bits(
 
 @jax.jit
 def _keep_largest(
-    bits: dict[str, UInt32[Array, "..."]], count: Int[Array, ""] | int
+    weights: dict[str, Float[Array, "..."]],
+    earlier: dict[str, Bool[Array, "..."]],
+    count: Int[Array, ""] | int,
 ) -> dict[str, Bool[Array, "..."]]:
-    """Masks that are False at the `count` smallest entries, the first ones among equals."""
+    """Masks that are False at the `count` smallest magnitudes, the first ones among equals."""
+    bits = {path: _magnitude_bits(x, earlier.get(path)) for path, x in weights.items()}
 
     def at_most(limit: jax.Array) -> jax.Array:
         return sum((jnp.sum(x <= limit, dtype=jnp.int32) for x in bits.values()), jnp.int32(0))

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
@@ -33,9 +33,12 @@ def check_bits(bits: int) -> None:
 
 
 def quantize_tensor(
-    x: Float[Array, "*shape"], bits: int, axes: tuple[int, ...], mask: Bool[Array, "*shape"] | None = None
+    x: Float[Array, "*shape"],
+    steps: Int[Array, ""] | int,
+    axes: tuple[int, ...],
+    mask: Bool[Array, "*shape"] | None = None,
 ) -> QTensor:
-    """`x` as codes of `bits` <= 8 bits; one range over `axes`, for each index of the other axes.
+    """`x` as codes from 0 to `steps` = 2^k - 1 <= 255; one range over `axes`, for each index of the others.
 
     A tensor of one value has delta 1 and code 0: it comes back exactly.
     """
@@ -44,7 +47,7 @@ def quantize_tensor(
         x = jnp.where(mask, x, 0.0)
     low = jnp.min(x, axis=axes, keepdims=True)
     high = jnp.max(x, axis=axes, keepdims=True)
-    delta = _divide(high - low, jnp.float32(2**bits - 1))
+    delta = _divide(high - low, jnp.float32(steps))
     delta = jnp.where(delta > 0, delta, 1.0)
     codes = jnp.round(_divide(jnp.clip(x, low, high) - low, delta)).astype(jnp.uint8)
     return QTensor(codes, delta, low, mask)
@@ -68,15 +71,20 @@ def quantize(params: Params, bits: int, masks: Params | None = None) -> Any:
     `masks` holds for each parameter a boolean array, or None where nothing is pruned.
     """
     check_bits(bits)
-    if bits == 32:
-        return params
+    return params if bits == 32 else _quantize(params, 2**bits - 1, masks)
+
+
+@jax.jit
+def _quantize(params: Params, steps: Int[Array, ""] | int, masks: Params | None) -> Any:
+    """Compiled once for all numbers of bits."""
 
     def one(path: str, x: jax.Array, mask: jax.Array | None = None) -> QTensor:
-        return quantize_tensor(x, bits, tensor_axes(path, x.ndim), mask)
+        return quantize_tensor(x, steps, tensor_axes(path, x.ndim), mask)
 
     return map_with_path(one, params, *(() if masks is None else (masks,)))
 
 
+@jax.jit
 def dequantize(quantized: Any) -> Params:
     """Float32 parameters of a tree that `quantize` made."""
     return jax.tree.map(
