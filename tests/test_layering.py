@@ -28,6 +28,7 @@ ONLY_HERE = {
     "optax": "training",
     "orbax": "training",
     "tensorflow_datasets": "data",
+    "sklearn": "data",
     "tokenizers": "data",
     "grain": "data",
     "tyro": "core",

@@ -14,8 +14,8 @@ from tests.words import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.vocabulary import BOS, EOS, PAD
-from tlc_jax.data import packing
-from tlc_jax.data.packing import PackedText, link, open_packed, prepare
+from tlc_jax.data import packing, store
+from tlc_jax.data.packing import PackedText, open_packed, prepare
 
 VOCAB, LENGTH = 300, 16
 QUIET = Console(quiet=True)
@@ -93,6 +93,11 @@ def test_the_cache_is_by_content(corpus: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     assert pack(corpus, tmp_path, held_out=0.2).folder != first.folder
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def link(packed: PackedText, folder: Path) -> PackedText:
+    store.link(packed.folder, packed.manifest, folder)
+    return open_packed(folder)
 
 
 def test_a_run_keeps_its_files_when_the_cache_goes(corpus: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from rich.console import Console
 
-from tlc_jax.config import BudgetConfig, Config, DataConfig, ModelConfig
+from tlc_jax.config import BudgetConfig, Config, DataConfig, MlmConfig, ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.data.packing import prepare
 from tlc_jax.parallel.mesh import AXES, local_rows, make_mesh, place
@@ -42,7 +42,7 @@ def config(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def task(config: Config) -> MaskedLanguageModelling:
-    return MaskedLanguageModelling(config, prepare(config.data, VOCAB, Console(quiet=True)))
+    return MaskedLanguageModelling(config, MlmConfig(), prepare(config.data, VOCAB, Console(quiet=True)))
 
 
 def one_device() -> Mesh:
@@ -102,7 +102,7 @@ def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int
     control, compiled = {"learning_rate": np.array(3e-3, np.float32)}, None
     for step in range(steps):
         batch = place(mesh, task.train_batch(step, rows), config.batch_size)
-        compiled = compiled or compile_train_step(step_fn, state, batch, key, control, mesh)
+        compiled = compiled or compile_train_step(step_fn, state, [batch], key, control, mesh)
         state, sums = compiled(state, batch, key, control)
         found.append(float(sums["loss"] / sums["weight"]))
     assert int(state.step) == steps
@@ -121,7 +121,7 @@ def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
     task: MaskedLanguageModelling, config: Config
 ) -> None:
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.2), micro_batch=8)
-    wet_task = MaskedLanguageModelling(wet, prepare(wet.data, VOCAB, Console(quiet=True)))
+    wet_task = MaskedLanguageModelling(wet, MlmConfig(), prepare(wet.data, VOCAB, Console(quiet=True)))
     first, second = (losses(wet_task, wet, one_device(), 3) for _ in range(2))
     assert first[0] == second[0]
     for path, value in first[1].items():
@@ -132,7 +132,7 @@ def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
 def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModelling, config: Config) -> None:
     """Twice the same rows: with one key for both micro-batches their losses would be equal."""
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.5))
-    wet_task = MaskedLanguageModelling(wet, prepare(wet.data, VOCAB, Console(quiet=True)))
+    wet_task = MaskedLanguageModelling(wet, MlmConfig(), prepare(wet.data, VOCAB, Console(quiet=True)))
     params = wet_task.init(jax.random.key(0))
     half = wet_task.train_batch(0, slice(0, 8))
     twice = {name: np.repeat(x, 2, axis=0) for name, x in half.items()}
@@ -148,9 +148,9 @@ def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModell
 def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_size: int) -> None:
     """Against a sum over rows one at a time, with batches that do not divide the set."""
     params = task.init(jax.random.key(0))
-    size = task.evaluation_sets()["held_out"]
+    size = task.evaluation_size("held_out")
     assert size % 24, "the last batch is a part"
-    found = Evaluator(task, params, batch_size, make_mesh())(params)
+    found = Evaluator(task, ["held_out"], batch_size, make_mesh())(params)
     total = weight = correct = 0.0
     one_row = jax.jit(lambda batch: task.loss(params, batch, None)[1])
     for batch in task.evaluation_batches("held_out", 1, slice(None)):

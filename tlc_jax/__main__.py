@@ -7,7 +7,11 @@ import sys
 
 from tlc_jax.core.errors import EXIT_USER, run_door
 
-DOORS = {"train": "train a model, or go on with a run"}
+DOORS = {
+    "train": "train a model, or go on with a run",
+    "evaluate": "perplexity or accuracy of a run, beside its baselines",
+    "study": "train, finetune and compress several sizes, and compare them",
+}
 
 
 def main() -> None:

@@ -7,8 +7,11 @@ is written to the run directory and rebuilds the run alone. Checks that involve 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, Optional  # tyro reads `X | None` with typeguard, which takes 0.1 s to import
+from dataclasses import dataclass, field, replace
+from typing import (  # tyro reads `X | None` with typeguard, which takes 0.1 s to import
+    Literal,
+    Optional,
+)
 
 BudgetMeasure = Literal["steps", "training_seconds"]
 
@@ -89,15 +92,35 @@ class MlmConfig:
 
 
 @dataclass(frozen=True)
+class ClassificationConfig:
+    """Classification of a text or a pair of texts (paper 3.1; fairseq sentence_prediction)."""
+
+    max_examples: Optional[int] = None
+    """Train on so many examples, the same ones for every seed; None: on all of them."""
+    dropout: float = 0.1
+    """In the encoder, in place of the pretrained model's: on outputs of sub-layers and on attention."""
+    head_dropout: float = 0.0
+    """Before both layers of the head (fairseq pooler_dropout)."""
+
+    def __post_init__(self) -> None:
+        limit = self.max_examples
+        _check(limit is None or limit >= 1, f"task.max_examples must be at least 1, not {limit}")
+        for name in ("dropout", "head_dropout"):
+            _check(0 <= getattr(self, name) < 1, f"task.{name} must be in [0, 1), not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where text comes from. Exactly what is named is used; nothing is downloaded, nothing falls back."""
 
     name: str = "files"
     """'files': text under data.dir; 'docs': documentation installed with Python and its packages;
-    anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'."""
+    anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. To classify:
+    'files', glue/sst2, glue/mnli, or docs/package and docs/pair, made of the installed documentation."""
     dir: Optional[str] = None
     """With 'files': a file, a folder or a glob of .txt, .txt.gz, .txt.zst (blank line between documents) or
-    .jsonl. With a TFDS name: TFDS's data_dir (its own default if not given)."""
+    .jsonl; to classify, a folder with train.tsv or train.jsonl and others beside it. With a TFDS name: TFDS's
+    data_dir (its own default if not given)."""
     split: str = "train"
     """TFDS split."""
     text_field: str = "text"
@@ -108,7 +131,8 @@ class DataConfig:
     sequence_length: int = 128
     """Tokens of a row, the leading <s> included."""
     held_out: float = 0.005
-    """Share of the documents kept for evaluation (paper 3.1: 0.5 %)."""
+    """Share of the documents, or of the examples to classify, that is kept from training, chosen by hash: to
+    evaluate on (paper 3.1: 0.5 %), or to tune on, apart from the sets that are reported."""
     seed: int = 0
     """Chooses the held-out documents and the tokenizer's sample; the run's own seed does not."""
     cache_dir: str = "~/.cache/tlc_jax"
@@ -120,9 +144,9 @@ class DataConfig:
         )
         _check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
         _check(
-            self.name != "docs" or self.dir is None,
-            f"data.dir is {self.dir!r} but data.name is 'docs' (installed documentation), which reads no "
-            "folder: give data.name 'files' to read the folder, or drop data.dir",
+            not self.name.startswith("docs") or self.dir is None,
+            f"data.dir is {self.dir!r} but data.name is {self.name!r} (installed documentation), which reads "
+            "no folder: give data.name 'files' to read the folder, or drop data.dir",
         )
 
 
@@ -217,7 +241,7 @@ class Config:
     """One run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    task: MlmConfig = field(default_factory=MlmConfig)
+    task: MlmConfig | ClassificationConfig = field(default_factory=MlmConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -256,6 +280,87 @@ class Config:
     def micro_batches(self) -> int:
         """How many micro-batches make one update; part of the run's identity."""
         return self.batch_size // (self.micro_batch or self.batch_size)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A grid of finetunings (paper, appendix D). The best on the tuning set is kept; empty: no choice."""
+
+    learning_rates: tuple[float, ...] = ()
+    """Peak learning rates."""
+    batch_sizes: tuple[int, ...] = ()
+    """Rows of an update; the number of updates changes so that as many rows are seen."""
+    dropouts: tuple[float, ...] = ()
+    """Dropout of the encoder."""
+
+
+def _pretraining() -> Config:
+    schedule = ScheduleConfig(follows="training_seconds")
+    return Config(schedule=schedule, budget=BudgetConfig(training_seconds=3600))
+
+
+def _finetuning() -> Config:
+    return Config(task=ClassificationConfig(), budget=BudgetConfig(steps=20_000), batch_size=32)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Train several sizes for the same time, finetune each, compress each, compare (paper 5)."""
+
+    pretrain: Config = field(default_factory=_pretraining)
+    """How every size is pretrained; depth and width come from `sizes`."""
+    finetune: Config = field(default_factory=_finetuning)
+    """How every size is finetuned; model and tokenizer are the pretrained run's."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """What each finetuning tries."""
+    sizes: tuple[str, ...] = ("2x64", "2x128")
+    """Depth x width."""
+    bits: tuple[int, ...] = (32, 8, 6, 4, 3)
+    """Quantized to these; 32 is not quantized."""
+    sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
+    """Pruned to these shares of all matrices' weights; each is quantized to each of `bits`."""
+
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            self.pretrain_of(size)
+        _check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes {self.sizes} must differ, one at least")
+        _check(
+            all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
+        )
+        _check(
+            isinstance(self.pretrain.task, MlmConfig)
+            and isinstance(self.finetune.task, ClassificationConfig),
+            "pretrain.task must be masked language modelling and finetune.task a classification",
+        )
+        _check(
+            self.pretrain.budget.training_seconds is not None,
+            "pretrain.budget.training_seconds is not set: sizes are compared at equal training time",
+        )
+
+    def pretrain_of(self, size: str) -> Config:
+        """The pretraining config of one size."""
+        depth, _, width = size.partition("x")
+        _check(depth.isdigit() and width.isdigit(), f"sizes: {size!r} is not DEPTHxWIDTH, such as 2x128")
+        model = replace(self.pretrain.model, num_layers=int(depth), hidden_size=int(width))
+        return replace(self.pretrain, model=model)
+
+    def finetunings(self) -> dict[str, Config]:
+        """The finetuning configs of the search, by a name that fits a folder."""
+        own, search = self.finetune, self.search
+        assert isinstance(own.task, ClassificationConfig)
+        found = {}
+        for rate in search.learning_rates or (own.optimizer.learning_rate,):
+            for rows in search.batch_sizes or (own.batch_size,):
+                for dropout in search.dropouts or (own.task.dropout,):
+                    steps = own.budget.steps and math.ceil(own.budget.steps * own.batch_size / rows)
+                    found[f"finetuned-lr{rate:g}-batch{rows}-dropout{dropout:g}"] = replace(
+                        own,
+                        task=replace(own.task, dropout=dropout),
+                        optimizer=replace(own.optimizer, learning_rate=rate),
+                        budget=replace(own.budget, steps=steps),
+                        batch_size=rows,
+                    )
+        return found
 
 
 # Fields that a resumed run may change: they alter neither the parameters nor the data.

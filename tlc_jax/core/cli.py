@@ -12,6 +12,7 @@ import difflib
 import importlib.util
 import re
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,10 +20,16 @@ from typing import Any, TypeVar
 import tyro
 
 import tlc_jax
-from tlc_jax.config import Config
+from tlc_jax.config import Config, StudyConfig
 from tlc_jax.core.errors import UserError
 
 Door = TypeVar("Door")
+Settings = TypeVar("Settings", Config, StudyConfig)
+_OPTIONS = (  # help comes from docstrings; to look for comments as well takes 30 ms
+    tyro.conf.AvoidSubcommands,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.HelptextFromCommentsOff,
+)
 
 
 def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
@@ -32,19 +39,21 @@ def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = _option(arguments, "--config")
-    settings = Config() if name is None else load_config(name)
+    kind = typing.get_type_hints(door)["settings"]
+    settings = kind() if name is None else load_config(name, kind)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(door) if _required(field)}  # type: ignore[arg-type]
     default = door(**{**required, "settings": settings})
-    options = (  # help comes from docstrings; to look for comments as well takes 30 ms
-        tyro.conf.AvoidSubcommands,
-        tyro.conf.FlagCreatePairsOff,
-        tyro.conf.HelptextFromCommentsOff,
-    )
     prog = f"python -m tlc_jax.{door.__name__.lower()}"
     try:
-        return tyro.cli(door, args=arguments, default=default, config=options, prog=prog)
+        return tyro.cli(door, args=arguments, default=default, config=_OPTIONS, prog=prog)
     except ValueError as error:  # a check of the whole config; tyro boxes those of its parts
         raise UserError(str(error)) from error
+
+
+def parse_plain(door: type[Door], argv: Sequence[str] | None = None) -> Door:
+    """Parses a command line of a door without a config document."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return tyro.cli(door, args=arguments, config=_OPTIONS, prog=f"python -m tlc_jax.{door.__name__.lower()}")
 
 
 def _required(field: dataclasses.Field) -> bool:
@@ -67,8 +76,11 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_config(name: str) -> Config:
-    """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives."""
+def load_config(name: str, kind: type[Settings] = Config) -> Settings:
+    """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives.
+
+    Raises UserError if there is none, if it fails, or if it gives something else than a `kind`.
+    """
     path = Path(name)
     if not path.is_file():
         folder = config_folder()
@@ -87,8 +99,9 @@ def load_config(name: str) -> Config:
         config = module.get_config()
     except Exception as error:
         raise UserError(f"--config {path}: {_explain(error)}") from error
-    if not isinstance(config, Config):
-        raise UserError(f"--config {path}: get_config() returned {type(config).__name__}, not Config")
+    if not isinstance(config, kind):
+        found = type(config).__name__
+        raise UserError(f"--config {path}: get_config() returned {found}, not {kind.__name__}")
     return config
 
 

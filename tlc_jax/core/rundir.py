@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def config_from_json(value: dict[str, Any], kind: type = Config) -> Any:
 def _field_from_json(hint: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = typing.get_args(hint) or (hint,)  # of a union its members
     for option in options:
         if {field.name for field in dataclasses.fields(option)} == value.keys():
             return config_from_json(value, option)

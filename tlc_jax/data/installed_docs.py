@@ -45,7 +45,7 @@ _LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
 
 def installed_docs() -> Source:
     """Documentation of `PACKAGES` and of Python itself as a source; versions go to the manifest."""
-    modules = {name: path for root in ("python", *PACKAGES) for name, path in _modules(root)}
+    modules = {name: path for root in ("python", *PACKAGES) for name, path in package_modules(root)}
     documents = functools.cache(lambda: list(_documents(list(modules.values()))))  # a slow parse, 10 MB
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
@@ -58,7 +58,7 @@ def installed_docs() -> Source:
     )
 
 
-def _modules(root: str) -> Iterator[tuple[str, Path]]:
+def package_modules(root: str) -> Iterator[tuple[str, Path]]:
     """(name that does not depend on the machine, path) of each source file below a package or Python."""
     if root == "python":
         folders = [sysconfig.get_paths()["stdlib"]]
@@ -105,6 +105,15 @@ def module_documents(path: Path) -> list[list[str]]:
         return [paragraphs(text) for text in topics]
     found = [paragraph for text in _docstrings(tree) for paragraph in paragraphs(text)]
     return [found] if found else []
+
+
+def module_docstrings(path: Path) -> list[list[str]]:
+    """The paragraphs of each docstring of one source file."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+    except (SyntaxError, ValueError):
+        return []
+    return [found for text in _docstrings(tree) if (found := paragraphs(text))]
 
 
 def _strings(tree: ast.AST) -> Iterator[str]:

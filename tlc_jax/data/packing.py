@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
-from tlc_jax.data import ngrams
+from tlc_jax.data import ngrams, store
 from tlc_jax.data.sources import Source, open_source, sha256
 from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
 
@@ -54,27 +52,7 @@ class PackedText:
 
 def open_packed(folder: Path) -> PackedText:
     """Opens packed text after checking every byte; a damaged or changed file is refused by name."""
-    manifest_path = folder / "manifest.json"
-    try:
-        manifest = json.loads(manifest_path.read_text())
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{manifest_path} cannot be read ({error}): remove {folder} to pack the text again"
-        ) from error
-    for name, expected in files.items():
-        path = folder / name
-        size = path.stat().st_size if path.is_file() else None
-        if size is None:
-            problem = "is missing"
-        elif size != expected["bytes"]:
-            problem = f"has {size} bytes instead of {expected['bytes']}"
-        elif sha256(path) != expected["sha256"]:
-            problem = "was changed: its SHA-256 is not the manifest's"
-        else:
-            continue
-        raise UserError(f"token file {path} {problem}: remove {folder} to pack the text again")
-    return PackedText(folder, manifest)
+    return PackedText(folder, store.open_sealed(folder))
 
 
 def prepare(config: DataConfig, vocab_size: int, console: Console) -> PackedText:
@@ -85,20 +63,6 @@ def prepare(config: DataConfig, vocab_size: int, console: Console) -> PackedText
     if not folder.exists():
         _pack(source, config, vocab_size, identity, folder, console)
     return open_packed(folder)
-
-
-def link(packed: PackedText, folder: Path) -> PackedText:
-    """The same files in a run's own folder (hard links where possible): the run outlives the cache."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in (*packed.manifest["files"], "manifest.json"):
-        try:
-            os.link(packed.folder / name, temporary / name)
-        except OSError:  # another file system
-            shutil.copyfile(packed.folder / name, temporary / name)
-    temporary.rename(folder)
-    return PackedText(folder, packed.manifest)
 
 
 def _identity(source: Source, config: DataConfig, vocab_size: int) -> str:
@@ -137,10 +101,7 @@ class _Survey:
 def _pack(
     source: Source, config: DataConfig, vocab_size: int, identity: str, folder: Path, console: Console
 ) -> None:
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with store.new_folder(folder) as temporary:
         survey = _survey(source, config, console)
         tokenizer = _tokenizer(source, survey, config, vocab_size, console)
         tokenizer.save(str(temporary / "tokenizer.json"))
@@ -169,15 +130,7 @@ def _pack(
                 packed.rows("train"), packed.rows("held_out"), vocab_size
             )
             advance(manifest["baselines"]["counted_tokens"])
-        manifest["files"] = {
-            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(temporary.iterdir())
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        if not folder.exists():  # another process may have packed the same text meanwhile
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        store.seal(temporary, manifest)
 
 
 def _documents(source: Source) -> Iterator[str]:

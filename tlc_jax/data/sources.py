@@ -37,11 +37,15 @@ class Source:
     documents: Callable[[], Iterator[str]]
 
     def identity(self) -> str:
-        """SHA-256 over the names and bytes of all files: equal text has an equal identity anywhere."""
-        with ThreadPoolExecutor() as pool:
-            digests = pool.map(sha256, self.files.values())
-        lines = [f"{name} {digest}\n" for name, digest in zip(self.files, digests, strict=True)]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return identity_of(self.files)
+
+
+def identity_of(files: dict[str, epath.Path]) -> str:
+    """SHA-256 over the names and bytes of all files: equal text has an equal identity anywhere."""
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(sha256, files.values())
+    lines = [f"{name} {digest}\n" for name, digest in zip(files, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def sha256(path: Path | epath.Path) -> str:
@@ -61,6 +65,8 @@ def open_source(config: DataConfig) -> Source:
         return installed_docs()
     if config.name == "files":
         return text_files(config.dir, config.text_field)
+    from tlc_jax.data.tfds_source import tfds_text
+
     parts = [tfds_text(name, config) for name in config.name.split("+")]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -123,7 +129,7 @@ def _find(where: str) -> list[Path]:
     return paths
 
 
-def _lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
     """Lines without their ends; a truncated or damaged archive is an error, never a short text."""
     import pyarrow
 
@@ -140,7 +146,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _txt_documents(path: Path, _: str) -> Iterator[str]:
     lines: list[str] = []
-    for line in _lines(path):
+    for line in read_lines(path):
         if line.strip():
             lines.append(line)
         elif lines:
@@ -151,7 +157,7 @@ def _txt_documents(path: Path, _: str) -> Iterator[str]:
 
 
 def _jsonl_documents(path: Path, text_field: str) -> Iterator[str]:
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -164,61 +170,3 @@ def _jsonl_documents(path: Path, text_field: str) -> Iterator[str]:
         if not isinstance(text, str):
             raise UserError(f"{path} line {number}: {text_field!r} is not a string: correct it")
         yield text
-
-
-# --- TFDS ------------------------------------------------------------------------------------------
-
-
-def tfds_text(name: str, config: DataConfig) -> Source:
-    """A prepared TFDS dataset with a text field, read without TensorFlow and never downloaded."""
-    folder = _tfds_folder(name, config.dir)
-    shards = sorted(
-        path for path in folder.iterdir() if f"-{config.split}." in path.name and not path.is_dir()
-    )
-    if not shards:
-        raise UserError(f"TFDS dataset {name} in {folder} has no split {config.split!r}: set --data.split")
-    files = {f"{name}/{path.name}": path for path in [folder / "dataset_info.json", *shards]}
-    size = sum(path.stat().length for path in shards)
-    return Source(
-        description=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
-        origin={"kind": "tfds", "name": name, "version": folder.name, "split": config.split},
-        files=files,
-        documents=lambda: _tfds_documents(name, config, folder),
-    )
-
-
-def _tfds_folder(name: str, data_dir: str | None) -> epath.Path:
-    root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
-    found = [path.parent for path in (root / name).glob("*/dataset_info.json")]
-    if not found:
-        raise UserError(
-            f"TFDS dataset {name} is not prepared under {root} (no {name}/VERSION/dataset_info.json): "
-            "prepare it there or set --data.dir; nothing is downloaded"
-        )
-    return max(found, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
-
-
-def _tfds_documents(name: str, config: DataConfig, folder: epath.Path) -> Iterator[str]:
-    import tensorflow_datasets as tfds
-
-    # With download=True, its default, TFDS retries for minutes where there is no network.
-    source: Any = tfds.data_source(
-        f"{name}:{folder.name}",
-        split=config.split,
-        data_dir=folder.parents[name.count("/") + 1],
-        download=False,
-    )
-    for start in range(0, len(source), 256):  # single reads pay a thread hop each
-        try:
-            examples = source.__getitems__(range(start, min(start + 256, len(source))))
-        except Exception as error:
-            raise UserError(f"TFDS dataset {folder} is damaged near example {start}: {error}") from error
-        for offset, example in enumerate(examples):
-            text = example.get(config.text_field)
-            if text is None:
-                fields = ", ".join(example)
-                raise UserError(
-                    f"example {start + offset} of {folder} has no text in {config.text_field!r}: the shard "
-                    f"is damaged, or set --data.text-field to one of {fields}"
-                )
-            yield text.decode() if isinstance(text, bytes) else text

@@ -22,7 +22,8 @@ Sums = dict[str, Float[Array, ""]]
 class Task(Protocol):
     """One kind of training. Batches are pure in (seed, step); losses are sums."""
 
-    tokens_per_row: int
+    tokens_per_step: float
+    """Tokens of one update, pads not counted; on average where updates differ."""
 
     def init(self, key: jax.Array) -> Params:
         """New parameters."""
@@ -41,8 +42,20 @@ class Task(Protocol):
         """The given rows of the batch of `step`, counted from 0."""
         ...
 
-    def evaluation_sets(self) -> dict[str, int]:
-        """Names of the evaluation sets and how many rows each has."""
+    def sample_batches(self, rows: slice) -> Iterator[HostBatch]:
+        """One training batch of each shape that there is, for the compiler."""
+        ...
+
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """Names of the sets that training evaluates on."""
+        ...
+
+    def reported_sets(self) -> tuple[str, ...]:
+        """Names of further sets, which nothing may be chosen on: training never reads them."""
+        ...
+
+    def evaluation_size(self, name: str) -> int:
+        """How many rows a set has."""
         ...
 
     def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
@@ -53,7 +66,15 @@ class Task(Protocol):
         """Named metrics of host sums, `loss` among them."""
         ...
 
-    def epochs(self, step: int, batch_size: int) -> float:
+    def baselines(self) -> dict[str, float]:
+        """`{'<set>/<metric>': value}` of models that know nothing but counts."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """What a person should know about the data before training."""
+        ...
+
+    def epochs(self, step: int) -> float:
         """How often `step` steps have seen the training rows."""
         ...
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlc_jax.config import Config
+from tlc_jax.config import Config, MlmConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
@@ -26,15 +26,15 @@ _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the s
 class MaskedLanguageModelling:
     """`loss` is the summed cross-entropy of masked tokens in nats; perplexity is exp(loss / weight)."""
 
-    def __init__(self, config: Config, text: PackedText):
-        self._config = config
+    def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
+        self._config, self._settings, self._manifest = config, settings, text.manifest
         self._train = text.rows("train")
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
         self._held_out = held_out[
             np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)
         ]
-        self.tokens_per_row = config.data.sequence_length
+        self.tokens_per_step: float = config.batch_size * config.data.sequence_length
 
     def init(self, key: jax.Array) -> Params:
         return init_mlm(self._config.model, key)
@@ -61,12 +61,21 @@ class MaskedLanguageModelling:
         first = rows.indices(batch_size)[0]
         return self._mask(self._train[places], (2 * seed + _TRAIN, step), first)
 
-    def evaluation_sets(self) -> dict[str, int]:
-        return {"held_out": len(self._held_out)}
+    def sample_batches(self, rows: slice) -> Iterator[HostBatch]:
+        yield self.train_batch(0, rows)
+
+    def evaluation_sets(self) -> tuple[str, ...]:
+        return ("held_out",)
+
+    def reported_sets(self) -> tuple[str, ...]:
+        return ()
+
+    def evaluation_size(self, name: str) -> int:
+        return len(self._held_out)
 
     def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
         for start in range(0, len(self._held_out), batch_size):
-            chosen = np.full((batch_size, self.tokens_per_row), PAD, self._held_out.dtype)
+            chosen = np.full((batch_size, self._held_out.shape[1]), PAD, self._held_out.dtype)
             real = self._held_out[start : start + batch_size]
             chosen[: len(real)] = real
             yield self._mask(chosen[rows], (_EVALUATE, 0), start + rows.indices(batch_size)[0])
@@ -80,14 +89,34 @@ class MaskedLanguageModelling:
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}
 
-    def epochs(self, step: int, batch_size: int) -> float:
-        return step * batch_size / len(self._train)
+    def baselines(self) -> dict[str, float]:
+        return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
+
+    def facts(self) -> dict[str, str]:
+        manifest = self._manifest
+        baselines, digest = manifest["baselines"], manifest["tokenizer_sha256"]
+
+        def size(split: str) -> str:
+            rows, tokens, documents = (manifest[what][split] for what in ("rows", "tokens", "documents"))
+            return f"{rows:,} rows, {tokens:,} tokens, {documents:,} documents"
+
+        return {
+            "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
+            "train": size("train"),
+            "held out": size("held_out"),
+            "tokenizer": f"byte-level BPE, {manifest['vocab_size']:,} entries, {digest[:16]}",
+            "held-out perplexity": f"unigram {baselines['unigram_perplexity']:.1f}, "
+            f"bigram {baselines['bigram_perplexity']:.1f} (Witten-Bell)",
+        }
+
+    def epochs(self, step: int) -> float:
+        return step * self._config.batch_size / len(self._train)
 
     def _mask(self, rows: np.ndarray, key: tuple[int, int], first_row: int) -> HostBatch:
         return mask(
             rows,
             key=key,
             first_row=first_row,
-            rate=self._config.task.mask_rate,
+            rate=self._settings.mask_rate,
             vocab_size=self._config.model.vocab_size,
         )

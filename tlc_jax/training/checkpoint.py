@@ -8,12 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.training.state import TrainState
+
+absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options that it is given
 
 ITEMS = ("params", "optimizer", "meta")
 

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import local_rows, place
-from tlc_jax.tasks.base import Sums, Task
-from tlc_jax.training.step import compile_evaluation
+from tlc_jax.tasks.base import Task
+from tlc_jax.training.step import make_evaluation_step
 
 
 class Evaluator:
-    """Computes `{'eval/<set>/<metric>': value}` for parameters; compiled once, before any clock runs."""
+    """Computes `{'eval/<set>/<metric>': value}` for parameters. Compiles each shape when it first comes,
+    while the clock of a run is paused."""
 
-    def __init__(self, task: Task, params: Params, batch_size: int, mesh: Mesh):
-        self._task, self._batch_size, self._mesh = task, batch_size, mesh
+    def __init__(self, task: Task, sets: Sequence[str], batch_size: int, mesh: Mesh):
+        self._task, self._sets, self._batch_size, self._mesh = task, sets, batch_size, mesh
         self._rows = local_rows(mesh, batch_size)
-        self._step: dict[str, Callable[[Params, dict], Sums]] = {}
-        for name in task.evaluation_sets():
-            first = next(iter(task.evaluation_batches(name, batch_size, self._rows)))
-            self._step[name] = compile_evaluation(task, params, place(mesh, first, batch_size), mesh)
+        self._step = make_evaluation_step(task, mesh)
 
     def __call__(self, params: Params) -> dict[str, float]:
         found: dict[str, float] = {}
-        for name, step in self._step.items():
+        for name in self._sets:
             total: dict[str, float] = {}
             for host_batch in self._task.evaluation_batches(name, self._batch_size, self._rows):
-                sums = step(params, place(self._mesh, host_batch, self._batch_size))
+                sums = self._step(params, place(self._mesh, host_batch, self._batch_size))
                 for key, value in sums.items():  # float64 on the host: thousands of batches add up
                     total[key] = total.get(key, 0.0) + float(value)
             found |= {f"eval/{name}/{metric}": value for metric, value in self._task.metrics(total).items()}

@@ -63,7 +63,7 @@ def train(session: Session) -> None:
     with _stop_requested() as stop, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not s.budget.done(s.step, s.clock.training_seconds):
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
-            control = controls(config, fraction, s.task.tokens_per_row)
+            control = controls(config, fraction, config.data.sequence_length)
             s.state, sums = s.train_step(s.state, next(batches), s.key, control)
             s.step += 1
             s.meter.add(sums)
@@ -99,8 +99,8 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
     values |= {
         "train/gradient_norm": sums["gradient_norm"],
         **{f"train/{name}": value.item() for name, value in control.items()},
-        "tokens": s.step * s.config.batch_size * s.task.tokens_per_row,
-        "epoch": round(s.task.epochs(s.step, s.config.batch_size), 4),
+        "tokens": round(s.step * s.task.tokens_per_step),
+        "epoch": round(s.task.epochs(s.step), 4),
         "budget_fraction": fraction,
     }
     s.view.logged(s.writer.write(s.step, s.clock.state(), values))

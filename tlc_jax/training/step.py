@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -68,20 +68,27 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
 
 
 def compile_train_step(
-    step: TrainStep, state: TrainState, batch: Batch, key: jax.Array, controls: Controls, mesh: Mesh
+    step: TrainStep,
+    state: TrainState,
+    samples: Iterable[Batch],
+    key: jax.Array,
+    controls: Controls,
+    mesh: Mesh,
 ) -> TrainStep:
-    """The step compiled for these shapes; it takes over the memory of the state that it is given."""
+    """The step compiled for the shapes of the samples; it takes over the memory of the state it is given."""
     jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
-    return jitted.lower(state, batch, key, controls).compile()
+    compiled = {_shape(batch): jitted.lower(state, batch, key, controls).compile() for batch in samples}
+    return lambda state, batch, key, controls: compiled[_shape(batch)](state, batch, key, controls)
 
 
-def compile_evaluation(
-    task: Task, params: Params, batch: Batch, mesh: Mesh
-) -> Callable[[Params, Batch], Sums]:
+def _shape(batch: Batch) -> tuple[int, ...]:
+    return batch["tokens"].shape
+
+
+def make_evaluation_step(task: Task, mesh: Mesh) -> Callable[[Params, Batch], Sums]:
     """(params, batch) -> sums, without dropout."""
-    jitted = jax.jit(
+    return jax.jit(
         lambda params, batch: task.loss(params, batch, None)[1],
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )
-    return jitted.lower(params, batch).compile()

@@ -59,15 +59,22 @@ class View:
     """Progress of training. A context manager."""
 
     def __init__(
-        self, console: Console, budget: Budget, tokens_per_step: int, first_step: int, first_seconds: float
+        self,
+        console: Console,
+        budget: Budget,
+        tokens_per_step: float,
+        first_step: int,
+        first_seconds: float,
+        title: str | None = None,
     ):
         self._console, self._budget = console, budget
         self._tokens_per_step = tokens_per_step
         self._first = self._last = (first_step, first_seconds)
         self._estimated = False
         self._latest: dict[str, str] = {}
+        self._prefix = f"{title}  " if title else ""
         self._bar = Progress(
-            TextColumn("step {task.fields[step]:,}"),
+            TextColumn(self._prefix + "step {task.fields[step]:,}"),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %  {task.fields[text]}"),
             TimeElapsedColumn(),
@@ -90,7 +97,9 @@ class View:
         if not self._estimated and step - self._first[0] >= _ESTIMATE_AFTER:
             self._estimated = True
             pace = (seconds - self._first[1]) / (step - self._first[0])
-            self._console.print(f"time: {self._left(step, seconds)} left at {1000 * pace:.0f} ms a step")
+            self._console.print(
+                f"{self._prefix}time: {self._left(step, seconds)} left at {1000 * pace:.0f} ms a step"
+            )
 
     def logged(self, line: dict[str, Any]) -> None:
         """A training line was written."""
@@ -101,13 +110,15 @@ class View:
         text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
         self._latest["train"] = f"{text}  {pace:,.0f} tokens/s  {self._left(step, seconds)} left"
         if not self._console.is_terminal:
-            self._console.print(f"step {step:,}  {self._latest['train']}")
+            self._console.print(f"{self._prefix}step {step:,}  {self._latest['train']}")
 
     def evaluated(self, line: dict[str, Any]) -> None:
         """An evaluation line was written."""
         values = {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
         text = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
-        self._console.print(f"step {line['step']:,}  {duration(line['training_seconds'])}  {text}")
+        self._console.print(
+            f"{self._prefix}step {line['step']:,}  {duration(line['training_seconds'])}  {text}"
+        )
         self._latest["eval"] = "  ".join(
             f"{key} {value:.4g}" for key, value in values.items() if not key.endswith("/loss")
         )

@@ -1,0 +1,192 @@
+"""Labelled text from tables to ids: layout, truncation, splits by hash, baselines, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tests.words import documents
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.vocabulary import BOS, EOS
+from tlc_jax.data import doc_tasks
+from tlc_jax.data.examples import fit, open_examples, prepare_examples
+from tlc_jax.data.labelled import Examples, open_labelled
+from tlc_jax.data.linear import baselines
+from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
+
+VOCAB = 300
+QUIET = Console(quiet=True)
+
+
+def write_tables(folder: Path, size: int = 400) -> Path:
+    """Pairs whose label is whether the texts share their first word; a reported set in JSON lines."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = sorted({word for text in documents(50) for word in text.split()})[:30]
+
+    def rows(count: int) -> list[tuple[str, str, str]]:
+        found = []
+        for _ in range(count):
+            one, two = (rng.choice(words, rng.integers(1, 12)).tolist() for _ in range(2))
+            label = ("other", "same")[int(rng.integers(2))]
+            if label == "same":
+                two[0] = one[0]
+            found.append((" ".join(one), " ".join(two), label))
+        return found
+
+    lines = ["text\ttext_b\tlabel", *("\t".join(row) for row in rows(size))]
+    (folder / "train.tsv").write_text("\n".join(lines) + "\n")
+    table = [dict(zip(("text", "text_b", "label"), row, strict=True)) for row in rows(51)]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    root = tmp_path_factory.mktemp("labelled")
+    train_tokenizer(documents(100), VOCAB).save(str(root / "tokenizer.json"))
+    tables = write_tables(root / "tables")
+    return DataConfig(
+        dir=str(tables),
+        tokenizer=str(root / "tokenizer.json"),
+        sequence_length=32,
+        held_out=0.1,
+        cache_dir=str(root / "cache"),
+    )
+
+
+def test_layout_and_splits(config: DataConfig) -> None:
+    packed = prepare_examples(config, VOCAB, QUIET)
+    tokenizer = load_tokenizer(packed.folder / "tokenizer.json", VOCAB)
+    assert packed.manifest["label_names"] == ["other", "same"]
+    sizes = packed.manifest["examples"]
+    assert sizes["train"] + sizes["tuning"] == 400
+    assert 20 < sizes["tuning"] < 60
+    assert sizes["test"] == 51
+    source = open_labelled(config).read("test")
+    split = packed.split("test")
+    np.testing.assert_array_equal(split.labels, source.labels)
+    for i, (one, two) in enumerate(source.texts):
+        ids = split.ids[split.offsets[i] : split.offsets[i + 1]].tolist()
+        assert len(ids) <= 32
+        whole = tokenizer.encode(one, two).ids  # the template: <s> A </s></s> B </s>
+        assert ids == whole or len(whole) > 32
+        assert ids[0] == BOS
+        assert ids.count(EOS) == 3
+    texts = {name: set() for name in ("train", "tuning")}
+    for name, found in texts.items():
+        part = packed.split(name)
+        found |= {tuple(part.ids[a:b].tolist()) for a, b in zip(part.offsets, part.offsets[1:], strict=False)}
+    long = [row for row in texts["train"] & texts["tuning"] if len(row) < 32]
+    assert not long, "a text that is tuned on is not trained on"
+
+
+def test_a_damaged_file_is_named(config: DataConfig, tmp_path: Path) -> None:
+    packed = prepare_examples(config, VOCAB, QUIET)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in packed.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    damaged = bytearray((folder / "test.labels.npy").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "test.labels.npy").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"test\.labels\.npy was changed"):
+        open_examples(folder)
+
+
+@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=2), length=st.integers(8, 50))
+def test_the_longer_text_loses_its_end(sizes: list[int], length: int) -> None:
+    parts = [list(range(100 * i, 100 * i + size)) for i, size in enumerate(sizes)]
+    kept = fit([list(part) for part in parts], length)
+    counts, room = [len(part) for part in parts], length - 2 * len(parts)
+    while sum(counts) > room:  # one token at a time, from the longer one
+        counts[-1 if counts[-1] >= counts[0] and len(counts) > 1 else 0] -= 1
+    for part, own, count in zip(parts, kept, counts, strict=True):
+        assert own == part[: len(own)]
+        assert abs(len(own) - count) <= 1
+    assert sum(map(len, kept)) == sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "needs train.tsv"),
+        ({"train.tsv": "text\tlabel\na\tx\nb\ty\n"}, "at least one more table"),
+        ({"train.tsv": "text\tlabel\na\tx\nb\tx\n", "v.tsv": "text\tlabel\na\tx\n"}, r"1 label\(s\)"),
+        (
+            {"train.tsv": "text\tlabel\na\tx\nb\ty\n", "v.tsv": "text\tlabel\na\tz\n"},
+            "label 'z' never",
+        ),
+        ({"train.tsv": "words\tlabel\na\tx\n", "v.tsv": "text\tlabel\na\tx\n"}, "line 2 has no text"),
+        ({"train.jsonl": "{\n", "v.tsv": "text\tlabel\na\tx\n"}, "line 1 is not JSON"),
+        ({"train.jsonl": "{}", "train.tsv": ""}, "holds train twice"),
+    ],
+)
+def test_refusals(tmp_path: Path, files: dict[str, str], says: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def read() -> None:
+        source = open_labelled(DataConfig(dir=str(tmp_path)))
+        for split in ("train", *source.reported):
+            source.read(split)
+
+    with pytest.raises(UserError, match=says):
+        read()
+
+
+def test_unknown_tasks_are_named() -> None:
+    with pytest.raises(UserError, match="glue/sst2"):
+        open_labelled(DataConfig(name="glue/sst3"))
+
+
+def test_baselines() -> None:
+    """A word that decides, and a bigram that does: both are learnt; the majority is the larger class."""
+    words = np.random.default_rng(0).choice(["a", "b", "c", "d"], (300, 6))
+    texts = [(" ".join(row),) for row in words]
+    decided = Examples(texts, [int("a b" in text[0]) for text in texts])
+    found = baselines(decided, {"itself": decided})["itself"]
+    share = np.mean(decided.labels)
+    assert found["majority_accuracy"] == pytest.approx(max(share, 1 - share))
+    assert found["linear_accuracy"] > 0.98
+
+
+def test_documentation_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes balanced, package names masked, modules of the reported set apart, no sentence twice."""
+    rng = np.random.default_rng(0)
+    names = [f"word{i}" for i in range(200)]
+
+    def sentence() -> str:
+        return "The " + " ".join(rng.choice(names, 8)) + " of numpy and scipy."
+
+    paths: dict[str, list[tuple[str, Path]]] = {}
+    for package in doc_tasks.PACKAGES:
+        paths[package] = []
+        for number in range(30):
+            body = "\n".join(
+                f'def f{i}():\n    """{sentence()} {sentence()} {sentence()}"""\n' for i in range(3)
+            )
+            path = tmp_path / f"{package}_{number}.py"
+            path.write_text(f'"""{"The same sentence is found in every module here."}"""\n{body}')
+            paths[package].append((f"{package}/m{number}.py", path))
+    monkeypatch.setattr(doc_tasks, "package_modules", lambda package: iter(paths[package]))
+    for name, classes in (("docs/package", 2), ("docs/pair", 3)):
+        source = doc_tasks.doc_task(name)
+        train, reported = source.read("train"), source.read(*source.reported)
+        assert len(source.label_names) == classes
+        for split in (train, reported):
+            counts = np.bincount(split.labels, minlength=classes)
+            assert (counts == counts[0]).all()
+            assert counts[0] > 3
+            assert not any("numpy" in text or "scipy" in text for texts in split.texts for text in texts)
+        sentences = [{text for texts in split.texts for text in texts} for split in (train, reported)]
+        assert not sentences[0] & sentences[1]
+        if classes == 2:
+            assert len(sentences[0]) == len(train.texts)

@@ -1,0 +1,44 @@
+"""What an accuracy must beat: the majority class, and a linear model of unigrams and bigrams of words."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from tlc_jax.data.labelled import Examples
+
+_SIDES = "ab"
+
+
+def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, dict[str, float]]:
+    """{set: {majority_accuracy, linear_accuracy}} of models that saw `train` only.
+
+    The linear model is scikit-learn's logistic regression on the presence of lower-case words and pairs
+    of neighbours; the words of a pair's two texts are counted apart.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    analyzer: Any = _features  # scikit-learn takes a function too
+    vectorizer = CountVectorizer(analyzer=analyzer, binary=True)
+    model = LogisticRegression(max_iter=300)
+    model.fit(vectorizer.fit_transform(train.texts), train.labels)
+    majority = int(np.bincount(train.labels).argmax())
+    return {
+        name: {
+            "majority_accuracy": float(np.mean(np.array(examples.labels) == majority)),
+            "linear_accuracy": float(model.score(vectorizer.transform(examples.texts), examples.labels)),
+        }
+        for name, examples in others.items()
+    }
+
+
+def _features(texts: tuple[str, ...]) -> list[str]:
+    found = []
+    for side, text in zip(_SIDES, texts, strict=False):
+        words = [f"{side}:{word}" for word in text.lower().split()]
+        found += words
+        found += [f"{one} {two}" for one, two in itertools.pairwise(words)]
+    return found

@@ -1,0 +1,76 @@
+"""Prepared TFDS datasets, read without TensorFlow and never downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.sources import Source
+
+
+def tfds_text(name: str, config: DataConfig) -> Source:
+    """A split of a prepared TFDS dataset with a text field."""
+    folder = tfds_folder(name, config.dir)
+    files = tfds_files(name, folder, config.split)
+    size = sum(path.stat().length for path in files.values())
+    return Source(
+        description=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
+        origin={"kind": "tfds", "name": name, "version": folder.name, "split": config.split},
+        files=files,
+        documents=lambda: _documents(name, config, folder),
+    )
+
+
+def tfds_files(name: str, folder: epath.Path, split: str) -> dict[str, epath.Path]:
+    """The files that a split depends on, by names that do not depend on where the data lies."""
+    shards = sorted(path for path in folder.iterdir() if f"-{split}." in path.name and not path.is_dir())
+    if not shards:
+        raise UserError(f"TFDS dataset {name} in {folder} has no split {split!r}: set --data.split")
+    return {f"{name}/{path.name}": path for path in [folder / "dataset_info.json", *shards]}
+
+
+def tfds_folder(name: str, data_dir: str | None) -> epath.Path:
+    """Where the newest version of a dataset is prepared; UserError if it is not."""
+    root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    found = [path.parent for path in (root / name).glob("*/dataset_info.json")]
+    if not found:
+        raise UserError(
+            f"TFDS dataset {name} is not prepared under {root} (no {name}/VERSION/dataset_info.json): "
+            "prepare it there or set --data.dir; nothing is downloaded"
+        )
+    return max(found, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
+
+
+def tfds_examples(name: str, folder: epath.Path, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split, in order."""
+    import tensorflow_datasets as tfds
+
+    # With download=True, its default, TFDS retries for minutes where there is no network.
+    source: Any = tfds.data_source(
+        f"{name}:{folder.name}", split=split, data_dir=folder.parents[name.count("/") + 1], download=False
+    )
+    for start in range(0, len(source), 256):  # single reads pay a thread hop each
+        try:
+            yield from source.__getitems__(range(start, min(start + 256, len(source))))
+        except Exception as error:
+            raise UserError(f"TFDS dataset {folder} is damaged near example {start}: {error}") from error
+
+
+def tfds_string(example: dict[str, Any], field: str, number: int, folder: epath.Path) -> str:
+    """A text field of an example; UserError if it holds none."""
+    text = example.get(field)
+    if text is None:
+        raise UserError(
+            f"example {number} of {folder} has no text in {field!r}: the shard is damaged, or set "
+            f"--data.text-field to one of {', '.join(example)}"
+        )
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _documents(name: str, config: DataConfig, folder: epath.Path) -> Iterator[str]:
+    for number, example in enumerate(tfds_examples(name, folder, config.split)):
+        yield tfds_string(example, config.text_field, number, folder)

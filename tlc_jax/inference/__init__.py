@@ -1,0 +1,1 @@
+"""Floor 4: what trained models are used for."""

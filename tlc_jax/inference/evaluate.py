@@ -1,0 +1,29 @@
+"""Evaluation of a finished run: every set, the reported ones too, each with its baselines beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from tlc_jax.inference.load import LoadedRun
+from tlc_jax.training.evaluate import Evaluator
+
+
+def evaluate_run(run: LoadedRun) -> dict[str, Any]:
+    """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines."""
+    rows = run.config.micro_batch or run.config.batch_size
+    sets = (*run.task.evaluation_sets(), *run.task.reported_sets())
+    found = Evaluator(run.task, sets, rows, run.mesh)(run.params)
+    return {**found, **{f"eval/{name}": value for name, value in run.task.baselines().items()}}
+
+
+def print_table(values: dict[str, Any], console: Console) -> None:
+    """One line a set."""
+    sets: dict[str, list[str]] = {}
+    for name, value in sorted(values.items()):
+        if name.startswith("eval/"):
+            _, own, metric = name.split("/", 2)
+            sets.setdefault(own, []).append(f"{metric} {value:.4g}")
+    for own, metrics in sets.items():
+        console.print(f"{own}: {', '.join(metrics)}")

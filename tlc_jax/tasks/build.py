@@ -1,0 +1,76 @@
+"""From a config to its task: which data it needs, and how they are made, kept and opened."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.core.tree import Params
+from tlc_jax.data import store
+from tlc_jax.data.examples import PackedExamples, open_examples, prepare_examples
+from tlc_jax.data.labelled import open_labelled
+from tlc_jax.data.packing import PackedText, open_packed, prepare
+from tlc_jax.data.sources import open_source
+from tlc_jax.models.classifier import init_classifier
+from tlc_jax.models.encoder import init_mlm
+from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.classification import Classification
+from tlc_jax.tasks.mlm import MaskedLanguageModelling
+
+Data = PackedText | PackedExamples
+
+
+def describe_source(config: Config) -> str:
+    """What the data are made of; UserError if it is not there."""
+    if isinstance(config.task, ClassificationConfig):
+        return open_labelled(config.data).description
+    return open_source(config.data).description
+
+
+def prepare_data(config: Config, console: Console) -> Data:
+    """The data of a run, from the cache if the same were prepared before."""
+    make = prepare_examples if isinstance(config.task, ClassificationConfig) else prepare
+    return make(config.data, config.model.vocab_size, console)
+
+
+def open_data(config: Config, folder: Path) -> Data:
+    """Prepared data, after checking every byte."""
+    return open_examples(folder) if isinstance(config.task, ClassificationConfig) else open_packed(folder)
+
+
+def keep_data(data: Data, config: Config, folder: Path) -> Data:
+    """The same data in a run's own folder, so that the run outlives the cache."""
+    store.link(data.folder, data.manifest, folder)
+    return open_data(config, folder)
+
+
+def make_task(config: Config, data: Data) -> Task:
+    """The task that the config describes, on its data."""
+    if isinstance(config.task, ClassificationConfig):
+        assert isinstance(data, PackedExamples)
+        return Classification(config, config.task, data)
+    assert isinstance(data, PackedText)
+    return MaskedLanguageModelling(config, config.task, data)
+
+
+def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) -> Params:
+    """Shapes and types of the parameters, nothing computed; `label_names` matter to a classification."""
+    if isinstance(config.task, ClassificationConfig):
+        init = functools.partial(init_classifier, config.model, len(label_names))
+    else:
+        init = functools.partial(init_mlm, config.model)
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def label_names(config: Config, folder: Path | None) -> list[str]:
+    """Of a classification: from its prepared data, or from the source if `folder` is None."""
+    if not isinstance(config.task, ClassificationConfig):
+        return []
+    if folder is None:
+        return list(open_labelled(config.data).label_names)
+    return json.loads((folder / "manifest.json").read_text())["label_names"]

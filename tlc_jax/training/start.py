@@ -1,0 +1,51 @@
+"""Starting a run from another one (--init-from): its model, its tokenizer, its newest parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.tree import Params
+from tlc_jax.tasks.build import abstract_params, label_names
+from tlc_jax.training.checkpoint import restore_params
+
+
+def with_source(config: Config, document: Config, source: RunDir) -> Config:
+    """`config` with the source run's model and tokenizer; overriding either is an error."""
+    if config.model != document.model:
+        raise UserError("--init-from takes the model from its run: give no --model.* with it")
+    if config.data.tokenizer != document.data.tokenizer:
+        raise UserError("--init-from takes the tokenizer from its run: give no --data.tokenizer with it")
+    model = source.read_config().model
+    data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
+    if data.sequence_length > model.max_positions:
+        raise UserError(
+            f"data.sequence_length is {data.sequence_length} but the model of {source.root} has "
+            f"{model.max_positions} positions: set --data.sequence-length {model.max_positions}"
+        )
+    return dataclasses.replace(config, model=model, data=data)
+
+
+def source_params(source: RunDir, new: Params) -> tuple[Params, int]:
+    """`new` parameters with those of the source run where both have them, and the source's step.
+
+    The encoder is taken; so is a head of the same kind and shape. A head of another task stays new.
+    """
+    config = source.read_config()
+    like = abstract_params(config, label_names(config, source.data))
+    device = jax.tree.leaves(new)[0].sharding
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    found, step = restore_params(source.checkpoints, like)
+    shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in new.items()}
+    taken = {
+        name: part
+        for name, part in found.items()
+        if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
+    }
+    if "encoder" not in taken:
+        raise UserError(f"the encoder of {source.root} does not have the shape that this run needs")
+    return {**new, **taken}, step
