@@ -1,0 +1,59 @@
+"""The paper in miniature: two sizes, equal time, finetuned and compressed; which is best for which memory?
+
+    python -m tlc_jax.study --config quickstart_study --workdir runs/study
+
+Pretrains 2x64 and 2x128 for 60 seconds each on the documentation installed with Python and its packages,
+finetunes both to tell numpy's sentences from scipy's, quantizes each to 8, 6, 4 and 3 bits at 0, 30, 60 and
+90 % sparsity, and draws the paper's two plots. No download. The same study on your data:
+
+    python -m tlc_jax.study --config quickstart_study --workdir W --sizes 2x64 2x128 4x128 \\
+        --pretrain.budget.training-seconds 1200 --pretrain.data.name files --pretrain.data.dir TEXT \\
+        --finetune.data.name glue/sst2 --finetune.data.dir TFDS
+
+Cost: under 6 minutes on 2 CPU cores from a cold start, of which a minute collects and packs the text.
+"""
+
+from tlc_jax.config import (
+    BudgetConfig,
+    CheckpointConfig,
+    ClassificationConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StudyConfig,
+)
+
+
+def get_config() -> StudyConfig:
+    pretrain = Config(
+        model=ModelConfig(
+            vocab_size=4096,
+            max_positions=64,
+            dropout=0.0,
+            attention_dropout=0.0,
+            initializer_scaling="width",
+        ),
+        data=DataConfig(name="docs", sequence_length=64, held_out=0.02),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.5),
+        budget=BudgetConfig(training_seconds=60),
+        evaluation=EvaluationConfig(every_steps=200),
+        checkpoint=CheckpointConfig(every_steps=500),
+        batch_size=16,
+        log_every=100,
+    )
+    finetune = Config(
+        task=ClassificationConfig(),
+        data=DataConfig(name="docs/package", sequence_length=64, held_out=0.05),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.1),
+        schedule=ScheduleConfig(follows="steps", warmup=0.06),
+        budget=BudgetConfig(steps=500),
+        evaluation=EvaluationConfig(every_steps=None),
+        checkpoint=CheckpointConfig(every_steps=250),
+        batch_size=32,
+        log_every=100,
+    )
+    return StudyConfig(pretrain=pretrain, finetune=finetune, sizes=("2x64", "2x128"))

@@ -1,0 +1,173 @@
+"""A whole study of two tiny sizes: pretrain, finetune, compress, compare; interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_labelled import write_tables
+from tlc_jax import evaluate, study, train
+from tlc_jax.config import SearchConfig, StudyConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.studies import grid
+from tlc_jax.studies.store import ResultStore
+from tlc_jax.studies.verdict import frontier, headline
+
+CONFIG = """
+from tlc_jax.config import *
+
+model = ModelConfig(head_size=8, vocab_size=300, max_positions=32)
+
+def get_config():
+    return StudyConfig(
+        pretrain=Config(
+            model=model,
+            data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
+            schedule=ScheduleConfig(follows="training_seconds", local_attention=0.5),
+            budget=BudgetConfig(training_seconds=0.5),
+            evaluation=EvaluationConfig(every_steps=100),
+            batch_size=16,
+            log_every=4,
+        ),
+        finetune=Config(
+            task=ClassificationConfig(),
+            data=DataConfig(dir={tables!r}, sequence_length=16, held_out=0.1, cache_dir={cache!r}),
+            budget=BudgetConfig(steps=4),
+            batch_size=16,
+            log_every=2,
+        ),
+        sizes=("1x16", "2x16"),
+        bits=(32, 4),
+        sparsities=(0.0, 0.5),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def command(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("study")
+    tables = write_tables(root / "tables", 120)
+    text = CONFIG.format(corpus=str(corpus), tables=str(tables), cache=str(root / "cache"))
+    (root / "tiny.py").write_text(text)
+    return lambda workdir, *more: ["--config", str(root / "tiny.py"), "--workdir", str(workdir), *more]
+
+
+def results(workdir: Path) -> list[dict]:
+    path = workdir / "results.jsonl"
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was killed while it compressed the first size, in processes with one device each."""
+    workdir = tmp_path_factory.mktemp("studies") / "one"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    start = [sys.executable, "-m", "tlc_jax.study", *command(workdir)]
+    with subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(results(workdir)) < 4:
+            time.sleep(0.02)
+        process.kill()
+    before = results(workdir)
+    assert 4 <= len(before) < 6, "it was killed in the middle of the first size's compression"
+    with (workdir / "results.jsonl").open("a") as file:
+        file.write('{"stage": "comp')  # as a process leaves it that is killed while it writes
+    subprocess.run(start, env=environment, stdout=subprocess.DEVNULL, check=True)
+    assert results(workdir)[: len(before)] == before
+    return workdir
+
+
+def test_nothing_is_done_twice_and_nothing_is_missing(finished: Path) -> None:
+    found = results(finished)
+    compressed = [(r["size"], r["sparsity"], r["bits"]) for r in found if r["stage"] == "compress"]
+    assert compressed == [(size, s, b) for size in ("1x16", "2x16") for s in (0.0, 0.5) for b in (32, 4)]
+    assert [r["size"] for r in found if r["stage"] == "pretrain"] == ["1x16", "2x16"]
+    assert [r["size"] for r in found if r["stage"] == "finetune"] == ["1x16", "2x16"]
+    [finetuned] = (finished / "1x16").glob("finetuned-*")
+    starts = json.loads((finetuned / "environment.json").read_text())["starts"]
+    assert len(starts) == 1, "a finished run is not started again"
+    assert (finished / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_are_those_of_the_runs(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    """The uncompressed row of a size is what `evaluate` says of its finetuned run."""
+    store = ResultStore(finished / "results.jsonl")
+    [dense] = store.find(stage="compress", size="2x16", bits=32, sparsity=0.0)
+    evaluate.main(["--checkpoint", str(finished / "2x16" / dense["finetuned"]), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    [tuned] = store.find(stage="finetune", size="2x16")
+    assert tuned["accuracy"] == said["eval/tuning/accuracy"]
+    assert dense["accuracy"] == said["eval/test/accuracy"]
+    assert dense["linear_accuracy"] == said["eval/test/linear_accuracy"]
+    assert said["step"] == dense["step"] == 4
+    assert dense["paper_bytes"] == 4 * dense["parameters"]
+    [half] = store.find(stage="compress", size="2x16", bits=4, sparsity=0.5)
+    assert half["paper_bytes"] == half["nonzeros"] / 2
+    assert 0.45 < half["nonzeros"] / half["parameters"] < 0.6
+
+
+def test_another_config_is_refused(command, finished: Path) -> None:
+    with pytest.raises(UserError, match="study of another config"):
+        study.main(command(finished, "--bits", "8"))
+
+
+def test_model_and_tokenizer_come_from_the_run(command, finished: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "w"
+    options = ["--config", "finetune_sst2", "--workdir", str(workdir)]
+    source = ["--init-from", str(finished / "2x16" / "pretrained")]
+    with pytest.raises(UserError, match=r"no --model\.\*"):
+        train.main([*options, *source, "--model.num-layers", "3"])
+    with pytest.raises(UserError, match="32 positions"):
+        train.main([*options, *source])
+    assert not workdir.exists()
+
+
+def test_the_tuning_set_chooses(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    tried = [("a", 0.7, 0.5), ("b", 0.8, 0.6), ("c", 0.8, 0.4), ("d", 0.6, 0.1)]
+    for name, accuracy, loss in tried:
+        store.add({"stage": "finetune", "size": "2x64", "name": name, "accuracy": accuracy, "loss": loss})
+        store.add({"stage": "finetune", "size": "4x64", "name": "x", "accuracy": 0.99, "loss": 0.0})
+    assert grid.best_finetuning(store, "2x64") == "c"
+
+
+def test_a_search_is_a_grid_over_as_many_rows() -> None:
+    search = SearchConfig(learning_rates=(1e-3, 1e-4), batch_sizes=(16, 32), dropouts=(0.1, 0.2, 0.3))
+    tried = StudyConfig(search=search).finetunings()
+    assert len(tried) == 12
+    assert len({(c.optimizer.learning_rate, c.batch_size, c.task.dropout) for c in tried.values()}) == 12
+    assert {c.batch_size * c.budget.steps for c in tried.values()} == {32 * 20_000}
+    assert list(StudyConfig().finetunings().values()) == [StudyConfig().finetune]
+
+
+def store_of(tmp_path: Path, perplexities: dict[str, float]) -> ResultStore:
+    store = ResultStore(tmp_path / "results.jsonl")
+    for size, perplexity in perplexities.items():
+        lines = {"unigram_perplexity": 700.0, "bigram_perplexity": 90.0, "training_seconds": [60.0]}
+        store.add({"stage": "pretrain", "size": size, "perplexity": [perplexity], **lines})
+    return store
+
+
+def test_the_headline_claims_no_more_than_it_knows(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    above = " ".join(headline(store_of(tmp_path / "a", {"2x64": 120.0, "2x128": 100.0})))
+    assert "not resolved" in above
+    assert "ahead" not in above
+    below = " ".join(headline(store_of(tmp_path / "b", {"2x64": 120.0, "2x128": 80.0})))
+    assert "2x128 is ahead" in below
+    assert "not resolved" not in below
+
+
+def test_the_frontier_is_what_nothing_beats() -> None:
+    models = [(1, 0.5), (2, 0.4), (2, 0.6), (3, 0.6), (4, 0.7)]
+    results = [{"paper_bytes": size, "accuracy": accuracy} for size, accuracy in models]
+    found = [(r["paper_bytes"], r["accuracy"]) for r in frontier(results)]
+    beaten = [m for m in models if any(o != m and o[0] <= m[0] and o[1] >= m[1] for o in models)]
+    assert found == sorted(set(models) - set(beaten))

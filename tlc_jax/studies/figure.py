@@ -1,0 +1,49 @@
+"""The paper's two headline plots (figures 1 and 2): perplexity over time, accuracy over memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tlc_jax.studies.store import ResultStore
+from tlc_jax.studies.verdict import frontier
+
+
+def draw(store: ResultStore, path: Path) -> None:
+    """Writes a PNG with both plots."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "tlc"
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    curves, models = store.find(stage="pretrain"), store.find(stage="compress")
+    for number, curve in enumerate(curves):
+        size, colour = curve["size"], f"C{number}"
+        left.plot(curve["training_seconds"], curve["perplexity"], "o-", color=colour, label=size)
+        compressed = [model for model in models if model["size"] == size]
+        megabytes = [model["paper_bytes"] / 1e6 for model in compressed]
+        right.scatter(megabytes, [m["accuracy"] for m in compressed], s=12, color=colour, alpha=0.4)
+        best = frontier(compressed)
+        right.plot(
+            [m["paper_bytes"] / 1e6 for m in best],
+            [m["accuracy"] for m in best],
+            "o-",
+            color=colour,
+            label=size,
+        )
+    for name, style in (("unigram", ":"), ("bigram", "--")):
+        value = curves[0][f"{name}_perplexity"]
+        left.axhline(value, color="grey", linestyle=style, label=f"{name} (Witten-Bell)")
+    left.set(xlabel="training seconds", ylabel="held-out perplexity", yscale="log", title="Train: equal time")
+    for name, style in (("majority", ":"), ("linear", "--")):
+        label = {"majority": "majority class", "linear": "bag of words"}[name]
+        right.axhline(models[0][f"{name}_accuracy"], color="grey", linestyle=style, label=label)
+    right.set(
+        xlabel="memory, MB (non-zeros x bits / 8)",
+        ylabel=f"accuracy, {models[0]['set']}",
+        xscale="log",
+        title="Compress: best accuracy for each memory",
+    )
+    left.legend(fontsize=8)
+    right.legend(fontsize=8)
+    figure.savefig(path, dpi=130)

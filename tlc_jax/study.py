@@ -1,0 +1,38 @@
+"""`python -m tlc_jax.study --config C --workdir W`: sizes compared at equal training time."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tlc_jax.config import StudyConfig
+from tlc_jax.core import cli
+from tlc_jax.core.errors import run_door
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Compare sizes at equal training time; run the same command again to go on with an interrupted study.
+
+    Exit codes: 0 done, 2 the input is wrong, 75 interrupted and resumable, 1 anything else.
+    """
+
+    config: str
+    """A study's config document: a path, or the bare name of one in configs/."""
+    workdir: Path
+    """Where the study lives: a run directory for each run, results.jsonl and study.png."""
+    settings: Annotated[StudyConfig, tyro.conf.arg(name="")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(Study, argv)
+    from tlc_jax.studies.study import study  # jax is imported only when it is needed
+
+    study(args.settings, args.workdir)
+
+
+if __name__ == "__main__":
+    run_door(main)
