@@ -57,7 +57,7 @@ def test_code_and_tables_are_dropped() -> None:
 
 def test_the_real_thing_without_duplicates() -> None:
     """Two packages only; the whole takes half a minute."""
-    names, paths = zip(*installed_docs._modules("optax"), strict=True)
+    names, paths = zip(*installed_docs.package_modules("optax"), strict=True)
     assert all(name.startswith("optax/") and "test" not in name.split("/") for name in names)
     before = set(sys.modules)
     found = list(installed_docs._documents([*paths, *paths]))

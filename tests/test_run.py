@@ -16,11 +16,11 @@ import pexpect
 import pytest
 
 from tlc_jax import train
-from tlc_jax.core import tree
+from tlc_jax.core import stopping, tree
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.training import loop
+from tlc_jax.training import loop, run
 from tlc_jax.training.checkpoint import restore_params
 from tlc_jax.training.metrics import read_metrics
 
@@ -146,6 +146,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     """Bit for bit, wherever it stops: before, at and after lines, evaluations and checkpoints."""
+    stopping.listen()
     train_on = loop.train
 
     def interrupted(session: loop.Session) -> None:
@@ -163,6 +164,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     with pytest.raises(Interrupted, match=f"after step {stop_after}"):
         train.main(command(tmp_path / "w"))
     monkeypatch.undo()
+    stopping.forget()
     train.main(command(tmp_path / "w"))
     assert_equal_runs(finished, tmp_path / "w")
     assert len(json.loads((tmp_path / "w" / "environment.json").read_text())["starts"]) == 2
@@ -215,15 +217,70 @@ def test_refusals_leave_nothing(command, tmp_path: Path, finished: Path) -> None
     assert not (tmp_path / "w").exists()
 
 
-def test_damaged_token_files_are_refused_before_step_one(finished: Path, command, tmp_path: Path) -> None:
+def test_damaged_token_files_are_refused_before_step_one(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workdir = shutil.copytree(finished, tmp_path / "w")
     path = workdir / "data" / "train.bin"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match=r"train.bin has \d+ bytes instead of \d+"):
         train.main(command(workdir))
-    shutil.rmtree(workdir / "data")
-    with pytest.raises(UserError, match="data is missing"):
-        train.main(command(workdir))
+    shutil.rmtree(workdir / "data")  # as the message advises
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "saved_data_identity", lambda folder: "of another text")
+        with pytest.raises(UserError, match=r"data is missing, and .* is no longer what"):
+            train.main(command(workdir))
+    train.main(command(workdir))
+    assert (workdir / "data" / "train.bin").read_bytes() == (finished / "data" / "train.bin").read_bytes()
+
+
+def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: Path) -> None:
+    """Each in a copy of a finished run; nothing else changes in it, and the advice helps."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(finished, tmp_path / name))
+
+    def refused(workdir: Path, says: str) -> None:
+        before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+        with pytest.raises(UserError, match=says):
+            train.main(command(workdir))
+        assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+    gone = copy("gone")
+    shutil.rmtree(gone / "checkpoints")
+    refused(gone, "checkpoints is missing though .* reaches step 12")
+    torn = copy("torn")
+    with (torn / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    refused(torn, "metrics.jsonl line 7 is no line of metrics")
+    environment = copy("environment")
+    (environment / "environment.json").write_text("{")
+    refused(environment, "environment.json is damaged")
+    empty = copy("empty")
+    shutil.rmtree(empty / "checkpoints" / "12" / "params")
+    (empty / "checkpoints" / "12" / "params").mkdir()
+    with pytest.raises(UserError, match="12 is damaged: remove that folder to go on from step 10"):
+        train.main(command(empty))
+    shutil.rmtree(empty / "checkpoints" / "12")
+    shutil.rmtree(empty / "data")  # as the message for a damaged token file advises
+    train.main(command(empty))
+    assert_equal_runs(finished, empty)
+
+
+def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
+    """Wherever a real signal falls before training: exit code 75, nothing half done, and it goes on."""
+    arguments = [*command(tmp_path / "w"), "--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "3"]
+    start = [sys.executable, "-m", "tlc_jax.train", *arguments]
+    process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any("Reading" in line for line in process.stdout), "reading is over, the tokenizer comes next"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert "interrupted" in errors
+    assert not list((tmp_path / "cache").glob("*")) or not list((tmp_path / "cache").glob("*.tmp"))
+    train.main(arguments)
+    assert lines(tmp_path / "w")[-1]["step"] == 3
 
 
 def test_starting_from_another_run(
@@ -236,12 +293,12 @@ def test_starting_from_another_run(
     assert (tmp_path / "w" / "tokenizer.json").read_bytes() == (finished / "tokenizer.json").read_bytes()
     with pytest.raises(UserError, match=r"give no --model"):
         train.main(command(tmp_path / "x", "--init-from", str(finished), "--model.num-layers", "3"))
-    with pytest.raises(UserError, match=r"is not the config of a run"):
+    with pytest.raises(UserError, match=r"is no run that has saved a checkpoint"):
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(command, tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at or shortly before step \d+"):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at or shortly before step \d+"):
         train.main(command(tmp_path / "w", "--optimizer.learning-rate", "1e30", "--schedule.warmup", "0"))
     assert all(
         np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
@@ -282,7 +339,7 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
     terminal.expect("━")
     terminal.expect("perplexity")
     terminal.sendintr()
-    terminal.expect(r"interrupted after step (\d+), saved; run the same command to go on")
+    terminal.expect(r"interrupted after step (\d+), saved; run the same command again to go on")
     stopped_at = int(terminal.match.group(1))
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -13,6 +13,8 @@ from typing import (  # tyro reads `X | None` with typeguard, which takes 0.1 s 
     Optional,
 )
 
+from tlc_jax.core.typed import check_types
+
 BudgetMeasure = Literal["steps", "training_seconds"]
 
 
@@ -51,8 +53,13 @@ class ModelConfig:
     """Activations and matrix products; parameters, normalisation, softmax and loss stay float32."""
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "hidden_size", "head_size", "max_positions"):
-            _check(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
+        check_types(self)
+        sizes = ("num_layers", "hidden_size", "head_size", "max_positions", "num_heads", "feed_forward_size")
+        for name in sizes:
+            size = getattr(self, name)
+            _check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
+        deviation = self.initializer_stddev
+        _check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
         _check(
             self.vocab_size >= 6,
             f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
@@ -88,6 +95,7 @@ class MlmConfig:
     """Share of the tokens of a row that are predicted; of these 80 % become <mask>, 10 % a random token."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check(0 < self.mask_rate <= 1, f"task.mask_rate must be in (0, 1], not {self.mask_rate}")
 
 
@@ -103,6 +111,7 @@ class ClassificationConfig:
     """Before both layers of the head (fairseq pooler_dropout)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         limit = self.max_examples
         _check(limit is None or limit >= 1, f"task.max_examples must be at least 1, not {limit}")
         for name in ("dropout", "head_dropout"):
@@ -139,6 +148,7 @@ class DataConfig:
     """Tokenised text is kept here, by content, for the next run."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check(
             self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
         )
@@ -168,8 +178,12 @@ class OptimizerConfig:
     """'all' parameters decay (fairseq), or 'matrices' only: no biases and no normalisation scales."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("learning_rate", "epsilon"):
-            _check(getattr(self, name) > 0, f"optimizer.{name} must be positive, not {getattr(self, name)}")
+            _check(
+                0 < getattr(self, name) < math.inf,
+                f"optimizer.{name} must be positive, not {getattr(self, name)}",
+            )
         for name in ("beta1", "beta2"):
             _check(
                 0 <= getattr(self, name) < 1, f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}"
@@ -193,6 +207,7 @@ class ScheduleConfig:
     this should last (docs/local_attention.md)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
         share = self.local_attention
         _check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
@@ -208,6 +223,7 @@ class BudgetConfig:
     """Seconds of training: without compilation, evaluation and saving."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, limit in vars(self).items():
             _check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
 
@@ -220,6 +236,7 @@ class EvaluationConfig:
     """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, limit in vars(self).items():
             _check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
 
@@ -232,6 +249,7 @@ class CheckpointConfig:
     """How many of the newest checkpoints stay."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
         _check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
 
@@ -258,9 +276,11 @@ class Config:
     """Initialisation, data order, masking and dropout."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("batch_size", "log_every"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        _check(self.seed >= 0, f"seed must not be negative, not {self.seed}")
+        for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
+            _check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
         micro = self.micro_batch
         _check(
             micro is None or (micro >= 1 and self.batch_size % micro == 0),
@@ -321,6 +341,7 @@ class StudyConfig:
     """Pruned to these shares of all matrices' weights; each is quantized to each of `bits`."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for size in self.sizes:
             self.pretrain_of(size)
         _check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes {self.sizes} must differ, one at least")

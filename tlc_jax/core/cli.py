@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import itertools
 import re
 import sys
 import typing
@@ -61,12 +62,12 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def _option(arguments: list[str], name: str) -> str | None:
-    for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None
+    """The value of an option that must be known before the others can be parsed."""
+    values = [after for before, after in itertools.pairwise(arguments) if before == name]
+    values += [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
+    if len(values) > 1:
+        raise UserError(f"{name} is given {len(values)} times, as {', '.join(values)}: give it once")
+    return values[0] if values else None
 
 
 def config_folder() -> Path:
@@ -97,7 +98,7 @@ def load_config(name: str, kind: type[Settings] = Config) -> Settings:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--config {path}: {_explain(error)}") from error
     if not isinstance(config, kind):
         found = type(config).__name__
@@ -105,7 +106,7 @@ def load_config(name: str, kind: type[Settings] = Config) -> Settings:
     return config
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """The message of an error in a config document, with the nearest field for a misspelt one."""
     text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)

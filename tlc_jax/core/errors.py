@@ -23,6 +23,9 @@ def run_door(main: Callable[[], None]) -> None:
     0 done, 2 the user's input is wrong, 75 interrupted and resumable; any other exception is
     a fault of ours and keeps Python's traceback and exit code 1.
     """
+    from tlc_jax.core import stopping
+
+    stopping.listen()
     try:
         main()
     except UserError as error:
@@ -30,7 +33,4 @@ def run_door(main: Callable[[], None]) -> None:
         sys.exit(EXIT_USER)
     except Interrupted as stop:
         print(stop, file=sys.stderr, flush=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
-        print("interrupted before anything was saved", file=sys.stderr, flush=True)
         sys.exit(EXIT_INTERRUPTED)

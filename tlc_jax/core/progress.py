@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tlc_jax.core import stopping
+
 _PLAIN_EVERY = 15.0  # seconds between plain lines
 
 
@@ -43,6 +45,7 @@ def stage(console: Console, title: str, total: float | None, unit: str) -> Itera
 
     def advance(amount: float) -> None:
         nonlocal done, last
+        stopping.check()
         done += amount
         bar.advance(task, amount)
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:

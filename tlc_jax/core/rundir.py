@@ -54,7 +54,9 @@ class RunDir:
         """Whether a run lives here. A folder with other content is refused rather than mixed with."""
         if self.config.is_file():
             return True
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"--workdir {self.root} is a file: give a new folder")
+        if self.root.exists() and any(self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
 
@@ -78,6 +80,14 @@ class RunDir:
                 f"--workdir {self.root} holds a run of another config: {'; '.join(changed)}. Give a new "
                 "--workdir, or the run's own command to go on with it"
             )
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it; UserError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {path} cannot be made ({error.strerror}): name another place") from error
 
 
 def write_json(path: Path, value: Any) -> None:

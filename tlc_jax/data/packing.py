@@ -154,7 +154,7 @@ def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
             f"{source.description} holds {len(unique)} document(s), at least 2 are needed, one to hold out: "
             "separate documents by a blank line (.txt) or give one a line (.jsonl)"
         )
-    held_out = max(1, round(config.held_out * len(unique)))
+    held_out = min(max(1, round(config.held_out * len(unique))), len(unique) - 1)
     split = np.full(len(values), -1, np.int8)
     split[first[held_out:]] = SPLITS.index("train")
     split[first[:held_out]] = SPLITS.index("held_out")

@@ -134,6 +134,8 @@ def read_lines(path: Path) -> Iterator[str]:
     import pyarrow
 
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    if compression and not path.stat().st_size:
+        raise UserError(f"{path} has no bytes, not even those of an empty archive: replace the file")
     number = 0
     try:
         with pyarrow.input_stream(str(path), compression=compression) as stream:
@@ -167,6 +169,15 @@ def _jsonl_documents(path: Path, text_field: str) -> Iterator[str]:
                 f"{path} line {number} is not a JSON object with a field {text_field!r} "
                 f"({type(error).__name__}: {error}): correct it or set --data.text-field"
             ) from error
-        if not isinstance(text, str):
-            raise UserError(f"{path} line {number}: {text_field!r} is not a string: correct it")
+        if not isinstance(text, str) or not _encodes(text):
+            raise UserError(f"{path} line {number}: {text_field!r} is not a string of Unicode: correct it")
         yield text
+
+
+def _encodes(text: str) -> bool:
+    """False for a lone half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

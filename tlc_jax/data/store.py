@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.rundir import make_folder
 from tlc_jax.data.sources import sha256
 
 Manifest = dict[str, Any]
@@ -21,7 +22,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise."""
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
         yield temporary
         if not folder.exists():  # another process may have made the same meanwhile
@@ -43,8 +44,8 @@ def open_sealed(folder: Path) -> Manifest:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
+        files, _ = manifest["files"], (manifest["identity"], manifest["baselines"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}): remove {folder} to pack the text again") from error
     for name, expected in files.items():
         path = folder / name

@@ -29,18 +29,22 @@ def tfds_files(name: str, folder: epath.Path, split: str) -> dict[str, epath.Pat
     """The files that a split depends on, by names that do not depend on where the data lies."""
     shards = sorted(path for path in folder.iterdir() if f"-{split}." in path.name and not path.is_dir())
     if not shards:
-        raise UserError(f"TFDS dataset {name} in {folder} has no split {split!r}: set --data.split")
+        raise UserError(
+            f"TFDS dataset {name} in {folder} has no split {split!r} (slices are not read): set --data.split"
+        )
     return {f"{name}/{path.name}": path for path in [folder / "dataset_info.json", *shards]}
 
 
 def tfds_folder(name: str, data_dir: str | None) -> epath.Path:
     """Where the newest version of a dataset is prepared; UserError if it is not."""
     root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    if not name:
+        raise UserError("data.name names a dataset of TFDS with no letters: correct it")
     found = [path.parent for path in (root / name).glob("*/dataset_info.json")]
     if not found:
         raise UserError(
             f"TFDS dataset {name} is not prepared under {root} (no {name}/VERSION/dataset_info.json): "
-            "prepare it there or set --data.dir; nothing is downloaded"
+            "prepare it there or set --data.dir, and name no version; nothing is downloaded"
         )
     return max(found, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
 
@@ -63,7 +67,7 @@ def tfds_examples(name: str, folder: epath.Path, split: str) -> Iterator[dict[st
 def tfds_string(example: dict[str, Any], field: str, number: int, folder: epath.Path) -> str:
     """A text field of an example; UserError if it holds none."""
     text = example.get(field)
-    if text is None:
+    if not isinstance(text, (str, bytes)):
         raise UserError(
             f"example {number} of {folder} has no text in {field!r}: the shard is damaged, or set "
             f"--data.text-field to one of {', '.join(example)}"

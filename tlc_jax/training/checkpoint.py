@@ -25,6 +25,7 @@ class Checkpoints:
     """Saves in the background, keeps the newest `keep`; a context manager that waits on leaving."""
 
     def __init__(self, folder: Path, keep: int):
+        self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             item_names=ITEMS,
@@ -65,14 +66,19 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state saved at `step`, with the shapes, types and shardings of `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        found = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),  # type: ignore[call-arg]
-                optimizer=ocp.args.StandardRestore(abstract.optimizer),  # type: ignore[call-arg]
-                meta=ocp.args.JsonRestore(),
-            ),
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(abstract.params),  # type: ignore[call-arg]
+            optimizer=ocp.args.StandardRestore(abstract.optimizer),  # type: ignore[call-arg]
+            meta=ocp.args.JsonRestore(),
         )
+        try:
+            found = self._manager.restore(step, args=args)
+        except Exception as error:  # whatever Orbax and its stores raise at a file that is not as it was
+            older = [str(other) for other in self._manager.all_steps() if other < step]
+            remedy = (
+                f"remove that folder to go on from step {older[-1]}" if older else "there is no older one"
+            )
+            raise UserError(f"the checkpoint {self._folder / str(step)} is damaged: {remedy}") from error
         count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
         return TrainState(count, found["params"], found["optimizer"]), found["meta"]
 
@@ -87,3 +93,15 @@ def restore_params(folder: Path, like: Params) -> tuple[Params, int]:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
         return manager.restore(step, args=args)["params"], step
+
+
+def saved_data_identity(folder: Path) -> str | None:
+    """What the newest checkpoint below `folder` was trained on; None if there is none."""
+    if not folder.is_dir():
+        return None
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(folder.absolute(), item_names=ITEMS, options=options) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return None
+        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]["data"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
+from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock
-from tlc_jax.core.errors import Interrupted
+from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import local_rows, place
 from tlc_jax.tasks.base import Batch, Task
@@ -60,7 +59,7 @@ def train(session: Session) -> None:
     s, config = session, session.config
     saved = evaluated = s.step
     in_flight: Any = ()
-    with _stop_requested() as stop, Prefetcher(s.batch, s.step) as batches, s.clock.running():
+    with Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not s.budget.done(s.step, s.clock.training_seconds):
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
             control = controls(config, fraction, config.data.sequence_length)
@@ -74,12 +73,13 @@ def train(session: Session) -> None:
             if _due(s.step, config.evaluation.every_steps):
                 _evaluate(s)
                 evaluated = s.step
-            if stop() or _due(s.step, config.checkpoint.every_steps):
+            stop = stopping.requested()  # asked once: who stops has saved
+            if stop or _due(s.step, config.checkpoint.every_steps):
                 _save(s)
                 saved = s.step
-            if stop():
+            if stop:
                 s.checkpoints.wait()
-                raise Interrupted(f"interrupted after step {s.step}, saved; run the same command to go on")
+                raise Interrupted(f"interrupted after step {s.step}, saved; {stopping.AGAIN}")
             s.view.stepped(s.step, s.clock.training_seconds)
         if evaluated != s.step:
             _evaluate(s)
@@ -108,7 +108,7 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
 
 def _check_finite(s: Session, loss: float) -> None:
     if not math.isfinite(loss):
-        raise FloatingPointError(
+        raise UserError(
             f"the loss is {loss} at or shortly before step {s.step}; the last checkpoint is of step "
             f"{s.checkpoints.latest_step}. Lower optimizer.learning_rate or lengthen schedule.warmup"
         )
@@ -127,21 +127,3 @@ def _save(s: Session) -> None:
         _check_finite(s, pending.get("loss", 0.0))
         meta = {"meter": pending, "micro_batches": s.config.micro_batches, "data": s.data_identity}
         s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta})
-
-
-@contextlib.contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C or SIGTERM came; a second Ctrl-C ends the process at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

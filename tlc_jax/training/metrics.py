@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tlc_jax.core.errors import UserError
 from tlc_jax.tasks.base import Sums
 
 GAUGES = ("gradient_norm",)  # the last value is reported, not a mean
@@ -69,4 +70,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    found = []
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            found.append({**line, "step": int(line["step"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} line {number} is no line of metrics: correct or remove it") from error
+    return found

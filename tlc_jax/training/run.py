@@ -17,10 +17,11 @@ import jax
 from rich.console import Console
 
 from tlc_jax.config import Config
-from tlc_jax.core import tree
+from tlc_jax.core import stopping, tree
 from tlc_jax.core.clock import Budget, Clock
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import RunDir, write_json
+from tlc_jax.core.rundir import RunDir, make_folder, write_json
+from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.parallel.mesh import check_divides, local_rows, make_mesh, place
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import (
@@ -34,9 +35,9 @@ from tlc_jax.tasks.build import (
     prepare_data,
 )
 from tlc_jax.training import loop
-from tlc_jax.training.checkpoint import Checkpoints
+from tlc_jax.training.checkpoint import Checkpoints, saved_data_identity
 from tlc_jax.training.evaluate import Evaluator
-from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.start import source_params, with_source
 from tlc_jax.training.state import init_state
@@ -68,6 +69,7 @@ def run(order: Order, console: Console | None = None) -> None:
     resumed = rundir.exists()
     if resumed:
         rundir.check_same(config)
+        _check_checkpoints(rundir)
     mesh = make_mesh()
     check_divides(mesh, config.micro_batch or config.batch_size, "micro_batch or batch_size")
     if order.title is None:
@@ -75,9 +77,12 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.dry_run:
         show_facts(console, _facts(order, None, _whether_there(order)))
         return
+    if not rundir.root.exists():  # before the long work: can it be made?
+        make_folder(rundir.root)
+        rundir.root.rmdir()
     data = _open_data(config, rundir, console)
     if not resumed:
-        rundir.root.mkdir(parents=True, exist_ok=True)
+        make_folder(rundir.root)
         write_json(rundir.config, dataclasses.asdict(config))
     if not rundir.data.exists():
         data = keep_data(data, config, rundir.data)
@@ -91,19 +96,36 @@ def run(order: Order, console: Console | None = None) -> None:
         if session.budget.done(session.step, session.clock.training_seconds):
             console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
             return
+        console.print("compiling")
+        _compile(session)
+        stopping.check()
         with session.view:
             loop.train(session)
         session.writer.close()
         console.print(f"done: {session.step:,} steps in {rundir.root}")
 
 
+def _check_checkpoints(rundir: RunDir) -> None:
+    """A run that has metrics has a folder of checkpoints too, from before its first step."""
+    reached = max((line["step"] for line in read_metrics(rundir.metrics)), default=0)
+    if reached and not rundir.checkpoints.exists():
+        raise UserError(
+            f"{rundir.checkpoints} is missing though {rundir.metrics} reaches step {reached:,}: put it back, "
+            "or give a new --workdir"
+        )
+
+
 def _open_data(config: Config, rundir: RunDir, console: Console) -> Data:
     """The run's own data; a run that has none yet takes them from the cache or makes them."""
     if rundir.data.exists():
         return open_data(config, rundir.data)
-    if rundir.checkpoints.exists():
-        raise UserError(f"{rundir.data} is missing, which this run was trained on: put it back")
-    return prepare_data(config, console)
+    data, trained_on = prepare_data(config, console), saved_data_identity(rundir.checkpoints)
+    if trained_on not in (None, data.manifest["identity"]):
+        raise UserError(
+            f"{rundir.data} is missing, and {data.manifest['source']} is no longer what {rundir.root} was "
+            "trained on: put either back"
+        )
+    return data
 
 
 def _session(
@@ -129,6 +151,8 @@ def _session(
         params, source_step = source_params(RunDir(order.init_from), state.params)
         state = dataclasses.replace(state, params=params)
         console.print(f"parameters from {order.init_from}, step {source_step:,}")
+    elif reached := max((line["step"] for line in read_metrics(rundir.metrics)), default=0):
+        console.print(f"no checkpoint was saved before step {reached:,}: starting again from step 0")
     step = step or 0
     writer = MetricsWriter(rundir.metrics, step)
     clock = Clock(
@@ -137,10 +161,9 @@ def _session(
     )
     if writer.last is None:
         writer.write(0, clock.state(), {f"eval/{name}": value for name, value in task.baselines().items()})
-    console.print("compiling")
     rows = config.micro_batch or config.batch_size
     budget = Budget(config.budget, config.schedule.follows)
-    session = loop.Session(
+    return loop.Session(
         config=config,
         task=task,
         mesh=mesh,
@@ -157,13 +180,14 @@ def _session(
         view=View(console, budget, task.tokens_per_step, step, clock.training_seconds, order.title),
         key=dropout_key,
     )
-    first = controls(config, 0.0, config.data.sequence_length)
-    samples = (
-        place(mesh, batch, config.batch_size)
-        for batch in task.sample_batches(local_rows(mesh, config.batch_size))
-    )
-    session.train_step = compile_train_step(session.train_step, state, samples, dropout_key, first, mesh)
-    return session
+
+
+def _compile(session: loop.Session) -> None:
+    """Compiles the step for every shape of batch, before the clock runs."""
+    s, size = session, session.config.batch_size
+    samples = (place(s.mesh, batch, size) for batch in s.task.sample_batches(local_rows(s.mesh, size)))
+    first = controls(s.config, 0.0, s.config.data.sequence_length)
+    s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh)
 
 
 # --- what is told ------------------------------------------------------------------------------------
@@ -191,6 +215,9 @@ def _whether_there(order: Order) -> dict[str, str]:
     if RunDir(order.workdir).data.exists():
         return {"data": f"packed in {RunDir(order.workdir).data}"}
     try:
+        tokenizer = order.config.data.tokenizer
+        if tokenizer is not None:
+            load_tokenizer(tokenizer, order.config.model.vocab_size)
         return {"data": f"there: {describe_source(order.config)}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
@@ -199,7 +226,12 @@ def _whether_there(order: Order) -> dict[str, str]:
 def _record_start(order: Order, rundir: RunDir) -> None:
     """Adds an entry to environment.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
-    starts = json.loads(rundir.environment.read_text())["starts"] if rundir.environment.exists() else []
+    starts = []
+    if rundir.environment.exists():
+        try:
+            starts = json.loads(rundir.environment.read_text())["starts"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{rundir.environment} is damaged ({error}): remove it to go on") from error
     starts.append(
         {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

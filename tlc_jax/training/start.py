@@ -20,6 +20,8 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
         raise UserError("--init-from takes the model from its run: give no --model.* with it")
     if config.data.tokenizer != document.data.tokenizer:
         raise UserError("--init-from takes the tokenizer from its run: give no --data.tokenizer with it")
+    if not source.config.is_file() or not any(source.checkpoints.glob("[0-9]*")):
+        raise UserError(f"--init-from {source.root} is no run that has saved a checkpoint: name one that has")
     model = source.read_config().model
     data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
     if data.sequence_length > model.max_positions:
@@ -27,7 +29,10 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
             f"data.sequence_length is {data.sequence_length} but the model of {source.root} has "
             f"{model.max_positions} positions: set --data.sequence-length {model.max_positions}"
         )
-    return dataclasses.replace(config, model=model, data=data)
+    try:
+        return dataclasses.replace(config, model=model, data=data)
+    except ValueError as error:
+        raise UserError(f"--init-from {source.root} does not go with this config: {error}") from error
 
 
 def source_params(source: RunDir, new: Params) -> tuple[Params, int]:

@@ -1,0 +1,49 @@
+"""Checks the fields of a dataclass against their annotations, for configs that are written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from typing import Any, Literal, Union
+
+
+def check_types(instance: Any) -> None:
+    """Raises TypeError naming the first field whose value is not what its annotation says."""
+    for name, hint in _hints(type(instance)).items():
+        value = getattr(instance, name)
+        if not _fits(value, hint):
+            kind = type(instance).__name__
+            raise TypeError(f"{kind}.{name} must be {_text(hint)}, not {value!r}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Union:
+        return any(_fits(value, option) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _text(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(repr(option) for option in arguments)
+    if typing.get_origin(hint) is Union:
+        return " or ".join(_text(option) for option in arguments)
+    if typing.get_origin(hint) is tuple:
+        return f"a tuple of {_text(arguments[0])}"
+    return "None" if hint is type(None) else hint.__name__
