@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tlc_jax.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from tlc_jax.config import (
+    BudgetConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StudyConfig,
+)
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir, config_from_json, flat, write_json
@@ -25,9 +33,12 @@ def parse(*arguments: str) -> Train:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_document_loads_and_survives_json(name: str) -> None:
-    config = cli.load_config(name)
+    kind = StudyConfig if name == "quickstart_study" else Config
+    config = cli.load_config(name, kind)
     hash(config)
-    assert config_from_json(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    runs = [config] if isinstance(config, Config) else [config.pretrain, config.finetune]
+    for run in runs:
+        assert config_from_json(json.loads(json.dumps(dataclasses.asdict(run)))) == run
 
 
 def test_overrides_are_typed() -> None:

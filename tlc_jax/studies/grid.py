@@ -17,7 +17,7 @@ from tlc_jax.compression.account import nonzero_count, paper_bytes
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.config import StudyConfig
-from tlc_jax.core import tree
+from tlc_jax.core import stopping, tree
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.inference.load import LoadedRun, load_run
 from tlc_jax.studies.store import Result, ResultStore
@@ -94,6 +94,7 @@ def _compressed(
     lines = {key: value for key, value in loaded.task.baselines().items() if key.startswith(f"{name}/")}
     with console.status(f"{title} compressing") as status:
         for number, (sparsity, bits) in enumerate(missing, start=1):
+            stopping.check()
             status.update(f"{title} compressing: {number} of {len(missing)}")
             masks = magnitude_masks(loaded.params, sparsity) if sparsity else None
             pruned = loaded.params if masks is None else apply_masks(loaded.params, masks)
