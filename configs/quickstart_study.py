@@ -10,7 +10,8 @@ finetunes both to tell numpy's sentences from scipy's, quantizes each to 8, 6, 4
         --pretrain.budget.training-seconds 1200 --pretrain.data.name files --pretrain.data.dir TEXT \\
         --finetune.data.name glue/sst2 --finetune.data.dir TFDS
 
-Cost: under 6 minutes on 2 CPU cores from a cold start, of which a minute collects and packs the text.
+Cost: two minutes of pretraining and the finetuning of both sizes, after a minute that collects and packs the
+text; the whole has not been timed yet.
 """
 
 from tlc_jax.config import (

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import (  # tyro reads `X | None` with typeguard, which takes 0.1 s to import
-    Literal,
-    Optional,
-)
+from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
 from tlc_jax.core.typed import check_types
 
@@ -259,7 +256,7 @@ class Config:
     """One run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    task: MlmConfig | ClassificationConfig = field(default_factory=MlmConfig)
+    task: Union[MlmConfig, ClassificationConfig] = field(default_factory=MlmConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -344,6 +341,8 @@ class StudyConfig:
         check_types(self)
         for size in self.sizes:
             self.pretrain_of(size)
+        known = (*range(1, 9), 32)
+        _check(all(bits in known for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
         _check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes {self.sizes} must differ, one at least")
         _check(
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Optional
 
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError, run_door
@@ -13,7 +13,7 @@ from tlc_jax.core.errors import UserError, run_door
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    dir: str | None = None
+    dir: Optional[str] = None
     """Evaluate on the data that this folder holds, instead of the run's own."""
 
 
@@ -23,7 +23,7 @@ class Evaluate:
 
     checkpoint: Path
     """A run directory."""
-    task: Literal["mlm", "sst2", "mnli"] | None = None
+    task: Optional[Literal["mlm", "sst2", "mnli"]] = None
     """The task that the run must be of; None: whichever it is."""
     data: Data = dataclasses.field(default_factory=Data)
     json: bool = False

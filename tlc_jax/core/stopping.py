@@ -35,12 +35,6 @@ def check() -> None:
         raise Interrupted(f"interrupted; {AGAIN}")
 
 
-def forget() -> None:
-    """As if nobody had asked: for tests that go on in the same process."""
-    global _requested
-    _requested = False
-
-
 def _note(number: int, frame: Any) -> None:
     global _requested
     if _requested and number == signal.SIGINT:

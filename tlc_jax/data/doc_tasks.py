@@ -4,14 +4,13 @@ docs/package (the shape of SST-2): is a sentence from numpy's or from scipy's do
 docs/pair (the shape of MNLI): does a second sentence continue the first one's docstring, come from
 another docstring of the same module, or from another package?
 
-Names of packages are masked, whole modules are kept for the reported set, classes are balanced, and a
-sentence is used once.
+Names of packages are masked, whole modules are kept for the reported set, classes are balanced, and of
+equal sentences only the first is kept. In docs/pair a drawn second sentence can come more than once.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from etils import epath
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.installed_docs import PACKAGES, module_docstrings, package_modules
 from tlc_jax.data.labelled import Examples, LabelledSource
+from tlc_jax.data.sources import hash64
 
 REPORTED = "held_out_modules"
 _SHARE = 0.1  # of the modules
@@ -69,7 +69,6 @@ def _modules(paths: dict[str, Path]) -> list[_Module]:
     seen: set[str] = set()
     found = []
     for name, path in paths.items():
-        digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
         docstrings = []
         for paragraphs in module_docstrings(path):
             sentences = []
@@ -80,7 +79,7 @@ def _modules(paths: dict[str, Path]) -> list[_Module]:
             if sentences:
                 docstrings.append(sentences)
         if docstrings:
-            found.append(_Module(name, name.split("/")[0], digest < _SHARE * 2**64, docstrings))
+            found.append(_Module(name, name.split("/")[0], hash64(name) < _SHARE * 2**64, docstrings))
     return found
 
 
@@ -103,7 +102,7 @@ def _package_examples(
 def _pair_examples(
     modules: list[_Module], rng: np.random.Generator
 ) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Of each docstring with a second sentence one pair, its class drawn; the other half drawn to match."""
+    """Of each docstring with a second sentence one pair, whose class is drawn first."""
     texts: list[tuple[str, ...]] = []
     classes: list[int] = []
     for module in modules:

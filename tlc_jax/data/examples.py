@@ -24,7 +24,7 @@ from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, store
 from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
-from tlc_jax.data.sources import sha256
+from tlc_jax.data.sources import hash64, sha256
 from tlc_jax.data.tokenizer import load_tokenizer
 
 FORMAT = 1
@@ -120,13 +120,7 @@ def _encode(
 
 def _cut(examples: Examples, config: DataConfig) -> dict[str, Examples]:
     """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`."""
-    key = config.seed.to_bytes(8, "little")
-
-    def hashed(texts: tuple[str, ...]) -> int:
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8, key=key).digest()
-        return int.from_bytes(digest, "little")
-
-    hashes = np.array([hashed(texts) for texts in examples.texts], np.uint64)
+    hashes = np.array([hash64("\0".join(texts), config.seed) for texts in examples.texts], np.uint64)
     order = np.argsort(hashes, kind="stable")
     # by value, not by count: examples of equal text stay together
     tuning = hashes[order] < np.uint64(config.held_out * 2**64)

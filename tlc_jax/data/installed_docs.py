@@ -95,25 +95,22 @@ def _documents(paths: list[Path]) -> Iterator[str]:
 
 def module_documents(path: Path) -> list[list[str]]:
     """The documents of one source file, each a list of paragraphs: one, or one a topic for the topics."""
-    source = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []  # a template or a file for another Python: no documentation to lose
     if path.as_posix().endswith(_TOPICS):
-        topics = [text for text in _strings(tree) if len(text) > 200]
-        return [paragraphs(text) for text in topics]
-    found = [paragraph for text in _docstrings(tree) for paragraph in paragraphs(text)]
+        return [paragraphs(text) for text in _strings(_tree(path)) if len(text) > 200]
+    found = [paragraph for docstring in module_docstrings(path) for paragraph in docstring]
     return [found] if found else []
 
 
 def module_docstrings(path: Path) -> list[list[str]]:
     """The paragraphs of each docstring of one source file."""
+    return [found for text in _docstrings(_tree(path)) if (found := paragraphs(text))]
+
+
+def _tree(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+        return ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError):
-        return []
-    return [found for text in _docstrings(tree) if (found := paragraphs(text))]
+        return ast.Module([], [])  # a template or a file for another Python: no documentation to lose
 
 
 def _strings(tree: ast.AST) -> Iterator[str]:

@@ -24,7 +24,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams, store
-from tlc_jax.data.sources import Source, open_source, sha256
+from tlc_jax.data.sources import Source, hash64, open_source, sha256
 from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
 
 FORMAT = 1
@@ -140,11 +140,9 @@ def _documents(source: Source) -> Iterator[str]:
 def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
     hashes, characters = [], []
-    key = config.seed.to_bytes(8, "little")
     with stage(console, f"Reading {source.description}", None, "documents") as advance:
         for document in _documents(source):
-            digest = hashlib.blake2b(document.encode(), digest_size=8, key=key).digest()
-            hashes.append(int.from_bytes(digest, "little"))
+            hashes.append(hash64(document, config.seed))
             characters.append(len(document))
             advance(1)
     values = np.array(hashes, np.uint64)

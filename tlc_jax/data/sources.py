@@ -57,6 +57,12 @@ def sha256(path: Path | epath.Path) -> str:
     return digest.hexdigest()
 
 
+def hash64(text: str, seed: int = 0) -> int:
+    """64 bits of BLAKE2 keyed by `seed`: what chooses documents and examples, the same on any machine."""
+    key = seed.to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
+
+
 def open_source(config: DataConfig) -> Source:
     """The source that `config` names. Reads no text yet; raises UserError if it is not there."""
     if config.name == "docs":

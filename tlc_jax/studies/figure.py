@@ -10,10 +10,8 @@ from tlc_jax.studies.verdict import frontier
 
 def draw(store: ResultStore, path: Path) -> None:
     """Writes a PNG with both plots."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.hashsalt"] = "tlc"
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     curves, models = store.find(stage="pretrain"), store.find(stage="compress")

@@ -6,10 +6,8 @@ not computed again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +20,7 @@ from tlc_jax.core.rundir import RunDir
 from tlc_jax.inference.load import LoadedRun, load_run
 from tlc_jax.studies.store import Result, ResultStore
 from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.run import Order, run
 
 
@@ -57,13 +56,9 @@ def best_finetuning(store: ResultStore, size: str) -> str:
     return max(found, key=lambda result: (result["accuracy"], -result["loss"]))["name"]
 
 
-def _metrics(workdir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RunDir(workdir).metrics.read_text().splitlines()]
-
-
 def _curve(workdir: Path) -> Result:
     """Held-out perplexity over the training seconds, with the lines that it must cross."""
-    lines = _metrics(workdir)
+    lines = read_metrics(RunDir(workdir).metrics)
     points = [line for line in lines if "eval/held_out/perplexity" in line]
     return {
         "steps": [line["step"] for line in points],
@@ -76,7 +71,7 @@ def _curve(workdir: Path) -> Result:
 
 def _tuning(workdir: Path) -> Result:
     """The last evaluation on the tuning set."""
-    last = [line for line in _metrics(workdir) if "eval/tuning/accuracy" in line][-1]
+    last = [line for line in read_metrics(RunDir(workdir).metrics) if "eval/tuning/accuracy" in line][-1]
     names = ("accuracy", "loss")
     return {
         "steps": last["step"],

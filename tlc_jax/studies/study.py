@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tlc_jax.config import StudyConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import write_json
+from tlc_jax.core.rundir import make_folder, write_json
 from tlc_jax.studies.figure import draw
 from tlc_jax.studies.grid import run_study
 from tlc_jax.studies.store import ResultStore
@@ -41,5 +41,5 @@ def _open(config: StudyConfig, workdir: Path) -> None:
         return
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     write_json(record, mine)

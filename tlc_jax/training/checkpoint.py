@@ -75,10 +75,9 @@ class Checkpoints:
             found = self._manager.restore(step, args=args)
         except Exception as error:  # whatever Orbax and its stores raise at a file that is not as it was
             older = [str(other) for other in self._manager.all_steps() if other < step]
-            remedy = (
-                f"remove that folder to go on from step {older[-1]}" if older else "there is no older one"
-            )
-            raise UserError(f"the checkpoint {self._folder / str(step)} is damaged: {remedy}") from error
+            remedy = f"to go on from step {older[-1]}" if older else "to start again, there is no older one"
+            where = self._folder / str(step)
+            raise UserError(f"the checkpoint {where} is damaged: remove that folder {remedy}") from error
         count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
         return TrainState(count, found["params"], found["optimizer"]), found["meta"]
 
