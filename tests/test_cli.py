@@ -152,7 +152,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom tlc_jax import train\n"
         "try: train.main(['--config', 'pretrain', '--help'])\nexcept SystemExit: pass\n"
-        "print('HEAVY', sorted({'numpy', 'jax', 'jaxtyping', 'flax'} & set(sys.modules)))"
+        "print('HEAVY', sorted({'numpy', 'jax', 'jaxtyping', 'flax', 'typeguard'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stdout

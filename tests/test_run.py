@@ -155,6 +155,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     for number in (signal.SIGINT, signal.SIGTERM):  # put back when the test is over
         request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
     stopping.listen()
+    monkeypatch.setattr(stopping, "_requested", False)  # and again when the patches are undone
     train_on = loop.train
 
     def interrupted(session: loop.Session) -> None:
@@ -172,7 +173,6 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     with pytest.raises(Interrupted, match=f"after step {stop_after}"):
         train.main(command(tmp_path / "w"))
     monkeypatch.undo()
-    monkeypatch.setattr(stopping, "_requested", False)
     train.main(command(tmp_path / "w"))
     assert_equal_runs(finished, tmp_path / "w")
     assert len(json.loads((tmp_path / "w" / "environment.json").read_text())["starts"]) == 2
