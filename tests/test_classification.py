@@ -42,7 +42,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def make(config: Config) -> Classification:
     assert isinstance(config.task, ClassificationConfig)
-    return Classification(config, config.task, prepare_examples(config.data, 300, Console(quiet=True)))
+    quiet, limit = Console(quiet=True), config.task.max_examples
+    return Classification(config, config.task, prepare_examples(config.data, 300, quiet, limit))
 
 
 def test_the_head_is_fairseqs() -> None:
@@ -92,7 +93,8 @@ def test_fewer_examples_are_a_part_of_more(config: Config) -> None:
         task = make(dataclasses.replace(config, task=settings))
         return [int(x) for x in task._train.labels], task._buckets.batches_per_epoch
 
-    few, everything = labels(40), labels(None)
+    few, everything, many = labels(40), labels(None), labels(10**6)
+    assert many == everything
     assert few[0] == everything[0][:40]
     assert few[1] == 3
     assert everything[1] == -(-len(everything[0]) // 16)

@@ -153,9 +153,10 @@ def test_baselines() -> None:
     texts = [(" ".join(row),) for row in words]
     decided = Examples(texts, [int("a b" in text[0]) for text in texts])
     found = baselines(decided, {"itself": decided})["itself"]
-    share = np.mean(decided.labels)
-    assert found["majority_accuracy"] == pytest.approx(max(share, 1 - share))
-    assert found["linear_accuracy"] > 0.98
+    assert (found["majority"] == 0).all()  # "a b" is in fewer than half of the texts
+    assert np.mean(found["linear"] == decided.labels) > 0.98
+    unlike = {"unlike": Examples([("b a",), ("a b",)], [1, 1])}
+    assert baselines(decided, unlike)["unlike"]["linear"].tolist() == [0, 1]
 
 
 def test_documentation_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
 from tlc_jax.data.sources import hash64, sha256
 from tlc_jax.data.tokenizer import load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 _PARTS = ("ids", "offsets", "labels")
 
 
@@ -46,7 +46,10 @@ class EncodedExamples:
 
 @dataclass(frozen=True)
 class PackedExamples:
-    """Encoded splits on disk: `train`, `tuning` and the reported sets. `manifest` says what they are."""
+    """Encoded splits on disk: `train`, `tuning` and the reported sets. `manifest` says what they are.
+
+    `baseline` gives the classes that 'majority' or 'linear' says of a set that is not trained on.
+    """
 
     folder: Path
     manifest: dict[str, Any]
@@ -55,13 +58,21 @@ class PackedExamples:
         ids, offsets, labels = (np.load(self.folder / f"{name}.{part}.npy", mmap_mode="r") for part in _PARTS)
         return EncodedExamples(ids, offsets, labels)
 
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"]:
+        return np.load(self.folder / f"{name}.{kind}.npy")
+
 
 def open_examples(folder: Path) -> PackedExamples:
     return PackedExamples(folder, store.open_sealed(folder))
 
 
-def prepare_examples(config: DataConfig, vocab_size: int, console: Console) -> PackedExamples:
-    """The encoded examples of a task, from the cache if the same were encoded before."""
+def prepare_examples(
+    config: DataConfig, vocab_size: int, console: Console, max_examples: int | None = None
+) -> PackedExamples:
+    """The encoded examples of a task, from the cache if the same were encoded before.
+
+    At most `max_examples` are trained on, by the baselines too; with more of them, these are among them.
+    """
     if config.tokenizer is None:
         raise UserError(
             "a classification task trains no tokenizer: give --init-from a pretrained run or --data.tokenizer"
@@ -76,24 +87,30 @@ def prepare_examples(config: DataConfig, vocab_size: int, console: Console) -> P
         "tuning": config.held_out,
         "seed": config.seed,
         "tokenizer": sha256(Path(config.tokenizer).expanduser()),
+        "max_examples": max_examples,
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(config.cache_dir).expanduser() / identity[:20]
     if not folder.exists():
         with store.new_folder(folder) as temporary:
             tokenizer.save(str(temporary / "tokenizer.json"))
-            about = _encode(source, tokenizer, config, temporary, console)
+            about = _encode(source, tokenizer, config, max_examples, temporary, console)
             store.seal(temporary, {"format": FORMAT, "identity": identity, **about})
     return open_examples(folder)
 
 
 def _encode(
-    source: LabelledSource, tokenizer: Tokenizer, config: DataConfig, folder: Path, console: Console
+    source: LabelledSource,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    max_examples: int | None,
+    folder: Path,
+    console: Console,
 ) -> dict[str, Any]:
     with stage(console, f"Reading {source.description}", None, "examples") as advance:
         read = {name: source.read(name) for name in ("train", *source.reported)}
         advance(sum(len(examples.labels) for examples in read.values()))
-    splits = {**_cut(read["train"], config), **{name: read[name] for name in source.reported}}
+    splits = {**_cut(read["train"], config, max_examples), **{name: read[name] for name in source.reported}}
     truncated = {}
     with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
         for name, examples in splits.items():
@@ -101,8 +118,14 @@ def _encode(
             advance(len(examples.labels))
     with stage(console, "Fitting the linear baseline", None, "examples") as advance:
         others = {name: splits[name] for name in ("tuning", *source.reported)}
-        baselines = linear.baselines(splits["train"], others)
+        said = linear.baselines(splits["train"], others)
         advance(len(splits["train"].labels))
+    baselines: dict[str, dict[str, float]] = {}
+    for name, kinds in said.items():
+        baselines[name] = {}
+        for kind, classes in kinds.items():
+            np.save(folder / f"{name}.{kind}.npy", classes.astype(np.int32))
+            baselines[name][f"{kind}_accuracy"] = float(np.mean(classes == others[name].labels))
     return {
         "source": source.description,
         "origin": source.origin,
@@ -118,7 +141,7 @@ def _encode(
     }
 
 
-def _cut(examples: Examples, config: DataConfig) -> dict[str, Examples]:
+def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
     """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`."""
     hashes = np.array([hash64("\0".join(texts), config.seed) for texts in examples.texts], np.uint64)
     order = np.argsort(hashes, kind="stable")
@@ -133,7 +156,7 @@ def _cut(examples: Examples, config: DataConfig) -> dict[str, Examples]:
     def take(places: np.ndarray) -> Examples:
         return Examples([examples.texts[i] for i in places], [examples.labels[i] for i in places])
 
-    return {"train": take(order[~tuning]), "tuning": take(order[tuning])}
+    return {"train": take(order[~tuning][:max_examples]), "tuning": take(order[tuning])}
 
 
 def _write(examples: Examples, tokenizer: Tokenizer, length: int, folder: Path, name: str) -> int:

@@ -6,14 +6,18 @@ import itertools
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from tlc_jax.data.labelled import Examples
 
 _SIDES = "ab"
 
 
-def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, dict[str, float]]:
-    """{set: {majority_accuracy, linear_accuracy}} of models that saw `train` only.
+Predictions = dict[str, Integer[np.ndarray, "examples"]]
+
+
+def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, Predictions]:
+    """{set: {'majority': classes, 'linear': classes}}: what models that saw `train` only say of each example.
 
     The linear model is scikit-learn's logistic regression on the presence of lower-case words and pairs
     of neighbours; the words of a pair's two texts are counted apart.
@@ -28,8 +32,8 @@ def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, dict[st
     majority = int(np.bincount(train.labels).argmax())
     return {
         name: {
-            "majority_accuracy": float(np.mean(np.array(examples.labels) == majority)),
-            "linear_accuracy": float(model.score(vectorizer.transform(examples.texts), examples.labels)),
+            "majority": np.full(len(examples.labels), majority),
+            "linear": model.predict(vectorizer.transform(examples.texts)),
         }
         for name, examples in others.items()
     }

@@ -34,8 +34,10 @@ def describe_source(config: Config) -> str:
 
 def prepare_data(config: Config, console: Console) -> Data:
     """The data of a run, from the cache if the same were prepared before."""
-    make = prepare_examples if isinstance(config.task, ClassificationConfig) else prepare
-    return make(config.data, config.model.vocab_size, console)
+    data, vocab_size = config.data, config.model.vocab_size
+    if isinstance(config.task, ClassificationConfig):
+        return prepare_examples(data, vocab_size, console, config.task.max_examples)
+    return prepare(data, vocab_size, console)
 
 
 def open_data(config: Config, folder: Path) -> Data:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Integer
 
 from tlc_jax.config import ClassificationConfig, Config
 from tlc_jax.core.tree import Params
-from tlc_jax.data.buckets import Buckets, gather
-from tlc_jax.data.examples import EncodedExamples, PackedExamples
+from tlc_jax.data.buckets import Buckets, Plan, gather
+from tlc_jax.data.examples import PackedExamples
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.tasks.base import Batch, HostBatch, Sums, cross_entropy
 
@@ -27,7 +28,7 @@ class Classification:
         drop = settings.dropout
         self._model = dataclasses.replace(config.model, dropout=drop, attention_dropout=drop)
         self.label_names = tuple(examples.manifest["label_names"])
-        self._train = _first(examples.split("train"), settings.max_examples)
+        self._train = examples.split("train")
         self._buckets = Buckets(self._train, config.batch_size, config.data.sequence_length)
         self.tokens_per_step = int(self._train.lengths.sum()) / self._buckets.batches_per_epoch
 
@@ -37,7 +38,16 @@ class Classification:
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        logits = apply_classifier(
+        logits = self.logits(params, batch, dropout_key)
+        weights, targets = batch["weights"], batch["targets"]
+        total = jnp.sum(weights * cross_entropy(logits, targets))
+        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
+        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+
+    def logits(
+        self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
+    ) -> Float[Array, "batch classes"]:
+        return apply_classifier(
             self._model,
             params,
             batch["tokens"],
@@ -45,10 +55,6 @@ class Classification:
             head_dropout=self._settings.head_dropout,
             dropout_key=dropout_key,
         )
-        weights, targets = batch["weights"], batch["targets"]
-        total = jnp.sum(weights * cross_entropy(logits, targets))
-        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
-        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
 
     def train_batch(self, step: int, rows: slice) -> HostBatch:
         length, places = self._buckets.of_step(self._config.seed, step)
@@ -68,10 +74,20 @@ class Classification:
         return self._packed.manifest["examples"][name]
 
     def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
-        examples = self._packed.split(name)
-        plan = Buckets(examples, batch_size, self._config.data.sequence_length).plan(None)
+        examples, plan = self._packed.split(name), self.evaluation_plan(name, batch_size)
         for length, places in zip(plan.lengths, plan.places, strict=True):
             yield gather(examples, length, places[rows])
+
+    def evaluation_plan(self, name: str, batch_size: int) -> Plan:
+        """Which examples are in which of the `evaluation_batches`."""
+        return Buckets(self._packed.split(name), batch_size, self._config.data.sequence_length).plan(None)
+
+    def targets(self, name: str) -> Integer[np.ndarray, "examples"]:
+        return np.asarray(self._packed.split(name).labels)
+
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"]:
+        """The classes that 'majority' or 'linear' says of the examples of a set."""
+        return self._packed.baseline(kind, name)
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
@@ -82,11 +98,10 @@ class Classification:
 
     def facts(self) -> dict[str, str]:
         manifest = self._packed.manifest
-        sizes = {**manifest["examples"], "train": len(self._train.labels)}
         return {
             "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
             "labels": ", ".join(self.label_names),
-            "examples": ", ".join(f"{name} {size:,}" for name, size in sizes.items()),
+            "examples": ", ".join(f"{name} {size:,}" for name, size in manifest["examples"].items()),
             "too long, cut": ", ".join(f"{name} {size:,}" for name, size in manifest["truncated"].items()),
             "padding": f"{100 * self._buckets.padding():.0f} % of the tokens computed",
             **{
@@ -98,10 +113,3 @@ class Classification:
 
     def epochs(self, step: int) -> float:
         return step / self._buckets.batches_per_epoch
-
-
-def _first(examples: EncodedExamples, limit: int | None) -> EncodedExamples:
-    """The first `limit` examples; the file's order is by hash, so that they are a random sample."""
-    if limit is None or limit >= len(examples.labels):
-        return examples
-    return EncodedExamples(examples.ids, examples.offsets[: limit + 1], examples.labels[:limit])
