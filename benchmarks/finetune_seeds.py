@@ -1,4 +1,4 @@
-"""What an hour of pretraining is worth: SST-2 and MNLI, pretrained against random initialisation, three seeds.
+"""What an hour of pretraining is worth: SST-2 and MNLI, pretrained against random initialisation.
 
     python benchmarks/finetune_seeds.py --work W --text TEXT --tfds TFDS --out docs/results/finetune
 

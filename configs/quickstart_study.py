@@ -24,8 +24,8 @@ from tlc_jax.config import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
-    StudyConfig,
 )
+from tlc_jax.studies.config import StudyConfig
 
 
 def get_config() -> StudyConfig:

@@ -17,11 +17,11 @@ from tlc_jax.config import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
-    StudyConfig,
 )
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir, config_from_json, flat, write_json
+from tlc_jax.studies.config import StudyConfig
 from tlc_jax.train import Train
 
 DOCUMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -51,7 +51,7 @@ def test_overrides_are_typed() -> None:
     assert settings.budget == BudgetConfig(steps=9, training_seconds=120)
     assert (settings.seed, settings.micro_batch, settings.checkpoint.every_steps) == (3, 8, None)
     assert settings.data.tokenizer == "t.json"
-    assert settings.model.hidden_size == cli.load_config("quickstart").model.hidden_size, (
+    assert settings.model.hidden_size == cli.load_config("quickstart", Config).model.hidden_size, (
         "the rest is the file's"
     )
 
@@ -59,7 +59,7 @@ def test_overrides_are_typed() -> None:
 def test_a_path_is_a_config_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("from tlc_jax.config import Config\ndef get_config():\n    return Config(batch_size=5)\n")
-    assert cli.load_config(str(path)).batch_size == 5
+    assert cli.load_config(str(path), Config).batch_size == 5
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_checks_of_two_fields_name_both(
 def test_mistakes_in_a_document(tmp_path: Path, source: str, says: str) -> None:
     (tmp_path / "c.py").write_text(source)
     with pytest.raises(UserError, match=says):
-        cli.load_config(str(tmp_path / "c.py"))
+        cli.load_config(str(tmp_path / "c.py"), Config)
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
@@ -126,7 +126,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         UserError,
         match="there are .*pretrain_small, quickstart, .*; perhaps quickstart",
     ):
-        cli.load_config("quikstart")
+        cli.load_config("quikstart", Config)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_the_console_command(capsys: pytest.CaptureFixture, monkeypatch: pytest.
 
 
 def test_a_run_directory_of_another_config(tmp_path: Path) -> None:
-    config = cli.load_config("quickstart")
+    config = cli.load_config("quickstart", Config)
     rundir = RunDir(tmp_path / "run")
     assert not rundir.exists()
     rundir.root.mkdir()

@@ -36,7 +36,8 @@ ONLY_HERE = {
     "safetensors": "artifacts",
     "matplotlib": "studies",
 }
-LIGHT = ("config.py", "core/cli.py", "core/errors.py")  # what --help imports, and every __init__
+# what --help imports, beside every __init__
+LIGHT = ("config.py", "studies/config.py", "core/cli.py", "core/errors.py")
 HEAVY = {"numpy", "jax", "jaxtyping"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,7 @@ is written to the run directory and rebuilds the run alone. Checks that involve 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
 from tlc_jax.core.typed import check_types
@@ -15,7 +15,8 @@ from tlc_jax.core.typed import check_types
 BudgetMeasure = Literal["steps", "training_seconds"]
 
 
-def _check(condition: bool, message: str) -> None:
+def check(condition: bool, message: str) -> None:
+    """ValueError(message) unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
@@ -54,16 +55,16 @@ class ModelConfig:
         sizes = ("num_layers", "hidden_size", "head_size", "max_positions", "num_heads", "feed_forward_size")
         for name in sizes:
             size = getattr(self, name)
-            _check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
+            check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
         deviation = self.initializer_stddev
-        _check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
-        _check(
+        check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
+        check(
             self.vocab_size >= 6,
             f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
         )
         for name in ("dropout", "attention_dropout"):
-            _check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
-        _check(
+            check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
+        check(
             self.num_heads is not None or self.hidden_size % self.head_size == 0,
             f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
             "change one of them or give model.num_heads",
@@ -93,7 +94,7 @@ class MlmConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(0 < self.mask_rate <= 1, f"task.mask_rate must be in (0, 1], not {self.mask_rate}")
+        check(0 < self.mask_rate <= 1, f"task.mask_rate must be in (0, 1], not {self.mask_rate}")
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ class ClassificationConfig:
     def __post_init__(self) -> None:
         check_types(self)
         limit = self.max_examples
-        _check(limit is None or limit >= 1, f"task.max_examples must be at least 1, not {limit}")
+        check(limit is None or limit >= 1, f"task.max_examples must be at least 1, not {limit}")
         for name in ("dropout", "head_dropout"):
-            _check(0 <= getattr(self, name) < 1, f"task.{name} must be in [0, 1), not {getattr(self, name)}")
+            check(0 <= getattr(self, name) < 1, f"task.{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(
+        check(
             self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
         )
-        _check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
-        _check(
+        check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
+        check(
             not self.name.startswith("docs") or self.dir is None,
             f"data.dir is {self.dir!r} but data.name is {self.name!r} (installed documentation), which reads "
             "no folder: give data.name 'files' to read the folder, or drop data.dir",
@@ -177,17 +178,15 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("learning_rate", "epsilon"):
-            _check(
+            check(
                 0 < getattr(self, name) < math.inf,
                 f"optimizer.{name} must be positive, not {getattr(self, name)}",
             )
         for name in ("beta1", "beta2"):
-            _check(
+            check(
                 0 <= getattr(self, name) < 1, f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}"
             )
-        _check(
-            self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}"
-        )
+        check(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}")
 
 
 @dataclass(frozen=True)
@@ -205,9 +204,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+        check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
         share = self.local_attention
-        _check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
+        check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class BudgetConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name, limit in vars(self).items():
-            _check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
+            check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name, limit in vars(self).items():
-            _check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
+            check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
 
 
 @dataclass(frozen=True)
@@ -247,8 +246,8 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
-        _check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
+        check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
+        check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
 
 
 @dataclass(frozen=True)
@@ -275,20 +274,20 @@ class Config:
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("batch_size", "log_every"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
-            _check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
+            check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
         micro = self.micro_batch
-        _check(
+        check(
             micro is None or (micro >= 1 and self.batch_size % micro == 0),
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
-        _check(
+        check(
             self.data.sequence_length <= self.model.max_positions,
             f"data.sequence_length {self.data.sequence_length} is longer than model.max_positions "
             f"{self.model.max_positions}",
         )
-        _check(
+        check(
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
@@ -297,90 +296,6 @@ class Config:
     def micro_batches(self) -> int:
         """How many micro-batches make one update; part of the run's identity."""
         return self.batch_size // (self.micro_batch or self.batch_size)
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """A grid of finetunings (paper, appendix D). The best on the tuning set is kept; empty: no choice."""
-
-    learning_rates: tuple[float, ...] = ()
-    """Peak learning rates."""
-    batch_sizes: tuple[int, ...] = ()
-    """Rows of an update; the number of updates changes so that as many rows are seen."""
-    dropouts: tuple[float, ...] = ()
-    """Dropout of the encoder."""
-
-
-def _pretraining() -> Config:
-    schedule = ScheduleConfig(follows="training_seconds")
-    return Config(schedule=schedule, budget=BudgetConfig(training_seconds=3600))
-
-
-def _finetuning() -> Config:
-    return Config(task=ClassificationConfig(), budget=BudgetConfig(steps=20_000), batch_size=32)
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """Train several sizes for the same time, finetune each, compress each, compare (paper 5)."""
-
-    pretrain: Config = field(default_factory=_pretraining)
-    """How every size is pretrained; depth and width come from `sizes`."""
-    finetune: Config = field(default_factory=_finetuning)
-    """How every size is finetuned; model and tokenizer are the pretrained run's."""
-    search: SearchConfig = field(default_factory=SearchConfig)
-    """What each finetuning tries."""
-    sizes: tuple[str, ...] = ("2x64", "2x128")
-    """Depth x width."""
-    bits: tuple[int, ...] = (32, 8, 6, 4, 3)
-    """Quantized to these; 32 is not quantized."""
-    sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
-    """Pruned to these shares of all matrices' weights; each is quantized to each of `bits`."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for size in self.sizes:
-            self.pretrain_of(size)
-        known = (*range(1, 9), 32)
-        _check(all(bits in known for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
-        _check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes {self.sizes} must differ, one at least")
-        _check(
-            all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
-        )
-        _check(
-            isinstance(self.pretrain.task, MlmConfig)
-            and isinstance(self.finetune.task, ClassificationConfig),
-            "pretrain.task must be masked language modelling and finetune.task a classification",
-        )
-        _check(
-            self.pretrain.budget.training_seconds is not None,
-            "pretrain.budget.training_seconds is not set: sizes are compared at equal training time",
-        )
-
-    def pretrain_of(self, size: str) -> Config:
-        """The pretraining config of one size."""
-        depth, _, width = size.partition("x")
-        _check(depth.isdigit() and width.isdigit(), f"sizes: {size!r} is not DEPTHxWIDTH, such as 2x128")
-        model = replace(self.pretrain.model, num_layers=int(depth), hidden_size=int(width))
-        return replace(self.pretrain, model=model)
-
-    def finetunings(self) -> dict[str, Config]:
-        """The finetuning configs of the search, by a name that fits a folder."""
-        own, search = self.finetune, self.search
-        assert isinstance(own.task, ClassificationConfig)
-        found = {}
-        for rate in search.learning_rates or (own.optimizer.learning_rate,):
-            for rows in search.batch_sizes or (own.batch_size,):
-                for dropout in search.dropouts or (own.task.dropout,):
-                    steps = own.budget.steps and math.ceil(own.budget.steps * own.batch_size / rows)
-                    found[f"finetuned-lr{rate:g}-batch{rows}-dropout{dropout:g}"] = replace(
-                        own,
-                        task=replace(own.task, dropout=dropout),
-                        optimizer=replace(own.optimizer, learning_rate=rate),
-                        budget=replace(own.budget, steps=steps),
-                        batch_size=rows,
-                    )
-        return found
 
 
 # Fields that a resumed run may change: they alter neither the parameters nor the data.

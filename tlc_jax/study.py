@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from tlc_jax.config import StudyConfig
 from tlc_jax.core import cli
 from tlc_jax.core.errors import run_door
+from tlc_jax.studies.config import StudyConfig
 
 
 @dataclasses.dataclass(frozen=True)

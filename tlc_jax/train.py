@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Train, argv)
     from tlc_jax.training.run import Order, run  # jax is imported only when it is needed
 
-    document = cli.load_config(args.config)
+    document = cli.load_config(args.config, Config)
     run(Order(args.settings, document, args.workdir, args.init_from, args.dry_run))
 
 

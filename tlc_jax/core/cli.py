@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 import tyro
 
 import tlc_jax
-from tlc_jax.config import Config, StudyConfig
+from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 
 Door = TypeVar("Door")
-Settings = TypeVar("Settings", Config, StudyConfig)
+Settings = TypeVar("Settings")
 _OPTIONS = (  # help comes from docstrings; to look for comments as well takes 30 ms
     tyro.conf.AvoidSubcommands,
     tyro.conf.FlagCreatePairsOff,
@@ -77,7 +77,7 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_config(name: str, kind: type[Settings] = Config) -> Settings:
+def load_config(name: str, kind: type[Settings]) -> Settings:
     """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives.
 
     Raises UserError if there is none, if it fails, or if it gives something else than a `kind`.
@@ -99,23 +99,22 @@ def load_config(name: str, kind: type[Settings] = Config) -> Settings:
         spec.loader.exec_module(module)
         config = module.get_config()
     except (Exception, SystemExit) as error:
-        raise UserError(f"--config {path}: {_explain(error)}") from error
+        raise UserError(f"--config {path}: {_explain(error, kind)}") from error
     if not isinstance(config, kind):
         found = type(config).__name__
         raise UserError(f"--config {path}: get_config() returned {found}, not {kind.__name__}")
     return config
 
 
-def _explain(error: BaseException) -> str:
+def _explain(error: BaseException, kind: type) -> str:
     """The message of an error in a config document, with the nearest field for a misspelt one."""
     text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
     if unknown is None:
         return text
-    import tlc_jax.config as config
-
-    kind: Any = getattr(config, unknown[1], None)
-    names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    homes = (sys.modules[Config.__module__], sys.modules[kind.__module__])
+    named: Any = next((vars(home)[unknown[1]] for home in homes if unknown[1] in vars(home)), None)
+    names = [field.name for field in dataclasses.fields(named)] if dataclasses.is_dataclass(named) else []
     near = difflib.get_close_matches(unknown[2], names, n=1)
     hint = f"; perhaps {near[0]}" if near else f"; it has {', '.join(names)}"
     return f"{unknown[1]} has no field {unknown[2]}{hint}"

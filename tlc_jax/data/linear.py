@@ -33,7 +33,7 @@ def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, Predict
     return {
         name: {
             "majority": np.full(len(examples.labels), majority),
-            "linear": model.predict(vectorizer.transform(examples.texts)),
+            "linear": np.asarray(model.predict(vectorizer.transform(examples.texts))),
         }
         for name, examples in others.items()
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tlc_jax.studies.models import compressed_models, frontier
 from tlc_jax.studies.store import ResultStore
-from tlc_jax.studies.verdict import frontier
 
 
 def draw(store: ResultStore, path: Path) -> None:
@@ -14,18 +14,20 @@ def draw(store: ResultStore, path: Path) -> None:
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    curves, models = store.find(stage="pretrain"), store.find(stage="compress")
+    curves, models = store.find(stage="pretrain"), compressed_models(store)
     for number, curve in enumerate(curves):
         size, colour = curve["size"], f"C{number}"
         left.plot(curve["training_seconds"], curve["perplexity"], "o-", color=colour, label=size)
-        compressed = [model for model in models if model["size"] == size]
-        megabytes = [model["paper_bytes"] / 1e6 for model in compressed]
-        right.scatter(megabytes, [m["accuracy"] for m in compressed], s=12, color=colour, alpha=0.4)
+        compressed = [model for model in models if model.size == size]
+        megabytes = [model.paper_bytes / 1e6 for model in compressed]
+        right.scatter(megabytes, [m.accuracy for m in compressed], s=12, color=colour, alpha=0.4)
         best = frontier(compressed)
-        right.plot(
-            [m["paper_bytes"] / 1e6 for m in best],
-            [m["accuracy"] for m in best],
-            "o-",
+        right.errorbar(
+            [m.paper_bytes / 1e6 for m in best],
+            [m.accuracy for m in best],
+            yerr=[m.standard_error for m in best],
+            fmt="o-",
+            capsize=2,
             color=colour,
             label=size,
         )
@@ -33,12 +35,13 @@ def draw(store: ResultStore, path: Path) -> None:
         value = curves[0][f"{name}_perplexity"]
         left.axhline(value, color="grey", linestyle=style, label=f"{name} (Witten-Bell)")
     left.set(xlabel="training seconds", ylabel="held-out perplexity", yscale="log", title="Train: equal time")
+    first = store.find(stage="compress")[0]
     for name, style in (("majority", ":"), ("linear", "--")):
         label = {"majority": "majority class", "linear": "bag of words"}[name]
-        right.axhline(models[0][f"{name}_accuracy"], color="grey", linestyle=style, label=label)
+        right.axhline(first[f"{name}_accuracy"], color="grey", linestyle=style, label=label)
     right.set(
         xlabel="memory, MB (non-zeros x bits / 8)",
-        ylabel=f"accuracy, {models[0]['set']}",
+        ylabel=f"accuracy on {first['set']}, chosen on tuning",
         xscale="log",
         title="Compress: best accuracy for each memory",
     )

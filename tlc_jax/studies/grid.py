@@ -6,6 +6,7 @@ not computed again.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from rich.console import Console
 from tlc_jax.compression.account import nonzero_count, paper_bytes
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.config import StudyConfig
+from tlc_jax.config import Config
 from tlc_jax.core import stopping, tree
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.inference.load import LoadedRun, load_run
+from tlc_jax.inference.predict import Predictor
+from tlc_jax.studies.config import StudyConfig
+from tlc_jax.studies.models import pack
 from tlc_jax.studies.store import Result, ResultStore
-from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.tasks.classification import TUNING, Classification
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.run import Order, run
 
@@ -28,32 +32,62 @@ def run_study(config: StudyConfig, workdir: Path, store: ResultStore, console: C
     """Does what is not done yet, and adds it to the store."""
     for number, size in enumerate(config.sizes, start=1):
         title, folder = f"{size} ({number} of {len(config.sizes)})", workdir / size
-        if not store.find(stage="pretrain", size=size):
-            own = config.pretrain_of(size)
-            run(Order(own, own, folder / "pretrained", title=f"{title} pretraining"), console)
-            store.add({"stage": "pretrain", "size": size, **_curve(folder / "pretrained")})
+        _pretrain(config, size, folder, store, title, console)
         tried = config.finetunings()
-        for name, own in tried.items():
-            if not store.find(stage="finetune", size=size, name=name):
-                what = f"{title} finetuning" + (f" {name}" if len(tried) > 1 else "")
-                run(Order(own, own, folder / name, init_from=folder / "pretrained", title=what), console)
-                store.add({"stage": "finetune", "size": size, "name": name, **_tuning(folder / name)})
-        best = best_finetuning(store, size)
-        missing = [
-            (sparsity, bits)
-            for sparsity in config.sparsities
-            for bits in config.bits
-            if not store.find(stage="compress", size=size, sparsity=sparsity, bits=bits)
-        ]
-        if missing:
-            for result in _compressed(load_run(folder / best, console), missing, title, console):
-                store.add({"stage": "compress", "size": size, "finetuned": best, **result})
+        _finetune(tried, size, folder, store, title, console)
+        chosen = best_finetuning(store, size)
+        for seed in tried[chosen]:
+            done = {(r["sparsity"], r["bits"]) for r in store.find(stage="compress", size=size, seed=seed)}
+            missing = [
+                (sparsity, bits)
+                for sparsity in config.sparsities
+                for bits in config.bits
+                if (sparsity, bits) not in done
+            ]
+            if missing:
+                loaded = load_run(folder / f"{chosen}-{seed}", console)
+                for result in _compressed(loaded, missing, title, console):
+                    store.add({"stage": "compress", "size": size, "name": chosen, "seed": seed, **result})
+
+
+def _pretrain(
+    config: StudyConfig, size: str, folder: Path, store: ResultStore, title: str, console: Console
+) -> None:
+    if not store.find(stage="pretrain", size=size):
+        own = config.pretrain_of(size)
+        run(Order(own, own, folder / "pretrained", title=f"{title} pretraining"), console)
+        store.add({"stage": "pretrain", "size": size, **_curve(folder / "pretrained")})
+
+
+def _finetune(
+    tried: dict[str, dict[str, Config]],
+    size: str,
+    folder: Path,
+    store: ResultStore,
+    title: str,
+    console: Console,
+) -> None:
+    runs = [(name, seed, own) for name, seeds in tried.items() for seed, own in seeds.items()]
+    for number, (name, seed, own) in enumerate(runs, start=1):
+        if not store.find(stage="finetune", size=size, name=name, seed=seed):
+            what = f"{title} finetuning" + (f" {number} of {len(runs)}" if len(runs) > 1 else "")
+            workdir = folder / f"{name}-{seed}"
+            run(Order(own, own, workdir, init_from=folder / "pretrained", title=what), console)
+            store.add({"stage": "finetune", "size": size, "name": name, "seed": seed, **_tuning(workdir)})
 
 
 def best_finetuning(store: ResultStore, size: str) -> str:
-    """The name of the best on the tuning set; the reported set has no say."""
-    found = store.find(stage="finetune", size=size)
-    return max(found, key=lambda result: (result["accuracy"], -result["loss"]))["name"]
+    """The name of the combination with the best mean over its seeds on the tuning set; the reported set
+    has no say."""
+    seeds: dict[str, list[Result]] = {}
+    for result in store.find(stage="finetune", size=size):
+        seeds.setdefault(result["name"], []).append(result)
+
+    def quality(name: str) -> tuple[float, float]:
+        accuracy, loss = ([r[metric] for r in seeds[name]] for metric in ("accuracy", "loss"))
+        return statistics.fmean(accuracy), -statistics.fmean(loss)
+
+    return max(seeds, key=quality)
 
 
 def _curve(workdir: Path) -> Result:
@@ -83,23 +117,29 @@ def _tuning(workdir: Path) -> Result:
 def _compressed(
     loaded: LoadedRun, missing: list[tuple[float, int]], title: str, console: Console
 ) -> Iterator[Result]:
-    """Accuracy of one model at each (sparsity, bits) on the first reported set, read for this only."""
-    name = loaded.task.reported_sets()[0]
-    evaluate = Evaluator(loaded.task, [name], loaded.config.batch_size, loaded.mesh)
-    lines = {key: value for key, value in loaded.task.baselines().items() if key.startswith(f"{name}/")}
+    """One model at each (sparsity, bits): its accuracy to choose on, and what it has right of the first
+    reported set."""
+    task = loaded.task
+    assert isinstance(task, Classification)
+    name = task.reported_sets()[0]
+    predict = Predictor(task, loaded.config.batch_size, loaded.mesh)
+    lines = {key: value for key, value in task.baselines().items() if key.startswith(f"{name}/")}
     with console.status(f"{title} compressing") as status:
         for number, (sparsity, bits) in enumerate(missing, start=1):
             stopping.check()
             status.update(f"{title} compressing: {number} of {len(missing)}")
             masks = magnitude_masks(loaded.params, sparsity) if sparsity else None
             pruned = loaded.params if masks is None else apply_masks(loaded.params, masks)
-            found = evaluate(dequantize(quantize(pruned, bits, masks)))
+            params = dequantize(quantize(pruned, bits, masks))
+            found = predict(params, name)
             yield {
                 "sparsity": sparsity,
                 "bits": bits,
+                "tuning_accuracy": predict(params, TUNING).accuracy,
                 "set": name,
-                "examples": loaded.task.evaluation_size(name),
-                "accuracy": found[f"eval/{name}/accuracy"],
+                "examples": len(found.targets),
+                "accuracy": found.accuracy,
+                "correct": pack(found.correct),
                 "paper_bytes": paper_bytes(loaded.params, bits, masks),
                 "parameters": tree.count(loaded.params),
                 "nonzeros": nonzero_count(loaded.params, masks),

@@ -6,9 +6,9 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tlc_jax.config import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import make_folder, write_json
+from tlc_jax.studies.config import StudyConfig
 from tlc_jax.studies.figure import draw
 from tlc_jax.studies.grid import run_study
 from tlc_jax.studies.store import ResultStore

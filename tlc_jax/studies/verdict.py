@@ -6,76 +6,90 @@ import math
 
 from rich.table import Table
 
-from tlc_jax.studies.store import Result, ResultStore
+from tlc_jax.studies.models import CompressedModel, best, compressed_models
+from tlc_jax.studies.statistics import Difference, difference
+from tlc_jax.studies.store import ResultStore
 
-
-def frontier(results: list[Result]) -> list[Result]:
-    """The models that no other model beats: none is both smaller (or as small) and more accurate."""
-    best, found = -math.inf, []
-    for result in sorted(results, key=lambda r: (r["paper_bytes"], -r["accuracy"])):
-        if result["accuracy"] > best:
-            best = result["accuracy"]
-            found.append(result)
-    return found
+KILOBYTE = 1000
 
 
 def headline(store: ResultStore) -> list[str]:
-    """Sentences: perplexity at equal time, then the best model for each size in bytes."""
+    """Sentences: perplexity at equal time, then which size is best for which memory."""
+    return [*_pretraining(store), *_compression(compressed_models(store))]
+
+
+def _pretraining(store: ResultStore) -> list[str]:
     curves = store.find(stage="pretrain")
     ends = {curve["size"]: curve["perplexity"][-1] for curve in curves}
     seconds, bigram = max(curve["training_seconds"][-1] for curve in curves), curves[0]["bigram_perplexity"]
-    texts = [
+    said = (
         f"After {seconds:.0f} s of training each, held-out perplexity: "
         + ", ".join(f"{size} {perplexity:.1f}" for size, perplexity in ends.items())
         + f" (unigram {curves[0]['unigram_perplexity']:.1f}, bigram {bigram:.1f})."
-    ]
-    best = min(ends, key=ends.__getitem__)
-    if ends[best] > bigram:
-        texts.append(
+    )
+    ahead = min(ends, key=ends.__getitem__)
+    if ends[ahead] > bigram:
+        return [
+            said,
             "Sizes are not resolved in this time: every model is still above the bigram line, so none has "
-            "learnt more than pairs of words tell."
-        )
-    else:
-        texts.append(f"{best} is ahead at equal time, one seed each.")
-    for result in frontier(store.find(stage="compress")):
-        texts.append(
-            f"Up to {_kilobytes(result)} (paper's measure) the best is {_name(result)}, "
-            f"accuracy {result['accuracy']:.4f} +- {standard_error(result):.4f}."
-        )
+            "learnt more than pairs of words tell.",
+        ]
+    return [said, f"{ahead} is ahead at equal time, one pretraining each."]
+
+
+def _compression(models: list[CompressedModel]) -> list[str]:
+    """A sentence for each doubling of the memory at which the sizes' best models are others."""
+    sizes = list(dict.fromkeys(model.size for model in models))
+    texts, told = [], None
+    for limit in _doublings(models):
+        chosen = [best((m for m in models if m.size == size), limit) for size in sizes]
+        there = sorted((m for m in chosen if m is not None), key=lambda m: -m.tuning_accuracy)
+        if not there or there == told:
+            continue
+        told, first = there, there[0]
+        text = f"Up to {limit / KILOBYTE:,.0f} kB: {first}, accuracy {accuracy(first)}"
+        if len(there) > 1:
+            text += f"; against {there[1]}, {accuracy(there[1])}: {between(*there[:2])}"
+        texts.append(text + ".")
+    seeds = len(models[0].correct)
+    texts.append(
+        "Chosen on the tuning set, reported on the other; memory is the paper's measure. "
+        + (f"{seeds} seeds of finetuning each." if seeds > 1 else "One seed each: another may differ more.")
+    )
     return texts
 
 
-def standard_error(result: Result) -> float:
-    """Of an accuracy over so many examples (binomial); what another seed would change is not in it."""
-    return math.sqrt(result["accuracy"] * (1 - result["accuracy"]) / result["examples"])
+def _doublings(models: list[CompressedModel]) -> list[float]:
+    """Memory limits in bytes: powers of two kilobytes, from the smallest model's to the largest's."""
+    ends = (math.ceil(math.log2(end(model.paper_bytes for model in models) / KILOBYTE)) for end in (min, max))
+    first, last = ends
+    return [KILOBYTE * 2.0**exponent for exponent in range(first, last + 1)]
+
+
+def between(one: CompressedModel, other: CompressedModel) -> Difference:
+    return difference(one.correct, other.correct)
+
+
+def accuracy(model: CompressedModel) -> str:
+    return f"{model.accuracy:.4f} +- {model.standard_error:.4f}"
 
 
 def table(store: ResultStore) -> Table:
     """Every compressed model: accuracy by bits and sparsity, size by size."""
-    results = store.find(stage="compress")
-    found = Table(title=f"accuracy on {results[0]['set']} ({results[0]['examples']:,} examples); paper bytes")
+    models, first = compressed_models(store), store.find(stage="compress")[0]
+    found = Table(title=f"accuracy on {first['set']} ({first['examples']:,} examples); paper bytes")
     found.add_column("size")
     found.add_column("sparsity")
-    levels = sorted({result["bits"] for result in results}, reverse=True)
+    levels = sorted({model.bits for model in models}, reverse=True)
     for bits in levels:
         found.add_column(f"{bits} bits", justify="right")
-    for size in dict.fromkeys(result["size"] for result in results):
-        for sparsity in sorted({result["sparsity"] for result in results}):
-            cells = []
-            for bits in levels:
-                own = store.find(stage="compress", size=size, sparsity=sparsity, bits=bits)
-                cells.append(f"{own[0]['accuracy']:.4f}  {_kilobytes(own[0])}" if own else "")
-            found.add_row(size, f"{100 * sparsity:.0f} %", *cells)
-    first = results[0]
-    found.caption = (
-        f"majority class {first['majority_accuracy']:.4f}, bag of words {first['linear_accuracy']:.4f}"
-    )
+    for size, sparsity in dict.fromkeys((model.size, model.sparsity) for model in models):
+        own = {m.bits: m for m in models if (m.size, m.sparsity) == (size, sparsity)}
+        cells = (
+            f"{own[bits].accuracy:.4f}  {own[bits].paper_bytes / KILOBYTE:,.0f} kB" if bits in own else ""
+            for bits in levels
+        )
+        found.add_row(size, f"{100 * sparsity:.0f} %", *cells)
+    majority, linear = first["majority_accuracy"], first["linear_accuracy"]
+    found.caption = f"majority class {majority:.4f}, bag of words {linear:.4f}"
     return found
-
-
-def _kilobytes(result: Result) -> str:
-    return f"{result['paper_bytes'] / 1000:,.0f} kB"
-
-
-def _name(result: Result) -> str:
-    return f"{result['size']} at {result['bits']} bits, {100 * result['sparsity']:.0f} % pruned"

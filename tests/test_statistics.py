@@ -1,0 +1,89 @@
+"""Differences and frontiers against brute force and formulas."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlc_jax.studies.models import CompressedModel, best, frontier, pack, unpack
+from tlc_jax.studies.statistics import difference
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
+def test_mcnemar_is_a_count_of_coins(rows: list[tuple[bool, bool]]) -> None:
+    """Of all ways in which the examples that differ could have fallen, how many are as unlikely?"""
+    one, other = np.array(rows).T
+    found = difference(one[None], other[None])
+    differing = [a - b for a, b in np.array(rows, int) if a != b]
+    falls = [sum(fall) for fall in itertools.product((-1, 1), repeat=len(differing))]
+    as_far = sum(abs(fall) >= abs(sum(differing)) for fall in falls)
+    assert found.examples_p == pytest.approx(as_far / len(falls))
+    assert found.mean == pytest.approx(sum(differing) / len(rows))
+    assert found.seeds_p is None
+
+
+def test_errors_are_those_of_the_formulas() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.random((3, 400)) < 0.8, rng.random((2, 400)) < 0.6
+    found = difference(one, other)
+    by_example = one.mean(0) - other.mean(0)
+    assert found.mean == pytest.approx(one.mean() - other.mean())
+    assert found.examples_error == pytest.approx(by_example.std(ddof=1) / math.sqrt(400))
+    variances = [x.mean(1).var(ddof=1) / len(x) for x in (one, other)]
+    assert found.seeds_error == pytest.approx(math.sqrt(sum(variances)))
+    assert found.resolved
+
+
+def test_examples_alone_resolve_nothing() -> None:
+    """One model is better in the mean over seeds, but its seeds differ more than the models do."""
+    right = [900, 650, 640], [600, 590, 610]
+    one, other = (np.stack([np.arange(1000) < count for count in counts]) for counts in right)
+    found = difference(one, other)
+    assert found.examples_p < 1e-6
+    assert found.seeds_p is not None
+    assert found.seeds_p > 0.05
+    assert not found.resolved
+    assert str(found).endswith("not resolved")
+
+
+def test_the_p_value_over_seeds_is_uniform_if_nothing_differs() -> None:
+    """A tenth of the p-values of models that do not differ lies below 0.1; against a single model too."""
+    rng = np.random.default_rng(1)
+    for other_seeds in (3, 1):
+        accuracies = 0.7 + 0.02 * rng.standard_normal((300, 3 + other_seeds))
+        accuracies[:, 3:] = 0.7 if other_seeds == 1 else accuracies[:, 3:]
+        found = []
+        for row in accuracies:
+            correct = np.arange(2000)[None] < 2000 * row[:, None]
+            found.append(difference(correct[:3], correct[3:]).seeds_p)
+        assert 0.05 < np.mean(np.array(found) < 0.1) < 0.16
+
+
+def test_models_without_a_difference() -> None:
+    same = np.arange(10)[None] < 5
+    assert difference(same, same).examples_p == 1.0
+    three = np.repeat(same, 3, axis=0)
+    found = difference(three, three)
+    assert (found.examples_p, found.seeds_p, found.resolved) == (1.0, 1.0, False)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_packing_comes_back(bits: list[bool]) -> None:
+    assert unpack(pack(np.array(bits)), len(bits)).tolist() == bits
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
+def test_the_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    """On the tuning set; what the models have right of the reported set (nothing) has no say."""
+    nothing = np.zeros((1, 4), bool)
+    models = [CompressedModel(f"{i}", 8, 0.0, size, a / 9, nothing) for i, (size, a) in enumerate(points)]
+    found = [(m.paper_bytes, round(9 * m.tuning_accuracy)) for m in frontier(models)]
+    beaten = {p for p in points if any(o != p and o[0] <= p[0] and o[1] >= p[1] for o in points)}
+    assert found == sorted(set(points) - beaten)
+    chosen = best(models, 5)
+    assert (chosen is None) == all(size > 5 for size, _ in points)
