@@ -1,11 +1,12 @@
 """What an hour of pretraining is worth: SST-2 and MNLI, pretrained against random initialisation.
 
-    python benchmarks/finetune_seeds.py --work W --text TEXT --tfds TFDS --out docs/results/finetune
+    python benchmarks/finetune_seeds.py --work W --text TEXT --tfds TFDS --output OUT.json
 
 Pretrains `pretrain_small` on TEXT for its hour, then finetunes from it and from random initialisation: SST-2
 with all rows and with 2,000, MNLI with one seed. Each learning rate is chosen on the tuning set (5 % of the
 training set); the validation set is read once for each finetuned model. Every part is a run of the package's
-own commands in a folder of W: what is finished is not repeated, what was interrupted goes on.
+own commands in a folder of W: what is finished is not repeated, what was interrupted goes on. The output is
+written after each task and says which rates were tried.
 
 Cost: about 5 hours on 2 CPU cores after the pretraining.
 """
@@ -14,10 +15,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
+import itertools
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+
+from tlc_jax.studies.statistics import difference, seed_error
 
 SEEDS = (100, 300, 500)  # paper, appendix D
 RATES = ("1e-4", "3e-4", "1e-3")
@@ -29,6 +38,7 @@ class Task:
 
     name: str
     config: str
+    reported: str
     search_steps: int
     steps: int
     seeds: tuple[int, ...] = SEEDS
@@ -36,9 +46,10 @@ class Task:
 
 
 TASKS = (
-    Task("sst2_2000", "finetune_sst2", 625, 625, max_examples=2000),  # 10 epochs
-    Task("sst2", "finetune_sst2", 1000, 4000),  # half an epoch, 2 epochs
-    Task("mnli", "finetune_mnli", 1000, 6000, seeds=(100,)),  # a third of an epoch of the sample, 2 epochs
+    Task("sst2_2000", "finetune_sst2", "validation", 625, 625, max_examples=2000),  # 10 epochs
+    Task("sst2", "finetune_sst2", "validation", 1000, 4000),  # half an epoch, 2 epochs
+    # a third of an epoch of the sample, 2 epochs
+    Task("mnli", "finetune_mnli", "validation_matched", 1000, 6000, seeds=(100,)),
 )
 
 
@@ -52,7 +63,7 @@ class Runs:
         _command("train", "--config", "pretrain_small", "--workdir", self.pretrained, *self._data("text"))
 
     def finetune(self, task: Task, start: str, rate: str, seed: int, steps: int) -> Path:
-        """The folder of a finished run, with the predictions of every set in predictions.jsonl."""
+        """The folder of a finished run."""
         folder = self._args.work / f"{task.name}-{start}-{rate}-{seed}-{steps}"
         options: list[object] = ["--optimizer.learning-rate", rate, "--budget.steps", steps, "--seed", seed]
         if start == "pretrained":
@@ -65,6 +76,16 @@ class Runs:
             _command("train", "--config", task.config, "--workdir", folder, *options, *self._data("tfds"))
             (folder / "finished").touch()
         return folder
+
+    def correct(self, folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Which examples of a set the model has right, and the linear model."""
+        path = folder / "predictions.jsonl"
+        if not path.exists():
+            _command("evaluate", "--checkpoint", folder, "--predictions", path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        own = [line for line in lines if line["set"] == name]
+        right = [np.array([line[kind] == line["label"] for line in own]) for kind in ("predicted", "linear")]
+        return right[0], right[1]
 
     def _same_model(self) -> list[object]:
         model = json.loads((self.pretrained / "config.json").read_text())["model"]
@@ -81,17 +102,49 @@ class Runs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    for name in ("work", "text", "tfds", "out"):
+    for name in ("work", "text", "tfds", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
-    runs = Runs(parser.parse_args())
+    args = parser.parse_args()
+    runs = Runs(args)
     runs.pretrain()
+    found: dict[str, object] = {
+        "command": "python benchmarks/finetune_seeds.py",
+        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    }
     for task in TASKS:
-        for start in ("pretrained", "random"):
-            tried = {rate: runs.finetune(task, start, rate, SEEDS[0], task.search_steps) for rate in RATES}
-            best = max(tried, key=lambda rate: tuning_accuracy(tried[rate]))
-            for seed in task.seeds:
-                runs.finetune(task, start, best, seed, task.steps)
+        found[task.name] = compare(runs, task)
+        args.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def compare(runs: Runs, task: Task) -> dict[str, object]:
+    """Accuracies on the reported set, and what their differences are worth."""
+    found: dict[str, object] = {"steps": task.steps, "max_examples": task.max_examples, "set": task.reported}
+    right: dict[str, np.ndarray] = {}
+    for start in ("pretrained", "random"):
+        tried = {rate: runs.finetune(task, start, rate, SEEDS[0], task.search_steps) for rate in RATES}
+        tuning = {rate: tuning_accuracy(folder) for rate, folder in tried.items()}
+        best = max(tuning, key=lambda rate: tuning[rate])
+        folders = [runs.finetune(task, start, best, seed, task.steps) for seed in task.seeds]
+        both = [runs.correct(folder, task.reported) for folder in folders]
+        right[start], right["bag of words"] = np.stack([model for model, _ in both]), both[0][1][None]
+        found[start] = {
+            "tuning_accuracy_by_rate": tuning,
+            "rate": best,
+            "seeds": task.seeds,
+            "accuracies": right[start].mean(axis=1).tolist(),
+            "mean": float(right[start].mean()),
+            "standard_error_over_seeds": seed_error(right[start].mean(axis=1)),
+        }
+    found["bag of words"] = float(right["bag of words"].mean())
+    found["examples"] = right["bag of words"].shape[1]
+    found["differences"] = {
+        f"{one} - {other}": str(difference(right[one], right[other]))
+        for one, other in itertools.combinations(right, 2)
+    }
+    return found
 
 
 def tuning_accuracy(folder: Path) -> float:

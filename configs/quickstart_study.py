@@ -31,7 +31,7 @@ from tlc_jax.studies.config import StudyConfig
 def get_config() -> StudyConfig:
     pretrain = Config(
         model=ModelConfig(
-            vocab_size=4096,
+            vocab_size=2048,
             max_positions=64,
             dropout=0.0,
             attention_dropout=0.0,
@@ -39,16 +39,16 @@ def get_config() -> StudyConfig:
         ),
         data=DataConfig(name="docs", sequence_length=64, held_out=0.02),
         optimizer=OptimizerConfig(learning_rate=3e-3),
-        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.5),
-        budget=BudgetConfig(training_seconds=60),
-        evaluation=EvaluationConfig(every_steps=200),
-        checkpoint=CheckpointConfig(every_steps=500),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.9),
+        budget=BudgetConfig(training_seconds=100),
+        evaluation=EvaluationConfig(every_steps=400),
+        checkpoint=CheckpointConfig(every_steps=1000),
         batch_size=16,
         log_every=100,
     )
     finetune = Config(
-        task=ClassificationConfig(),
-        data=DataConfig(name="docs/package", sequence_length=64, held_out=0.05),
+        task=ClassificationConfig(dropout=0.0),
+        data=DataConfig(name="docs/package", sequence_length=32, held_out=0.05),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.1),
         schedule=ScheduleConfig(follows="steps", warmup=0.06),
         budget=BudgetConfig(steps=500),

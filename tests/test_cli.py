@@ -33,7 +33,7 @@ def parse(*arguments: str) -> Train:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_document_loads_and_survives_json(name: str) -> None:
-    kind = StudyConfig if name == "quickstart_study" else Config
+    kind = StudyConfig if "study" in name else Config
     config = cli.load_config(name, kind)
     hash(config)
     runs = [config] if isinstance(config, Config) else [config.pretrain, config.finetune]

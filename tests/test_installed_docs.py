@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tlc_jax.data import installed_docs
-from tlc_jax.data.installed_docs import module_documents, paragraphs
+from tlc_jax.data.installed_docs import module_docstrings, paragraphs
 
 SOURCE = '''"""A module about nothing that raises when imported."""
 raise SystemError
@@ -32,17 +32,17 @@ add_newdoc("pkg", "name", """
 def test_prose_of_a_module(tmp_path: Path) -> None:
     path = tmp_path / "m.py"
     path.write_text(SOURCE)
-    assert module_documents(path) == [
+    assert module_docstrings(path) == [
+        ["A module about nothing that raises when imported."],
         [
-            "A module about nothing that raises when imported.",
             "Return the larger of two numbers that were given.",
             "Parameters x : array_like The numbers from which the larger one is taken.",
             "Both numbers may be negative, see the notes below. >>> is kept inside a line.",
-            "Documentation of a compiled function, of some length.",
-        ]
+        ],
+        ["Documentation of a compiled function, of some length."],
     ]
     path.write_text("def broken(:\n")
-    assert module_documents(path) == []
+    assert module_docstrings(path) == []
 
 
 def test_code_and_tables_are_dropped() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.installed_docs import PACKAGES, module_docstrings, package_modules
+from tlc_jax.data.installed_docs import PACKAGES, package_modules, read_docstrings
 from tlc_jax.data.labelled import Examples, LabelledSource
 from tlc_jax.data.sources import hash64
 
@@ -68,9 +68,9 @@ def _modules(paths: dict[str, Path]) -> list[_Module]:
     """All modules with the sentences of their docstrings; a sentence that occurred before is dropped."""
     seen: set[str] = set()
     found = []
-    for name, path in paths.items():
+    for name, read in zip(paths, read_docstrings(list(paths.values())), strict=True):
         docstrings = []
-        for paragraphs in module_docstrings(path):
+        for paragraphs in read:
             sentences = []
             for sentence in _sentences(paragraphs):
                 if sentence not in seen:

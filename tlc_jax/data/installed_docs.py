@@ -8,11 +8,11 @@ in order, without examples and tables of code, one paragraph a line. A paragraph
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import multiprocessing
 import os
 import platform
@@ -40,13 +40,14 @@ _NOT_DOCUMENTATION = {
     "__pycache__",
 }
 _TOPICS = "pydoc_data/topics.py"
+Docstrings = list[list[str]]
+_READ: dict[Path, Docstrings] = {}
 _LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
 
 
 def installed_docs() -> Source:
     """Documentation of `PACKAGES` and of Python itself as a source; versions go to the manifest."""
     modules = {name: path for root in ("python", *PACKAGES) for name, path in package_modules(root)}
-    documents = functools.cache(lambda: list(_documents(list(modules.values()))))  # a slow parse, 10 MB
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
     return Source(
@@ -54,7 +55,7 @@ def installed_docs() -> Source:
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         origin={"kind": "docs", "versions": versions},
         files={name: epath.Path(path) for name, path in modules.items()},
-        documents=lambda: iter(documents()),
+        documents=lambda: _documents(list(modules.values())),
     )
 
 
@@ -78,32 +79,39 @@ def package_modules(root: str) -> Iterator[tuple[str, Path]]:
 
 def _documents(paths: list[Path]) -> Iterator[str]:
     seen: set[bytes] = set()
-    # spawn: a forked child could hold a lock of a thread that it does not have
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for documents in pool.map(module_documents, paths, chunksize=32):
-            for paragraphs in documents:
-                kept = []
-                for paragraph in paragraphs:
-                    digest = hashlib.blake2b(paragraph.encode(), digest_size=12).digest()
-                    if digest not in seen:
-                        seen.add(digest)
-                        kept.append(paragraph)
-                if kept:
-                    yield "\n".join(kept)
+    for path, docstrings in zip(paths, read_docstrings(paths), strict=True):
+        # a module is a document, but each of the topics is one of its own
+        whole = docstrings if path.as_posix().endswith(_TOPICS) else [list(itertools.chain(*docstrings))]
+        for paragraphs in whole:
+            kept = []
+            for paragraph in paragraphs:
+                digest = hashlib.blake2b(paragraph.encode(), digest_size=12).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    kept.append(paragraph)
+            if kept:
+                yield "\n".join(kept)
 
 
-def module_documents(path: Path) -> list[list[str]]:
-    """The documents of one source file, each a list of paragraphs: one, or one a topic for the topics."""
-    if path.as_posix().endswith(_TOPICS):
-        return [paragraphs(text) for text in _strings(_tree(path)) if len(text) > 200]
-    found = [paragraph for docstring in module_docstrings(path) for paragraph in docstring]
-    return [found] if found else []
+def read_docstrings(paths: list[Path]) -> list[Docstrings]:
+    """`module_docstrings` of each file, kept for this process: 10 MB that are slow to parse."""
+    new = [path for path in dict.fromkeys(paths) if path not in _READ]
+    if new:
+        # spawn: a forked child could hold a lock of a thread that it does not have
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+            _READ.update(zip(new, pool.map(module_docstrings, new, chunksize=32), strict=True))
+    return [_READ[path] for path in paths]
 
 
-def module_docstrings(path: Path) -> list[list[str]]:
-    """The paragraphs of each docstring of one source file."""
-    return [found for text in _docstrings(_tree(path)) if (found := paragraphs(text))]
+def module_docstrings(path: Path) -> Docstrings:
+    """The paragraphs of each docstring, or topic, of one source file."""
+    texts = _topics(path) if path.as_posix().endswith(_TOPICS) else _docstrings(_tree(path))
+    return [found for text in texts if (found := paragraphs(text))]
+
+
+def _topics(path: Path) -> Iterator[str]:
+    return (text for text in _strings(_tree(path)) if len(text) > 200)
 
 
 def _tree(path: Path) -> ast.Module:
@@ -120,14 +128,34 @@ def _strings(tree: ast.AST) -> Iterator[str]:
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if text := ast.get_docstring(node):
                 yield text
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_newdoc"):
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            if not _name(node.value.func).endswith("add_newdoc"):
+                continue
             # numpy and scipy document their compiled functions in calls of add_newdoc
-            texts = (text for argument in node.args for text in _strings(argument))
+            texts = (text for argument in node.value.args for text in _strings(argument))
             yield from (inspect.cleandoc(text) for text in texts if " " in text.strip())
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, breadth first; `ast.walk` goes into expressions too, which takes longer."""
+    level: list[ast.AST] = [tree]
+    while level:
+        yield from level
+        level = [
+            child
+            for node in level
+            for field in ("body", "handlers", "orelse", "finalbody", "cases")
+            for child in getattr(node, field, ())
+        ]
+
+
+def _name(node: ast.expr) -> str:
+    """The last part of a dotted name."""
+    return getattr(node, "attr", None) or getattr(node, "id", "")
 
 
 _UNDERLINE = re.compile(r"^\s*([-=~^*#\"'.`])\1{2,}\s*$")

@@ -25,13 +25,15 @@ def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float) -> flo
 
 
 def attention_reach(schedule: ScheduleConfig, fraction: float, length: int) -> int:
-    """How many tokens away attention sees: from 3, by equal factors, to the whole row of `length`.
+    """How many tokens away attention sees: from 3, slowly at first, to the whole row of `length`.
 
-    It is `length` once `schedule.local_attention` of the budget is used.
+    Its logarithm grows with the square of the time; it is `length` once `schedule.local_attention` of the
+    budget is used (docs/local_attention.md).
     """
     if fraction >= schedule.local_attention:
         return length
-    return min(length, int(_FIRST_REACH * (length / _FIRST_REACH) ** (fraction / schedule.local_attention)))
+    widened = (fraction / schedule.local_attention) ** 2
+    return min(length, int(_FIRST_REACH * (length / _FIRST_REACH) ** widened))
 
 
 def controls(config: Config, fraction: float, length: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,60 @@
+"""The paper's compression study (section 4) with its search (appendix D).
+
+    python -m tlc_jax.study --config study_paper --workdir W --pretrain.data.dir TFDS --finetune.data.dir TFDS
+
+Every size of table 2 is pretrained for the same 1,000,000 seconds, then finetuned on SST-2 with each
+combination of appendix D: batch 16, 32, 64; learning rate 5e-4, 3e-4, 1e-4; dropout 0.1, 0.2, 0.3; seeds 100,
+300, 500. The combination with the best mean over its seeds on the tuning set (5 % of the training set) is
+compressed. On MNLI: `--finetune.data.name glue/mnli --finetune.data.sequence-length 128`.
+
+Cost: not run here; nine sizes of 278 hours each, and 81 finetunings of each.
+"""
+
+from tlc_jax.config import (
+    BudgetConfig,
+    CheckpointConfig,
+    ClassificationConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from tlc_jax.studies.config import SearchConfig, StudyConfig
+
+
+def get_config() -> StudyConfig:
+    pretrain = Config(
+        model=ModelConfig(compute_dtype="bfloat16"),
+        data=DataConfig(name="wikipedia/20230601.en+bookcorpus/plain_text"),
+        optimizer=OptimizerConfig(learning_rate=1.5e-3),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06),
+        budget=BudgetConfig(training_seconds=1_000_000),
+        evaluation=EvaluationConfig(every_steps=1000, max_rows=16_384),
+        batch_size=8192,
+        micro_batch=256,
+    )
+    finetune = Config(
+        task=ClassificationConfig(),
+        data=DataConfig(name="glue/sst2", held_out=0.05),
+        optimizer=OptimizerConfig(weight_decay=0.1),
+        schedule=ScheduleConfig(follows="steps", warmup=0.06),
+        budget=BudgetConfig(steps=20_000),  # 10 epochs at batch 32
+        evaluation=EvaluationConfig(every_steps=None),
+        checkpoint=CheckpointConfig(every_steps=5000),
+        batch_size=32,
+    )
+    return StudyConfig(
+        pretrain=pretrain,
+        finetune=finetune,
+        search=SearchConfig(
+            learning_rates=(5e-4, 3e-4, 1e-4),
+            batch_sizes=(16, 32, 64),
+            dropouts=(0.1, 0.2, 0.3),
+            seeds=(100, 300, 500),
+        ),
+        sizes=("3x768", "6x768", "12x768", "18x768", "24x768", "12x256", "12x512", "12x1024", "12x1536"),
+        bits=(32, 8, 7, 6, 5, 4, 3),
+        sparsities=(0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9),
+    )
