@@ -25,6 +25,8 @@ def test_mcnemar_is_a_count_of_coins(rows: list[tuple[bool, bool]]) -> None:
     assert found.examples_p == pytest.approx(as_far / len(falls))
     assert found.mean == pytest.approx(sum(differing) / len(rows))
     assert found.seeds_p is None
+    assert not found.resolved
+    assert str(found).endswith("these two differ" if found.examples_p < 0.05 else "no difference is seen")
 
 
 def test_errors_are_those_of_the_formulas() -> None:

@@ -199,5 +199,5 @@ def test_the_headline_claims_no_more_than_it_knows(tmp_path: Path) -> None:
     below = " ".join(headline(store_of(tmp_path / "b", {"2x64": 120.0, "2x128": 80.0})))
     assert "2x128 is ahead" in below
     assert "Sizes are not resolved" not in below
-    assert "+0.0000 +- 0.0000 (examples, p = 1), not resolved" in below
+    assert "+0.0000 +- 0.0000 (examples, p = 1), so no difference is seen" in below
     assert "One seed each" in below

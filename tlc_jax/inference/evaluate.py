@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tlc_jax.core import stopping
 from tlc_jax.inference.load import LoadedRun
 from tlc_jax.training.evaluate import Evaluator
 
@@ -13,8 +14,10 @@ from tlc_jax.training.evaluate import Evaluator
 def evaluate_run(run: LoadedRun) -> dict[str, Any]:
     """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines."""
     rows = run.config.micro_batch or run.config.batch_size
-    sets = (*run.task.evaluation_sets(), *run.task.reported_sets())
-    found = Evaluator(run.task, sets, rows, run.mesh)(run.params)
+    found: dict[str, Any] = {}
+    for name in (*run.task.evaluation_sets(), *run.task.reported_sets()):
+        stopping.check()
+        found |= Evaluator(run.task, [name], rows, run.mesh)(run.params)
     return {**found, **{f"eval/{name}": value for name, value in run.task.baselines().items()}}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Integer
 
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import make_folder
 from tlc_jax.core.tree import Params
@@ -69,11 +70,16 @@ def write_predictions(run: LoadedRun, path: Path) -> None:
         raise UserError("--predictions is for classification: this run was trained on plain text")
     task, rows = run.task, run.config.micro_batch or run.config.batch_size
     predict = Predictor(task, rows, run.mesh)
+    if path.is_dir():
+        raise UserError(f"--predictions {path} is a folder: name a file")
     make_folder(path.parent)
-    with path.open("w") as file:
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w") as file:
         for name in (*task.evaluation_sets(), *task.reported_sets()):
+            stopping.check()
             for line in _lines(task, name, predict(run.params, name)):
                 file.write(json.dumps(line) + "\n")
+    temporary.replace(path)
 
 
 def _lines(task: Classification, name: str, found: Predictions) -> Iterator[dict[str, object]]:

@@ -45,6 +45,9 @@ def draw(store: ResultStore, path: Path) -> None:
         xscale="log",
         title="Compress: best accuracy for each memory",
     )
+    for axis in (left.yaxis, right.xaxis):  # numbers, not powers of ten
+        axis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     left.legend(fontsize=8)
     right.legend(fontsize=8)
     figure.savefig(path, dpi=130)

@@ -30,13 +30,19 @@ class Difference:
 
     @property
     def resolved(self) -> bool:
-        """Whether neither other examples nor other seeds would be likely to turn it round."""
-        return self.examples_p < LEVEL and (self.seeds_p is None or self.seeds_p < LEVEL)
+        """Whether neither other examples nor other seeds would be likely to turn it round.
+
+        Of two single models nobody can say: another seed of either may be another story.
+        """
+        return self.examples_p < LEVEL and self.seeds_p is not None and self.seeds_p < LEVEL
 
     def __str__(self) -> str:
         text = f"{self.mean:+.4f} +- {self.examples_error:.4f} (examples, p = {self.examples_p:.2g})"
-        if self.seeds_p is not None:
-            text += f" +- {self.seeds_error:.4f} (seeds, p = {self.seeds_p:.2g})"
+        if self.seeds_p is None:
+            return text + (
+                ", so these two differ" if self.examples_p < LEVEL else ", so no difference is seen"
+            )
+        text += f" +- {self.seeds_error:.4f} (seeds, p = {self.seeds_p:.2g})"
         return text + (", resolved" if self.resolved else ", not resolved")
 
 
