@@ -19,12 +19,13 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
+from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, store
 from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
-from tlc_jax.data.sources import hash64, sha256
+from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import load_tokenizer
 
 FORMAT = 2
@@ -86,7 +87,7 @@ def prepare_examples(
         "length": config.sequence_length,
         "tuning": config.held_out,
         "seed": config.seed,
-        "tokenizer": sha256(Path(config.tokenizer).expanduser()),
+        "tokenizer": sealed.sha256(Path(config.tokenizer).expanduser()),
         "max_examples": max_examples,
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -95,7 +96,7 @@ def prepare_examples(
         with store.new_folder(folder) as temporary:
             tokenizer.save(str(temporary / "tokenizer.json"))
             about = _encode(source, tokenizer, config, max_examples, temporary, console)
-            store.seal(temporary, {"format": FORMAT, "identity": identity, **about})
+            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
     return open_examples(folder)
 
 

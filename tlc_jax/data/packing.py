@@ -20,11 +20,12 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
+from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams, store
-from tlc_jax.data.sources import Source, hash64, open_source, sha256
+from tlc_jax.data.sources import Source, hash64, open_source
 from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
 
 FORMAT = 1
@@ -69,7 +70,7 @@ def _identity(source: Source, config: DataConfig, vocab_size: int) -> str:
     tokenizer = "trained"
     if config.tokenizer is not None:
         load_tokenizer(config.tokenizer, vocab_size)  # a wrong one is refused before the text is read
-        tokenizer = sha256(Path(config.tokenizer).expanduser())
+        tokenizer = sealed.sha256(Path(config.tokenizer).expanduser())
     parts = {
         "format": FORMAT,
         "source": source.identity(),
@@ -116,7 +117,7 @@ def _pack(
             "sequence_length": config.sequence_length,
             "vocab_size": vocab_size,
             "dtype": dtype.name,
-            "tokenizer_sha256": sha256(temporary / "tokenizer.json"),
+            "tokenizer_sha256": sealed.sha256(temporary / "tokenizer.json"),
             "documents": {
                 "read": len(survey.split),
                 "duplicates": int((survey.split < 0).sum()),
@@ -130,7 +131,7 @@ def _pack(
                 packed.rows("train"), packed.rows("held_out"), vocab_size
             )
             advance(manifest["baselines"]["counted_tokens"])
-        store.seal(temporary, manifest)
+        sealed.seal(temporary, manifest)
 
 
 def _documents(source: Source) -> Iterator[str]:

@@ -20,6 +20,7 @@ from etils import epath
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.sealed import sha256
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl")
 
@@ -46,15 +47,6 @@ def identity_of(files: dict[str, epath.Path]) -> str:
         digests = pool.map(sha256, files.values())
     lines = [f"{name} {digest}\n" for name, digest in zip(files, digests, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def sha256(path: Path | epath.Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def hash64(text: str, seed: int = 0) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import make_folder
-from tlc_jax.data.sources import sha256
+from tlc_jax.core.sealed import Damaged
 
 Manifest = dict[str, Any]
 
@@ -31,35 +31,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def seal(folder: Path, manifest: Manifest) -> None:
-    """Writes manifest.json: `manifest` and the size and checksum of every file in the folder."""
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())
-    }
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files}, indent=1) + "\n")
-
-
 def open_sealed(folder: Path) -> Manifest:
     """The manifest, after checking every byte; a damaged or changed file is refused by name."""
-    path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text())
-        files, _ = manifest["files"], (manifest["identity"], manifest["baselines"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove {folder} to pack the text again") from error
-    for name, expected in files.items():
-        path = folder / name
-        size = path.stat().st_size if path.is_file() else None
-        if size is None:
-            problem = "is missing"
-        elif size != expected["bytes"]:
-            problem = f"has {size} bytes instead of {expected['bytes']}"
-        elif sha256(path) != expected["sha256"]:
-            problem = "was changed: its SHA-256 is not the manifest's"
-        else:
-            continue
-        raise UserError(f"token file {path} {problem}: remove {folder} to pack the text again")
-    return manifest
+        return sealed.open_sealed(folder)
+    except Damaged as damage:
+        raise UserError(f"token file {damage}: remove {folder} to pack the text again") from damage
 
 
 def link(source: Path, manifest: Manifest, folder: Path) -> None:
