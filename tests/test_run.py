@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,10 @@ import pytest
 from tlc_jax import train
 from tlc_jax.core import stopping, tree
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.rundir import LOCK, RunDir, write_json
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.training import loop, run
+from tlc_jax.tasks.mlm import MaskedLanguageModelling
+from tlc_jax.training import checkpoint, loop, run
 from tlc_jax.training.checkpoint import restore_params
 from tlc_jax.training.metrics import read_metrics
 
@@ -76,7 +78,7 @@ def lines(workdir: Path) -> list[dict]:
 def parameters(workdir: Path) -> dict[str, np.ndarray]:
     config = RunDir(workdir).read_config()
     like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
-    params, step = restore_params(RunDir(workdir).checkpoints, like)
+    params, step = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
     assert step == 12
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 
@@ -97,6 +99,7 @@ def test_a_run_directory_tells_its_story(finished: Path) -> None:
         "metrics.jsonl",
         "checkpoints",
         "data",
+        "lock",
     }
     found = read_metrics(finished / "metrics.jsonl")
     assert [line["step"] for line in found] == [0, 4, 6, 8, 12, 12]
@@ -248,11 +251,15 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
     def copy(name: str) -> Path:
         return Path(shutil.copytree(finished, tmp_path / name))
 
+    def contents(workdir: Path) -> dict[Path, bytes]:
+        paths = [path for path in workdir.rglob("*") if path.is_file() and path.name != LOCK]
+        return {path: path.read_bytes() for path in paths}
+
     def refused(workdir: Path, says: str) -> None:
-        before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+        before = contents(workdir)
         with pytest.raises(UserError, match=says):
             train.main(command(workdir))
-        assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+        assert contents(workdir) == before
 
     gone = copy("gone")
     shutil.rmtree(gone / "checkpoints")
@@ -264,15 +271,46 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
     environment = copy("environment")
     (environment / "environment.json").write_text("{")
     refused(environment, "environment.json is damaged")
-    empty = copy("empty")
-    shutil.rmtree(empty / "checkpoints" / "12" / "params")
-    (empty / "checkpoints" / "12" / "params").mkdir()
-    with pytest.raises(UserError, match="12 is damaged: remove that folder to go on from step 10"):
-        train.main(command(empty))
-    shutil.rmtree(empty / "checkpoints" / "12")
-    shutil.rmtree(empty / "data")  # as the message for a damaged token file advises
-    train.main(command(empty))
-    assert_equal_runs(finished, empty)
+    other = copy("other")
+    write_json(other / "config.json", json.loads((other / "config.json").read_text()) | {"seed": 1})
+    with pytest.raises(UserError, match="checkpoint of step 12 .* is of another run: remove it"):
+        train.main(command(other, "--seed", "1"))
+
+
+def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
+    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    workdir = Path(shutil.copytree(finished, tmp_path / "w"))
+    shutil.rmtree(workdir / "checkpoints" / "12" / "params")
+    shutil.rmtree(workdir / "data")  # as the message for a damaged token file advises
+    train.main(command(workdir))
+    said = capsys.readouterr().out
+    assert re.search(r"checkpoint of step 12 is damaged: .*params/\S+ is missing; it is put aside", said)
+    assert re.search(r"continuing after step 10, .* of training are done again", said)
+    assert_equal_runs(finished, workdir)
+
+
+def test_two_jobs_in_one_run_directory(command, tmp_path: Path) -> None:
+    """The second is refused by the name of the first; the lock dies with its owner."""
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    program = f"""
+import pathlib, time
+from tlc_jax.core.lock import locked
+with locked(pathlib.Path({str(workdir)!r})):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+    hold = [sys.executable, "-c", program]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(
+            UserError, match=rf"w is in use by process {process.pid} on \S+ since 20.*--workdir"
+        ):
+            train.main(command(workdir))
+        process.kill()
+    train.main(command(workdir, "--budget.steps", "1"))
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
@@ -305,9 +343,27 @@ def test_starting_from_another_run(
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(command, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at or shortly before step \d+"):
-        train.main(command(tmp_path / "w", "--optimizer.learning-rate", "1e30", "--schedule.warmup", "0"))
+def test_one_bad_batch_is_skipped_and_counted(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = MaskedLanguageModelling.train_batch
+
+    def poisoned(self: MaskedLanguageModelling, step: int, rows: slice) -> dict[str, np.ndarray]:
+        batch = honest(self, step, rows)
+        return {**batch, "weights": batch["weights"] * (np.nan if step == 5 else 1)}
+
+    monkeypatch.setattr(MaskedLanguageModelling, "train_batch", poisoned)
+    train.main(command(tmp_path / "w"))
+    found = [line for line in read_metrics(tmp_path / "w" / "metrics.jsonl") if "train/loss" in line]
+    assert [line["train/skipped_steps"] for line in found] == [0, 1, 0]
+    assert all(np.isfinite(line["train/loss"]) for line in found)
+
+
+def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path) -> None:
+    wild = ["--optimizer.learning-rate", "1e30", "--schedule.warmup", "0", "--max-skipped", "6"]
+    with pytest.raises(UserError, match=r"not finite in 6 steps in a row, from the batch of step 2 on"):
+        train.main(command(tmp_path / "w", *wild))
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5]
     assert all(
         np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
     )

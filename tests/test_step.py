@@ -182,3 +182,23 @@ def test_rows_are_masked_anew_each_epoch(task: MaskedLanguageModelling) -> None:
         for row, places in zip(original, batch["positions"], strict=True):
             seen.setdefault(row.tobytes(), set()).add(places.tobytes())
     assert np.mean([len(places) > 1 for places in seen.values()]) > 0.9
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
+    task: MaskedLanguageModelling, config: Config
+) -> None:
+    mesh, key = one_device(), jax.random.key(1)
+    state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
+    step = jax.jit(make_train_step(task, config, optimizer))
+    control = {"learning_rate": np.array(3e-3, np.float32)}
+    batch = task.train_batch(0, slice(None))
+    state, sums = step(state, on_device(batch), key, control)
+    assert float(sums["skipped_steps"]) == 0
+    for bad in (np.nan, np.inf):
+        weights = np.where(np.arange(batch["weights"].shape[1]) == 3, bad, batch["weights"])
+        after, sums = step(state, on_device({**batch, "weights": weights.astype(np.float32)}), key, control)
+        assert {name: float(value) for name, value in sums.items() if value} == {"skipped_steps": 1.0}
+        assert int(after.step) == int(state.step) + 1
+        before = jax.tree.leaves((state.params, state.optimizer))
+        for ours, theirs in zip(jax.tree.leaves((after.params, after.optimizer)), before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)

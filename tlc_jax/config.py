@@ -266,6 +266,8 @@ class Config:
     """Rows of one update, over all devices."""
     micro_batch: Optional[int] = None
     """Rows computed at once, over all devices; gradients are summed up to batch_size. None: all at once."""
+    max_skipped: int = 20
+    """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     seed: int = 0
@@ -273,7 +275,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("batch_size", "log_every"):
+        for name in ("batch_size", "log_every", "max_skipped"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
             check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
@@ -301,6 +303,7 @@ class Config:
 # Fields that a resumed run may change: they alter neither the parameters nor the data.
 FREE_ON_RESUME = (
     "log_every",
+    "max_skipped",
     "evaluation.every_steps",
     "evaluation.max_rows",
     "checkpoint.every_steps",

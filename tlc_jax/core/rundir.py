@@ -6,11 +6,13 @@ tokenizer.json    the tokenizer
 data/             the packed text and its manifest
 metrics.jsonl     one JSON object a line
 checkpoints/      the newest checkpoints
+lock              held by the process that works here
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import typing
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
 from tlc_jax.core.errors import UserError
+
+LOCK = "lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class RunDir:
             return True
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--workdir {self.root} is a file: give a new folder")
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and any(path.name != LOCK for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
 
@@ -80,6 +84,12 @@ class RunDir:
                 f"--workdir {self.root} holds a run of another config: {'; '.join(changed)}. Give a new "
                 "--workdir, or the run's own command to go on with it"
             )
+
+
+def digest(config: Config) -> str:
+    """SHA-256 over what makes a run this run: all fields that may not change when it is resumed."""
+    fixed = {name: value for name, value in flat(config).items() if name not in FREE_ON_RESUME}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def make_folder(path: Path) -> None:

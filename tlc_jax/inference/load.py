@@ -47,5 +47,5 @@ def load_run(root: Path, console: Console, data_dir: str | None = None) -> Loade
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
         abstract_params(config, label_names(config, data.folder)),
     )
-    params, step = restore_params(rundir.checkpoints, like)
+    params, step = restore_params(rundir.checkpoints, like, console.print)
     return LoadedRun(config, make_task(config, data), params, step, mesh)

@@ -6,7 +6,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+from rich.console import Console
+
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.lock import locked
 from tlc_jax.core.rundir import make_folder, write_json
 from tlc_jax.studies.config import StudyConfig
 from tlc_jax.studies.figure import draw
@@ -20,6 +23,11 @@ def study(config: StudyConfig, workdir: Path) -> None:
     """Runs what is not done yet, then writes study.png and prints what came of it."""
     console = make_console()
     _open(config, workdir)
+    with locked(workdir):
+        _study(config, workdir, console)
+
+
+def _study(config: StudyConfig, workdir: Path, console: Console) -> None:
     store = ResultStore(workdir / "results.jsonl")
     run_study(config, workdir, store, console)
     draw(store, workdir / "study.png")

@@ -1,10 +1,19 @@
-"""Checkpoints of a run: parameters, optimizer state and a small record, as separate Orbax items.
+"""Checkpoints that cannot lie: parameters, optimizer state and a small record, saved by Orbax and sealed.
 
-Parameters load alone (`restore_params`), which is all that evaluation and compression need.
+A step counts only once it is sealed (`core/sealed.py`): Orbax alone restores a flipped bit silently, and
+lists steps whose files are partly gone. Parameters load alone, which is all that evaluation needs.
+
+checkpoints/<step>/{params,optimizer,meta}/   what Orbax wrote
+checkpoints/<step>/manifest.json              size and SHA-256 of each file: the step is whole
+checkpoints/damaged/<step>/                   refused and put aside, for somebody to look at
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,95 +21,198 @@ import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.core.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest, seal
 from tlc_jax.core.tree import Params
 from tlc_jax.training.state import TrainState
 
 absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options that it is given
 
 ITEMS = ("params", "optimizer", "meta")
+_RETIRED = "retired.json"  # what the manifest of a step is called while its files are removed
+_TEMPORARY = ".orbax-checkpoint-tmp"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The newest whole checkpoint; `refused` names what was wrong with newer ones."""
+
+    step: int
+    state: TrainState
+    meta: dict[str, Any]
+    refused: list[str]
 
 
 class Checkpoints:
-    """Saves in the background, keeps the newest `keep`; a context manager that waits on leaving."""
+    """Saves in the background, keeps the newest `keep` and those with marks. A context manager."""
 
     def __init__(self, folder: Path, keep: int):
-        self._folder = folder
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            item_names=ITEMS,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                cleanup_tmp_directories=True,
-                # one rename instead of many removals: a killed process leaves no half-deleted step
-                todelete_subdir="deleted",
-            ),
-        )
+        self._folder, self._keep = folder.absolute(), keep
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _sweep(self._folder)
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS))
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: tuple[int, Future[None]] | None = None
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        self._thread.shutdown()
+        self._orbax.close()
 
-    @property
-    def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+    def save(self, step: int, state: TrainState, meta: dict[str, Any], marks: tuple[str, ...] = ()) -> None:
+        """Copies the state and writes it in the background; `meta` is JSON.
 
-    def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
-        """Copies the state and writes it in the background; `meta` is JSON."""
-        self._manager.save(
-            step,
+        Raises SaveFailed if the save before this one failed, or if there is no room for this one.
+        """
+        self.wait()
+        _check_room(self._folder, step, state)
+        self._orbax.save(
+            self._folder / str(step),
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),  # type: ignore[call-arg]
                 optimizer=ocp.args.StandardSave(state.optimizer),  # type: ignore[call-arg]
                 meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
             ),
-            force=True,
         )
+        self._pending = step, self._thread.submit(self._finish, step, {"step": step, "marks": list(marks)})
+
+    def _finish(self, step: int, about: dict[str, Any]) -> None:
+        self._orbax.wait_until_finished()
+        seal(self._folder / str(step), about)
+        steps = whole_steps(self._folder)
+        for old in steps[: -self._keep]:
+            if not read_manifest(self._folder / str(old))["marks"]:
+                _retire(self._folder / str(old))
 
     def wait(self) -> None:
-        """Until everything is on disk; raises what went wrong."""
-        self._manager.wait_until_finished()
+        """Until the last save is whole on disk; SaveFailed if it cannot be."""
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        try:
+            future.result()
+        except Exception as error:  # whatever Orbax, its stores and the file system raise
+            raise SaveFailed(self._failure(step, error)) from error
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state saved at `step`, with the shapes, types and shardings of `like`."""
+    def failed(self) -> bool:
+        """Whether the save in the background has ended badly; `wait` tells how."""
+        return self._pending is not None and self._pending[1].done() and bool(self._pending[1].exception())
+
+    def _failure(self, step: int, error: Exception) -> str:
+        whole, free = whole_steps(self._folder), shutil.disk_usage(self._folder).free
+        last = (
+            f"the last whole checkpoint is of step {whole[-1]:,}" if whole else "there is no checkpoint yet"
+        )
+        return (
+            f"saving step {step:,} to {self._folder} failed ({error}); {free:,} bytes are free there; {last}"
+        )
+
+    def restore(self, like: TrainState) -> Restored | None:
+        """The newest whole checkpoint, with shapes, types and shardings of `like`; None if none was saved.
+
+        Damaged newer ones are put aside. UserError if there are only damaged ones.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        args = ocp.args.Composite(
+        items = ocp.args.Composite(
             params=ocp.args.StandardRestore(abstract.params),  # type: ignore[call-arg]
             optimizer=ocp.args.StandardRestore(abstract.optimizer),  # type: ignore[call-arg]
             meta=ocp.args.JsonRestore(),
         )
-        try:
-            found = self._manager.restore(step, args=args)
-        except Exception as error:  # whatever Orbax and its stores raise at a file that is not as it was
-            older = [str(other) for other in self._manager.all_steps() if other < step]
-            remedy = f"to go on from step {older[-1]}" if older else "to start again, there is no older one"
-            where = self._folder / str(step)
-            raise UserError(f"the checkpoint {where} is damaged: remove that folder {remedy}") from error
+        found = _newest(self._folder, "", lambda path: self._orbax.restore(path, args=items))
+        if found is None:
+            return None
+        step, values, refused = found
+        for other in whole_steps(self._folder):
+            if other > step:
+                _put_aside(self._folder / str(other))
         count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-        return TrainState(count, found["params"], found["optimizer"]), found["meta"]
+        return Restored(
+            step, TrainState(count, values["params"], values["optimizer"]), values["meta"], refused
+        )
 
 
-def restore_params(folder: Path, like: Params) -> tuple[Params, int]:
-    """The newest parameters below `folder`, with the shapes and shardings of `like`, and their step."""
-    options = ocp.CheckpointManagerOptions(read_only=True)  # another process may be writing there
-    with ocp.CheckpointManager(folder.absolute(), item_names=ITEMS, options=options) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
-        return manager.restore(step, args=args)["params"], step
+def whole_steps(folder: Path) -> list[int]:
+    """The sealed steps below `folder`, the oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and is_sealed(path))
+
+
+def restore_params(folder: Path, like: Params, warn: Callable[[str], None]) -> tuple[Params, int]:
+    """The newest whole parameters below `folder`, with the shapes and shardings of `like`, and their step.
+
+    Only the files of the parameters need to be there. `warn` is told of newer ones that are damaged.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
+        found = _newest(folder, "params/", lambda path: orbax.restore(path, args=args)["params"])
+    if found is None:
+        raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
+    step, params, refused = found
+    for text in refused:
+        warn(f"{text}: refused, step {step:,} is used")
+    return params, step
 
 
 def saved_data_identity(folder: Path) -> str | None:
     """What the newest checkpoint below `folder` was trained on; None if there is none."""
-    if not folder.is_dir():
-        return None
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(folder.absolute(), item_names=ITEMS, options=options) as manager:
-        step = manager.latest_step()
-        if step is None:
-            return None
-        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]["data"]
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
+        found = _newest(folder, "meta/", lambda path: orbax.restore(path, args=args)["meta"])
+    return None if found is None else found[1]["data"]
+
+
+def _newest(folder: Path, part: str, read: Callable[[Path], Any]) -> tuple[int, Any, list[str]] | None:
+    """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
+    refused: list[str] = []
+    for step in reversed(whole_steps(folder)):
+        path = folder.absolute() / str(step)
+        try:
+            open_sealed(path, part)
+        except Damaged as damage:
+            refused.append(f"the checkpoint of step {step:,} is damaged: {damage}")
+            continue
+        try:
+            return step, read(path), refused
+        except (KeyError, ValueError) as error:  # Orbax's words for another tree and for other shapes
+            raise UserError(f"the checkpoint {path} is of another model: {error}") from error
+    if refused:
+        raise UserError(f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back")
+    return None
+
+
+def _check_room(folder: Path, step: int, state: TrainState) -> None:
+    need, free = sum(x.nbytes for x in jax.tree.leaves(state)), shutil.disk_usage(folder).free
+    if free < need:
+        raise SaveFailed(
+            f"saving step {step:,} needs up to {need:,} bytes, but {free:,} are free in {folder}: make room"
+        )
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed process left: temporary folders, half-removed steps. A step that was never
+    sealed is put aside."""
+    for path in folder.iterdir():
+        if _TEMPORARY in path.name or (path / _RETIRED).exists():
+            shutil.rmtree(path)
+        elif path.name.isdigit() and not is_sealed(path):
+            _put_aside(path)
+
+
+def _put_aside(path: Path) -> None:
+    target = path.parent / "damaged" / path.name
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
+
+
+def _retire(path: Path) -> None:
+    """Removes a step; from its first moment on, nobody takes it for a whole one."""
+    (path / MANIFEST).rename(path / _RETIRED)
+    for other in path.iterdir():
+        if other.name != _RETIRED:
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    shutil.rmtree(path)

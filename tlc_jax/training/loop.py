@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,8 @@ from jax.sharding import Mesh
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock
-from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.errors import Interrupted, SaveFailed
+from tlc_jax.core.rundir import digest
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import local_rows, place
 from tlc_jax.tasks.base import Batch, Task
@@ -22,6 +22,7 @@ from tlc_jax.training.checkpoint import Checkpoints
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
 from tlc_jax.training.schedule import controls
+from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.step import TrainStep
 from tlc_jax.training.view import View
@@ -43,6 +44,7 @@ class Session:
     checkpoints: Checkpoints
     writer: MetricsWriter
     meter: Meter
+    skipped: SkippedSteps
     view: View
     key: jax.Array
     data_identity: str
@@ -58,7 +60,7 @@ def train(session: Session) -> None:
     """Trains until the budget is used; evaluates and saves at the end. Raises Interrupted after a signal."""
     s, config = session, session.config
     saved = evaluated = s.step
-    in_flight: Any = ()
+    in_flight: Any = None
     with Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not s.budget.done(s.step, s.clock.training_seconds):
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
@@ -66,7 +68,8 @@ def train(session: Session) -> None:
             s.state, sums = s.train_step(s.state, next(batches), s.key, control)
             s.step += 1
             s.meter.add(sums)
-            jax.block_until_ready(in_flight)  # the step before: the device never waits for the host
+            if in_flight is not None:
+                s.skipped.add(s.step - 1, in_flight)  # waits for the step before: the device never idles
             in_flight = sums
             if s.step % config.log_every == 0:
                 _log(s, fraction, control)
@@ -75,16 +78,19 @@ def train(session: Session) -> None:
                 evaluated = s.step
             stop = stopping.requested()  # asked once: who stops has saved
             if stop or _due(s.step, config.checkpoint.every_steps):
-                _save(s)
+                _save(s, last=stop)
                 saved = s.step
+            elif s.checkpoints.failed():
+                _report_failed_save(s)
             if stop:
-                s.checkpoints.wait()
                 raise Interrupted(f"interrupted after step {s.step}, saved; {stopping.AGAIN}")
             s.view.stepped(s.step, s.clock.training_seconds)
+        if in_flight is not None:
+            s.skipped.add(s.step, in_flight)
         if evaluated != s.step:
             _evaluate(s)
         if saved != s.step:
-            _save(s)
+            _save(s, last=True)
         s.checkpoints.wait()
 
 
@@ -94,10 +100,11 @@ def _due(step: int, every: int | None) -> bool:
 
 def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
     sums = s.meter.pop()
-    values: dict[str, Any] = {f"train/{name}": value for name, value in s.task.metrics(sums).items()}
-    _check_finite(s, values["train/loss"])
+    found = s.task.metrics(sums) if sums["weight"] else {}  # nothing to divide by: all steps were skipped
+    values: dict[str, Any] = {f"train/{name}": value for name, value in found.items()}
     values |= {
         "train/gradient_norm": sums["gradient_norm"],
+        "train/skipped_steps": sums["skipped_steps"],
         **{f"train/{name}": value.item() for name, value in control.items()},
         "tokens": round(s.step * s.task.tokens_per_step),
         "epoch": round(s.task.epochs(s.step), 4),
@@ -106,24 +113,36 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
     s.view.logged(s.writer.write(s.step, s.clock.state(), values))
 
 
-def _check_finite(s: Session, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at or shortly before step {s.step}; the last checkpoint is of step "
-            f"{s.checkpoints.latest_step}. Lower optimizer.learning_rate or lengthen schedule.warmup"
-        )
-
-
 def _evaluate(s: Session) -> None:
     jax.block_until_ready(s.state)
     with s.clock.paused():
         s.view.evaluated(s.writer.write(s.step, s.clock.state(), s.evaluate(s.state.params)))
 
 
-def _save(s: Session) -> None:
+def _save(s: Session, last: bool) -> None:
+    """A save that fails is told, and training goes on; of the last one it is the run's failure."""
     jax.block_until_ready(s.state)
     with s.clock.paused():
-        pending = s.meter.peek()
-        _check_finite(s, pending.get("loss", 0.0))
-        meta = {"meter": pending, "micro_batches": s.config.micro_batches, "data": s.data_identity}
-        s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta})
+        _report_failed_save(s)
+        meta = {
+            "meter": s.meter.peek(),
+            "micro_batches": s.config.micro_batches,
+            "data": s.data_identity,
+            "config": digest(s.config),
+        }
+        try:
+            s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta})
+            if last:
+                s.checkpoints.wait()
+        except SaveFailed as failure:
+            if last:
+                raise
+            s.view.warned(f"{failure}; training goes on")
+
+
+def _report_failed_save(s: Session) -> None:
+    try:
+        if s.checkpoints.failed():
+            s.checkpoints.wait()
+    except SaveFailed as failure:
+        s.view.warned(f"{failure}; training goes on")

@@ -20,7 +20,9 @@ from tlc_jax.config import Config
 from tlc_jax.core import stopping, tree
 from tlc_jax.core.clock import Budget, Clock
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import RunDir, make_folder, write_json
+from tlc_jax.core.lock import locked
+from tlc_jax.core.progress import duration
+from tlc_jax.core.rundir import RunDir, digest, make_folder, write_json
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.parallel.mesh import check_divides, local_rows, make_mesh, place
 from tlc_jax.tasks.base import Task
@@ -35,10 +37,11 @@ from tlc_jax.tasks.build import (
     prepare_data,
 )
 from tlc_jax.training import loop
-from tlc_jax.training.checkpoint import Checkpoints, saved_data_identity
+from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
+from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.start import source_params, with_source
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
@@ -80,10 +83,21 @@ def run(order: Order, console: Console | None = None) -> None:
     if not rundir.root.exists():  # before the long work: can it be made?
         make_folder(rundir.root)
         rundir.root.rmdir()
-    data = _open_data(config, rundir, console)
-    if not resumed:
-        make_folder(rundir.root)
-        write_json(rundir.config, dataclasses.asdict(config))
+    data = None if resumed else _open_data(config, rundir, console)
+    make_folder(rundir.root)
+    with locked(rundir.root):
+        if rundir.config.exists():
+            rundir.check_same(config)
+        else:
+            write_json(rundir.config, dataclasses.asdict(config))
+        _run(order, rundir, mesh, data or _open_data(config, rundir, console), console, started)
+
+
+def _run(
+    order: Order, rundir: RunDir, mesh: jax.sharding.Mesh, data: Data, console: Console, started: float
+) -> None:
+    """The part of a run that nobody else may be doing."""
+    config = order.config
     if not rundir.data.exists():
         data = keep_data(data, config, rundir.data)
     shutil.copyfile(rundir.data / "tokenizer.json", rundir.tokenizer)
@@ -141,19 +155,17 @@ def _session(
     config = order.config
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     state, optimizer = init_state(task, config.optimizer, init_key, mesh)
-    step, meta = checkpoints.latest_step, {}
-    if step is not None:
-        state, meta = checkpoints.restore(step, state)
-        if meta["data"] != data.manifest["identity"]:
-            raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
-        console.print(f"continuing after step {step:,}")
+    step, meta = 0, {}
+    if (restored := checkpoints.restore(state)) is not None:
+        step, state, meta = restored.step, restored.state, restored.meta
+        _check_belongs(restored, config, rundir, data)
+        _tell_restored(restored, rundir, console)
     elif order.init_from is not None:
-        params, source_step = source_params(RunDir(order.init_from), state.params)
+        params, source_step = source_params(RunDir(order.init_from), state.params, console.print)
         state = dataclasses.replace(state, params=params)
         console.print(f"parameters from {order.init_from}, step {source_step:,}")
     elif reached := max((line["step"] for line in read_metrics(rundir.metrics)), default=0):
         console.print(f"no checkpoint was saved before step {reached:,}: starting again from step 0")
-    step = step or 0
     writer = MetricsWriter(rundir.metrics, step)
     clock = Clock(
         training_seconds=meta.get("training_seconds", 0.0),
@@ -176,10 +188,30 @@ def _session(
         checkpoints=checkpoints,
         writer=writer,
         meter=Meter(meta.get("meter")),
+        skipped=SkippedSteps(config.max_skipped),
         data_identity=data.manifest["identity"],
         view=View(console, budget, task.tokens_per_step, step, clock.training_seconds, order.title),
         key=dropout_key,
     )
+
+
+def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Data) -> None:
+    if restored.meta["config"] != digest(config):
+        raise UserError(
+            f"the checkpoint of step {restored.step:,} in {rundir.checkpoints} is of another run: remove it"
+        )
+    if restored.meta["data"] != data.manifest["identity"]:
+        raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
+
+
+def _tell_restored(restored: Restored, rundir: RunDir, console: Console) -> None:
+    for text in restored.refused:
+        console.print(f"{text}; it is put aside")
+    trained = restored.meta["training_seconds"]
+    lines = read_metrics(rundir.metrics)
+    lost = max((line["training_seconds"] for line in lines), default=trained) - trained
+    again = f", {duration(lost)} of training are done again" if lost > 0 else ""
+    console.print(f"continuing after step {restored.step:,}{again}")
 
 
 def _compile(session: loop.Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 
@@ -11,7 +12,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.tree import Params
 from tlc_jax.tasks.build import abstract_params, label_names
-from tlc_jax.training.checkpoint import restore_params
+from tlc_jax.training.checkpoint import restore_params, whole_steps
 
 
 def with_source(config: Config, document: Config, source: RunDir) -> Config:
@@ -20,7 +21,7 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
         raise UserError("--init-from takes the model from its run: give no --model.* with it")
     if config.data.tokenizer != document.data.tokenizer:
         raise UserError("--init-from takes the tokenizer from its run: give no --data.tokenizer with it")
-    if not source.config.is_file() or not any(source.checkpoints.glob("[0-9]*")):
+    if not source.config.is_file() or not whole_steps(source.checkpoints):
         raise UserError(f"--init-from {source.root} is no run that has saved a checkpoint: name one that has")
     model = source.read_config().model
     data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
@@ -35,7 +36,7 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
         raise UserError(f"--init-from {source.root} does not go with this config: {error}") from error
 
 
-def source_params(source: RunDir, new: Params) -> tuple[Params, int]:
+def source_params(source: RunDir, new: Params, warn: Callable[[str], None]) -> tuple[Params, int]:
     """`new` parameters with those of the source run where both have them, and the source's step.
 
     The encoder is taken; so is a head of the same kind and shape. A head of another task stays new.
@@ -44,7 +45,7 @@ def source_params(source: RunDir, new: Params) -> tuple[Params, int]:
     like = abstract_params(config, label_names(config, source.data))
     device = jax.tree.leaves(new)[0].sharding
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    found, step = restore_params(source.checkpoints, like)
+    found, step = restore_params(source.checkpoints, like, warn)
     shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in new.items()}
     taken = {
         name: part

@@ -50,7 +50,11 @@ def gradients(
 
 
 def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
-    """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient)."""
+    """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient).
+
+    A step whose loss or gradient is not finite changes neither parameters nor optimizer state; its sums are
+    0 but for `skipped_steps`.
+    """
 
     def train_step(
         state: TrainState, batch: Batch, key: jax.Array, controls: dict[str, Shaped[Array, ""]]
@@ -62,6 +66,11 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
         sums["gradient_norm"] = optax.tree.norm(grads)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(sums["gradient_norm"])
+        new, old = (params, optimizer_state), (state.params, state.optimizer)
+        params, optimizer_state = jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
+        sums = {name: jnp.where(finite, x, 0.0) for name, x in sums.items()}
+        sums["skipped_steps"] = 1.0 - finite
         return TrainState(state.step + 1, params, optimizer_state), sums
 
     return train_step

@@ -112,6 +112,10 @@ class View:
         if not self._console.is_terminal:
             self._console.print(f"{self._prefix}step {step:,}  {self._latest['train']}")
 
+    def warned(self, text: str) -> None:
+        """Something went wrong that the run survives."""
+        self._console.print(f"{self._prefix}warning: {text}")
+
     def evaluated(self, line: dict[str, Any]) -> None:
         """An evaluation line was written."""
         values = {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}

@@ -1,0 +1,71 @@
+"""Marks: the points of a run whose checkpoints are kept, and where branches leave a trunk.
+
+A mark is a share of the budget that the schedule follows ("1/16", "0.25") or a number of epochs of the data
+("epoch3"; paper 4.4 uses 3 and 6). A trunk, whose learning rate never falls, also keeps the point from which
+a branch cools down to be finished at the mark: 80 % of the way there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+COOLDOWN = 0.2  # of a branch's budget
+_EPOCH = "epoch"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`name` is kept in the checkpoint's manifest; reached at `share` of the budget or after `epochs`."""
+
+    name: str
+    share: float | None = None
+    epochs: float | None = None
+
+    def reached(self, share: float, epochs: float) -> bool:
+        if self.share is not None:
+            return share >= self.share
+        return self.epochs is not None and epochs >= self.epochs
+
+
+def parse_mark(name: str) -> Mark:
+    """ValueError if it is no mark."""
+    try:
+        if name.startswith(_EPOCH):
+            at = float(Fraction(name.removeprefix(_EPOCH)))
+            mark, good = Mark(name, epochs=at), at > 0
+        else:
+            at = float(Fraction(name))
+            mark, good = Mark(name, share=at), 0 < at <= 1
+    except (ValueError, ZeroDivisionError):
+        good = False
+    if not good:
+        raise ValueError(f"{name!r} is no mark: give a share of the budget such as 1/16, or epoch3")
+    return mark
+
+
+def branch_point(mark: Mark) -> Mark:
+    """Where the branch leaves that is finished at `mark`, a share of the budget."""
+    assert mark.share is not None
+    return Mark(f"branch to {mark.name}", share=(1 - COOLDOWN) * mark.share)
+
+
+def kept_marks(names: Iterable[str], trunk: bool) -> tuple[Mark, ...]:
+    """All points whose checkpoints a run keeps; a trunk has branch points too."""
+    marks = [parse_mark(name) for name in names]
+    points = [branch_point(mark) for mark in marks if trunk and mark.share is not None]
+    return (*marks, *points)
+
+
+class MarksAhead:
+    """The marks that a run has not reached yet."""
+
+    def __init__(self, marks: Iterable[Mark], share: float, epochs: float):
+        self._ahead = [mark for mark in marks if not mark.reached(share, epochs)]
+
+    def reached(self, share: float, epochs: float) -> tuple[str, ...]:
+        """Names of those that are reached now; each is told once."""
+        now = [mark for mark in self._ahead if mark.reached(share, epochs)]
+        self._ahead = [mark for mark in self._ahead if mark not in now]
+        return tuple(mark.name for mark in now)

@@ -1,0 +1,24 @@
+"""Steps that were skipped because loss or gradient was not finite (`step.py`): a few are bad luck."""
+
+from __future__ import annotations
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.tasks.base import Sums
+
+
+class SkippedSteps:
+    """Counts them in a row, and ends a run that only skips."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._row = 0
+
+    def add(self, step: int, sums: Sums) -> None:
+        """Takes the sums of the finished `step`, and so waits for it. UserError after too many in a row."""
+        self._row = self._row + 1 if float(sums["skipped_steps"]) else 0
+        if self._row >= self._limit:
+            raise UserError(
+                f"loss or gradient was not finite in {self._row} steps in a row, from the batch of step "
+                f"{step - self._row + 1:,} on: lower optimizer.learning_rate or lengthen schedule.warmup, "
+                "and begin from the last checkpoint with --init-from and a new --workdir"
+            )
