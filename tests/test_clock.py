@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from tlc_jax.config import BudgetConfig
-from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.clock import Budget, Clock, FirstStep
 from tlc_jax.core.progress import duration
 
 
@@ -44,6 +44,23 @@ def test_a_saved_clock_goes_on() -> None:
     assert clock.state() == {"training_seconds": 19, "total_seconds": 32}
 
 
+def test_the_first_step_counts_as_long_as_the_second() -> None:
+    time = Time()
+    clock = Clock(training_seconds=100, now=time)
+    first, found = FirstStep(clock), []
+    with clock.running():
+        for seconds in (9, 2, 3):
+            assert first.pending() == (len(found) < 2)
+            time.seconds += seconds
+            if first.pending():
+                first.ended()
+            found.append(clock.training_seconds)
+            with clock.paused():
+                time.seconds += 50
+    assert found == [100, 104, 107]
+    assert clock.total_seconds == 9 + 2 + 3 + 150
+
+
 def test_time_is_counted_when_training_fails() -> None:
     time = Time()
     clock = Clock(now=time)
@@ -62,15 +79,19 @@ def test_time_is_counted_when_training_fails() -> None:
     [(0, 0, False), (9, 59.9, False), (10, 0, True), (3, 60, True), (11, 61, True)],
 )
 def test_the_first_limit_ends_the_run(step: int, seconds: float, done: bool) -> None:
-    assert Budget(BudgetConfig(steps=10, training_seconds=60), "steps").done(step, seconds) is done
+    assert Budget(BudgetConfig(steps=10, training_seconds=60), "steps", 512).done(step, seconds) is done
 
 
 def test_the_schedule_follows_the_budget_it_names() -> None:
     limits = BudgetConfig(steps=10, training_seconds=60)
-    assert Budget(limits, "steps").fraction(5, 15) == 0.5
-    assert Budget(limits, "training_seconds").fraction(5, 15) == 0.25
-    assert Budget(limits, "training_seconds").fraction(5, 75) == 1.0
-    assert not Budget(BudgetConfig(steps=10), "steps").done(9, 1e9)
+    assert Budget(limits, "steps", 512).fraction(5, 15) == 0.5
+    assert Budget(limits, "training_seconds", 512).fraction(5, 15) == 0.25
+    assert Budget(limits, "training_seconds", 512).fraction(5, 75) == 1.0
+    assert not Budget(BudgetConfig(steps=10), "steps", 512).done(9, 1e9)
+    tokens = Budget(BudgetConfig(tokens=5120), "tokens", 512)
+    assert [tokens.done(step, 1e9) for step in (9, 10)] == [False, True]
+    assert tokens.fraction(5, 0) == tokens.used(5, 0) == 0.5
+    assert Budget(limits, "steps", 512).used(5, 45) == 0.75
 
 
 def test_durations() -> None:

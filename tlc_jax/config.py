@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
+from tlc_jax.core.marks import Mark, kept_marks
 from tlc_jax.core.typed import check_types
 
-BudgetMeasure = Literal["steps", "training_seconds"]
+BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
 
 
 def check(condition: bool, message: str) -> None:
@@ -191,12 +192,18 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then linear decay to zero at the end of the budget that it follows."""
+    """Linear warm-up, then linear decay to zero at the end of the budget that it follows.
+
+    With a `cooldown` the rate stays at its peak until the decay begins (warm-up, stable, decay).
+    """
 
     follows: BudgetMeasure = "steps"
     """Which budget the schedule is stretched over; that budget must be set."""
     warmup: float = 0.06
     """Share of the budget spent warming up."""
+    cooldown: Optional[float] = None
+    """Share of the budget, at its end, over which the rate falls to zero; None: all that the warm-up leaves.
+    0: it never falls, which makes a trunk: each mark is finished by a branch (--branch-from)."""
     local_attention: float = 0.0
     """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
     local. A small model learns to look at neighbours many times sooner; a million tokens is the least that
@@ -205,6 +212,11 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+        cooldown = self.cooldown
+        check(
+            cooldown is None or 0 <= cooldown <= 1 - self.warmup + 1e-9,
+            f"schedule.cooldown must be in [0, 1 - schedule.warmup], not {cooldown}",
+        )
         share = self.local_attention
         check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
 
@@ -217,6 +229,8 @@ class BudgetConfig:
     """Optimizer updates."""
     training_seconds: Optional[float] = None
     """Seconds of training: without compilation, evaluation and saving."""
+    tokens: Optional[int] = None
+    """Tokens of the batches, as `tokens` in metrics.jsonl counts them."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -243,11 +257,15 @@ class CheckpointConfig:
     """Save so often, and always at the end and when interrupted; None: only then."""
     keep: int = 2
     """How many of the newest checkpoints stay."""
+    marks: str = ""
+    """Keep a checkpoint at each of these, separated by commas: shares of the budget that the schedule follows
+    (1/16), epochs of the data (epoch3). RUN@MARK names it for --branch-from and for evaluate."""
 
     def __post_init__(self) -> None:
         check_types(self)
         check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
         check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
+        kept_marks(self.marks, trunk=True)
 
 
 @dataclass(frozen=True)
@@ -293,6 +311,24 @@ class Config:
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
+
+        self._check_trunk()
+
+    def _check_trunk(self) -> None:
+        """A branch must leave a trunk at its peak rate, with attention over the whole row."""
+        shares = [point.share for point in self.kept_marks if point.share is not None]
+        for name in ("warmup", "local_attention"):
+            share = getattr(self.schedule, name)
+            check(
+                self.schedule.cooldown != 0 or not shares or share <= min(shares),
+                f"schedule.{name} lasts {share} of the budget but the first branch leaves at "
+                f"{min(shares, default=0):g}, 80 % of the first of checkpoint.marks: shorten it or drop that",
+            )
+
+    @property
+    def kept_marks(self) -> tuple[Mark, ...]:
+        """The points whose checkpoints stay; those of a trunk include where its branches leave."""
+        return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
 
     @property
     def micro_batches(self) -> int:

@@ -17,7 +17,8 @@ from tlc_jax.config import BudgetConfig, BudgetMeasure
 class Clock:
     """Counts training seconds while it runs and total seconds always.
 
-    Invariant: `total_seconds - training_seconds` is the time spent paused. A new clock is paused.
+    Invariant: `total_seconds - training_seconds` is the time spent paused, but for what was credited. A new
+    clock is paused.
     """
 
     def __init__(
@@ -63,24 +64,58 @@ class Clock:
         finally:
             self._running_since = self._now()
 
+    def credit(self, seconds: float) -> None:
+        """Counts so many seconds more as training, or fewer."""
+        self._training += seconds
+
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps: the keyword arguments that make this clock again."""
         return {"training_seconds": self.training_seconds, "total_seconds": self.total_seconds}
 
 
+class FirstStep:
+    """The first step of a process is slow (memory is touched for the first time, caches are cold): it counts
+    as long as the second one. Until that is known it counts nothing."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._laps = [clock.training_seconds]
+
+    def pending(self) -> bool:
+        """Whether the step that ends next must be waited for and told."""
+        return len(self._laps) < 3
+
+    def ended(self) -> None:
+        """The first or the second step has ended on the device."""
+        spent = self._clock.training_seconds - self._laps[-1]
+        self._clock.credit(-spent if len(self._laps) == 1 else spent)
+        self._laps.append(self._clock.training_seconds)
+
+
 @dataclass(frozen=True)
 class Budget:
-    """When a run ends: after `steps` or `training_seconds`, whichever is reached first."""
+    """When a run ends: after `steps`, `training_seconds` or `tokens`, whichever is reached first."""
 
     limit: BudgetConfig
     follows: BudgetMeasure
+    tokens_per_step: float
 
     def done(self, step: int, training_seconds: float) -> bool:
         """Whether a run that has finished `step` steps in `training_seconds` stops here."""
-        used = {"steps": step, "training_seconds": training_seconds}
-        return any(limit is not None and used[name] >= limit for name, limit in vars(self.limit).items())
+        return max(self._fractions(step, training_seconds).values()) >= 1.0
 
     def fraction(self, step: int, training_seconds: float) -> float:
         """How much of the measure that the schedule follows is used, in [0, 1]."""
-        used = step if self.follows == "steps" else training_seconds
-        return min(1.0, used / getattr(self.limit, self.follows))
+        return min(1.0, self._fractions(step, training_seconds)[self.follows])
+
+    def used(self, step: int, training_seconds: float) -> float:
+        """How much of the budget that is used most is used, in [0, 1]: what a person waits for."""
+        return min(1.0, max(self._fractions(step, training_seconds).values()))
+
+    def _fractions(self, step: int, training_seconds: float) -> dict[str, float]:
+        used = {
+            "steps": step,
+            "training_seconds": training_seconds,
+            "tokens": step * self.tokens_per_step,
+        }
+        return {name: used[name] / limit for name, limit in vars(self.limit).items() if limit is not None}

@@ -32,17 +32,14 @@ class Mark:
 def parse_mark(name: str) -> Mark:
     """ValueError if it is no mark."""
     try:
-        if name.startswith(_EPOCH):
-            at = float(Fraction(name.removeprefix(_EPOCH)))
-            mark, good = Mark(name, epochs=at), at > 0
-        else:
-            at = float(Fraction(name))
-            mark, good = Mark(name, share=at), 0 < at <= 1
+        at = float(Fraction(name.removeprefix(_EPOCH)))
     except (ValueError, ZeroDivisionError):
-        good = False
-    if not good:
-        raise ValueError(f"{name!r} is no mark: give a share of the budget such as 1/16, or epoch3")
-    return mark
+        at = 0.0
+    if name.startswith(_EPOCH) and at > 0:
+        return Mark(name, epochs=at)
+    if 0 < at <= 1:
+        return Mark(name, share=at)
+    raise ValueError(f"{name!r} is no mark: give a share of the budget such as 1/16, or epoch3")
 
 
 def branch_point(mark: Mark) -> Mark:
@@ -51,9 +48,10 @@ def branch_point(mark: Mark) -> Mark:
     return Mark(f"branch to {mark.name}", share=(1 - COOLDOWN) * mark.share)
 
 
-def kept_marks(names: Iterable[str], trunk: bool) -> tuple[Mark, ...]:
-    """All points whose checkpoints a run keeps; a trunk has branch points too."""
-    marks = [parse_mark(name) for name in names]
+def kept_marks(names: str, trunk: bool) -> tuple[Mark, ...]:
+    """All points whose checkpoints a run keeps, from names with commas between; of a trunk also where branches
+    leave."""
+    marks = [parse_mark(name.strip()) for name in names.split(",")] if names else []
     points = [branch_point(mark) for mark in marks if trunk and mark.share is not None]
     return (*marks, *points)
 

@@ -31,8 +31,11 @@ class LoadedRun:
 
 
 def load_run(root: Path, console: Console, data_dir: str | None = None) -> LoadedRun:
-    """The model of a run with the run's own data, or with those that `data_dir` holds."""
-    rundir = RunDir(root)
+    """The model of a run, or of one of its marks (RUN@MARK), with the run's own data or with those that
+    `data_dir` holds."""
+    run, at, name = str(root).rpartition("@")
+    mark = name if at and not root.exists() else None
+    rundir = RunDir(Path(run) if mark else root)
     if not rundir.config.is_file():
         raise UserError(f"--checkpoint {root} is not a run directory: it has no config.json")
     config = rundir.read_config()
@@ -47,5 +50,5 @@ def load_run(root: Path, console: Console, data_dir: str | None = None) -> Loade
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
         abstract_params(config, label_names(config, data.folder)),
     )
-    params, step = restore_params(rundir.checkpoints, like, console.print)
+    params, step = restore_params(rundir.checkpoints, like, console.print, mark)
     return LoadedRun(config, make_task(config, data), params, step, mesh)

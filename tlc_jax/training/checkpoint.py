@@ -10,6 +10,7 @@ checkpoints/damaged/<step>/                   refused and put aside, for somebod
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,12 +31,13 @@ absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options tha
 
 ITEMS = ("params", "optimizer", "meta")
 _RETIRED = "retired.json"  # what the manifest of a step is called while its files are removed
+_TIMES = ("training_seconds", "total_seconds")
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 @dataclass(frozen=True)
 class Restored:
-    """The newest whole checkpoint; `refused` names what was wrong with newer ones."""
+    """A whole checkpoint; `refused` names what was wrong with newer ones."""
 
     step: int
     state: TrainState
@@ -76,15 +78,17 @@ class Checkpoints:
                 meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
             ),
         )
-        self._pending = step, self._thread.submit(self._finish, step, {"step": step, "marks": list(marks)})
+        about = {"step": step, "marks": list(marks), **{name: meta.get(name) for name in _TIMES}}
+        self._pending = step, self._thread.submit(self._finish, step, about)
 
     def _finish(self, step: int, about: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()
         seal(self._folder / str(step), about)
         steps = whole_steps(self._folder)
         for old in steps[: -self._keep]:
-            if not read_manifest(self._folder / str(old))["marks"]:
-                _retire(self._folder / str(old))
+            with contextlib.suppress(Damaged):  # whether it has marks nobody knows: it stays
+                if not read_manifest(self._folder / str(old))["marks"]:
+                    _retire(self._folder / str(old))
 
     def wait(self) -> None:
         """Until the last save is whole on disk; SaveFailed if it cannot be."""
@@ -114,23 +118,11 @@ class Checkpoints:
 
         Damaged newer ones are put aside. UserError if there are only damaged ones.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(
-            params=ocp.args.StandardRestore(abstract.params),  # type: ignore[call-arg]
-            optimizer=ocp.args.StandardRestore(abstract.optimizer),  # type: ignore[call-arg]
-            meta=ocp.args.JsonRestore(),
-        )
-        found = _newest(self._folder, "", lambda path: self._orbax.restore(path, args=items))
-        if found is None:
-            return None
-        step, values, refused = found
+        found = restore_state(self._folder, like)
         for other in whole_steps(self._folder):
-            if other > step:
+            if found is not None and other > found.step:
                 _put_aside(self._folder / str(other))
-        count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-        return Restored(
-            step, TrainState(count, values["params"], values["optimizer"]), values["meta"], refused
-        )
+        return found
 
 
 def whole_steps(folder: Path) -> list[int]:
@@ -140,16 +132,44 @@ def whole_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and is_sealed(path))
 
 
-def restore_params(folder: Path, like: Params, warn: Callable[[str], None]) -> tuple[Params, int]:
-    """The newest whole parameters below `folder`, with the shapes and shardings of `like`, and their step.
+def marked_steps(folder: Path, mark: str) -> list[int]:
+    """The whole steps below `folder` that were kept for a mark: one, or none."""
+    return [step for step in whole_steps(folder) if mark in _marks(folder, step)]
+
+
+def restore_state(folder: Path, like: TrainState, mark: str | None = None) -> Restored | None:
+    """The newest whole checkpoint below `folder`, or the one of a mark, with the shapes, types and shardings
+    of `like`; None if there is none. Changes nothing there."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(
+        params=ocp.args.StandardRestore(abstract.params),  # type: ignore[call-arg]
+        optimizer=ocp.args.StandardRestore(abstract.optimizer),  # type: ignore[call-arg]
+        meta=ocp.args.JsonRestore(),
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
+        found = _newest(folder, "", lambda path: orbax.restore(path, args=args), mark)
+    if found is None:
+        return None
+    step, values, refused = found
+    count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
+    return Restored(step, TrainState(count, values["params"], values["optimizer"]), values["meta"], refused)
+
+
+def restore_params(
+    folder: Path, like: Params, warn: Callable[[str], None], mark: str | None = None
+) -> tuple[Params, int]:
+    """The newest whole parameters below `folder`, or those of a mark, like `like`, and their step.
 
     Only the files of the parameters need to be there. `warn` is told of newer ones that are damaged.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
-        found = _newest(folder, "params/", lambda path: orbax.restore(path, args=args)["params"])
+        found = _newest(folder, "params/", lambda path: orbax.restore(path, args=args)["params"], mark)
     if found is None:
+        if mark is not None:
+            there = sorted({name for step in whole_steps(folder) for name in _marks(folder, step)})
+            raise UserError(f"{folder} holds no mark {mark}: it has {', '.join(there) or 'none'}")
         raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
     step, params, refused = found
     for text in refused:
@@ -165,10 +185,19 @@ def saved_data_identity(folder: Path) -> str | None:
     return None if found is None else found[1]["data"]
 
 
-def _newest(folder: Path, part: str, read: Callable[[Path], Any]) -> tuple[int, Any, list[str]] | None:
+def _marks(folder: Path, step: int) -> list[str]:
+    try:
+        return read_manifest(folder / str(step))["marks"]
+    except Damaged:  # refused where it is wanted
+        return []
+
+
+def _newest(
+    folder: Path, part: str, read: Callable[[Path], Any], mark: str | None = None
+) -> tuple[int, Any, list[str]] | None:
     """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
     refused: list[str] = []
-    for step in reversed(whole_steps(folder)):
+    for step in reversed(whole_steps(folder) if mark is None else marked_steps(folder, mark)):
         path = folder.absolute() / str(step)
         try:
             open_sealed(path, part)

@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
-from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.clock import Budget, Clock, FirstStep
 from tlc_jax.core.errors import Interrupted, SaveFailed
+from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.rundir import digest
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import local_rows, place
@@ -36,6 +37,7 @@ class Session:
     task: Task
     mesh: Mesh
     budget: Budget
+    ahead: MarksAhead
     clock: Clock
     state: TrainState
     step: int
@@ -59,10 +61,10 @@ class Session:
 def train(session: Session) -> None:
     """Trains until the budget is used; evaluates and saves at the end. Raises Interrupted after a signal."""
     s, config = session, session.config
-    saved = evaluated = s.step
-    in_flight: Any = None
+    first, in_flight = FirstStep(s.clock), None
+    done = s.budget.done(s.step, s.clock.training_seconds)
     with Prefetcher(s.batch, s.step) as batches, s.clock.running():
-        while not s.budget.done(s.step, s.clock.training_seconds):
+        while not done:
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
             control = controls(config, fraction, config.data.sequence_length)
             s.state, sums = s.train_step(s.state, next(batches), s.key, control)
@@ -71,27 +73,24 @@ def train(session: Session) -> None:
             if in_flight is not None:
                 s.skipped.add(s.step - 1, in_flight)  # waits for the step before: the device never idles
             in_flight = sums
+            if first.pending():
+                jax.block_until_ready(sums)
+                first.ended()
+            seconds = s.clock.training_seconds  # one look at the clock decides all that is due
+            done = s.budget.done(s.step, seconds)
+            marks = s.ahead.reached(s.budget.fraction(s.step, seconds), s.task.epochs(s.step))
             if s.step % config.log_every == 0:
                 _log(s, fraction, control)
-            if _due(s.step, config.evaluation.every_steps):
-                _evaluate(s)
-                evaluated = s.step
-            stop = stopping.requested()  # asked once: who stops has saved
-            if stop or _due(s.step, config.checkpoint.every_steps):
-                _save(s, last=stop)
-                saved = s.step
+            if done or marks or _due(s.step, config.evaluation.every_steps):
+                _evaluate(s, marks)
+            stop = stopping.requested() and not done
+            if done or stop or marks or _due(s.step, config.checkpoint.every_steps):
+                _save(s, marks, last=done or stop)
             elif s.checkpoints.failed():
                 _report_failed_save(s)
             if stop:
                 raise Interrupted(f"interrupted after step {s.step}, saved; {stopping.AGAIN}")
             s.view.stepped(s.step, s.clock.training_seconds)
-        if in_flight is not None:
-            s.skipped.add(s.step, in_flight)
-        if evaluated != s.step:
-            _evaluate(s)
-        if saved != s.step:
-            _save(s, last=True)
-        s.checkpoints.wait()
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -113,13 +112,14 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
     s.view.logged(s.writer.write(s.step, s.clock.state(), values))
 
 
-def _evaluate(s: Session) -> None:
+def _evaluate(s: Session, marks: tuple[str, ...]) -> None:
     jax.block_until_ready(s.state)
     with s.clock.paused():
-        s.view.evaluated(s.writer.write(s.step, s.clock.state(), s.evaluate(s.state.params)))
+        values = {**s.evaluate(s.state.params), **({"marks": list(marks)} if marks else {})}
+        s.view.evaluated(s.writer.write(s.step, s.clock.state(), values))
 
 
-def _save(s: Session, last: bool) -> None:
+def _save(s: Session, marks: tuple[str, ...], last: bool) -> None:
     """A save that fails is told, and training goes on; of the last one it is the run's failure."""
     jax.block_until_ready(s.state)
     with s.clock.paused():
@@ -131,7 +131,7 @@ def _save(s: Session, last: bool) -> None:
             "config": digest(s.config),
         }
         try:
-            s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta})
+            s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta}, marks)
             if last:
                 s.checkpoints.wait()
         except SaveFailed as failure:

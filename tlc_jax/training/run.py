@@ -21,6 +21,7 @@ from tlc_jax.core import stopping, tree
 from tlc_jax.core.clock import Budget, Clock
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
+from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.progress import duration
 from tlc_jax.core.rundir import RunDir, digest, make_folder, write_json
 from tlc_jax.data.tokenizer import load_tokenizer
@@ -37,6 +38,7 @@ from tlc_jax.tasks.build import (
     prepare_data,
 )
 from tlc_jax.training import loop
+from tlc_jax.training.branch import Branch
 from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
@@ -56,6 +58,7 @@ class Order:
     document: Config
     workdir: Path
     init_from: Path | None = None
+    branch: Branch | None = None
     dry_run: bool = False
     title: str | None = None
     """As a part of something larger: what the progress is called; config and facts are not shown."""
@@ -68,6 +71,9 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.init_from is not None:
         config = with_source(order.config, order.document, RunDir(order.init_from))
         order = dataclasses.replace(order, config=config)
+    if order.branch is not None:
+        trunk = order.branch.trunk.read_config()
+        order = dataclasses.replace(order, config=order.branch.config(), document=trunk)
     config, rundir = order.config, RunDir(order.workdir)
     resumed = rundir.exists()
     if resumed:
@@ -83,7 +89,8 @@ def run(order: Order, console: Console | None = None) -> None:
     if not rundir.root.exists():  # before the long work: can it be made?
         make_folder(rundir.root)
         rundir.root.rmdir()
-    data = None if resumed else _open_data(config, rundir, console)
+    source = rundir if order.branch is None else order.branch.trunk
+    data = None if resumed else _open_data(config, source, console)
     make_folder(rundir.root)
     with locked(rundir.root):
         if rundir.config.exists():
@@ -160,6 +167,12 @@ def _session(
         step, state, meta = restored.step, restored.state, restored.meta
         _check_belongs(restored, config, rundir, data)
         _tell_restored(restored, rundir, console)
+    elif order.branch is not None:
+        restored = order.branch.restore(state)
+        step, state, meta = restored.step, restored.state, restored.meta
+        shutil.copyfile(order.branch.trunk.metrics, rundir.metrics)
+        checkpoints.save(step, state, {**meta, "config": digest(config)})
+        console.print(f"{order.branch.point} of {order.branch.trunk.root}, step {step:,}")
     elif order.init_from is not None:
         params, source_step = source_params(RunDir(order.init_from), state.params, console.print)
         state = dataclasses.replace(state, params=params)
@@ -174,12 +187,14 @@ def _session(
     if writer.last is None:
         writer.write(0, clock.state(), {f"eval/{name}": value for name, value in task.baselines().items()})
     rows = config.micro_batch or config.batch_size
-    budget = Budget(config.budget, config.schedule.follows)
+    budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
+    share = budget.fraction(step, clock.training_seconds)
     return loop.Session(
         config=config,
         task=task,
         mesh=mesh,
         budget=budget,
+        ahead=MarksAhead(config.kept_marks, share, task.epochs(step)),
         clock=clock,
         state=state,
         step=step,
@@ -190,7 +205,7 @@ def _session(
         meter=Meter(meta.get("meter")),
         skipped=SkippedSteps(config.max_skipped),
         data_identity=data.manifest["identity"],
-        view=View(console, budget, task.tokens_per_step, step, clock.training_seconds, order.title),
+        view=View(console, budget, step, clock.training_seconds, order.title),
         key=dropout_key,
     )
 
@@ -269,6 +284,7 @@ def _record_start(order: Order, rundir: RunDir) -> None:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
             "init_from": str(order.init_from) if order.init_from else None,
+            "branch_from": f"{order.branch.trunk.root}@{order.branch.mark.name}" if order.branch else None,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in packages},
             "devices": [device.device_kind for device in jax.devices()],

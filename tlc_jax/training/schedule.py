@@ -14,13 +14,14 @@ _FIRST_REACH = 3  # neighbours on each side; 8 leave the plateau of MLM at twice
 
 
 def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float) -> float:
-    """Rate of an update that begins with `fraction` of the budget used: up to the peak, then down to 0.
+    """Rate of an update that begins with `fraction` of the budget used: up to the peak, at last down to 0.
 
     Over steps this is fairseq's polynomial decay of power 1, whose first update has rate 0
     (polynomial_decay_schedule.py).
     """
     rising = fraction / schedule.warmup if schedule.warmup else 1.0
-    falling = (1.0 - fraction) / (1.0 - schedule.warmup)
+    cooldown = 1.0 - schedule.warmup if schedule.cooldown is None else schedule.cooldown
+    falling = (1.0 - fraction) / cooldown if cooldown else 1.0
     return peak * max(0.0, min(rising, falling, 1.0))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -46,13 +45,17 @@ def show_facts(console: Console, facts: dict[str, str]) -> None:
 
 def budget_text(config: Config) -> str:
     """How long a run will take, as far as the config says."""
-    steps, seconds = config.budget.steps, config.budget.training_seconds
+    steps, seconds, tokens = (
+        getattr(config.budget, name) for name in ("steps", "training_seconds", "tokens")
+    )
     parts = []
     if seconds is not None:
         parts.append(f"{duration(seconds)} of training, plus compilation, evaluation and saving")
     if steps is not None:
         parts.append(f"{steps:,} steps; their time is shown after the first {_ESTIMATE_AFTER}")
-    return ", or ".join(parts) + (", whichever ends first" if len(parts) == 2 else "")
+    if tokens is not None:
+        parts.append(f"{tokens:,} tokens")
+    return ", or ".join(parts) + (", whichever ends first" if len(parts) > 1 else "")
 
 
 class View:
@@ -62,13 +65,11 @@ class View:
         self,
         console: Console,
         budget: Budget,
-        tokens_per_step: float,
         first_step: int,
         first_seconds: float,
         title: str | None = None,
     ):
         self._console, self._budget = console, budget
-        self._tokens_per_step = tokens_per_step
         self._first = self._last = (first_step, first_seconds)
         self._estimated = False
         self._latest: dict[str, str] = {}
@@ -92,7 +93,7 @@ class View:
 
     def stepped(self, step: int, seconds: float) -> None:
         """After each step."""
-        used = max(self._fractions(step, seconds))
+        used = self._budget.used(step, seconds)
         self._bar.update(self._task, completed=used, step=step, text="  ".join(self._latest.values()))
         if not self._estimated and step - self._first[0] >= _ESTIMATE_AFTER:
             self._estimated = True
@@ -104,7 +105,7 @@ class View:
     def logged(self, line: dict[str, Any]) -> None:
         """A training line was written."""
         step, seconds = line["step"], line["training_seconds"]
-        pace = (step - self._last[0]) * self._tokens_per_step / max(seconds - self._last[1], 1e-9)
+        pace = (step - self._last[0]) * self._budget.tokens_per_step / max(seconds - self._last[1], 1e-9)
         self._last = (step, seconds)
         shown = {key: line[f"train/{key}"] for key in ("loss", "perplexity") if f"train/{key}" in line}
         text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
@@ -127,12 +128,7 @@ class View:
             f"{key} {value:.4g}" for key, value in values.items() if not key.endswith("/loss")
         )
 
-    def _fractions(self, step: int, seconds: float) -> list[float]:
-        followed = [dataclasses.replace(self._budget, follows=name) for name in ("steps", "training_seconds")]
-        return [b.fraction(step, seconds) for b in followed if getattr(b.limit, b.follows) is not None]
-
     def _left(self, step: int, seconds: float) -> str:
-        used = max(self._fractions(step, seconds))
-        began = max(self._fractions(*self._first))
+        used, began = self._budget.used(step, seconds), self._budget.used(*self._first)
         pace = (seconds - self._first[1]) / max(used - began, 1e-12)
         return duration(pace * (1 - used))
