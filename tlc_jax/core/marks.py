@@ -49,8 +49,7 @@ def branch_point(mark: Mark) -> Mark:
 
 
 def kept_marks(names: str, trunk: bool) -> tuple[Mark, ...]:
-    """All points whose checkpoints a run keeps, from names with commas between; of a trunk also where branches
-    leave."""
+    """All points whose checkpoints a run keeps; names have commas between. A trunk's branch points too."""
     marks = [parse_mark(name.strip()) for name in names.split(",")] if names else []
     points = [branch_point(mark) for mark in marks if trunk and mark.share is not None]
     return (*marks, *points)
