@@ -13,8 +13,8 @@ def commands() -> list[str]:
 
 
 def test_the_first_two_commands() -> None:
-    train, test = commands()[:2]
-    assert train == "python -m tlc_jax.train --config quickstart --workdir runs/quickstart"
+    study, test = commands()[:2]
+    assert study == "python -m tlc_jax.study --config quickstart_study --workdir runs/study"
     assert test == "python -m pytest"
 
 
