@@ -29,7 +29,7 @@ import numpy as np
 from tlc_jax.studies.statistics import difference, seed_error
 
 SEEDS = (100, 300, 500)  # paper, appendix D
-RATES = ("1e-4", "3e-4", "1e-3")
+RATES = ("1e-4", "3e-4", "1e-3", "3e-3")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,17 @@ import os
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# the same small programs are compiled again and again, by processes of their own too
+import atexit
+import shutil
+import tempfile
+
+_COMPILED = tempfile.mkdtemp(prefix="tlc_jax_compiled_")
+atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401, the hook names it

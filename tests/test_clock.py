@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from tlc_jax.config import BudgetConfig
-from tlc_jax.core.clock import Budget, Clock, FirstStep
+from tlc_jax.core.clock import Budget, Clock, Deadline, FirstStep
 from tlc_jax.core.progress import duration
 
 
@@ -59,6 +59,21 @@ def test_the_first_step_counts_as_long_as_the_second() -> None:
                 time.seconds += 50
     assert found == [100, 104, 107]
     assert clock.total_seconds == 9 + 2 + 3 + 150
+
+
+def test_a_deadline_leaves_time_to_save() -> None:
+    time = Time()
+    deadline = Deadline(100, time.seconds, now=time)
+    while not deadline.near(longest_save=0):
+        time.seconds += 5
+    assert time.seconds == 185, "a step of 5 s, and a tenth for a save that nobody has seen yet"
+    time = Time()
+    deadline = Deadline(100, time.seconds, now=time)
+    time.seconds += 20  # an evaluation; another one still fits
+    assert not deadline.near(longest_save=3)
+    time.seconds += 54
+    assert deadline.near(longest_save=3)
+    assert not Deadline(None, 0, now=time).near(longest_save=1e9)
 
 
 def test_time_is_counted_when_training_fails() -> None:

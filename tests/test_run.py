@@ -19,6 +19,7 @@ import pytest
 
 from tlc_jax import train
 from tlc_jax.core import stopping, tree
+from tlc_jax.core.clock import Deadline
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.rundir import LOCK, RunDir, write_json
 from tlc_jax.models.encoder import init_mlm
@@ -375,12 +376,26 @@ def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> No
     found = read_metrics(tmp_path / "w" / "metrics.jsonl")
     assert 2 <= found[-1]["training_seconds"] < 4
     logged = [line for line in found if "budget_fraction" in line]
+    assert all(line["budget_fractions"] == [line["budget_fraction"]] for line in logged)
     for line in logged:
         assert line["budget_fraction"] <= line["training_seconds"] / 2 + 1e-3
         assert line["train/learning_rate"] == pytest.approx(
             1e-2 * min(line["budget_fraction"] / 0.06, (1 - line["budget_fraction"]) / 0.94), abs=1e-9
         )
     assert found[-1]["total_seconds"] > found[-1]["training_seconds"]
+
+
+def test_a_run_stops_before_its_machine_is_taken_away(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the third look time is nearly over; the same command with more time ends as if it never stopped."""
+    looks = iter([False, False, True])
+    monkeypatch.setattr(Deadline, "near", lambda self, longest_save: next(looks))
+    with pytest.raises(Interrupted, match="stopped before 9 s are over, after step 3, saved; run the same"):
+        train.main(command(tmp_path / "w", "--stop-after", "9"))
+    monkeypatch.undo()
+    train.main(command(tmp_path / "w", "--stop-after", "9000"))
+    assert_equal_runs(finished, tmp_path / "w")
 
 
 def lines_logged(workdir: Path) -> list[int]:

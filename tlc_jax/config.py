@@ -286,6 +286,11 @@ class Config:
     """Rows computed at once, over all devices; gradients are summed up to batch_size. None: all at once."""
     max_skipped: int = 20
     """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
+    hung_after: float = 1800.0
+    """Report the stacks of all threads when no step has ended for so many seconds."""
+    stop_after: Optional[float] = None
+    """Seconds after its start at which this process will be taken away: it saves and stops, resumable, early
+    enough before that."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     seed: int = 0
@@ -295,6 +300,9 @@ class Config:
         check_types(self)
         for name in ("batch_size", "log_every", "max_skipped"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("hung_after", "stop_after"):
+            seconds = getattr(self, name)
+            check(seconds is None or seconds > 0, f"{name} must be positive, not {seconds}")
         for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
             check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
         micro = self.micro_batch
@@ -340,6 +348,8 @@ class Config:
 FREE_ON_RESUME = (
     "log_every",
     "max_skipped",
+    "hung_after",
+    "stop_after",
     "evaluation.every_steps",
     "evaluation.max_rows",
     "checkpoint.every_steps",

@@ -7,6 +7,7 @@ clock of every process that worked on the run, without the pauses between them.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,26 @@ class Clock:
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps: the keyword arguments that make this clock again."""
         return {"training_seconds": self.training_seconds, "total_seconds": self.total_seconds}
+
+
+class Deadline:
+    """When this process will be taken away: by then it must have saved.
+
+    What is kept back for that: the longest time between two looks (a step, or an evaluation), and twice the
+    longest save so far; before the first save a tenth of the whole.
+    """
+
+    def __init__(self, seconds: float | None, started: float, now: Callable[[], float] = time.monotonic):
+        self._now = now
+        self._end = math.inf if seconds is None else started + seconds
+        self._unknown_save = 0.0 if seconds is None else seconds / 10
+        self._longest, self._looked = 0.0, now()
+
+    def near(self, longest_save: float) -> bool:
+        """Whether it is time to save and stop. `longest_save` in seconds, 0 if none is known."""
+        now = self._now()
+        self._longest, self._looked = max(self._longest, now - self._looked), now
+        return now + self._longest + (2 * longest_save or self._unknown_save) >= self._end
 
 
 class FirstStep:

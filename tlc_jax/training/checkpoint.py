@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Checkpoints:
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS))
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Future[None]] | None = None
+        self.longest_save = 0.0  # seconds, until it was whole
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -69,6 +71,7 @@ class Checkpoints:
         Raises SaveFailed if the save before this one failed, or if there is no room for this one.
         """
         self.wait()
+        began = time.monotonic()
         _check_room(self._folder, step, state)
         self._orbax.save(
             self._folder / str(step),
@@ -79,11 +82,12 @@ class Checkpoints:
             ),
         )
         about = {"step": step, "marks": list(marks), **{name: meta.get(name) for name in _TIMES}}
-        self._pending = step, self._thread.submit(self._finish, step, about)
+        self._pending = step, self._thread.submit(self._finish, step, about, began)
 
-    def _finish(self, step: int, about: dict[str, Any]) -> None:
+    def _finish(self, step: int, about: dict[str, Any], began: float) -> None:
         self._orbax.wait_until_finished()
         seal(self._folder / str(step), about)
+        self.longest_save = max(self.longest_save, time.monotonic() - began)
         steps = whole_steps(self._folder)
         for old in steps[: -self._keep]:
             with contextlib.suppress(Damaged):  # whether it has marks nobody knows: it stays

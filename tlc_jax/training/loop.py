@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
-from tlc_jax.core.clock import Budget, Clock, FirstStep
+from tlc_jax.core.clock import Budget, Clock, Deadline, FirstStep
 from tlc_jax.core.errors import Interrupted, SaveFailed
 from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.rundir import digest
@@ -27,6 +27,7 @@ from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.step import TrainStep
 from tlc_jax.training.view import View
+from tlc_jax.training.watchdog import Watchdog
 
 
 @dataclass
@@ -48,6 +49,9 @@ class Session:
     meter: Meter
     skipped: SkippedSteps
     view: View
+    deadline: Deadline
+    watchdog: Watchdog
+    fractions: list[float]
     key: jax.Array
     data_identity: str
     batch: Callable[[int], Batch] = field(init=False)
@@ -63,9 +67,11 @@ def train(session: Session) -> None:
     s, config = session, session.config
     first, in_flight = FirstStep(s.clock), None
     done = s.budget.done(s.step, s.clock.training_seconds)
-    with Prefetcher(s.batch, s.step) as batches, s.clock.running():
+    with s.watchdog, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not done:
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
+            if config.schedule.follows == "training_seconds":
+                s.fractions.append(fraction)  # nobody could work them out again
             control = controls(config, fraction, config.data.sequence_length)
             s.state, sums = s.train_step(s.state, next(batches), s.key, control)
             s.step += 1
@@ -83,13 +89,16 @@ def train(session: Session) -> None:
                 _log(s, fraction, control)
             if done or marks or _due(s.step, config.evaluation.every_steps):
                 _evaluate(s, marks)
-            stop = stopping.requested() and not done
+            over = s.deadline.near(s.checkpoints.longest_save)
+            stop = (over or stopping.requested()) and not done
             if done or stop or marks or _due(s.step, config.checkpoint.every_steps):
                 _save(s, marks, last=done or stop)
             elif s.checkpoints.failed():
                 _report_failed_save(s)
             if stop:
-                raise Interrupted(f"interrupted after step {s.step}, saved; {stopping.AGAIN}")
+                why = f"stopped before {config.stop_after:g} s are over," if over else "interrupted"
+                raise Interrupted(f"{why} after step {s.step}, saved; {stopping.AGAIN}")
+            s.watchdog.alive(s.step)
             s.view.stepped(s.step, s.clock.training_seconds)
 
 
@@ -108,7 +117,9 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
         "tokens": round(s.step * s.task.tokens_per_step),
         "epoch": round(s.task.epochs(s.step), 4),
         "budget_fraction": fraction,
+        **({"budget_fractions": s.fractions} if s.fractions else {}),
     }
+    s.fractions = []
     s.view.logged(s.writer.write(s.step, s.clock.state(), values))
 
 
@@ -126,6 +137,7 @@ def _save(s: Session, marks: tuple[str, ...], last: bool) -> None:
         _report_failed_save(s)
         meta = {
             "meter": s.meter.peek(),
+            "fractions": s.fractions,
             "micro_batches": s.config.micro_batches,
             "data": s.data_identity,
             "config": digest(s.config),

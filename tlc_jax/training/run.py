@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping, tree
-from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
@@ -48,6 +48,7 @@ from tlc_jax.training.start import source_params, with_source
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 from tlc_jax.training.view import View, budget_text, make_console, show_config, show_facts
+from tlc_jax.training.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +190,7 @@ def _session(
     rows = config.micro_batch or config.batch_size
     budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
     share = budget.fraction(step, clock.training_seconds)
+    view = View(console, budget, step, clock.training_seconds, order.title)
     return loop.Session(
         config=config,
         task=task,
@@ -205,7 +207,10 @@ def _session(
         meter=Meter(meta.get("meter")),
         skipped=SkippedSteps(config.max_skipped),
         data_identity=data.manifest["identity"],
-        view=View(console, budget, step, clock.training_seconds, order.title),
+        view=view,
+        deadline=Deadline(config.stop_after, started),
+        watchdog=Watchdog(config.hung_after, view.warned),
+        fractions=list(meta.get("fractions", [])),
         key=dropout_key,
     )
 
