@@ -4,8 +4,8 @@
 
 Cost: about 3 minutes on 2 CPU cores, the first minute of which collects about 9 MB of English
 (docstrings of numpy, scipy, jax, flax, optax, orbax and the standard library), trains a byte-level
-BPE and packs the tokens; the next run finds them in the cache. The held-out perplexity ended at
-67 on such a machine, below the bigram line of 88.
+BPE and packs the tokens; the next run finds them in the cache. On an idle machine the held-out perplexity
+ends below the bigram line of 88; with half as many steps, on a busy one, it may not.
 """
 
 from tlc_jax.config import (
