@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from tlc_jax.studies.statistics import difference, seed_error
+from tlc_jax.training.metrics import read_metrics
 
 SEEDS = (100, 300, 500)  # paper, appendix D
 RATES = ("1e-4", "3e-4", "1e-3", "3e-3")
@@ -148,7 +149,7 @@ def compare(runs: Runs, task: Task) -> dict[str, object]:
 
 
 def tuning_accuracy(folder: Path) -> float:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / "metrics.jsonl")
     return [line["eval/tuning/accuracy"] for line in lines if "eval/tuning/accuracy" in line][-1]
 
 

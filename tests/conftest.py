@@ -1,15 +1,13 @@
 """Eight fake CPU devices, no silent broadcasting, and shapes of public signatures checked on every call."""
 
-import os
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-# the same small programs are compiled again and again, by processes of their own too
 import atexit
+import os
 import shutil
 import tempfile
 
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# the same small programs are compiled again and again, by processes of their own too
 _COMPILED = tempfile.mkdtemp(prefix="tlc_jax_compiled_")
 atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
@@ -28,6 +26,7 @@ import hypothesis
 import jax
 import pytest
 
+from tests import runs
 from tests.words import write_corpus
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
@@ -39,3 +38,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def corpus(tmp_path_factory: pytest.TempPathFactory):
     """A folder of generated English-like text: 400 documents in three files of different kinds."""
     return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def command(corpus, tmp_path_factory: pytest.TempPathFactory):
+    """Arguments of the training door for the tiny run of `tests/runs.py` in a run directory."""
+    root = tmp_path_factory.mktemp("config")
+    (root / "tiny.py").write_text(runs.CONFIG)
+    data = ["--data.dir", str(corpus), "--data.cache-dir", str(root / "cache")]
+    fixed = ["--config", str(root / "tiny.py"), *data]
+    return lambda workdir, *more: [*fixed, "--workdir", str(workdir), *more]
+
+
+@pytest.fixture(scope="session")
+def finished(command, tmp_path_factory: pytest.TempPathFactory):
+    """The tiny run, done; copy it before you change it."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    runs.train.main(command(workdir))
+    return workdir

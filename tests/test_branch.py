@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_run import CONFIG
+from tests.runs import parameters
 from tlc_jax import evaluate, train
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, ScheduleConfig
-from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.marks import MarksAhead, branch_point, kept_marks, parse_mark
-from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.sealed import read_manifest
-from tlc_jax.models.encoder import init_mlm
-from tlc_jax.training.checkpoint import restore_params, whole_steps
+from tlc_jax.training.checkpoint import whole_steps
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.schedule import learning_rate
 
@@ -67,26 +63,10 @@ TRUNK = ["--budget.steps", "16", "--schedule.warmup", "0.25", "--schedule.cooldo
 
 
 @pytest.fixture(scope="module")
-def command(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
-    root = tmp_path_factory.mktemp("branch")
-    (root / "tiny.py").write_text(CONFIG)
-    data = ["--data.dir", str(corpus), "--data.cache-dir", str(root / "cache")]
-    return lambda workdir, *more: [
-        "--config", str(root / "tiny.py"), *data, "--workdir", str(workdir), *more,
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
 def trunk(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "trunk"
     train.main(command(workdir, *TRUNK, "--checkpoint.marks", "1/2,1,epoch0.1"))
     return workdir
-
-
-def parameters(workdir: Path) -> dict[str, np.ndarray]:
-    like = jax.jit(lambda key: init_mlm(RunDir(workdir).read_config().model, key))(jax.random.key(9))
-    params, _ = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
-    return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 
 
 def test_marks_are_kept_with_their_time(trunk: Path) -> None:
@@ -153,7 +133,8 @@ def test_refusals(trunk: Path, command, tmp_path: Path) -> None:
 
     refused("has no mark 1/4: its checkpoint.marks are 1/2,1,epoch0.1", "--branch-from", f"{trunk}@1/4")
     refused("'x' is no mark", "--branch-from", f"{trunk}@x")
-    refused("is no RUN@MARK with a share", "--branch-from", f"{trunk}@epoch0.1")
+    refused("a share of the budget, not at epoch0.1", "--branch-from", f"{trunk}@epoch0.1")
+    refused("is no RUN@MARK", "--branch-from", str(trunk))
     refused("is not a run directory", "--branch-from", f"{tmp_path}@1/2")
     refused("give no others with it", "--branch-from", f"{trunk}@1/2", "--seed", "4")
     refused("give either --config", "--branch-from", f"{trunk}@1/2", "--config", "quickstart")

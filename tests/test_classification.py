@@ -74,7 +74,7 @@ def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
     """51 examples in batches that do not divide them, against one by one without padding."""
     task = make(config)
     params = jax.jit(task.init)(jax.random.key(3))
-    found = Evaluator(task, ["test"], batch_size, make_mesh())(params)
+    found = Evaluator(task, batch_size, make_mesh())(params, ["test"])
     packed = prepare_examples(config.data, 300, Console(quiet=True)).split("test")
     apply = jax.jit(lambda tokens: apply_classifier(MODEL, params, tokens, classes=2))
     correct, loss = 0, 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -17,78 +16,12 @@ import numpy as np
 import pexpect
 import pytest
 
+from tests.runs import assert_equal_runs, lines
 from tlc_jax import train
-from tlc_jax.core import stopping, tree
-from tlc_jax.core.clock import Deadline
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.core.rundir import LOCK, RunDir, write_json
-from tlc_jax.models.encoder import init_mlm
-from tlc_jax.tasks.mlm import MaskedLanguageModelling
-from tlc_jax.training import checkpoint, loop, run
-from tlc_jax.training.checkpoint import restore_params
+from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
-
-CONFIG = """
-from tlc_jax.config import *
-
-def get_config():
-    return Config(
-        model=ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32),
-        data=DataConfig(sequence_length=32, held_out=0.1),
-        optimizer=OptimizerConfig(learning_rate=1e-2),
-        budget=BudgetConfig(steps=12),
-        evaluation=EvaluationConfig(every_steps=6),
-        checkpoint=CheckpointConfig(every_steps=5),
-        batch_size=16,
-        micro_batch=8,
-        log_every=4,
-    )
-"""
-TIMES = {"training_seconds", "total_seconds"}
-
-
-@pytest.fixture(scope="module")
-def command(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("config")
-    (folder / "tiny.py").write_text(CONFIG)
-    fixed = [
-        "--config",
-        str(folder / "tiny.py"),
-        "--data.dir",
-        str(corpus),
-        "--data.cache-dir",
-        str(folder / "cache"),
-    ]
-    return lambda workdir, *more: [*fixed, "--workdir", str(workdir), *more]
-
-
-@pytest.fixture(scope="module")
-def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    train.main(command(workdir))
-    return workdir
-
-
-def lines(workdir: Path) -> list[dict]:
-    return [
-        {key: value for key, value in line.items() if key not in TIMES}
-        for line in read_metrics(RunDir(workdir).metrics)
-    ]
-
-
-def parameters(workdir: Path) -> dict[str, np.ndarray]:
-    config = RunDir(workdir).read_config()
-    like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
-    params, step = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
-    assert step == 12
-    return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    assert lines(one) == lines(other)
-    ours, theirs = parameters(one), parameters(other)
-    for path, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
 
 
 def test_a_run_directory_tells_its_story(finished: Path) -> None:
@@ -229,91 +162,6 @@ def test_refusals_leave_nothing(command, tmp_path: Path, finished: Path) -> None
     assert not (tmp_path / "w").exists()
 
 
-def test_damaged_token_files_are_refused_before_step_one(
-    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workdir = shutil.copytree(finished, tmp_path / "w")
-    path = workdir / "data" / "train.bin"
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"train.bin has \d+ bytes instead of \d+"):
-        train.main(command(workdir))
-    shutil.rmtree(workdir / "data")  # as the message advises
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "saved_data_identity", lambda folder: "of another text")
-        with pytest.raises(UserError, match=r"data is missing, and .* is no longer what"):
-            train.main(command(workdir))
-    train.main(command(workdir))
-    assert (workdir / "data" / "train.bin").read_bytes() == (finished / "data" / "train.bin").read_bytes()
-
-
-def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: Path) -> None:
-    """Each in a copy of a finished run; nothing else changes in it, and the advice helps."""
-
-    def copy(name: str) -> Path:
-        return Path(shutil.copytree(finished, tmp_path / name))
-
-    def contents(workdir: Path) -> dict[Path, bytes]:
-        paths = [path for path in workdir.rglob("*") if path.is_file() and path.name != LOCK]
-        return {path: path.read_bytes() for path in paths}
-
-    def refused(workdir: Path, says: str) -> None:
-        before = contents(workdir)
-        with pytest.raises(UserError, match=says):
-            train.main(command(workdir))
-        assert contents(workdir) == before
-
-    gone = copy("gone")
-    shutil.rmtree(gone / "checkpoints")
-    refused(gone, "checkpoints is missing though .* reaches step 12")
-    torn = copy("torn")
-    with (torn / "metrics.jsonl").open("a") as file:
-        file.write("garbage\n")
-    refused(torn, "metrics.jsonl line 7 is no line of metrics")
-    environment = copy("environment")
-    (environment / "environment.json").write_text("{")
-    refused(environment, "environment.json is damaged")
-    other = copy("other")
-    write_json(other / "config.json", json.loads((other / "config.json").read_text()) | {"seed": 1})
-    with pytest.raises(UserError, match="checkpoint of step 12 .* is of another run: remove it"):
-        train.main(command(other, "--seed", "1"))
-
-
-def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
-    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    workdir = Path(shutil.copytree(finished, tmp_path / "w"))
-    shutil.rmtree(workdir / "checkpoints" / "12" / "params")
-    shutil.rmtree(workdir / "data")  # as the message for a damaged token file advises
-    train.main(command(workdir))
-    said = capsys.readouterr().out
-    assert re.search(r"checkpoint of step 12 is damaged: .*params/\S+ is missing; it is put aside", said)
-    assert re.search(r"continuing after step 10, .* of training are done again", said)
-    assert_equal_runs(finished, workdir)
-
-
-def test_two_jobs_in_one_run_directory(command, tmp_path: Path) -> None:
-    """The second is refused by the name of the first; the lock dies with its owner."""
-    workdir = tmp_path / "w"
-    workdir.mkdir()
-    program = f"""
-import pathlib, time
-from tlc_jax.core.lock import locked
-with locked(pathlib.Path({str(workdir)!r})):
-    print("held", flush=True)
-    time.sleep(1000)
-"""
-    hold = [sys.executable, "-c", program]
-    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(
-            UserError, match=rf"w is in use by process {process.pid} on \S+ since 20.*--workdir"
-        ):
-            train.main(command(workdir))
-        process.kill()
-    train.main(command(workdir, "--budget.steps", "1"))
-
-
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
     """Wherever a real signal falls before training: exit code 75, nothing half done, and it goes on."""
     arguments = [*command(tmp_path / "w"), "--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "3"]
@@ -344,32 +192,6 @@ def test_starting_from_another_run(
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 
-def test_one_bad_batch_is_skipped_and_counted(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    honest = MaskedLanguageModelling.train_batch
-
-    def poisoned(self: MaskedLanguageModelling, step: int, rows: slice) -> dict[str, np.ndarray]:
-        batch = honest(self, step, rows)
-        return {**batch, "weights": batch["weights"] * (np.nan if step == 5 else 1)}
-
-    monkeypatch.setattr(MaskedLanguageModelling, "train_batch", poisoned)
-    train.main(command(tmp_path / "w"))
-    found = [line for line in read_metrics(tmp_path / "w" / "metrics.jsonl") if "train/loss" in line]
-    assert [line["train/skipped_steps"] for line in found] == [0, 1, 0]
-    assert all(np.isfinite(line["train/loss"]) for line in found)
-
-
-def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path) -> None:
-    wild = ["--optimizer.learning-rate", "1e30", "--schedule.warmup", "0", "--max-skipped", "6"]
-    with pytest.raises(UserError, match=r"not finite in 6 steps in a row, from the batch of step 2 on"):
-        train.main(command(tmp_path / "w", *wild))
-    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5]
-    assert all(
-        np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
-    )
-
-
 def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> None:
     seconds = ["--budget.training-seconds", "2", "--schedule.follows", "training_seconds", "--log-every", "1"]
     train.main(command(tmp_path / "w", "--budget.steps", "None", *seconds))
@@ -383,19 +205,6 @@ def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> No
             1e-2 * min(line["budget_fraction"] / 0.06, (1 - line["budget_fraction"]) / 0.94), abs=1e-9
         )
     assert found[-1]["total_seconds"] > found[-1]["training_seconds"]
-
-
-def test_a_run_stops_before_its_machine_is_taken_away(
-    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At the third look time is nearly over; the same command with more time ends as if it never stopped."""
-    looks = iter([False, False, True])
-    monkeypatch.setattr(Deadline, "near", lambda self, longest_save: next(looks))
-    with pytest.raises(Interrupted, match="stopped before 9 s are over, after step 3, saved; run the same"):
-        train.main(command(tmp_path / "w", "--stop-after", "9"))
-    monkeypatch.undo()
-    train.main(command(tmp_path / "w", "--stop-after", "9000"))
-    assert_equal_runs(finished, tmp_path / "w")
 
 
 def lines_logged(workdir: Path) -> list[int]:

@@ -150,7 +150,7 @@ def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_s
     params = task.init(jax.random.key(0))
     size = task.evaluation_size("held_out")
     assert size % 24, "the last batch is a part"
-    found = Evaluator(task, ["held_out"], batch_size, make_mesh())(params)
+    found = Evaluator(task, batch_size, make_mesh())(params, ["held_out"])
     total = weight = correct = 0.0
     one_row = jax.jit(lambda batch: task.loss(params, batch, None)[1])
     for batch in task.evaluation_batches("held_out", 1, slice(None)):

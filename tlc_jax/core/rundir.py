@@ -92,6 +92,12 @@ def digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
+def split_mark(text: str) -> tuple[RunDir, str | None]:
+    """The run directory and the mark of RUN@MARK; of anything else, a run directory and None."""
+    root, at, mark = text.rpartition("@")
+    return (RunDir(Path(root)), mark) if at and not Path(text).exists() else (RunDir(Path(text)), None)
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it; UserError where that cannot be."""
     try:

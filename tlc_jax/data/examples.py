@@ -28,7 +28,7 @@ from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
 from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import load_tokenizer
 
-FORMAT = 2
+FORMAT = 3
 _PARTS = ("ids", "offsets", "labels")
 
 

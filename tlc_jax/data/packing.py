@@ -28,7 +28,7 @@ from tlc_jax.data import ngrams, store
 from tlc_jax.data.sources import Source, hash64, open_source
 from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "held_out")
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
 _CHUNK = 2_000_000  # characters encoded at a time

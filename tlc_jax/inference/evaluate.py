@@ -14,10 +14,10 @@ from tlc_jax.training.evaluate import Evaluator
 def evaluate_run(run: LoadedRun) -> dict[str, Any]:
     """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines."""
     rows = run.config.micro_batch or run.config.batch_size
-    found: dict[str, Any] = {}
+    evaluate, found = Evaluator(run.task, rows, run.mesh), {}
     for name in (*run.task.evaluation_sets(), *run.task.reported_sets()):
         stopping.check()
-        found |= Evaluator(run.task, [name], rows, run.mesh)(run.params)
+        found |= evaluate(run.params, [name])
     return {**found, **{f"eval/{name}": value for name, value in run.task.baselines().items()}}
 
 

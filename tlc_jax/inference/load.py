@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.rundir import split_mark
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.base import Task
@@ -33,9 +33,7 @@ class LoadedRun:
 def load_run(root: Path, console: Console, data_dir: str | None = None) -> LoadedRun:
     """The model of a run, or of one of its marks (RUN@MARK), with the run's own data or with those that
     `data_dir` holds."""
-    run, at, name = str(root).rpartition("@")
-    mark = name if at and not root.exists() else None
-    rundir = RunDir(Path(run) if mark else root)
+    rundir, mark = split_mark(str(root))
     if not rundir.config.is_file():
         raise UserError(f"--checkpoint {root} is not a run directory: it has no config.json")
     config = rundir.read_config()

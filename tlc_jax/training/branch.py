@@ -9,12 +9,11 @@ ends with is what a run of its own with that budget would have ended with.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from tlc_jax.config import BudgetConfig, Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.marks import COOLDOWN, Mark, branch_point, parse_mark
-from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.rundir import RunDir, split_mark
 from tlc_jax.training.checkpoint import Restored, restore_state
 from tlc_jax.training.state import TrainState
 
@@ -67,16 +66,15 @@ class Branch:
 
 def parse_branch(text: str) -> Branch:
     """RUN@MARK; UserError if it is not."""
-    root, separator, name = text.rpartition("@")
+    rundir, name = split_mark(text)
+    if name is None:
+        raise UserError(f"--branch-from {text} is no RUN@MARK, such as runs/trunk@1/4")
     try:
         mark = parse_mark(name)
     except ValueError as error:
         raise UserError(f"--branch-from {text}: {error}") from error
-    if not separator or mark.share is None:
-        raise UserError(
-            f"--branch-from {text} is no RUN@MARK with a share of the budget, such as runs/trunk@1/4"
-        )
-    rundir = RunDir(Path(root))
+    if mark.share is None:
+        raise UserError(f"--branch-from {text}: a branch is finished at a share of the budget, not at {name}")
     if not rundir.config.is_file():
-        raise UserError(f"--branch-from {text}: {root} is not a run directory: it has no config.json")
+        raise UserError(f"--branch-from {text}: {rundir.root} is not a run directory: it has no config.json")
     return Branch(rundir, mark)

@@ -16,14 +16,14 @@ class Evaluator:
     """Computes `{'eval/<set>/<metric>': value}` for parameters. Compiles each shape when it first comes,
     while the clock of a run is paused."""
 
-    def __init__(self, task: Task, sets: Sequence[str], batch_size: int, mesh: Mesh):
-        self._task, self._sets, self._batch_size, self._mesh = task, sets, batch_size, mesh
+    def __init__(self, task: Task, batch_size: int, mesh: Mesh):
+        self._task, self._batch_size, self._mesh = task, batch_size, mesh
         self._rows = local_rows(mesh, batch_size)
         self._step = make_evaluation_step(task, mesh)
 
-    def __call__(self, params: Params) -> dict[str, float]:
+    def __call__(self, params: Params, sets: Sequence[str]) -> dict[str, float]:
         found: dict[str, float] = {}
-        for name in self._sets:
+        for name in sets:
             total: dict[str, float] = {}
             for host_batch in self._task.evaluation_batches(name, self._batch_size, self._rows):
                 sums = self._step(params, place(self._mesh, host_batch, self._batch_size))

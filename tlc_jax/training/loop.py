@@ -94,7 +94,7 @@ def train(session: Session) -> None:
             if done or stop or marks or _due(s.step, config.checkpoint.every_steps):
                 _save(s, marks, last=done or stop)
             elif s.checkpoints.failed():
-                _report_failed_save(s)
+                _settle_save(s)
             if stop:
                 why = f"stopped before {config.stop_after:g} s are over," if over else "interrupted"
                 raise Interrupted(f"{why} after step {s.step}, saved; {stopping.AGAIN}")
@@ -126,7 +126,9 @@ def _log(s: Session, fraction: float, control: dict[str, np.ndarray]) -> None:
 def _evaluate(s: Session, marks: tuple[str, ...]) -> None:
     jax.block_until_ready(s.state)
     with s.clock.paused():
-        values = {**s.evaluate(s.state.params), **({"marks": list(marks)} if marks else {})}
+        values: dict[str, Any] = {**s.evaluate(s.state.params, s.task.evaluation_sets())}
+        if marks:
+            values["marks"] = list(marks)
         s.view.evaluated(s.writer.write(s.step, s.clock.state(), values))
 
 
@@ -134,7 +136,7 @@ def _save(s: Session, marks: tuple[str, ...], last: bool) -> None:
     """A save that fails is told, and training goes on; of the last one it is the run's failure."""
     jax.block_until_ready(s.state)
     with s.clock.paused():
-        _report_failed_save(s)
+        _settle_save(s)
         meta = {
             "meter": s.meter.peek(),
             "fractions": s.fractions,
@@ -152,9 +154,9 @@ def _save(s: Session, marks: tuple[str, ...], last: bool) -> None:
             s.view.warned(f"{failure}; training goes on")
 
 
-def _report_failed_save(s: Session) -> None:
+def _settle_save(s: Session) -> None:
+    """Waits for the save before; that it went wrong is told, and is no reason not to try again."""
     try:
-        if s.checkpoints.failed():
-            s.checkpoints.wait()
+        s.checkpoints.wait()
     except SaveFailed as failure:
         s.view.warned(f"{failure}; training goes on")

@@ -201,7 +201,7 @@ def _session(
         state=state,
         step=step,
         train_step=make_train_step(task, config, optimizer),
-        evaluate=Evaluator(task, task.evaluation_sets(), rows, mesh),
+        evaluate=Evaluator(task, rows, mesh),
         checkpoints=checkpoints,
         writer=writer,
         meter=Meter(meta.get("meter")),

@@ -1,0 +1,199 @@
+"""Whole runs on bad days: damage, full disks, two jobs, bad batches, machines that are taken away."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runs import assert_equal_runs
+from tlc_jax import train
+from tlc_jax.core.clock import Deadline
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.core.rundir import LOCK, write_json
+from tlc_jax.tasks.mlm import MaskedLanguageModelling
+from tlc_jax.training import checkpoint, run
+from tlc_jax.training.metrics import read_metrics
+
+
+def test_damaged_token_files_are_refused_before_step_one(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = shutil.copytree(finished, tmp_path / "w")
+    path = workdir / "data" / "train.bin"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"train.bin has \d+ bytes instead of \d+"):
+        train.main(command(workdir))
+    shutil.rmtree(workdir / "data")  # as the message advises
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "saved_data_identity", lambda folder: "of another text")
+        with pytest.raises(UserError, match=r"data is missing, and .* is no longer what"):
+            train.main(command(workdir))
+    train.main(command(workdir))
+    assert (workdir / "data" / "train.bin").read_bytes() == (finished / "data" / "train.bin").read_bytes()
+
+
+def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: Path) -> None:
+    """Each in a copy of a finished run; nothing else changes in it, and the advice helps."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(finished, tmp_path / name))
+
+    def contents(workdir: Path) -> dict[Path, bytes]:
+        paths = [path for path in workdir.rglob("*") if path.is_file() and path.name != LOCK]
+        return {path: path.read_bytes() for path in paths}
+
+    def refused(workdir: Path, says: str) -> None:
+        before = contents(workdir)
+        with pytest.raises(UserError, match=says):
+            train.main(command(workdir))
+        assert contents(workdir) == before
+
+    gone = copy("gone")
+    shutil.rmtree(gone / "checkpoints")
+    refused(gone, "checkpoints is missing though .* reaches step 12")
+    torn = copy("torn")
+    with (torn / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    refused(torn, "metrics.jsonl line 7 is no line of metrics")
+    environment = copy("environment")
+    (environment / "environment.json").write_text("{")
+    refused(environment, "environment.json is damaged")
+    other = copy("other")
+    write_json(other / "config.json", json.loads((other / "config.json").read_text()) | {"seed": 1})
+    with pytest.raises(UserError, match="checkpoint of step 12 .* is of another run: remove it"):
+        train.main(command(other, "--seed", "1"))
+
+
+def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
+    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    workdir = Path(shutil.copytree(finished, tmp_path / "w"))
+    shutil.rmtree(workdir / "checkpoints" / "12" / "params")
+    shutil.rmtree(workdir / "data")  # as the message for a damaged token file advises
+    train.main(command(workdir))
+    said = capsys.readouterr().out
+    assert re.search(r"checkpoint of step 12 is damaged: .*params/\S+ is missing; it is put aside", said)
+    assert re.search(r"continuing after step 10, .* of training are done again", said)
+    assert_equal_runs(finished, workdir)
+
+
+def test_two_jobs_in_one_run_directory(command, tmp_path: Path) -> None:
+    """The second is refused by the name of the first; the lock dies with its owner."""
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    program = f"""
+import pathlib, time
+from tlc_jax.core.lock import locked
+with locked(pathlib.Path({str(workdir)!r})):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+    hold = [sys.executable, "-c", program]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(
+            UserError, match=rf"w is in use by process {process.pid} on \S+ since 20.*--workdir"
+        ):
+            train.main(command(workdir))
+        process.kill()
+    train.main(command(workdir, "--budget.steps", "1"))
+
+
+def test_one_bad_batch_is_skipped_and_counted(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = MaskedLanguageModelling.train_batch
+
+    def poisoned(self: MaskedLanguageModelling, step: int, rows: slice) -> dict[str, np.ndarray]:
+        batch = honest(self, step, rows)
+        return {**batch, "weights": batch["weights"] * (np.nan if step == 5 else 1)}
+
+    monkeypatch.setattr(MaskedLanguageModelling, "train_batch", poisoned)
+    train.main(command(tmp_path / "w"))
+    found = [line for line in read_metrics(tmp_path / "w" / "metrics.jsonl") if "train/loss" in line]
+    assert [line["train/skipped_steps"] for line in found] == [0, 1, 0]
+    assert all(np.isfinite(line["train/loss"]) for line in found)
+
+
+def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path) -> None:
+    wild = ["--optimizer.learning-rate", "1e30", "--schedule.warmup", "0", "--max-skipped", "6"]
+    with pytest.raises(UserError, match=r"not finite in 6 steps in a row, from the batch of step 2 on"):
+        train.main(command(tmp_path / "w", *wild))
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5]
+    assert all(
+        np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
+    )
+
+
+def test_a_run_stops_before_its_machine_is_taken_away(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the third look time is nearly over; the same command with more time ends as if it never stopped."""
+    looks = iter([False, False, True])
+    monkeypatch.setattr(Deadline, "near", lambda self, longest_save: next(looks))
+    with pytest.raises(Interrupted, match="stopped before 9 s are over, after step 3, saved; run the same"):
+        train.main(command(tmp_path / "w", "--stop-after", "9"))
+    monkeypatch.undo()
+    train.main(command(tmp_path / "w", "--stop-after", "9000"))
+    assert_equal_runs(finished, tmp_path / "w")
+
+
+def no_room(*steps: int):
+    """In place of the check for room: there is none at these steps."""
+
+    def check(folder: Path, step: int, state: object) -> None:
+        if step in steps:
+            raise SaveFailed(f"no room at step {step}")
+
+    return check
+
+
+def test_a_full_disk_in_the_middle_is_told_and_survived(
+    finished: Path,
+    command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(checkpoint, "_check_room", no_room(5))
+    train.main(command(tmp_path / "w"))
+    assert "warning: no room at step 5; training goes on" in capsys.readouterr().out
+    assert_equal_runs(finished, tmp_path / "w")
+
+
+def test_a_full_disk_at_the_end_fails_the_run_and_keeps_what_there_is(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_check_room", no_room(12))
+    with pytest.raises(SaveFailed, match="no room at step 12"):
+        train.main(command(tmp_path / "w"))
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5, 10]
+    monkeypatch.undo()
+    train.main(command(tmp_path / "w"))
+    assert_equal_runs(finished, tmp_path / "w")
+
+
+def test_an_earlier_save_that_failed_does_not_keep_the_last_one_from_trying(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The save of step 10 fails in the background, and is not looked at before the last one is due."""
+    seal = checkpoint.seal
+
+    def full(folder: Path, about: dict) -> dict:
+        if folder.name == "10":
+            raise OSError(28, "No space left on device")
+        return seal(folder, about)
+
+    monkeypatch.setattr(checkpoint, "seal", full)
+    monkeypatch.setattr(checkpoint.Checkpoints, "failed", lambda self: False)
+    train.main(command(tmp_path / "w"))
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5, 12]
+    assert_equal_runs(finished, tmp_path / "w")
