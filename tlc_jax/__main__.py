@@ -10,6 +10,8 @@ from tlc_jax.core.errors import EXIT_USER, run_door
 DOORS = {
     "train": "train a model, or go on with a run",
     "evaluate": "perplexity or accuracy of a run, beside its baselines",
+    "bench": "measure the time of an update",
+    "report": "curves of runs, over measured step times too",
     "study": "train, finetune and compress several sizes, and compare them",
 }
 

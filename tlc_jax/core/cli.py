@@ -33,8 +33,10 @@ _OPTIONS = (  # help comes from docstrings; to look for comments as well takes 3
 )
 
 
-def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
+def parse(door: type[Door], argv: Sequence[str] | None = None, command: str | None = None) -> Door:
     """Parses a command line; the fields of the config that `--config` names are the defaults.
+
+    `command` is what a person types after `python -m tlc_jax.`; None: the door's name.
 
     Ends the process with exit code 2 and one message where a key or a value is wrong.
     """
@@ -44,7 +46,7 @@ def parse(door: type[Door], argv: Sequence[str] | None = None) -> Door:
     settings = kind() if name is None else load_config(name, kind)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(door) if _required(field)}  # type: ignore[arg-type]
     default = door(**{**required, "settings": settings})
-    prog = f"python -m tlc_jax.{door.__name__.lower()}"
+    prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
     try:
         return tyro.cli(door, args=arguments, default=default, config=_OPTIONS, prog=prog)
     except ValueError as error:  # a check of the whole config; tyro boxes those of its parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -76,6 +77,23 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
     return train_step
 
 
+@dataclass(frozen=True)
+class CompiledStep:
+    """A train step compiled for each shape of batch; it takes over the memory of the state it is given."""
+
+    by_shape: dict[tuple[int, ...], jax.stages.Compiled]
+
+    def __call__(
+        self, state: TrainState, batch: Batch, key: jax.Array, controls: Controls
+    ) -> tuple[TrainState, Sums]:
+        return self.by_shape[_shape(batch)](state, batch, key, controls)
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the compiler says that one device needs at most, state and batch included."""
+        return max(_peak_bytes(compiled.memory_analysis()) for compiled in self.by_shape.values())
+
+
 def compile_train_step(
     step: TrainStep,
     state: TrainState,
@@ -83,11 +101,18 @@ def compile_train_step(
     key: jax.Array,
     controls: Controls,
     mesh: Mesh,
-) -> TrainStep:
-    """The step compiled for the shapes of the samples; it takes over the memory of the state it is given."""
+) -> CompiledStep:
+    """The step compiled for the shapes of the samples; the state may be abstract."""
     jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
-    compiled = {_shape(batch): jitted.lower(state, batch, key, controls).compile() for batch in samples}
-    return lambda state, batch, key, controls: compiled[_shape(batch)](state, batch, key, controls)
+    return CompiledStep(
+        {_shape(batch): jitted.lower(state, batch, key, controls).compile() for batch in samples}
+    )
+
+
+def _peak_bytes(stats: Any) -> int:
+    apart = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    # not every backend knows the peak; the sum is never below it
+    return getattr(stats, "peak_memory_in_bytes", 0) or apart + stats.temp_size_in_bytes
 
 
 def _shape(batch: Batch) -> tuple[int, ...]:

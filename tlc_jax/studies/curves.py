@@ -1,0 +1,101 @@
+"""Curves of runs over training time (paper figures 2 to 5): by each run's own clock, or over the measured
+time of a step, which makes runs of unlike machines comparable (paper 2.2)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.rundir import RunDir
+from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.step_time import timed
+
+METRICS = ("perplexity", "accuracy")  # the first that a run has is drawn
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a run was worth after so many seconds; `name` is set and metric, such as held_out/perplexity."""
+
+    label: str
+    name: str
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+def read_curves(runs: list[Path], step_times: list[Path]) -> list[Curve]:
+    """The curve of each run, over its own clock; with timing files, over steps x mean seconds of a step.
+
+    UserError where a run has no timing file of its model, task, batch size and length, or a file no run.
+    """
+    timings = {path: _read_timing(path) for path in step_times}
+    used, curves = set(), []
+    for root in runs:
+        rundir = RunDir(root)
+        own = json.loads(json.dumps(timed(rundir.read_config())))
+        fitting = [path for path, timing in timings.items() if own.items() <= timing.items()]
+        if timings and len(fitting) != 1:
+            raise UserError(
+                f"{root} needs one timing file of its model, task, batch size and length, not "
+                f"{len(fitting)}: make it with python -m tlc_jax.bench step-time"
+            )
+        used |= set(fitting)
+        curves.append(_curve(rundir, timings[fitting[0]]["mean_seconds"] if fitting else None))
+    if useless := timings.keys() - used:
+        raise UserError(f"no run is like {', '.join(map(str, sorted(useless)))}: drop it or name its run")
+    if len(names := {curve.name for curve in curves}) > 1:
+        raise UserError(f"the runs were evaluated on {', '.join(sorted(names))}: draw those of one kind")
+    return curves
+
+
+def draw_curves(curves: list[Curve], measured: bool, path: Path) -> None:
+    """Writes a picture in the format that the name of the file asks for."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for curve in curves:
+        axes.plot(curve.seconds, curve.values, "o-", markersize=3, label=curve.label)
+    over = "steps x measured seconds of a step" if measured else "training seconds"
+    axes.set(xlabel=over, ylabel=curves[0].name.replace("/", " "))
+    if curves[0].name.endswith(METRICS[0]):
+        axes.set_yscale("log")
+        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis("{x:g}")
+    axes.legend()
+    try:
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {path} cannot be written ({error}): name another .png or .pdf") from error
+
+
+def _read_timing(path: Path) -> dict[str, Any]:
+    try:
+        timing = json.loads(path.read_text())
+        return {**timing, "mean_seconds": float(timing["mean_seconds"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--step-time {path} is no timing file ({error}): make it with bench step-time"
+        ) from error
+
+
+def _curve(rundir: RunDir, step_seconds: float | None) -> Curve:
+    lines = [line for line in read_metrics(rundir.metrics) if line["step"]]
+    for metric in METRICS:
+        names = [
+            key for line in lines for key in line if key.startswith("eval/") and key.endswith(f"/{metric}")
+        ]
+        if names:
+            break
+    else:
+        raise UserError(f"{rundir.metrics} holds no evaluation yet")
+    points = [line for line in lines if names[0] in line]
+    return Curve(
+        rundir.root.name,
+        names[0].removeprefix("eval/"),
+        tuple(p["training_seconds"] if step_seconds is None else p["step"] * step_seconds for p in points),
+        tuple(p[names[0]] for p in points),
+    )
