@@ -20,6 +20,7 @@ from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.training import checkpoint
 from tlc_jax.training.checkpoint import Checkpoints, restore_params, whole_steps
+from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
 
 
@@ -51,19 +52,37 @@ def restored(folder: Path) -> tuple[int, list[str]]:
 def test_training_on_while_saving_does_not_change_what_is_saved(tmp_path: Path) -> None:
     """The step takes over its input's memory; the background copy must not see the next step in it."""
     step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
-    for number in range(1, 4):
-        state = step(new_state(size=1_000_000))
-        with Checkpoints(tmp_path / str(number), keep=5) as checkpoints:
-            checkpoints.save(number, state, {})
-            for _ in range(20):
-                state = step(state)
-            checkpoints.wait()
+    state = new_state(size=1_000_000)
+    with Checkpoints(tmp_path, keep=5) as checkpoints:
+        checkpoints.reserve(state)
+        for number in range(1, 64):
+            state = step(state)
+            if number % 21 == 0:
+                checkpoints.save(number, state, {})
+        checkpoints.wait()
+        for number in (63, 42, 21):
             found = checkpoints.restore(new_state(size=1_000_000))
-        assert found is not None
-        np.testing.assert_array_equal(
-            found.state.params["encoder"]["kernel"], np.arange(1e6, dtype=np.float32) + 1
-        )
-        np.testing.assert_array_equal(found.state.optimizer["mu"]["encoder"]["bias"], np.full(3, 2.0))
+            assert found is not None
+            assert found.step == number
+            kernel, moment = found.state.params["encoder"]["kernel"], found.state.optimizer["mu"]["encoder"]
+            np.testing.assert_array_equal(kernel, np.arange(1e6, dtype=np.float32) + number)
+            np.testing.assert_array_equal(moment["bias"], np.full(3, 1.0 + number))
+            shutil.rmtree(tmp_path / str(number))
+
+
+def test_a_save_holds_on_to_no_memory_of_the_state() -> None:
+    """Else the next step, which is given that memory, waits until every byte is written."""
+
+    def places(state: TrainState) -> list[int]:
+        leaves = jax.tree.leaves(state)
+        return [shard.data.unsafe_buffer_pointer() for leaf in leaves for shard in leaf.addressable_shards]
+
+    state, snapshot = new_state(), Snapshot()
+    first = places(snapshot.take(state))
+    second = snapshot.take(jax.tree.map(lambda x: x + 1, state))
+    assert not set(first) & set(places(state))
+    assert sorted(first) == sorted(places(second)), "memory is touched once, not at every save"
+    np.testing.assert_array_equal(second.params["encoder"]["bias"], np.ones(3))
 
 
 def test_the_newest_and_the_marked_stay(tmp_path: Path) -> None:

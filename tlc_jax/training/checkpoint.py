@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest, seal
 from tlc_jax.core.tree import Params
+from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
 
 absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options that it is given
@@ -56,6 +57,7 @@ class Checkpoints:
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS))
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Future[None]] | None = None
+        self._snapshot = Snapshot()
         self.longest_save = 0.0  # seconds, until it was whole
 
     def __enter__(self) -> Checkpoints:
@@ -65,6 +67,10 @@ class Checkpoints:
         self._thread.shutdown()
         self._orbax.close()
 
+    def reserve(self, state: TrainState) -> None:
+        """Touches the memory that saves will need, before anybody's clock runs."""
+        self._snapshot.take(state)
+
     def save(self, step: int, state: TrainState, meta: dict[str, Any], marks: tuple[str, ...] = ()) -> None:
         """Copies the state and writes it in the background; `meta` is JSON.
 
@@ -73,11 +79,12 @@ class Checkpoints:
         self.wait()
         began = time.monotonic()
         _check_room(self._folder, step, state)
+        copied = self._snapshot.take(state)
         self._orbax.save(
             self._folder / str(step),
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),  # type: ignore[call-arg]
-                optimizer=ocp.args.StandardSave(state.optimizer),  # type: ignore[call-arg]
+                params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
+                optimizer=ocp.args.StandardSave(copied.optimizer),  # type: ignore[call-arg]
                 meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
             ),
         )

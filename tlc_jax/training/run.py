@@ -240,6 +240,7 @@ def _compile(session: loop.Session) -> None:
     samples = (place(s.mesh, batch, size) for batch in s.task.sample_batches(local_rows(s.mesh, size)))
     first = controls(s.config, 0.0, s.config.data.sequence_length)
     s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh)
+    s.checkpoints.reserve(s.state)
 
 
 # --- what is told ------------------------------------------------------------------------------------
