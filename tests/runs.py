@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 from tlc_jax import train as train
 from tlc_jax.core import tree
+from tlc_jax.core.place import Place
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.training.checkpoint import restore_params
@@ -34,21 +33,21 @@ def get_config():
 TIMES = {"training_seconds", "total_seconds"}
 
 
-def lines(workdir: Path) -> list[dict]:
+def lines(workdir: Place) -> list[dict]:
     return [
         {key: value for key, value in line.items() if key not in TIMES}
         for line in read_metrics(RunDir(workdir).metrics)
     ]
 
 
-def parameters(workdir: Path) -> dict[str, np.ndarray]:
+def parameters(workdir: Place) -> dict[str, np.ndarray]:
     config = RunDir(workdir).read_config()
     like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
     params, _ = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 
 
-def assert_equal_runs(one: Path, other: Path) -> None:
+def assert_equal_runs(one: Place, other: Place) -> None:
     assert lines(one) == lines(other)
     ours, theirs = parameters(one), parameters(other)
     for path, value in ours.items():

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.core.place import Place
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.training import checkpoint
 from tlc_jax.training.checkpoint import Checkpoints, restore_params, whole_steps
@@ -30,7 +31,7 @@ def new_state(plus: float = 0.0, size: int = 1000) -> TrainState:
     return jax.device_put(state, replicated(make_mesh()))
 
 
-def save(folder: Path, *steps: int, keep: int = 5) -> None:
+def save(folder: Place, *steps: int, keep: int = 5) -> None:
     """Whose parameters are those of `new_state(step)`."""
     with Checkpoints(folder, keep) as checkpoints:
         for step in steps:
@@ -38,7 +39,7 @@ def save(folder: Path, *steps: int, keep: int = 5) -> None:
         checkpoints.wait()
 
 
-def restored(folder: Path) -> tuple[int, list[str]]:
+def restored(folder: Place) -> tuple[int, list[str]]:
     """The step that is restored, after a look at its values, and what was refused."""
     with Checkpoints(folder, keep=5) as checkpoints:
         found = checkpoints.restore(new_state())
@@ -195,7 +196,7 @@ def test_leftovers_of_a_killed_process(tmp_path: Path, left: str) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, pathlib, signal, sys
 from tests.test_checkpoint import new_state
 from tlc_jax.core import sealed
 from tlc_jax.training import checkpoint
@@ -209,7 +210,7 @@ where = {
     "committing": (sealed, "_digest"),
     "deleting": (checkpoint.shutil, "rmtree"),
 }
-with checkpoint.Checkpoints(checkpoint.Path(sys.argv[1]), 2) as checkpoints:
+with checkpoint.Checkpoints(pathlib.Path(sys.argv[1]), 2) as checkpoints:
     for step in (1, 2, 3):
         if step == 3:
             checkpoints.wait()

@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(StepTime, arguments[1:], "bench step-time")
     if args.memory_gib is not None and not args.memory_gib > 0:
         raise UserError(f"--memory-gib must be positive, not {args.memory_gib:g}")
-    from tlc_jax.core.rundir import make_folder, write_json
+    from tlc_jax.core.place import make_folder
+    from tlc_jax.core.rundir import write_json
     from tlc_jax.training.step_time import measure_step_time  # jax is imported only when it is needed
     from tlc_jax.training.view import make_console
 

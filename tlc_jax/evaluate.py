@@ -21,7 +21,7 @@ class Data:
 class Evaluate:
     """Evaluate a run on every set of its task, those that training never reads among them."""
 
-    checkpoint: Path
+    checkpoint: str
     """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
     task: Optional[Literal["mlm", "sst2", "mnli"]] = None
     """The task that the run must be of; None: whichever it is."""

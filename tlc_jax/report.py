@@ -13,7 +13,7 @@ from tlc_jax.core.errors import run_door
 class Report:
     """Draw curves of runs over training time."""
 
-    run: tuple[Path, ...]
+    run: tuple[str, ...]
     """Run directories."""
     step_time: tuple[Path, ...] = ()
     """Timing files of `python -m tlc_jax.bench step-time`, one for each kind of run: draws over steps x
@@ -24,9 +24,10 @@ class Report:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Report, argv)
+    from tlc_jax.core.place import locate
     from tlc_jax.studies.curves import draw_curves, read_curves
 
-    curves = read_curves(list(args.run), list(args.step_time))
+    curves = read_curves([locate(run) for run in args.run], list(args.step_time))
     draw_curves(curves, bool(args.step_time), args.output)
     for curve in curves:
         print(f"{curve.label}: {curve.name} {curve.values[-1]:.4g} after {curve.seconds[-1]:,.1f} s")

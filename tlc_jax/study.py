@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -22,16 +21,17 @@ class Study:
 
     config: str
     """A study's config document: a path, or the bare name of one in configs/."""
-    workdir: Path
+    workdir: str
     """Where the study lives: a run directory for each run, results.jsonl and study.png."""
     settings: Annotated[StudyConfig, tyro.conf.arg(name="")]
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Study, argv)
+    from tlc_jax.core.place import locate
     from tlc_jax.studies.study import study  # jax is imported only when it is needed
 
-    study(args.settings, args.workdir)
+    study(args.settings, locate(args.workdir))
 
 
 if __name__ == "__main__":

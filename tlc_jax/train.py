@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
@@ -20,12 +19,12 @@ class Train:
     Exit codes: 0 done, 2 the input is wrong, 75 interrupted and resumable, 1 anything else.
     """
 
-    workdir: Path
-    """The run directory: new, or that of a run to go on with."""
+    workdir: str
+    """The run directory, local or gs://...: new, or that of a run to go on with."""
     settings: Annotated[Config, tyro.conf.arg(name="")]
     config: Optional[str] = None
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
-    init_from: Optional[Path] = None
+    init_from: Optional[str] = None
     """A run whose model, parameters and tokenizer this one starts from."""
     branch_from: Optional[str] = None
     """RUN@MARK, instead of --config: finishes a trunk at one of its marks, with all of its settings."""
@@ -39,12 +38,14 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("give either --config with a config document, or --branch-from with RUN@MARK")
     if args.branch_from and (args.init_from or args.settings != Config()):
         raise UserError("--branch-from takes all settings from its trunk: give no others with it")
+    from tlc_jax.core.place import locate
     from tlc_jax.training.branch import parse_branch
     from tlc_jax.training.run import Order, run  # jax is imported only when it is needed
 
     document = cli.load_config(args.config, Config) if args.config else args.settings
     branch = parse_branch(args.branch_from) if args.branch_from else None
-    run(Order(args.settings, document, args.workdir, args.init_from, branch, args.dry_run))
+    source = locate(args.init_from) if args.init_from else None
+    run(Order(args.settings, document, locate(args.workdir), source, branch, args.dry_run))
 
 
 if __name__ == "__main__":

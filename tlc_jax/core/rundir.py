@@ -15,11 +15,11 @@ import dataclasses
 import hashlib
 import json
 import typing
-from pathlib import Path
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, locate, write_text
 
 LOCK = "lock"
 
@@ -28,30 +28,30 @@ LOCK = "lock"
 class RunDir:
     """Paths inside a run directory."""
 
-    root: Path
+    root: Place
 
     @property
-    def config(self) -> Path:
+    def config(self) -> Place:
         return self.root / "config.json"
 
     @property
-    def environment(self) -> Path:
+    def environment(self) -> Place:
         return self.root / "environment.json"
 
     @property
-    def tokenizer(self) -> Path:
+    def tokenizer(self) -> Place:
         return self.root / "tokenizer.json"
 
     @property
-    def data(self) -> Path:
+    def data(self) -> Place:
         return self.root / "data"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         return self.root / "metrics.jsonl"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         return self.root / "checkpoints"
 
     def exists(self) -> bool:
@@ -95,22 +95,12 @@ def digest(config: Config) -> str:
 def split_mark(text: str) -> tuple[RunDir, str | None]:
     """The run directory and the mark of RUN@MARK; of anything else, a run directory and None."""
     root, at, mark = text.rpartition("@")
-    return (RunDir(Path(root)), mark) if at and not Path(text).exists() else (RunDir(Path(text)), None)
+    return (RunDir(locate(root)), mark) if at and not locate(text).exists() else (RunDir(locate(text)), None)
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it; UserError where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {path} cannot be made ({error.strerror}): name another place") from error
-
-
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Writes a whole file or none."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -1,16 +1,14 @@
-"""Folders that cannot lie: a manifest.json with the size and SHA-256 of every file, and of itself."""
+"""Places that cannot lie: a manifest.json with the size and SHA-256 of every file, and of itself."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from etils import epath
+from tlc_jax.core.place import Place, files, write_text
 
-Folder = Path | epath.Path
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 22
 
@@ -18,17 +16,17 @@ _BLOCK = 1 << 22
 class Damaged(Exception):
     """A file of a sealed folder is not what it was: `path`, and `problem` in words."""
 
-    def __init__(self, path: Folder, problem: str):
+    def __init__(self, path: Place, problem: str):
         super().__init__(f"{path} {problem}")
         self.path, self.problem = path, problem
 
 
-def sha256(path: Folder) -> str:
+def sha256(path: Place) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return fingerprint(path)["sha256"]
 
 
-def fingerprint(path: Folder) -> dict[str, Any]:
+def fingerprint(path: Place) -> dict[str, Any]:
     """`{'bytes': size, 'sha256': hexadecimal}` of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
@@ -38,23 +36,22 @@ def fingerprint(path: Folder) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def seal(folder: Folder, about: dict[str, Any]) -> dict[str, Any]:
+def seal(folder: Place, about: dict[str, Any]) -> dict[str, Any]:
     """Writes the manifest, whole or not at all: `about`, and what every file in the folder is now."""
-    names = sorted(name for name in _files(folder) if name != MANIFEST)
+    names = sorted(name for name in files(folder) if name != MANIFEST)
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         found = pool.map(lambda name: fingerprint(folder / name), names)
     manifest = {**about, "files": dict(zip(names, found, strict=True))}
-    temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps({**manifest, "digest": _digest(manifest)}, indent=1) + "\n")
-    temporary.replace(folder / MANIFEST)
+    text = json.dumps({**manifest, "digest": _digest(manifest)}, indent=1)
+    write_text(folder / MANIFEST, f"{text}\n")
     return manifest
 
 
-def is_sealed(folder: Folder) -> bool:
+def is_sealed(folder: Place) -> bool:
     return (folder / MANIFEST).exists()
 
 
-def open_sealed(folder: Folder, part: str = "") -> dict[str, Any]:
+def open_sealed(folder: Place, part: str = "") -> dict[str, Any]:
     """The manifest, after every byte was checked of the files whose names begin with `part`.
 
     Raises Damaged at the first file that is missing or not what it was. Files that are not in the manifest
@@ -70,7 +67,7 @@ def open_sealed(folder: Folder, part: str = "") -> dict[str, Any]:
     return manifest
 
 
-def read_manifest(folder: Folder) -> dict[str, Any]:
+def read_manifest(folder: Place) -> dict[str, Any]:
     """The manifest alone, checked against its own digest."""
     path = folder / MANIFEST
     try:
@@ -87,7 +84,7 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _problem(folder: Folder, manifest: dict[str, Any], name: str) -> str | None:
+def _problem(folder: Place, manifest: dict[str, Any], name: str) -> str | None:
     expected = manifest["files"][name]
     try:
         found = fingerprint(folder / name)
@@ -96,12 +93,3 @@ def _problem(folder: Folder, manifest: dict[str, Any], name: str) -> str | None:
     if found["bytes"] != expected["bytes"]:
         return f"has {found['bytes']} bytes instead of {expected['bytes']}"
     return None if found == expected else "was changed: its SHA-256 is not the manifest's"
-
-
-def _files(folder: Folder, inside: str = "") -> list[str]:
-    """Names of all files below a folder, relative to it."""
-    found = []
-    for path in (folder / inside).iterdir():
-        name = f"{inside}{path.name}"
-        found += _files(folder, f"{name}/") if path.is_dir() else [name]
-    return found

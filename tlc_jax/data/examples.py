@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, store
@@ -87,7 +88,7 @@ def prepare_examples(
         "length": config.sequence_length,
         "tuning": config.held_out,
         "seed": config.seed,
-        "tokenizer": sealed.sha256(Path(config.tokenizer).expanduser()),
+        "tokenizer": sealed.sha256(locate(config.tokenizer).expanduser()),
         "max_examples": max_examples,
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams, store
@@ -70,7 +71,7 @@ def _identity(source: Source, config: DataConfig, vocab_size: int) -> str:
     tokenizer = "trained"
     if config.tokenizer is not None:
         load_tokenizer(config.tokenizer, vocab_size)  # a wrong one is refused before the text is read
-        tokenizer = sealed.sha256(Path(config.tokenizer).expanduser())
+        tokenizer = sealed.sha256(locate(config.tokenizer).expanduser())
     parts = {
         "format": FORMAT,
         "source": source.identity(),

@@ -11,7 +11,7 @@ from typing import Any
 
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import make_folder
+from tlc_jax.core.place import Place, copy_file, make_folder
 from tlc_jax.core.sealed import Damaged
 
 Manifest = dict[str, Any]
@@ -39,11 +39,32 @@ def open_sealed(folder: Path) -> Manifest:
         raise UserError(f"token file {damage}: remove {folder} to pack the text again") from damage
 
 
-def link(source: Path, manifest: Manifest, folder: Path) -> None:
+def keep(source: Path, manifest: Manifest, folder: Place) -> None:
     """The same files in a run's own folder (hard links where possible): the run outlives the cache."""
+    names = (*manifest["files"], sealed.MANIFEST)  # the manifest last: with it the folder is whole
+    if not isinstance(folder, Path):
+        for name in names:
+            copy_file(source / name, folder / name)
+        return
     with new_folder(folder) as temporary:
-        for name in (*manifest["files"], "manifest.json"):
+        for name in names:
             try:
                 os.link(source / name, temporary / name)
             except OSError:  # another file system
-                shutil.copyfile(source / name, temporary / name)
+                copy_file(source / name, temporary / name)
+
+
+def nearby(folder: Place, cache: Path) -> Path:
+    """A local folder with the same files: `folder` itself, or what was fetched from its bucket."""
+    if isinstance(folder, Path):
+        return folder
+    try:
+        manifest = sealed.read_manifest(folder)
+    except Damaged as damage:
+        raise UserError(f"token file {damage}: put the run's own files back") from damage
+    local = cache / manifest["identity"][:20]
+    if not local.exists():
+        with new_folder(local) as temporary:
+            for name in (*manifest["files"], sealed.MANIFEST):
+                copy_file(folder / name, temporary / name)
+    return local

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, locate
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 
 
@@ -34,14 +34,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return _finish(tokenizer)
 
 
-def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
-    """Loads `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt` beside it.
+def load_tokenizer(path: str | Place, vocab_size: int | None = None) -> Tokenizer:
+    """Loads `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt` beside it (these locally).
 
     A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with
     `madeupword` entries to a multiple of eight and closed by <mask>, as fairseq does it: GPT-2's
     50257 entries become RoBERTa's 50265. Raises UserError if the size is not `vocab_size`.
     """
-    path = Path(path).expanduser()
+    path = locate(path).expanduser()
     if not path.is_file():
         raise UserError(f"data.tokenizer names {path}, which is not a file")
     try:
@@ -49,7 +49,7 @@ def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
         if path.name == "vocab.json" and merges.is_file():
             tokenizer = _byte_level(models.BPE.from_file(str(path), str(merges)))
         else:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_str(path.read_text())
     except Exception as error:  # tokenizers raises bare Exception
         raise UserError(f"data.tokenizer names {path}, which is no tokenizer file: {error}") from error
     *ids, mask = (tokenizer.token_to_id(token) for token in (*SPECIAL_TOKENS, MASK_TOKEN))
@@ -98,7 +98,7 @@ def _finish(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _with_roberta_layout(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+def _with_roberta_layout(tokenizer: Tokenizer, path: Place) -> Tokenizer:
     state = json.loads(tokenizer.to_str())["model"]
     if state.get("type") != "BPE":
         raise UserError(f"the tokenizer {path} is a {state.get('type')} model; a byte-level BPE is wanted")

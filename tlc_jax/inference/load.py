@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 from rich.console import Console
@@ -30,10 +29,10 @@ class LoadedRun:
     mesh: jax.sharding.Mesh
 
 
-def load_run(root: Path, console: Console, data_dir: str | None = None) -> LoadedRun:
+def load_run(root: str, console: Console, data_dir: str | None = None) -> LoadedRun:
     """The model of a run, or of one of its marks (RUN@MARK), with the run's own data or with those that
     `data_dir` holds."""
-    rundir, mark = split_mark(str(root))
+    rundir, mark = split_mark(root)
     if not rundir.config.is_file():
         raise UserError(f"--checkpoint {root} is not a run directory: it has no config.json")
     config = rundir.read_config()

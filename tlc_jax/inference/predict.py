@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import make_folder
+from tlc_jax.core.place import make_folder
 from tlc_jax.core.tree import Params
 from tlc_jax.inference.load import LoadedRun
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated

@@ -4,11 +4,13 @@ time of a step, which makes runs of unlike machines comparable (paper 2.2)."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.step_time import timed
@@ -26,7 +28,7 @@ class Curve:
     values: tuple[float, ...]
 
 
-def read_curves(runs: list[Path], step_times: list[Path]) -> list[Curve]:
+def read_curves(runs: Sequence[Place], step_times: list[Path]) -> list[Curve]:
     """The curve of each run, over its own clock; with timing files, over steps x mean seconds of a step.
 
     UserError where a run has no timing file of its model, task, batch size and length, or a file no run.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
+from tlc_jax.core.place import Place
 from tlc_jax.studies.models import compressed_models, frontier
 from tlc_jax.studies.store import ResultStore
 
 
-def draw(store: ResultStore, path: Path) -> None:
+def draw(store: ResultStore, path: Place) -> None:
     """Writes a PNG with both plots."""
     from matplotlib.figure import Figure
 
@@ -50,4 +51,6 @@ def draw(store: ResultStore, path: Path) -> None:
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(fontsize=8)
     right.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130)
+    path.write_bytes(picture.getvalue())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,6 +16,7 @@ from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.config import Config
 from tlc_jax.core import stopping, tree
+from tlc_jax.core.place import Place
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.inference.load import LoadedRun, load_run
 from tlc_jax.inference.predict import Predictor
@@ -28,7 +28,7 @@ from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.run import Order, run
 
 
-def run_study(config: StudyConfig, workdir: Path, store: ResultStore, console: Console) -> None:
+def run_study(config: StudyConfig, workdir: Place, store: ResultStore, console: Console) -> None:
     """Does what is not done yet, and adds it to the store."""
     for number, size in enumerate(config.sizes, start=1):
         title, folder = f"{size} ({number} of {len(config.sizes)})", workdir / size
@@ -45,13 +45,13 @@ def run_study(config: StudyConfig, workdir: Path, store: ResultStore, console: C
                 if (sparsity, bits) not in done
             ]
             if missing:
-                loaded = load_run(folder / f"{chosen}-{seed}", console)
+                loaded = load_run(str(folder / f"{chosen}-{seed}"), console)
                 for result in _compressed(loaded, missing, title, console):
                     store.add({"stage": "compress", "size": size, "name": chosen, "seed": seed, **result})
 
 
 def _pretrain(
-    config: StudyConfig, size: str, folder: Path, store: ResultStore, title: str, console: Console
+    config: StudyConfig, size: str, folder: Place, store: ResultStore, title: str, console: Console
 ) -> None:
     if not store.find(stage="pretrain", size=size):
         own = config.pretrain_of(size)
@@ -62,7 +62,7 @@ def _pretrain(
 def _finetune(
     tried: dict[str, dict[str, Config]],
     size: str,
-    folder: Path,
+    folder: Place,
     store: ResultStore,
     title: str,
     console: Console,
@@ -90,7 +90,7 @@ def best_finetuning(store: ResultStore, size: str) -> str:
     return max(seeds, key=quality)
 
 
-def _curve(workdir: Path) -> Result:
+def _curve(workdir: Place) -> Result:
     """Held-out perplexity over the training seconds, with the lines that it must cross."""
     lines = read_metrics(RunDir(workdir).metrics)
     points = [line for line in lines if "eval/held_out/perplexity" in line]
@@ -103,7 +103,7 @@ def _curve(workdir: Path) -> Result:
     }
 
 
-def _tuning(workdir: Path) -> Result:
+def _tuning(workdir: Place) -> Result:
     """The last evaluation on the tuning set."""
     last = [line for line in read_metrics(RunDir(workdir).metrics) if "eval/tuning/accuracy" in line][-1]
     names = ("accuracy", "loss")

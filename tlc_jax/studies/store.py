@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
+
+from tlc_jax.core.place import Place, TextLog
 
 Result = dict[str, Any]
 
@@ -12,18 +13,15 @@ Result = dict[str, Any]
 class ResultStore:
     """Appends results; a line that a killed process left unfinished is dropped."""
 
-    def __init__(self, path: Path):
-        self._path = path
-        self.results: list[Result] = []
-        if path.exists():
-            whole, _, torn = path.read_text().rpartition("\n")
-            self.results = [json.loads(line) for line in whole.splitlines()]
-            if torn:
-                path.write_text(whole + "\n" if whole else "")
+    def __init__(self, path: Place):
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        self.results: list[Result] = [json.loads(line) for line in whole.splitlines()]
+        self._log = TextLog(path, whole)
 
     def add(self, result: Result) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        self._log.add(json.dumps(result) + "\n")
+        self._log.flush()
         self.results.append(result)
 
     def find(self, **wanted: Any) -> list[Result]:

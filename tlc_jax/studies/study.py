@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 from rich.console import Console
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
-from tlc_jax.core.rundir import make_folder, write_json
+from tlc_jax.core.place import Place, make_folder
+from tlc_jax.core.rundir import write_json
 from tlc_jax.studies.config import StudyConfig
 from tlc_jax.studies.figure import draw
 from tlc_jax.studies.grid import run_study
@@ -19,7 +19,7 @@ from tlc_jax.studies.verdict import headline, table
 from tlc_jax.training.view import make_console
 
 
-def study(config: StudyConfig, workdir: Path) -> None:
+def study(config: StudyConfig, workdir: Place) -> None:
     """Runs what is not done yet, then writes study.png and prints what came of it."""
     console = make_console()
     _open(config, workdir)
@@ -27,7 +27,7 @@ def study(config: StudyConfig, workdir: Path) -> None:
         _study(config, workdir, console)
 
 
-def _study(config: StudyConfig, workdir: Path, console: Console) -> None:
+def _study(config: StudyConfig, workdir: Place, console: Console) -> None:
     store = ResultStore(workdir / "results.jsonl")
     run_study(config, workdir, store, console)
     draw(store, workdir / "study.png")
@@ -37,7 +37,7 @@ def _study(config: StudyConfig, workdir: Path, console: Console) -> None:
     console.print(f"picture: {workdir / 'study.png'}, numbers: {workdir / 'results.jsonl'}")
 
 
-def _open(config: StudyConfig, workdir: Path) -> None:
+def _open(config: StudyConfig, workdir: Place) -> None:
     """The study's folder; another study in it, or anything else, is refused."""
     record, mine = workdir / "study.json", json.loads(json.dumps(dataclasses.asdict(config)))
     if record.exists():

@@ -10,6 +10,7 @@ import jax
 from rich.console import Console
 
 from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
 from tlc_jax.data import store
 from tlc_jax.data.examples import PackedExamples, open_examples, prepare_examples
@@ -40,14 +41,15 @@ def prepare_data(config: Config, console: Console) -> Data:
     return prepare(data, vocab_size, console)
 
 
-def open_data(config: Config, folder: Path) -> Data:
+def open_data(config: Config, folder: Place) -> Data:
     """Prepared data, after checking every byte."""
-    return open_examples(folder) if isinstance(config.task, ClassificationConfig) else open_packed(folder)
+    local = store.nearby(folder, Path(config.data.cache_dir).expanduser())
+    return open_examples(local) if isinstance(config.task, ClassificationConfig) else open_packed(local)
 
 
-def keep_data(data: Data, config: Config, folder: Path) -> Data:
+def keep_data(data: Data, config: Config, folder: Place) -> Data:
     """The same data in a run's own folder, so that the run outlives the cache."""
-    store.link(data.folder, data.manifest, folder)
+    store.keep(data.folder, data.manifest, folder)
     return open_data(config, folder)
 
 
@@ -69,7 +71,7 @@ def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) ->
     return jax.eval_shape(init, jax.random.key(0))
 
 
-def label_names(config: Config, folder: Path | None) -> list[str]:
+def label_names(config: Config, folder: Place | None) -> list[str]:
     """Of a classification: from its prepared data, or from the source if `folder` is None."""
     if not isinstance(config.task, ClassificationConfig):
         return []

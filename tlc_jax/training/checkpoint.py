@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import absl.logging
@@ -24,6 +23,16 @@ import jax
 import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.core.place import (
+    Place,
+    absolute,
+    copy_file,
+    is_remote,
+    make_folder,
+    move_folder,
+    remove_folder,
+    write_text,
+)
 from tlc_jax.core.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest, seal
 from tlc_jax.core.tree import Params
 from tlc_jax.training.snapshot import Snapshot
@@ -32,7 +41,7 @@ from tlc_jax.training.state import TrainState
 absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options that it is given
 
 ITEMS = ("params", "optimizer", "meta")
-_RETIRED = "retired.json"  # what the manifest of a step is called while its files are removed
+_RETIRED = "retired.json"  # the manifest of a step whose files are being removed
 _TIMES = ("training_seconds", "total_seconds")
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
@@ -50,11 +59,13 @@ class Restored:
 class Checkpoints:
     """Saves in the background, keeps the newest `keep` and those with marks. A context manager."""
 
-    def __init__(self, folder: Path, keep: int):
-        self._folder, self._keep = folder.absolute(), keep
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Place, keep: int):
+        self._folder, self._keep = absolute(folder), keep
+        make_folder(self._folder)
+        if is_remote(self._folder):  # a bucket has no empty folder, and a run without this one is damaged
+            write_text(self._folder / "begun", "")
         _sweep(self._folder)
-        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS))
+        self._orbax = _new_orbax()
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Future[None]] | None = None
         self._snapshot = Snapshot()
@@ -71,8 +82,16 @@ class Checkpoints:
         """Touches the memory that saves will need, before anybody's clock runs."""
         self._snapshot.take(state)
 
-    def save(self, step: int, state: TrainState, meta: dict[str, Any], marks: tuple[str, ...] = ()) -> None:
-        """Copies the state and writes it in the background; `meta` is JSON.
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        meta: dict[str, Any],
+        marks: tuple[str, ...] = (),
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Copies the state and writes it in the background; `meta` is JSON. The step counts only after
+        `before` was called, there too.
 
         Raises SaveFailed if the save before this one failed, or if there is no room for this one.
         """
@@ -80,19 +99,21 @@ class Checkpoints:
         began = time.monotonic()
         _check_room(self._folder, step, state)
         copied = self._snapshot.take(state)
-        self._orbax.save(
-            self._folder / str(step),
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
-                optimizer=ocp.args.StandardSave(copied.optimizer),  # type: ignore[call-arg]
-                meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
-            ),
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
+            optimizer=ocp.args.StandardSave(copied.optimizer),  # type: ignore[call-arg]
+            meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
         )
+        try:
+            self._orbax.save(self._folder / str(step), args=args)
+        except Exception as error:  # whatever Orbax, its stores and the file system raise
+            raise self._failure(step, error) from error
         about = {"step": step, "marks": list(marks), **{name: meta.get(name) for name in _TIMES}}
-        self._pending = step, self._thread.submit(self._finish, step, about, began)
+        self._pending = step, self._thread.submit(self._finish, step, about, began, before)
 
-    def _finish(self, step: int, about: dict[str, Any], began: float) -> None:
+    def _finish(self, step: int, about: dict[str, Any], began: float, before: Callable[[], None]) -> None:
         self._orbax.wait_until_finished()
+        before()
         seal(self._folder / str(step), about)
         self.longest_save = max(self.longest_save, time.monotonic() - began)
         steps = whole_steps(self._folder)
@@ -108,21 +129,24 @@ class Checkpoints:
         (step, future), self._pending = self._pending, None
         try:
             future.result()
-        except Exception as error:  # whatever Orbax, its stores and the file system raise
-            raise SaveFailed(self._failure(step, error)) from error
+        except Exception as error:  # as above
+            raise self._failure(step, error) from error
 
     def failed(self) -> bool:
         """Whether the save in the background has ended badly; `wait` tells how."""
         return self._pending is not None and self._pending[1].done() and bool(self._pending[1].exception())
 
-    def _failure(self, step: int, error: Exception) -> str:
-        whole, free = whole_steps(self._folder), shutil.disk_usage(self._folder).free
+    def _failure(self, step: int, error: Exception) -> SaveFailed:
+        with contextlib.suppress(Exception):  # it may raise the same again
+            self._orbax.close()
+        self._orbax = _new_orbax()  # the old one would fail the next save for the errors of this one
+        whole = whole_steps(self._folder)
         last = (
             f"the last whole checkpoint is of step {whole[-1]:,}" if whole else "there is no checkpoint yet"
         )
-        return (
-            f"saving step {step:,} to {self._folder} failed ({error}); {free:,} bytes are free there; {last}"
-        )
+        free = "" if is_remote(self._folder) else f"; {_free(self._folder):,} bytes are free there"
+        why = " ".join(str(error).split())[:300]  # a store may tell its whole life
+        return SaveFailed(f"saving step {step:,} to {self._folder} failed ({why}){free}; {last}")
 
     def restore(self, like: TrainState) -> Restored | None:
         """The newest whole checkpoint, with shapes, types and shardings of `like`; None if none was saved.
@@ -136,19 +160,23 @@ class Checkpoints:
         return found
 
 
-def whole_steps(folder: Path) -> list[int]:
+def _new_orbax() -> ocp.AsyncCheckpointer:
+    return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS))
+
+
+def whole_steps(folder: Place) -> list[int]:
     """The sealed steps below `folder`, the oldest first."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and is_sealed(path))
 
 
-def marked_steps(folder: Path, mark: str) -> list[int]:
+def marked_steps(folder: Place, mark: str) -> list[int]:
     """The whole steps below `folder` that were kept for a mark: one, or none."""
     return [step for step in whole_steps(folder) if mark in _marks(folder, step)]
 
 
-def restore_state(folder: Path, like: TrainState, mark: str | None = None) -> Restored | None:
+def restore_state(folder: Place, like: TrainState, mark: str | None = None) -> Restored | None:
     """The newest whole checkpoint below `folder`, or the one of a mark, with the shapes, types and shardings
     of `like`; None if there is none. Changes nothing there."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
@@ -167,7 +195,7 @@ def restore_state(folder: Path, like: TrainState, mark: str | None = None) -> Re
 
 
 def restore_params(
-    folder: Path, like: Params, warn: Callable[[str], None], mark: str | None = None
+    folder: Place, like: Params, warn: Callable[[str], None], mark: str | None = None
 ) -> tuple[Params, int]:
     """The newest whole parameters below `folder`, or those of a mark, like `like`, and their step.
 
@@ -188,7 +216,7 @@ def restore_params(
     return params, step
 
 
-def saved_data_identity(folder: Path) -> str | None:
+def saved_data_identity(folder: Place) -> str | None:
     """What the newest checkpoint below `folder` was trained on; None if there is none."""
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
@@ -196,7 +224,7 @@ def saved_data_identity(folder: Path) -> str | None:
     return None if found is None else found[1]["data"]
 
 
-def _marks(folder: Path, step: int) -> list[str]:
+def _marks(folder: Place, step: int) -> list[str]:
     try:
         return read_manifest(folder / str(step))["marks"]
     except Damaged:  # refused where it is wanted
@@ -204,12 +232,12 @@ def _marks(folder: Path, step: int) -> list[str]:
 
 
 def _newest(
-    folder: Path, part: str, read: Callable[[Path], Any], mark: str | None = None
+    folder: Place, part: str, read: Callable[[Place], Any], mark: str | None = None
 ) -> tuple[int, Any, list[str]] | None:
     """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
     refused: list[str] = []
     for step in reversed(whole_steps(folder) if mark is None else marked_steps(folder, mark)):
-        path = folder.absolute() / str(step)
+        path = absolute(folder) / str(step)
         try:
             open_sealed(path, part)
         except Damaged as damage:
@@ -224,35 +252,36 @@ def _newest(
     return None
 
 
-def _check_room(folder: Path, step: int, state: TrainState) -> None:
-    need, free = sum(x.nbytes for x in jax.tree.leaves(state)), shutil.disk_usage(folder).free
+def _check_room(folder: Place, step: int, state: TrainState) -> None:
+    if is_remote(folder):
+        return
+    need, free = sum(x.nbytes for x in jax.tree.leaves(state)), _free(folder)
     if free < need:
         raise SaveFailed(
             f"saving step {step:,} needs up to {need:,} bytes, but {free:,} are free in {folder}: make room"
         )
 
 
-def _sweep(folder: Path) -> None:
+def _free(folder: Place) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _sweep(folder: Place) -> None:
     """Removes what a killed process left: temporary folders, half-removed steps. A step that was never
     sealed is put aside."""
     for path in folder.iterdir():
         if _TEMPORARY in path.name or (path / _RETIRED).exists():
-            shutil.rmtree(path)
+            remove_folder(path, last=_RETIRED)
         elif path.name.isdigit() and not is_sealed(path):
             _put_aside(path)
 
 
-def _put_aside(path: Path) -> None:
-    target = path.parent / "damaged" / path.name
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(exist_ok=True)
-    path.rename(target)
+def _put_aside(path: Place) -> None:
+    move_folder(path, path.parent / "damaged" / path.name)
 
 
-def _retire(path: Path) -> None:
+def _retire(path: Place) -> None:
     """Removes a step; from its first moment on, nobody takes it for a whole one."""
-    (path / MANIFEST).rename(path / _RETIRED)
-    for other in path.iterdir():
-        if other.name != _RETIRED:
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
-    shutil.rmtree(path)
+    copy_file(path / MANIFEST, path / _RETIRED)
+    (path / MANIFEST).unlink()
+    remove_folder(path, last=_RETIRED)

@@ -145,7 +145,7 @@ def _save(s: Session, marks: tuple[str, ...], last: bool) -> None:
             "config": digest(s.config),
         }
         try:
-            s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta}, marks)
+            s.checkpoints.save(s.step, s.state, {**s.clock.state(), **meta}, marks, before=s.writer.flush)
             if last:
                 s.checkpoints.wait()
         except SaveFailed as failure:

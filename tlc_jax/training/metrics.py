@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, TextLog
 from tlc_jax.tasks.base import Sums
 
 GAUGES = ("gradient_norm",)  # the last value is reported, not a mean
@@ -44,27 +44,27 @@ class MetricsWriter:
     leaves no gap and repeats nothing. A torn last line is dropped too.
     """
 
-    def __init__(self, path: Path, restored_step: int):
+    def __init__(self, path: Place, restored_step: int):
         self._path = path
         kept = [line for line in read_metrics(path) if line["step"] <= restored_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(path)
-        self._file = path.open("a")
+        self._log = TextLog(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.last = kept[-1] if kept else None
 
     def write(self, step: int, times: dict[str, float], values: dict[str, Any]) -> dict[str, Any]:
         line = {"step": step, **{name: round(seconds, 3) for name, seconds in times.items()}, **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._log.add(json.dumps(line) + "\n")
         self.last = line
         return line
 
+    def flush(self) -> None:
+        """What was written until now outlives this process and its machine."""
+        self._log.flush()
+
     def close(self) -> None:
-        self._file.close()
+        self._log.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Place) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last line without its end (a killed process) is left out."""
     if not path.exists():
         return []

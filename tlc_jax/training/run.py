@@ -7,10 +7,8 @@ import datetime
 import importlib.metadata
 import json
 import platform
-import shutil
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,8 +20,10 @@ from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
+from tlc_jax.core.place import Place, copy_file, is_remote, make_folder
 from tlc_jax.core.progress import duration
-from tlc_jax.core.rundir import RunDir, digest, make_folder, write_json
+from tlc_jax.core.rundir import RunDir, digest, write_json
+from tlc_jax.core.sealed import is_sealed
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.parallel.mesh import check_divides, local_rows, make_mesh, place
 from tlc_jax.tasks.base import Task
@@ -57,8 +57,8 @@ class Order:
 
     config: Config
     document: Config
-    workdir: Path
-    init_from: Path | None = None
+    workdir: Place
+    init_from: Place | None = None
     branch: Branch | None = None
     dry_run: bool = False
     title: str | None = None
@@ -87,7 +87,7 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.dry_run:
         show_facts(console, _facts(order, None, _whether_there(order)))
         return
-    if not rundir.root.exists():  # before the long work: can it be made?
+    if not rundir.root.exists() and not is_remote(rundir.root):  # before the long work: can it be made?
         make_folder(rundir.root)
         rundir.root.rmdir()
     source = rundir if order.branch is None else order.branch.trunk
@@ -106,9 +106,9 @@ def _run(
 ) -> None:
     """The part of a run that nobody else may be doing."""
     config = order.config
-    if not rundir.data.exists():
+    if not _has_data(rundir):
         data = keep_data(data, config, rundir.data)
-    shutil.copyfile(rundir.data / "tokenizer.json", rundir.tokenizer)
+    copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
     _record_start(order, rundir)
     task = make_task(config, data)
     if order.title is None:
@@ -121,9 +121,11 @@ def _run(
         console.print("compiling")
         _compile(session)
         stopping.check()
-        with session.view:
-            loop.train(session)
-        session.writer.close()
+        try:
+            with session.view:
+                loop.train(session)
+        finally:
+            session.writer.close()
         console.print(f"done: {session.step:,} steps in {rundir.root}")
 
 
@@ -137,9 +139,14 @@ def _check_checkpoints(rundir: RunDir) -> None:
         )
 
 
+def _has_data(rundir: RunDir) -> bool:
+    """A bucket may hold a part of what was being copied there: it is whole with its manifest."""
+    return is_sealed(rundir.data) if is_remote(rundir.data) else rundir.data.exists()
+
+
 def _open_data(config: Config, rundir: RunDir, console: Console) -> Data:
     """The run's own data; a run that has none yet takes them from the cache or makes them."""
-    if rundir.data.exists():
+    if _has_data(rundir):
         return open_data(config, rundir.data)
     data, trained_on = prepare_data(config, console), saved_data_identity(rundir.checkpoints)
     if trained_on not in (None, data.manifest["identity"]):
@@ -171,7 +178,7 @@ def _session(
     elif order.branch is not None:
         restored = order.branch.restore(state)
         step, state, meta = restored.step, restored.state, restored.meta
-        shutil.copyfile(order.branch.trunk.metrics, rundir.metrics)
+        copy_file(order.branch.trunk.metrics, rundir.metrics)
         checkpoints.save(step, state, {**meta, "config": digest(config)})
         console.print(f"{order.branch.point} of {order.branch.trunk.root}, step {step:,}")
     elif order.init_from is not None:

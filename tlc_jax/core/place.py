@@ -1,0 +1,139 @@
+"""Places where runs live: local folders, and gs:// ones by the same few words.
+
+A bucket has no folders, cannot rename and cannot append: what rests on those locally rests on whole objects
+there. Needs the extra `gcs`, not TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+from etils import epath
+
+from tlc_jax.core.errors import UserError
+
+Place = Path | epath.Path
+_BLOCK = 1 << 22
+
+
+def locate(text: str | os.PathLike[str]) -> Place:
+    """A local path, or one in a bucket; UserError if buckets cannot be reached from this installation."""
+    text = os.fspath(text)
+    if not re.match("[a-z0-9]+:/", text):
+        return Path(text)
+    if not re.match("gs://[^/]", text):
+        raise UserError(f"{text} is neither a local path nor gs://BUCKET/FOLDER")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"to reach {text} install tlc_jax with its extra gcs: pip install 'tlc-jax[gcs]'")
+    from fsspec.config import conf
+
+    # others write there too: what was listed once may be out of date
+    conf["gcs"] = {"use_listings_cache": False}
+    return epath.Path(text.rstrip("/"))
+
+
+def is_remote(where: Place) -> bool:
+    return not isinstance(where, Path)
+
+
+def absolute(where: Place) -> Place:
+    return where.absolute() if isinstance(where, Path) else where
+
+
+def make_folder(where: Place) -> None:
+    """Makes a folder and those above it; UserError where that cannot be. A bucket needs none."""
+    if not isinstance(where, Path):
+        return
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder {where} cannot be made ({error.strerror}): name another place"
+        ) from error
+
+
+def remove_folder(where: Place, last: str | None = None) -> None:
+    """Removes a folder and all in it; the file `last` goes after all others."""
+    for other in where.iterdir():
+        if other.name == last:
+            continue
+        if not other.is_dir():
+            other.unlink()
+        elif isinstance(other, Path):
+            shutil.rmtree(other)
+        else:
+            other.rmtree()
+    if isinstance(where, Path):
+        shutil.rmtree(where)
+    elif last is not None:
+        (where / last).unlink(missing_ok=True)
+
+
+def move_folder(source: Place, target: Place) -> None:
+    """Renames a folder; what was at `target` is gone. In a bucket: file by file."""
+    if target.exists():
+        remove_folder(target)
+    make_folder(target.parent)
+    if isinstance(source, Path):
+        source.rename(target)
+        return
+    for name in files(source):
+        copy_file(source / name, target / name)
+    remove_folder(source)
+
+
+def files(folder: Place, inside: str = "") -> list[str]:
+    """Names of all files below a folder, relative to it."""
+    found = []
+    for path in (folder / inside).iterdir():
+        name = f"{inside}{path.name}"
+        found += files(folder, f"{name}/") if path.is_dir() else [name]
+    return found
+
+
+def copy_file(source: Place, target: Place) -> None:
+    """Copies one file, from anywhere to anywhere."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, _BLOCK)
+
+
+def write_text(where: Place, text: str) -> None:
+    """Writes a whole file or none."""
+    if not isinstance(where, Path):
+        where.write_text(text)  # an object appears when all of it is there
+        return
+    temporary = where.with_name(f"{where.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(where)
+
+
+class TextLog:
+    """A file that lines are added to. In a bucket it is written again as a whole by `flush`."""
+
+    def __init__(self, where: Place, text: str):
+        self._where, self._parts, self._kept = where, [text], 1
+        write_text(where, text)
+        self._file = where.open("a") if isinstance(where, Path) else None
+
+    def add(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+        else:
+            self._parts.append(line)
+
+    def flush(self) -> None:
+        """What was added until now is there to stay."""
+        parts = len(self._parts)
+        if self._file is None and parts > self._kept:
+            write_text(self._where, "".join(self._parts[:parts]))
+            self._kept = parts
+
+    def close(self) -> None:
+        self.flush()
+        if self._file is not None:
+            self._file.close()
