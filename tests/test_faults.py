@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,45 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
     write_json(other / "config.json", json.loads((other / "config.json").read_text()) | {"seed": 1})
     with pytest.raises(UserError, match="checkpoint of step 12 .* is of another run: remove it"):
         train.main(command(other, "--seed", "1"))
+
+
+def test_data_of_another_run_are_refused(finished: Path, command, tmp_path: Path) -> None:
+    """Other rows, or another tokenizer, under a checkpoint that was not trained on them."""
+    workdir, other = Path(shutil.copytree(finished, tmp_path / "w")), tmp_path / "other"
+    train.main(command(other, "--data.seed", "1", "--budget.steps", "1"))
+    shutil.rmtree(workdir / "data")
+    shutil.copytree(other / "data", workdir / "data")
+    with pytest.raises(UserError, match=r"w/data is not the data of this run: put its own files back"):
+        train.main(command(workdir))
+
+
+KILLED = """
+import os, signal, sys
+from tlc_jax import train
+from tlc_jax.core.place import TextLog
+
+written = TextLog.add
+
+def torn(self, line):
+    last = '"step": 8' in line
+    written(self, line[:30] if last else line)
+    if last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+TextLog.add = torn
+train.main(sys.argv[1:])
+"""
+
+
+def test_kill_9_while_writing_metrics(finished: Path, command, tmp_path: Path) -> None:
+    """A real process that ends in the middle of a line, between two checkpoints."""
+    workdir = tmp_path / "w"
+    done = subprocess.run([sys.executable, "-c", KILLED, *command(workdir)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (workdir / "metrics.jsonl").read_text().endswith("\n")
+    assert set(checkpoint.whole_steps(workdir / "checkpoints")) <= {5}, "it may not be written yet"
+    train.main(command(workdir))
+    assert_equal_runs(finished, workdir)
 
 
 def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(

@@ -79,7 +79,9 @@ def test_running_again_does_nothing(finished: Path, command, capsys: pytest.Capt
     assert lines(finished) == before
 
 
-@pytest.mark.parametrize("stop_after", [3, 5, 9])
+@pytest.mark.parametrize(
+    ("stop_after", "sent"), [(3, signal.SIGINT), (5, signal.SIGTERM), (9, signal.SIGTERM)]
+)
 def test_an_interrupted_run_equals_an_unbroken_one(
     finished: Path,
     command,
@@ -87,6 +89,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
     stop_after: int,
+    sent: signal.Signals,
 ) -> None:
     """Bit for bit, wherever it stops: before, at and after lines, evaluations and checkpoints."""
     for number in (signal.SIGINT, signal.SIGTERM):  # put back when the test is over
@@ -101,7 +104,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
         def stepped(step: int, seconds: float) -> None:
             step_on(step, seconds)
             if step == stop_after - 1:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(sent)
 
         session.view.stepped = stepped  # type: ignore[method-assign]
         train_on(session)
