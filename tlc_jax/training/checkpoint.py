@@ -10,6 +10,7 @@ checkpoints/damaged/<step>/                   refused and put aside, for somebod
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import shutil
 import time
@@ -104,14 +105,21 @@ class Checkpoints:
             optimizer=ocp.args.StandardSave(copied.optimizer),  # type: ignore[call-arg]
             meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
         )
-        try:
-            self._orbax.save(self._folder / str(step), args=args)
-        except Exception as error:  # whatever Orbax, its stores and the file system raise
-            raise self._failure(step, error) from error
+        written = self._thread.submit(self._orbax.save, self._folder / str(step), args=args)
+        if copied is state:  # the next step takes this memory: Orbax must have copied it by then
+            concurrent.futures.wait([written])
         about = {"step": step, "marks": list(marks), **{name: meta.get(name) for name in _TIMES}}
-        self._pending = step, self._thread.submit(self._finish, step, about, began, before)
+        self._pending = step, self._thread.submit(self._finish, written, step, about, began, before)
 
-    def _finish(self, step: int, about: dict[str, Any], began: float, before: Callable[[], None]) -> None:
+    def _finish(
+        self,
+        written: Future[Any],
+        step: int,
+        about: dict[str, Any],
+        began: float,
+        before: Callable[[], None],
+    ) -> None:
+        written.result()
         self._orbax.wait_until_finished()
         before()
         seal(self._folder / str(step), about)
@@ -129,7 +137,7 @@ class Checkpoints:
         (step, future), self._pending = self._pending, None
         try:
             future.result()
-        except Exception as error:  # as above
+        except Exception as error:  # whatever Orbax, its stores and the file system raise
             raise self._failure(step, error) from error
 
     def failed(self) -> bool:
