@@ -71,7 +71,8 @@ def _lease(folder: epath.Path, holder: str) -> Iterator[None]:
     finally:
         ended.set()
         renewing.join()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # what cannot be given back runs out
+            path.unlink(missing_ok=True)
 
 
 def _take(path: epath.Path, holder: str) -> dict[str, Any] | None:

@@ -107,6 +107,8 @@ def _run(
     """The part of a run that nobody else may be doing."""
     config = order.config
     if not _has_data(rundir):
+        if is_remote(rundir.data):
+            console.print(f"copying the data to {rundir.data}")
         data = keep_data(data, config, rundir.data)
     copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
     _record_start(order, rundir)
@@ -147,6 +149,8 @@ def _has_data(rundir: RunDir) -> bool:
 def _open_data(config: Config, rundir: RunDir, console: Console) -> Data:
     """The run's own data; a run that has none yet takes them from the cache or makes them."""
     if _has_data(rundir):
+        if is_remote(rundir.data):
+            console.print(f"data from {rundir.data}")
         return open_data(config, rundir.data)
     data, trained_on = prepare_data(config, console), saved_data_identity(rundir.checkpoints)
     if trained_on not in (None, data.manifest["identity"]):
