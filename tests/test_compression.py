@@ -125,6 +125,16 @@ def test_pruner_takes_the_smallest_of_the_whole_model(params: dict, sparsity: fl
     np.testing.assert_array_equal(kept, expected)
 
 
+def test_the_head_of_a_classification_stays(params: dict) -> None:
+    """Its weights are the smallest of all after finetuning: it would be the first to go, as a whole."""
+    head = {"dense": {"kernel": jnp.full((32, 32), 1e-6), "bias": jnp.zeros(32)}}
+    masks = magnitude_masks({**params, "classification_head": head}, 0.9)
+    assert masks["classification_head"] == {"dense": {"kernel": None, "bias": None}}
+    alone = flatten(magnitude_masks(params, 0.9))
+    for path, mask in alone.items():
+        np.testing.assert_array_equal(mask, flatten(masks)[path], err_msg=path)
+
+
 @given(levels=st.lists(st.floats(0, 0.95), min_size=2, max_size=4).map(sorted), seed=st.integers(0, 99))
 def test_masks_are_monotone_whatever_the_weights_do(levels: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from tlc_jax.studies.models import CompressedModel, best, frontier, pack, unpack
 from tlc_jax.studies.statistics import difference
@@ -64,6 +66,20 @@ def test_the_p_value_over_seeds_is_uniform_if_nothing_differs() -> None:
             correct = np.arange(2000)[None] < 2000 * row[:, None]
             found.append(difference(correct[:3], correct[3:]).seeds_p)
         assert 0.05 < np.mean(np.array(found) < 0.1) < 0.16
+
+
+def test_seeds_that_agree_exactly_are_no_trouble() -> None:
+    """A pruned model that says one class of everything has one accuracy for all seeds."""
+    rng = np.random.default_rng(0)
+    constant = np.repeat((np.arange(50) % 2 == 0)[None], 3, axis=0)
+    varying = rng.random((3, 50)) < 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = difference(varying, constant)
+        assert difference(constant, constant).seeds_p == 1
+    means = varying.mean(axis=1)
+    t = (means.mean() - 0.5) / (means.std(ddof=1) / math.sqrt(3))  # Welch's t, one variance 0: 2 degrees
+    assert found.seeds_p == pytest.approx(2 * stats.t.sf(abs(t), 2))
 
 
 def test_models_without_a_difference() -> None:

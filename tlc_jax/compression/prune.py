@@ -1,6 +1,8 @@
 """Magnitude pruning (paper 4.3): the smallest weights of the whole model become zero, as masks.
 
-Prunable is every matrix, the embeddings among them; vectors (biases, normalisation) are not. The count is
+Prunable is every matrix, the embeddings among them; vectors (biases, normalisation) are not, nor is the head
+of a classification: finetuning leaves its weights so small that at 60 % nothing of it would be left, and the
+model would say one class of everything (docs/results/study_sst2.md). The count is
 exact, and among equal magnitudes the first in the tree's order go first, so that a result never depends
 on devices. The threshold is found by bisection over the bits of the magnitudes: no sort, no copy of all
 weights.
@@ -20,8 +22,8 @@ from tlc_jax.core.tree import Params, flatten, map_with_path
 
 
 def prunable(path: str, x: Any) -> bool:
-    """Whether the parameter is a matrix (or a stack of matrices)."""
-    return len(tensor_axes(path, x.ndim)) >= 2
+    """Whether the parameter is a matrix (or a stack of matrices), and not of a classification's head."""
+    return len(tensor_axes(path, x.ndim)) >= 2 and not path.startswith("classification_head/")
 
 
 def prunable_count(params: Params) -> int:

@@ -79,12 +79,14 @@ def _t_test(differences: Float[np.ndarray, "examples"]) -> float:
 def _seeds_p(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"]) -> float | None:
     if max(len(one), len(other)) == 1:
         return None
-    if seed_error(one) == seed_error(other) == 0:  # a t-test of numbers that do not vary is none
-        return float(one.mean() == other.mean())
+    if max(np.ptp(one), np.ptp(other)) < 1e-12:  # a t-test of numbers that do not vary is none
+        return float(abs(one.mean() - other.mean()) < 1e-12)
     if len(one) == 1 or len(other) == 1:
         several, single = (one, other) if len(one) > 1 else (other, one)
         return _p(stats.ttest_1samp(several, float(single[0])))
-    return _p(stats.ttest_ind(one, other, equal_var=False))
+    # from moments: of seeds that agree exactly `ttest_ind` warns
+    moments = [number for own in (one, other) for number in (own.mean(), own.std(ddof=1), len(own))]
+    return _p(stats.ttest_ind_from_stats(*moments, equal_var=False))
 
 
 def _p(result: Any) -> float:
