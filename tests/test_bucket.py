@@ -184,8 +184,18 @@ def test_who_lost_a_lease_ends_unsaved(bucket: Bucket) -> None:
 def test_a_bucket_that_is_not_there(bucket: Bucket, command) -> None:
     with pytest.raises(UserError, match=r"gs://nobody/run cannot be written .*is the bucket there"):
         train.main(command("gs://nobody/run"))
-    with pytest.raises(UserError, match="s3://x/y is neither a local path nor gs://BUCKET/FOLDER"):
-        train.main(command("s3://x/y"))
+    for text in ("s3://x/y", "gs:/x/y", "GS://x/y", "gs:x", "gs://"):
+        with pytest.raises(UserError, match=f"{text} is neither a local path nor gs://BUCKET/FOLDER"):
+            train.main(command(text))
+
+
+def test_a_store_that_does_not_answer(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(where: Place) -> bool:
+        raise RuntimeError("Cannot connect\nto host")
+
+    monkeypatch.setattr(type(locate(ROOT)), "exists", unreachable)
+    with pytest.raises(UserError, match=r"gs://bucket/run cannot be reached \(Cannot connect to host\)"):
+        locate(f"{ROOT}/run")
 
 
 def test_a_log_in_a_bucket_is_whole_after_each_flush(bucket: Bucket) -> None:

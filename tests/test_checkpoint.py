@@ -162,6 +162,15 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path, damage) -> None:
     assert restored(tmp_path)[0] == 3
 
 
+def test_a_step_under_another_name_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 3, 6)
+    shutil.copytree(tmp_path / "3", tmp_path / "9")
+    step, refused = restored(tmp_path)
+    assert step == 6
+    assert "step 9 is damaged" in refused[0]
+    assert "holds step 3" in refused[0]
+
+
 def test_nothing_whole_is_an_error_that_names_all(tmp_path: Path) -> None:
     save(tmp_path, 3, 6)
     for step in (3, 6):

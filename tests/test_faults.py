@@ -63,6 +63,15 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
     with (torn / "metrics.jsonl").open("a") as file:
         file.write("garbage\n")
     refused(torn, "metrics.jsonl line 7 is no line of metrics")
+    gone = copy("no_metrics")
+    (gone / "metrics.jsonl").unlink()
+    refused(gone, "metrics.jsonl is missing though there are checkpoints")
+    gone = copy("no_config")
+    (gone / "config.json").unlink()
+    refused(gone, "holds a run without its config.json")
+    odd = copy("odd")
+    (odd / "config.json").write_text("[]")
+    refused(odd, "config.json is not the config of a run")
     environment = copy("environment")
     (environment / "environment.json").write_text("{")
     refused(environment, "environment.json is damaged")
@@ -124,6 +133,15 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     assert_equal_runs(finished, workdir)
 
 
+def test_the_last_evaluation_is_made_again(finished: Path, command, tmp_path: Path) -> None:
+    """Of a run that is done, and whose last line is torn."""
+    workdir = Path(shutil.copytree(finished, tmp_path / "w"))
+    text = (workdir / "metrics.jsonl").read_text()
+    (workdir / "metrics.jsonl").write_text(text[:-17])
+    train.main(command(workdir))
+    assert_equal_runs(finished, workdir)
+
+
 def test_two_jobs_in_one_run_directory(command, tmp_path: Path) -> None:
     """The second is refused by the name of the first; the lock dies with its owner."""
     workdir = tmp_path / "w"
@@ -167,7 +185,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path
     wild = ["--optimizer.learning-rate", "1e30", "--schedule.warmup", "0", "--max-skipped", "6"]
     with pytest.raises(UserError, match=r"not finite in 6 steps in a row, from the batch of step 2 on"):
         train.main(command(tmp_path / "w", *wild))
-    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5]
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [], "5 would be no good to anybody"
     assert all(
         np.isfinite(line.get("train/loss", 0.0)) for line in read_metrics(tmp_path / "w" / "metrics.jsonl")
     )

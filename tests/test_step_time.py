@@ -39,7 +39,7 @@ def test_largest_micro_batch_is_that_of_trying_all(parts: int, devices: int, lim
     if fitting:
         assert largest_micro_batch(batch_size, devices, limit, peak) == max(fitting)
     else:
-        with pytest.raises(UserError, match=rf"a micro-batch of {devices} needs 0\.00 GiB"):
+        with pytest.raises(UserError, match=rf"a micro-batch of {devices} needs \S+ GiB"):
             largest_micro_batch(batch_size, devices, limit, peak)
     assert len(asked) == len(set(asked)) <= 6
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
@@ -24,28 +23,33 @@ class StepTime:
     memory_gib: Optional[float] = None
     """Memory of one device, in GiB (the paper's V100: 16); None: what it says that it has. A CPU does not
     say: then the config's micro_batch is timed."""
-    output: Path = Path("step_time.json")
+    output: str = "step_time.json"
     """The timing file; `python -m tlc_jax.report --step-time` draws curves over it."""
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m tlc_jax.bench step-time --config C [options]; step-time --help shows them")
+        print(
+            "usage: python -m tlc_jax.bench step-time --config C [options]\n\n"
+            "  step-time  seconds of an update, with the largest micro-batch that fits (paper 2.2);\n"
+            "             step-time --help shows its options"
+        )
         sys.exit(0)
     if arguments[0] != "step-time":
         raise UserError(f"bench has no measurement {arguments[0]}; it has step-time")
     args = cli.parse(StepTime, arguments[1:], "bench step-time")
     if args.memory_gib is not None and not args.memory_gib > 0:
         raise UserError(f"--memory-gib must be positive, not {args.memory_gib:g}")
-    from tlc_jax.core.place import make_folder
+    from tlc_jax.core.place import locate, make_folder
     from tlc_jax.core.rundir import write_json
     from tlc_jax.training.step_time import measure_step_time  # jax is imported only when it is needed
     from tlc_jax.training.view import make_console
 
-    make_folder(args.output.absolute().parent)
+    output = locate(args.output)
+    make_folder(output.parent)
     found = measure_step_time(args.settings, make_console(), args.memory_gib)
-    write_json(args.output, found)
+    write_json(output, found)
     mean, median = found["mean_seconds"], found["median_seconds"]
     print(f"mean {mean:.4g} s, median {median:.4g} s over {found['steps']} steps; written to {args.output}")
 

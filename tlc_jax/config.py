@@ -330,7 +330,8 @@ class Config:
             check(
                 self.schedule.cooldown != 0 or not shares or share <= min(shares),
                 f"schedule.{name} lasts {share} of the budget but the first branch leaves at "
-                f"{min(shares, default=0):g}, 80 % of the first of checkpoint.marks: shorten it or drop that",
+                f"{min(shares, default=0):g}, 80 % of the first of checkpoint.marks: set it to that at most, "
+                "or drop the first marks",
             )
 
     @property

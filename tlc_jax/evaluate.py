@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Literal, Optional
 
 from tlc_jax.core import cli
@@ -26,7 +25,7 @@ class Evaluate:
     task: Optional[Literal["mlm", "sst2", "mnli"]] = None
     """The task that the run must be of; None: whichever it is."""
     data: Data = dataclasses.field(default_factory=Data)
-    predictions: Optional[Path] = None
+    predictions: Optional[str] = None
     """Of a classification: write what is predicted of each example to this file, one JSON object a line."""
     json: bool = False
     """Print one JSON object on standard output: eval/<set>/<metric>, checkpoint, step."""
@@ -39,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Evaluate, argv)
     from rich.console import Console
 
+    from tlc_jax.core.place import locate
     from tlc_jax.inference.evaluate import evaluate_run, print_table
     from tlc_jax.inference.load import load_run
     from tlc_jax.inference.predict import write_predictions
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.task and TASKS[args.task] not in (*run.task.evaluation_sets(), *run.task.reported_sets()):
         raise UserError(f"--task {args.task}, but {args.checkpoint} was trained on {run.config.data.name}")
     if args.predictions:
-        write_predictions(run, args.predictions)
+        write_predictions(run, locate(args.predictions))
     found = {**evaluate_run(run), "checkpoint": str(args.checkpoint), "step": run.step}
     if args.json:
         print(json.dumps(found))

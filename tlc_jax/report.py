@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from tlc_jax.core import cli
 from tlc_jax.core.errors import run_door
@@ -15,10 +14,10 @@ class Report:
 
     run: tuple[str, ...]
     """Run directories."""
-    step_time: tuple[Path, ...] = ()
+    step_time: tuple[str, ...] = ()
     """Timing files of `python -m tlc_jax.bench step-time`, one for each kind of run: draws over steps x
     measured seconds of a step. None: over each run's own training seconds."""
-    output: Path = Path("curves.png")
+    output: str = "curves.png"
     """The picture: .png, .pdf or .svg."""
 
 
@@ -27,8 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.core.place import locate
     from tlc_jax.studies.curves import draw_curves, read_curves
 
-    curves = read_curves([locate(run) for run in args.run], list(args.step_time))
-    draw_curves(curves, bool(args.step_time), args.output)
+    curves = read_curves([locate(run) for run in args.run], [locate(path) for path in args.step_time])
+    draw_curves(curves, bool(args.step_time), locate(args.output))
     for curve in curves:
         print(f"{curve.label}: {curve.name} {curve.values[-1]:.4g} after {curve.seconds[-1]:,.1f} s")
     print(f"drawn in {args.output}")

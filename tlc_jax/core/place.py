@@ -21,9 +21,9 @@ _BLOCK = 1 << 22
 
 
 def locate(text: str | os.PathLike[str]) -> Place:
-    """A local path, or one in a bucket; UserError if buckets cannot be reached from this installation."""
+    """A local path, or one in a bucket; UserError if that cannot be reached from here."""
     text = os.fspath(text)
-    if not re.match("[a-z0-9]+:/", text):
+    if not re.match("(?i)gs:|[a-z0-9.+-]+:/", text):
         return Path(text)
     if not re.match("gs://[^/]", text):
         raise UserError(f"{text} is neither a local path nor gs://BUCKET/FOLDER")
@@ -33,7 +33,13 @@ def locate(text: str | os.PathLike[str]) -> Place:
 
     # others write there too: what was listed once may be out of date
     conf["gcs"] = {"use_listings_cache": False}
-    return epath.Path(text.rstrip("/"))
+    where = epath.Path(text.rstrip("/"))
+    try:
+        where.exists()
+    except Exception as error:  # of networks, of credentials, of gcsfs
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"{text} cannot be reached ({why}): look at network and credentials") from error
+    return where
 
 
 def is_remote(where: Place) -> bool:

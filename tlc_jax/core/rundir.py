@@ -60,6 +60,8 @@ class RunDir:
             return True
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--workdir {self.root} is a file: give a new folder")
+        if self.checkpoints.exists():
+            raise UserError(f"--workdir {self.root} holds a run without its config.json: put it back")
         if self.root.exists() and any(path.name != LOCK for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
@@ -68,7 +70,7 @@ class RunDir:
         """The config of the run; UserError if there is none."""
         try:
             return config_from_json(json.loads(self.config.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{self.config} is not the config of a run: {error}") from error
 
     def check_same(self, config: Config) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Float, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import make_folder
+from tlc_jax.core.place import Place, make_folder, write_text
 from tlc_jax.core.tree import Params
 from tlc_jax.inference.load import LoadedRun
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
@@ -64,7 +63,7 @@ class Predictor:
         return Predictions(found, targets)
 
 
-def write_predictions(run: LoadedRun, path: Path) -> None:
+def write_predictions(run: LoadedRun, path: Place) -> None:
     """One JSON object an example, of all sets: what it is, what the model and the linear model say."""
     if not isinstance(run.task, Classification):
         raise UserError("--predictions is for classification: this run was trained on plain text")
@@ -73,13 +72,11 @@ def write_predictions(run: LoadedRun, path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--predictions {path} is a folder: name a file")
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as file:
-        for name in (*task.evaluation_sets(), *task.reported_sets()):
-            stopping.check()
-            for line in _lines(task, name, predict(run.params, name)):
-                file.write(json.dumps(line) + "\n")
-    temporary.replace(path)
+    lines: list[str] = []
+    for name in (*task.evaluation_sets(), *task.reported_sets()):
+        stopping.check()
+        lines += (json.dumps(line) for line in _lines(task, name, predict(run.params, name)))
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _lines(task: Classification, name: str, found: Predictions) -> Iterator[dict[str, object]]:

@@ -3,10 +3,10 @@ time of a step, which makes runs of unlike machines comparable (paper 2.2)."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
@@ -28,7 +28,7 @@ class Curve:
     values: tuple[float, ...]
 
 
-def read_curves(runs: Sequence[Place], step_times: list[Path]) -> list[Curve]:
+def read_curves(runs: Sequence[Place], step_times: Sequence[Place]) -> list[Curve]:
     """The curve of each run, over its own clock; with timing files, over steps x mean seconds of a step.
 
     UserError where a run has no timing file of its model, task, batch size and length, or a file no run.
@@ -37,6 +37,8 @@ def read_curves(runs: Sequence[Place], step_times: list[Path]) -> list[Curve]:
     used, curves = set(), []
     for root in runs:
         rundir = RunDir(root)
+        if not rundir.config.is_file():
+            raise UserError(f"--run {root} is not a run directory: it has no config.json")
         own = json.loads(json.dumps(timed(rundir.read_config())))
         fitting = [path for path, timing in timings.items() if own.items() <= timing.items()]
         if timings and len(fitting) != 1:
@@ -53,7 +55,7 @@ def read_curves(runs: Sequence[Place], step_times: list[Path]) -> list[Curve]:
     return curves
 
 
-def draw_curves(curves: list[Curve], measured: bool, path: Path) -> None:
+def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
     """Writes a picture in the format that the name of the file asks for."""
     from matplotlib.figure import Figure
 
@@ -68,19 +70,22 @@ def draw_curves(curves: list[Curve], measured: bool, path: Path) -> None:
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis("{x:g}")
     axes.legend()
+    picture = io.BytesIO()
     try:
-        figure.savefig(path, dpi=130)
+        figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=130)
+        path.write_bytes(picture.getvalue())
     except (OSError, ValueError) as error:
         raise UserError(f"--output {path} cannot be written ({error}): name another .png or .pdf") from error
 
 
-def _read_timing(path: Path) -> dict[str, Any]:
+def _read_timing(path: Place) -> dict[str, Any]:
     try:
         timing = json.loads(path.read_text())
         return {**timing, "mean_seconds": float(timing["mean_seconds"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = "it has no mean_seconds" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"--step-time {path} is no timing file ({error}): make it with bench step-time"
+            f"--step-time {path} is no timing file ({why}): make it with bench step-time"
         ) from error
 
 

@@ -247,7 +247,7 @@ def _newest(
     for step in reversed(whole_steps(folder) if mark is None else marked_steps(folder, mark)):
         path = absolute(folder) / str(step)
         try:
-            open_sealed(path, part)
+            _check_step(open_sealed(path, part), path)
         except Damaged as damage:
             refused.append(f"the checkpoint of step {step:,} is damaged: {damage}")
             continue
@@ -256,8 +256,17 @@ def _newest(
         except (KeyError, ValueError) as error:  # Orbax's words for another tree and for other shapes
             raise UserError(f"the checkpoint {path} is of another model: {error}") from error
     if refused:
-        raise UserError(f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back")
+        raise UserError(
+            f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back, or begin "
+            "again in a new folder"
+        )
     return None
+
+
+def _check_step(manifest: dict[str, Any], path: Place) -> None:
+    """Damaged if the folder has another step's name: its state would be taken for that step's."""
+    if manifest["step"] != int(path.name):
+        raise Damaged(path, f"holds step {manifest['step']:,}")
 
 
 def _check_room(folder: Place, step: int, state: TrainState) -> None:

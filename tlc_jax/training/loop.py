@@ -91,7 +91,8 @@ def train(session: Session) -> None:
                 _evaluate(s, marks)
             over = s.deadline.near(s.checkpoints.longest_save)
             stop = (over or stopping.requested()) and not done
-            if done or stop or marks or _due(s.step, config.checkpoint.every_steps):
+            due = _due(s.step, config.checkpoint.every_steps) and not s.skipped.in_a_row
+            if done or stop or marks or due:
                 _save(s, marks, last=done or stop)
             elif s.checkpoints.failed():
                 _settle_save(s)
@@ -100,6 +101,14 @@ def train(session: Session) -> None:
                 raise Interrupted(f"{why} after step {s.step}, saved; {stopping.AGAIN}")
             s.watchdog.alive(s.step)
             s.view.stepped(s.step, s.clock.training_seconds)
+
+
+def evaluate_if_lost(session: Session) -> None:
+    """Of a run that is done: its last evaluation again, if the line was torn."""
+    last = session.writer.last
+    if last is None or last["step"] != session.step or not any(name.startswith("eval/") for name in last):
+        with session.clock.running():
+            _evaluate(session, ())
 
 
 def _due(step: int, every: int | None) -> bool:

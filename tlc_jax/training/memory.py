@@ -31,9 +31,9 @@ def largest_micro_batch(batch_size: int, devices: int, limit: int, peak: Callabl
         low, high = (middle, high) if needs[sizes[middle]] <= limit else (low, middle)
     if low < 0:
         needed = needs[sizes[0]]
-        amount = f"{needed / GIB:.2f} GiB" if needed < math.inf else "more than the device has"
+        amount = f"{needed / GIB:.3g} GiB" if needed < math.inf else "more than the device has"
         raise UserError(
-            f"a micro-batch of {sizes[0]} needs {amount} on each device, which has {limit / GIB:.2f} GiB: "
+            f"a micro-batch of {sizes[0]} needs {amount} on each device, which has {limit / GIB:.3g} GiB: "
             "take a smaller model, a shorter data.sequence_length or more memory"
         )
     return sizes[low]

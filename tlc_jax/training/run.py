@@ -39,7 +39,7 @@ from tlc_jax.tasks.build import (
 )
 from tlc_jax.training import loop
 from tlc_jax.training.branch import Branch
-from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity
+from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity, whole_steps
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
@@ -118,6 +118,7 @@ def _run(
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, data, mesh, checkpoints, console, started)
         if session.budget.done(session.step, session.clock.training_seconds):
+            loop.evaluate_if_lost(session)
             console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
             return
         console.print("compiling")
@@ -138,6 +139,11 @@ def _check_checkpoints(rundir: RunDir) -> None:
         raise UserError(
             f"{rundir.checkpoints} is missing though {rundir.metrics} reaches step {reached:,}: put it back, "
             "or give a new --workdir"
+        )
+    if whole_steps(rundir.checkpoints) and not rundir.metrics.exists():
+        raise UserError(
+            f"{rundir.metrics} is missing though there are checkpoints: put it back, or make an empty file "
+            "to go on without what it told"
         )
 
 
@@ -239,9 +245,9 @@ def _tell_restored(restored: Restored, rundir: RunDir, console: Console) -> None
     for text in restored.refused:
         console.print(f"{text}; it is put aside")
     trained = restored.meta["training_seconds"]
-    lines = read_metrics(rundir.metrics)
-    lost = max((line["training_seconds"] for line in lines), default=trained) - trained
-    again = f", {duration(lost)} of training are done again" if lost > 0 else ""
+    after = [line for line in read_metrics(rundir.metrics) if line["step"] > restored.step]
+    lost = max((line["training_seconds"] - trained for line in after), default=0.0)
+    again = f", {duration(lost)} of training are done again" if after else ""
     console.print(f"continuing after step {restored.step:,}{again}")
 
 

@@ -19,6 +19,11 @@ class SkippedSteps:
         if self._row >= self._limit:
             raise UserError(
                 f"loss or gradient was not finite in {self._row} steps in a row, from the batch of step "
-                f"{step - self._row + 1:,} on: lower optimizer.learning_rate or lengthen schedule.warmup, "
-                "and begin from the last checkpoint with --init-from and a new --workdir"
+                f"{step - self._row + 1:,} on (checkpoints are of before that): lower "
+                "optimizer.learning_rate or lengthen schedule.warmup, in a new --workdir"
             )
+
+    @property
+    def in_a_row(self) -> bool:
+        """Whether the last step that was looked at was skipped: the state is perhaps not worth saving."""
+        return self._row > 0
