@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import itertools
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from about import about
 
 from tlc_jax.studies.statistics import difference, seed_error
 from tlc_jax.training.metrics import read_metrics
@@ -109,12 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     runs = Runs(args)
     runs.pretrain()
-    found: dict[str, object] = {
-        "command": "python benchmarks/finetune_seeds.py",
-        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    }
+    found: dict[str, object] = {**about()}
     for task in TASKS:
         found[task.name] = compare(runs, task)
         args.output.write_text(json.dumps(found, indent=1) + "\n")

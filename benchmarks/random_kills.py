@@ -11,9 +11,7 @@ Cost: about 10 minutes on 2 CPU cores.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from about import about
 
 from tlc_jax.core import tree
 from tlc_jax.core.rundir import RunDir
@@ -53,10 +52,7 @@ def main() -> None:
         kills = [kill(killed, (i + 1) * STEPS // (args.kills + 1), chance) for i in range(args.kills)]
         subprocess.run([*COMMAND, str(killed)], check=True, stdout=subprocess.DEVNULL)
         result = {
-            "command": " ".join(["python", *sys.argv]),
-            "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{jax.devices()[0].device_kind}, {platform.machine()}",
+            **about(),
             "kills": kills,
             "parameters_equal": equal(parameters(unbroken), parameters(killed)),
             "metrics_equal": lines(unbroken) == lines(killed),

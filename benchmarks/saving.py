@@ -13,13 +13,8 @@ Cost: about 3 minutes, 8 GB of memory and 4 GB of disk.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from about import about
 
 from tlc_jax.training.checkpoint import Checkpoints
 from tlc_jax.training.state import TrainState
@@ -40,10 +36,8 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=5)
     args = parser.parse_args()
     result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
+        **about(),
+        "device": jax.devices()[0].device_kind,
         "parameters": LAYERS * SIZE,
         "state_bytes": 3 * 4 * LAYERS * SIZE,
         "copied": measure(args.saves, copied=True),

@@ -14,14 +14,13 @@ Cost: 6 times the trunk's seconds, 40 minutes; leave the cores that it runs on a
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from about import about
 
 MARKS = {"1/2": 0.5, "3/4": 0.75, "1": 1.0}
 WARMUP, LOCAL_ATTENTION = 0.03, 0.4  # of the trunk's seconds; less of it and none leaves the plateau
@@ -62,10 +61,7 @@ def main() -> None:
             }
         )
         result = {
-            "command": " ".join(["python", *sys.argv]),
-            "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
+            **about(),
             "trunk": trunk,
             "marks": found,
         }

@@ -17,7 +17,7 @@ import pytest
 
 from tests import runs
 from tests.bucket import Bucket
-from tests.test_checkpoint import new_state, restored, save
+from tests.test_checkpoint import restored, save
 from tlc_jax import evaluate, train
 from tlc_jax.core import lock, place, stopping
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
@@ -128,7 +128,6 @@ def test_leftovers_of_a_killed_process(bucket: Bucket, left: str) -> None:
             "flipped": {"damaged"},
         }[left]
     )
-    assert bool(bucket.names())
 
 
 HOLD = """
@@ -215,5 +214,4 @@ def test_saves_go_on_where_the_store_fails_often(bucket: Bucket) -> None:
     folder = locate(f"{ROOT}/often")
     save(folder, 3, 6, keep=2)
     assert restored(folder) == (6, [])
-    assert float(new_state(6).params["encoder"]["kernel"][0]) == 6
     assert bucket.failed > 5

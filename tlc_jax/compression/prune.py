@@ -1,11 +1,10 @@
 """Magnitude pruning (paper 4.3): the smallest weights of the whole model become zero, as masks.
 
 Prunable is every matrix, the embeddings among them; vectors (biases, normalisation) are not, nor is the head
-of a classification: finetuning leaves its weights so small that at 60 % nothing of it would be left, and the
-model would say one class of everything (docs/results/study_sst2.md). The count is
-exact, and among equal magnitudes the first in the tree's order go first, so that a result never depends
-on devices. The threshold is found by bisection over the bits of the magnitudes: no sort, no copy of all
-weights.
+of a classification: finetuning leaves its weights so small that at 60 % next to nothing of it is left, and
+the model says one class of everything (docs/results/study_sst2.md). The count is exact, and among equal
+magnitudes the first in the tree's order go first, so that a result never depends on devices. The threshold is
+found by bisection over the bits of the magnitudes: no sort, no copy of all weights.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -117,18 +118,16 @@ def _run(
         show_facts(console, _facts(order, data, task.facts()))
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, data, mesh, checkpoints, console, started)
-        if session.budget.done(session.step, session.clock.training_seconds):
-            loop.evaluate_if_lost(session)
-            console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
-            return
-        console.print("compiling")
-        _compile(session)
-        stopping.check()
-        try:
+        with contextlib.closing(session.writer):
+            if session.budget.done(session.step, session.clock.training_seconds):
+                loop.evaluate_if_lost(session)
+                console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
+                return
+            console.print("compiling")
+            _compile(session)
+            stopping.check()
             with session.view:
                 loop.train(session)
-        finally:
-            session.writer.close()
         console.print(f"done: {session.step:,} steps in {rundir.root}")
 
 

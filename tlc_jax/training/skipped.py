@@ -19,8 +19,8 @@ class SkippedSteps:
         if self._row >= self._limit:
             raise UserError(
                 f"loss or gradient was not finite in {self._row} steps in a row, from the batch of step "
-                f"{step - self._row + 1:,} on (checkpoints are of before that): lower "
-                "optimizer.learning_rate or lengthen schedule.warmup, in a new --workdir"
+                f"{step - self._row + 1:,} on: lower optimizer.learning_rate or lengthen schedule.warmup, in "
+                "a new --workdir; --init-from starts from a checkpoint of well before that, if there is one"
             )
 
     @property

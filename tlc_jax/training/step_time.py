@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,12 +21,12 @@ from tlc_jax.config import Config
 from tlc_jax.core.progress import stage
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import local_rows, make_mesh, place
-from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.tasks.build import make_task, prepare_data
 from tlc_jax.training.memory import GIB, device_limit, largest_micro_batch, peak_or_infinite
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import init_state
-from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
+from tlc_jax.training.state import TrainState, init_state
+from tlc_jax.training.step import CompiledStep, TrainStep, compile_train_step, make_train_step
 
 STEPS = 100  # paper 2.2
 WINDOW = 10  # steps whose median is compared with that of the ten before
@@ -46,12 +46,14 @@ def measure_step_time(config: Config, console: Console, memory_gib: float | None
     it says nothing (a CPU), the config's own micro_batch is timed."""
     mesh = make_mesh()
     task = make_task(config, prepare_data(config, console))
+    state, optimizer = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
     limit = device_limit() if memory_gib is None else int(memory_gib * GIB)
     steps: dict[int, CompiledStep] = {}
 
     def peak(rows: int) -> float:
         def compiled() -> int:
-            steps[rows] = _compiled(task, dataclasses.replace(config, micro_batch=rows), mesh)
+            own = dataclasses.replace(config, micro_batch=rows)
+            steps[rows] = _compiled(task, own, state, make_train_step(task, own, optimizer), mesh)
             return steps[rows].peak_bytes
 
         found = peak_or_infinite(compiled)
@@ -63,7 +65,7 @@ def measure_step_time(config: Config, console: Console, memory_gib: float | None
         rows = largest_micro_batch(config.batch_size, mesh.size, limit, peak)
     if rows not in steps:
         peak(rows)
-    warm_up, seconds = settle_and_time(_laps(task, config, steps[rows], mesh), console)
+    warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
     return {
         **timed(config),
         "micro_batch": rows,
@@ -109,23 +111,29 @@ def _settled(seconds: list[float]) -> bool:
     return abs(now / before - 1) <= SETTLED
 
 
-def _compiled(task: Task, config: Config, mesh: jax.sharding.Mesh) -> CompiledStep:
-    key = jax.random.key(config.seed)
-    state, optimizer = init_state(task, config.optimizer, key, mesh)
+def _compiled(
+    task: Task, config: Config, state: TrainState, step: TrainStep, mesh: jax.sharding.Mesh
+) -> CompiledStep:
     size = config.batch_size
     samples = (place(mesh, batch, size) for batch in task.sample_batches(local_rows(mesh, size)))
-    control = controls(config, 0.5, config.data.sequence_length)
-    return compile_train_step(make_train_step(task, config, optimizer), state, samples, key, control, mesh)
+    return compile_train_step(step, state, samples, jax.random.key(config.seed), _controls(config), mesh)
 
 
-def _laps(task: Task, config: Config, step: CompiledStep, mesh: jax.sharding.Mesh) -> Iterator[float]:
+def _controls(config: Config) -> dict[str, Any]:
+    return controls(config, 0.5, config.data.sequence_length)  # any point of the run costs the same
+
+
+def _laps(
+    task: Task, config: Config, state: TrainState, step: CompiledStep, mesh: jax.sharding.Mesh
+) -> Iterator[float]:
     """Seconds from the end of one step to the end of the next, as the loop runs them: the next is on its way
     before the last is waited for."""
-    key = jax.random.key(config.seed)
-    state, _ = init_state(task, config.optimizer, key, mesh)
+    key, control = jax.random.key(config.seed), _controls(config)
     rows, size = local_rows(mesh, config.batch_size), config.batch_size
-    control = controls(config, 0.5, config.data.sequence_length)
-    batch: Callable[[int], Any] = lambda number: place(mesh, task.train_batch(number, rows), size)  # noqa: E731
+
+    def batch(number: int) -> Batch:
+        return place(mesh, task.train_batch(number, rows), size)
+
     with Prefetcher(batch, 0) as batches:
         state, in_flight = step(state, next(batches), key, control)
         ended = None
