@@ -95,14 +95,14 @@ def test_the_cache_is_by_content(corpus: Path, tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def link(packed: PackedText, folder: Path) -> PackedText:
-    store.link(packed.folder, packed.manifest, folder)
+def keep(packed: PackedText, folder: Path) -> PackedText:
+    store.keep(packed.folder, packed.manifest, folder)
     return open_packed(folder)
 
 
 def test_a_run_keeps_its_files_when_the_cache_goes(corpus: Path, tmp_path: Path) -> None:
     first = pack(corpus, tmp_path / "cache")
-    own = link(first, tmp_path / "run" / "data")
+    own = keep(first, tmp_path / "run" / "data")
     shutil.rmtree(tmp_path / "cache")
     np.testing.assert_array_equal(own.rows("train"), open_packed(own.folder).rows("train"))
 
@@ -124,14 +124,14 @@ def damage(path: Path, how: str) -> None:
 def test_damage_is_refused_by_name(
     packed: PackedText, tmp_path: Path, name: str, how: str, says: str
 ) -> None:
-    own = link(packed, tmp_path / "data")
+    own = keep(packed, tmp_path / "data")
     damage(own.folder / name, how)
     with pytest.raises(UserError, match=rf"{name} .*{says}"):
         open_packed(own.folder)
 
 
 def test_a_broken_manifest_is_refused(packed: PackedText, tmp_path: Path) -> None:
-    own = link(packed, tmp_path / "data")
+    own = keep(packed, tmp_path / "data")
     damage(own.folder / "manifest.json", "cut")
     (own.folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest.json cannot be read"):
