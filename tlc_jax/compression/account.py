@@ -1,19 +1,54 @@
-"""How large a compressed model is, in bytes."""
+"""How large a compressed model is, in bytes: the paper's measure and that of the format, side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from tlc_jax.core.tree import Params, count, flatten
+from tlc_jax.core import sizes
+from tlc_jax.core.qtensor import QTensor, stored_offset
+from tlc_jax.core.stacked import Tensors
 
 
-def nonzero_count(params: Params, masks: Params | None) -> int:
-    """Weights that are kept; without masks, all of them."""
-    kept = {} if masks is None else flatten(masks)
-    return count(params) - sum(int(np.sum(~np.asarray(mask))) for mask in kept.values())
+@dataclass(frozen=True)
+class Account:
+    """Of one tensor or of a whole model; `paper` is bytes without ranges and places of zeros, `theoretical`
+    is what the format writes, without names, `float32` what the same weights take uncompressed."""
+
+    weights: int = 0
+    nonzeros: int = 0
+    paper: float = 0.0
+    theoretical: int = 0
+    float32: int = 0
+
+    def __add__(self, other: Account) -> Account:
+        return Account(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.nonzeros / self.weights
 
 
-def paper_bytes(params: Params, bits: int, masks: Params | None = None) -> float:
-    """The paper's measure of memory: non-zeros x bits / 8. Ranges and the places of the zeros are not
-    in it (paper footnote 7), so no file is this small."""
-    return nonzero_count(params, masks) * bits / 8
+def account(tensors: Tensors, masks: Mapping[str, Any]) -> Account:
+    """Of QTensors, and of floats with their masks."""
+    return sum((account_tensor(x, masks.get(name)) for name, x in tensors.items()), Account())
+
+
+def account_tensor(x: Any, mask: Any = None) -> Account:
+    """Of a QTensor, or of a float tensor and its mask, if it has one."""
+    bits, ranges = 32, 0
+    if isinstance(x, QTensor):
+        bits, mask = x.spec.bits, x.mask
+        ranges = x.delta.nbytes + stored_offset(x).nbytes
+        x = x.codes
+    kept = x.size if mask is None else int(np.sum(np.asarray(mask)))
+    return Account(
+        weights=x.size,
+        nonzeros=kept,
+        paper=sizes.paper_bytes(kept, bits),
+        theoretical=sizes.weight_bytes(x.size, kept, bits) + ranges,
+        float32=4 * x.size,
+    )

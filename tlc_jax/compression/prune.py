@@ -1,90 +1,116 @@
-"""Magnitude pruning (paper 4.3): the smallest weights of the whole model become zero, as masks.
+"""Magnitude pruning (paper 4.3): the smallest weights become zero, as boolean masks.
 
-Prunable is every matrix, the embeddings among them; vectors (biases, normalisation) are not, nor is the head
-of a classification: finetuning leaves its weights so small that at 60 % next to nothing of it is left, and
-the model says one class of everything (docs/results/study_sst2.md). The count is exact, and among equal
-magnitudes the first in the tree's order go first, so that a result never depends on devices. The threshold is
-found by bisection over the bits of the magnitudes: no sort, no copy of all weights.
+'global' takes the smallest of all tensors together (the paper: "the weights with the smallest magnitude"),
+'layer' the same share of every layer, 'tensor' the same share of every tensor. Counts are exact, and among
+equal magnitudes the first go first, in the order of the tensors, so that a result never depends on devices.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt32
+import numpy as np
+from jaxtyping import Bool, Shaped
 
+from tlc_jax.compression.threshold import keys_of, nth_smallest
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.stacked import tensor_axes
-from tlc_jax.core.tree import Params, flatten, map_with_path
+from tlc_jax.core.stacked import Tensors, layer_of
+
+Scope = Literal["global", "layer", "tensor"]
+Mask = Bool[np.ndarray, "*shape"]
+NEARLY_ALL = 0.99  # of a tensor: worth a warning
 
 
-def prunable(path: str, x: Any) -> bool:
-    """Whether the parameter is a matrix (or a stack of matrices), and not of a classification's head."""
-    return len(tensor_axes(path, x.ndim)) >= 2 and not path.startswith("classification_head/")
+def magnitude_masks(
+    tensors: Tensors,
+    sparsity: float,
+    scope: Scope = "global",
+    previous: Mapping[str, Mask] | None = None,
+    cap: float | None = None,
+) -> dict[str, Mask]:
+    """For each tensor a mask, False at the round(sparsity * size) smallest magnitudes of its group.
 
-
-def prunable_count(params: Params) -> int:
-    return sum(x.size for path, x in flatten(params).items() if prunable(path, x))
-
-
-def magnitude_masks(params: Params, sparsity: float, previous: Params | None = None) -> Params:
-    """For each prunable parameter a boolean mask, False at the pruned weights; None for the others.
-
-    round(sparsity * prunable weights) are pruned. What `previous` pruned stays pruned: masks are monotone
-    over rounds, and the count includes those.
-    """
+    What `previous` pruned stays pruned: masks are monotone over rounds, and the count includes those. With
+    `cap` no tensor loses more than that share, and others lose more instead. UserError if that cannot be."""
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
-    chosen = {path: x for path, x in flatten(params).items() if prunable(path, x)}
-    earlier = {} if previous is None else flatten(previous)
-    kept = _keep_largest(chosen, earlier, round(sparsity * prunable_count(params)))
-    return map_with_path(lambda path, x: kept.get(path), params)
+    earlier = previous or {}
+    gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in tensors}
+    held = dict.fromkeys(tensors) if cap is None else _held(tensors, cap, gone)
+    masks: dict[str, Mask] = {}
+    for group in _groups(tensors, scope):
+        count = round(sparsity * sum(tensors[name].size for name in group))
+        masks |= _without_smallest({name: tensors[name] for name in group}, count, gone, held)
+    return {name: masks[name] for name in tensors}
+
+
+def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
+    """Exact zeros (never -0) where a mask is False; tensors without a mask as they are."""
+    return {name: _apply(x, masks[name]) if name in masks else x for name, x in tensors.items()}
+
+
+def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
+    """The tensors that have lost nearly everything: a model may not survive that."""
+    return [name for name, mask in masks.items() if mask.mean() < 1 - NEARLY_ALL]
+
+
+def pruned_count(masks: Mapping[str, Any]) -> int:
+    """How many weights are zero by the masks."""
+    return sum(int(np.sum(~np.asarray(mask))) for mask in masks.values())
 
 
 @jax.jit
-def apply_masks(params: Params, masks: Params) -> Params:
-    """Exact zeros (never -0) where a mask is False."""
-
-    def one(path: str, x: Float[Array, "*shape"], mask: Bool[Array, "*shape"] | None) -> jax.Array:
-        return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
-
-    return map_with_path(one, params, masks)
+def _apply(x: Shaped[Any, "*shape"], mask: Bool[Any, "*shape"]) -> jax.Array:
+    return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
-def _magnitude_bits(
-    x: Float[Array, "*shape"], earlier: Bool[Array, "*shape"] | None
-) -> UInt32[Array, "*shape"]:
-    """Integers in the order of the magnitudes: |x|'s bits + 1, and 0 for what is already pruned."""
-    bits = jax.lax.bitcast_convert_type(jnp.abs(x.astype(jnp.float32)), jnp.uint32) + jnp.uint32(1)
-    return bits if earlier is None else jnp.where(earlier, bits, jnp.uint32(0))
+def _groups(tensors: Tensors, scope: Scope) -> list[list[str]]:
+    keys = {"global": lambda name: "", "layer": layer_of, "tensor": lambda name: name}
+    groups: dict[str, list[str]] = {}
+    for name in tensors:
+        groups.setdefault(keys[scope](name), []).append(name)
+    return list(groups.values())
 
 
-@jax.jit
-def _keep_largest(
-    weights: dict[str, Float[Array, "..."]],
-    earlier: dict[str, Bool[Array, "..."]],
-    count: Int[Array, ""] | int,
-) -> dict[str, Bool[Array, "..."]]:
-    """Masks that are False at the `count` smallest magnitudes, the first ones among equals."""
-    bits = {path: _magnitude_bits(x, earlier.get(path)) for path, x in weights.items()}
+def _held(tensors: Tensors, cap: float, gone: Mapping[str, Mask | None]) -> dict[str, Mask | None]:
+    """The largest weights of each tensor, which stay so that no more than `cap` of it goes."""
+    if not 0 < cap <= 1:
+        raise UserError(f"the cap on a tensor's sparsity must be in (0, 1], not {cap}")
+    found: dict[str, Mask | None] = {}
+    for name, x in tensors.items():
+        most, already = math.floor(cap * x.size), gone[name]
+        if already is not None and already.sum() > most:
+            raise UserError(f"{name} has lost more than the cap of {cap:g} already: raise the cap")
+        found |= _without_smallest({name: x}, most, gone, {name: None})
+    return found
 
-    def at_most(limit: jax.Array) -> jax.Array:
-        return sum((jnp.sum(x <= limit, dtype=jnp.int32) for x in bits.values()), jnp.int32(0))
 
-    def halve(_: Any, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds  # at_most(high) >= count, and at_most(low - 1) < count
-        middle = low + (high - low) // jnp.uint32(2)
-        enough = at_most(middle) >= count
-        return jnp.where(enough, low, middle + jnp.uint32(1)), jnp.where(enough, middle, high)
+def _without_smallest(
+    tensors: Tensors, count: int, gone: Mapping[str, Mask | None], held: Mapping[str, Mask | None]
+) -> dict[str, Mask]:
+    if count == 0:
+        return {name: np.ones(x.shape, bool) for name, x in tensors.items()}
+    host = {name: np.asarray(x) for name, x in tensors.items()}
+    for name, x in host.items():
+        if not np.isfinite(x).all():
+            raise UserError(f"{name} has values that are not finite: nothing can be pruned by magnitude")
 
-    limit, _ = jax.lax.fori_loop(0, 32, halve, (jnp.uint32(0), jnp.uint32(2**32 - 1)))
-    below = sum((jnp.sum(x < limit, dtype=jnp.int32) for x in bits.values()), jnp.int32(0))
+    def keys(name: str) -> Any:
+        return keys_of(host[name], gone[name], held[name])
+
+    limit, below = nth_smallest(lambda: (key for name in host for key in keys(name)), count)
+    if limit == 2**32 - 1:
+        raise UserError(f"{count:,} weights cannot be pruned under this cap on a tensor's sparsity: raise it")
     room, masks = count - below, {}  # how many of those equal to the limit still go
-    for path, x in bits.items():
-        equal = x == limit
-        rank = jnp.cumsum(equal.reshape(-1), dtype=jnp.int32).reshape(x.shape)
-        masks[path] = ~((x < limit) | (equal & (rank <= room)))
-        room = room - jnp.minimum(room, jnp.sum(equal, dtype=jnp.int32))
+    for name, x in host.items():
+        own = np.concatenate([*keys(name)]) if x.size else np.zeros(0, np.uint32)
+        kept = own > limit
+        equal = np.flatnonzero(own == limit)
+        kept[equal[room:]] = True
+        room -= min(room, equal.size)
+        masks[name] = kept.reshape(x.shape)
     return masks

@@ -1,94 +1,145 @@
-"""Uniform quantization to k bits (paper 4.2), one range per tensor, as pure functions on parameters.
+"""Uniform quantization to k bits (paper 4.2), as pure functions on tensors.
 
-With [q_0, q_max] the smallest and the largest value of a tensor:
+With [q_0, q_max] the range of a tensor (`ranges.py`; the paper's: its smallest and its largest value):
 
     delta   = (q_max - q_0) / (2^k - 1)
     code(w) = round((clamp(w, q_0, q_max) - q_0) / delta)
     Q(w)    = delta * code(w) + q_0
 
-Rounding is half to even. Every parameter is quantized, embeddings, biases and normalisation too (paper:
-"every parameter, including the embedding matrix"). Zero is not on this grid: a pruned tensor keeps its
-mask, its range is taken over all of its values, zeros among them.
+Rounding is half to even. Zero is not on this grid. With zero 'nudged' the range moves by half a step at most,
+so that it is, at the code z = round(-q_0 / delta):
+
+    code(w) = clamp(round(w / delta) + z, 0, 2^k - 1)
+    Q(w)    = delta * (code(w) - z)
+
+A pruned tensor keeps its mask either way; its range is that of the weights that are kept.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
+from tlc_jax.compression.ranges import find_range
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
-from tlc_jax.core.stacked import tensor_axes
-from tlc_jax.core.tree import Params, map_with_path
-
-BITS = (*range(1, 9), 32)
+from tlc_jax.core.quantspec import QuantSpec
+from tlc_jax.core.stacked import Tensors
 
 
-def check_bits(bits: int) -> None:
-    if bits not in BITS:
-        raise UserError(f"bits must be one of {', '.join(map(str, BITS))}, not {bits}")
+def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
+    """Each tensor as a QTensor; those whose spec is None or 32 bits as they are, with exact zeros.
+
+    `masks` holds boolean arrays of the tensors that are pruned.
+    """
+    return {name: quantize_tensor(name, x, specs[name], masks.get(name)) for name, x in tensors.items()}
+
+
+def dequantize(quantized: Tensors) -> Tensors:
+    """Float32 tensors of what `quantize` made."""
+    return {name: dequantize_tensor(q) if isinstance(q, QTensor) else q for name, q in quantized.items()}
 
 
 def quantize_tensor(
-    x: Float[Array, "*shape"],
-    steps: Int[Array, ""] | int,
-    axes: tuple[int, ...],
-    mask: Bool[Array, "*shape"] | None = None,
-) -> QTensor:
-    """`x` as codes from 0 to `steps` = 2^k - 1 <= 255; one range over `axes`, for each index of the others.
+    name: str, x: Float[Any, "*shape"], spec: QuantSpec | None, mask: Bool[Any, "*shape"] | None = None
+) -> QTensor | Float[Any, "*shape"]:
+    """The tensor called `name` (which tells its rows) as codes; its own values at 32 bits.
 
-    A tensor of one value has delta 1 and code 0: it comes back exactly.
+    A block of one value has delta 1 and with zero 'float' comes back exactly. Compiled once for each shape,
+    whatever the bits.
     """
-    x = x.astype(jnp.float32)
-    if mask is not None:
-        x = jnp.where(mask, x, 0.0)
-    low = jnp.min(x, axis=axes, keepdims=True)
-    high = jnp.max(x, axis=axes, keepdims=True)
-    delta = _divide(high - low, jnp.float32(steps))
+    if spec is None or spec.bits == 32:
+        return x if mask is None else _masked(x, mask)
+    block = block_shape(name, x.shape, spec)
+    codes, delta, offset = _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero)
+    return QTensor(codes, delta, offset, mask, spec)
+
+
+def dequantize_tensor(q: QTensor) -> Float[Array, "*shape"]:
+    """Float32 values, and exact zeros where the mask says so."""
+    return _dequantize(q.codes, q.delta, q.offset, q.mask)
+
+
+def fake_quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
+    """Q(w) whose gradient is that of w (straight-through): to train with quantized weights."""
+    found = dequantize(quantize(tensors, specs, masks))
+    return {name: x + jax.lax.stop_gradient(found[name] - x) for name, x in tensors.items()}
+
+
+def block_shape(name: str, shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
+    """The extent of what shares one range. Rows of our kernels [in, out] are columns; of everything else, as
+    of torch's matrices, they run along the last axis (and all between it and the first)."""
+    if spec.granularity == "tensor" or len(shape) < 2:
+        return shape
+    own = (shape[0], 1) if name.endswith("kernel") and len(shape) == 2 else (1, *shape[1:])
+    if (size := spec.group_size) is None:
+        return own
+    inside = 0 if own[0] > 1 else len(shape) - 1
+    if shape[inside] % size:
+        raise UserError(f"{spec.granularity} does not divide rows of {shape[inside]} in {name}: take row")
+    return tuple(size if axis == inside else 1 for axis in range(len(shape)))
+
+
+def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Array, "..."]:
+    """Each axis as two: which block, and where in it. The odd axes are the block's."""
+    pairs = ((size // own, own) for size, own in zip(x.shape, block, strict=True))
+    return x.reshape([size for pair in pairs for size in pair])
+
+
+@functools.partial(jax.jit, static_argnames=("block", "how", "zero"))
+def _quantize(
+    x: Float[Array, "*shape"],
+    mask: Bool[Array, "*shape"] | None,
+    steps: Int[Array, ""] | int,
+    block: tuple[int, ...],
+    how: str,
+    zero: str,
+) -> tuple[UInt8[Array, "*shape"], Float[Array, "*blocks"], Shaped[Array, "*blocks"]]:
+    values = to_blocks(x.astype(jnp.float32), block)
+    kept = None if mask is None else to_blocks(mask, block)
+    highest = jnp.asarray(steps).astype(jnp.float32)
+    low, high = find_range(values, kept, how, highest)
+    delta = _divide(high - low, highest)
     delta = jnp.where(delta > 0, delta, 1.0)
-    codes = jnp.round(_divide(jnp.clip(x, low, high) - low, delta)).astype(jnp.uint8)
-    return QTensor(codes, delta, low, mask)
+    if zero == "float":
+        offset = low
+        codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
+    else:
+        offset = jnp.round(-_divide(low, delta)).astype(jnp.int32)
+        codes = jnp.clip(jnp.round(_divide(values, delta)) + offset, 0.0, highest)
+    blocks = tuple(size // own for size, own in zip(x.shape, block, strict=True))
+    return codes.astype(jnp.uint8).reshape(x.shape), delta.reshape(blocks), offset.reshape(blocks)
+
+
+@jax.jit
+def _dequantize(
+    codes: UInt8[Array, "*shape"],
+    delta: Float[Array, "*blocks"],
+    offset: Shaped[Array, "*blocks"],
+    mask: Bool[Array, "*shape"] | None,
+) -> Float[Array, "*shape"]:
+    block = tuple(size // count for size, count in zip(codes.shape, delta.shape, strict=True))
+    counts = to_blocks(codes, block)
+    delta, offset = (to_blocks(each, (1,) * each.ndim) for each in (delta, offset))
+    if jnp.issubdtype(offset.dtype, jnp.integer):
+        value = delta * (counts.astype(jnp.int32) - offset).astype(jnp.float32)
+    else:
+        value = offset + delta * counts.astype(jnp.float32)
+    value = value.reshape(codes.shape)
+    return value if mask is None else jnp.where(mask, value, 0.0)
+
+
+@jax.jit
+def _masked(x: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 def _divide(x: Float[Array, "*shape"], by: Float[Array, "..."]) -> Float[Array, "*shape"]:
     """x / by, correctly rounded. XLA takes the quotient by a broadcast number for a product with its
     inverse, which sends values halfway between two codes to the other one."""
     return x / jax.lax.optimization_barrier(jnp.broadcast_to(by, x.shape))
-
-
-def dequantize_tensor(q: QTensor) -> Float[Array, "*shape"]:
-    """offset + delta * code in float32, and exact zeros where the mask says so."""
-    value = q.offset + q.delta * q.codes.astype(jnp.float32)
-    return value if q.mask is None else jnp.where(q.mask, value, 0.0)
-
-
-def quantize(params: Params, bits: int, masks: Params | None = None) -> Any:
-    """A tree like `params` of QTensors, or `params` itself at 32 bits.
-
-    `masks` holds for each parameter a boolean array, or None where nothing is pruned.
-    """
-    check_bits(bits)
-    return params if bits == 32 else _quantize(params, 2**bits - 1, masks)
-
-
-@jax.jit
-def _quantize(params: Params, steps: Int[Array, ""] | int, masks: Params | None) -> Any:
-    """Compiled once for all numbers of bits."""
-
-    def one(path: str, x: jax.Array, mask: jax.Array | None = None) -> QTensor:
-        return quantize_tensor(x, steps, tensor_axes(path, x.ndim), mask)
-
-    return map_with_path(one, params, *(() if masks is None else (masks,)))
-
-
-@jax.jit
-def dequantize(quantized: Any) -> Params:
-    """Float32 parameters of a tree that `quantize` made."""
-    return jax.tree.map(
-        lambda q: dequantize_tensor(q) if isinstance(q, QTensor) else q,
-        quantized,
-        is_leaf=lambda q: isinstance(q, QTensor),
-    )

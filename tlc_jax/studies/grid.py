@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from tlc_jax.compression.account import nonzero_count, paper_bytes
+from tlc_jax.compression.account import account
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
+from tlc_jax.compression.select import paper_rules, prunable, select, specs
 from tlc_jax.config import Config
-from tlc_jax.core import stopping, tree
+from tlc_jax.core import stopping
 from tlc_jax.core.place import Place
+from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.stacked import join, split
 from tlc_jax.inference.load import LoadedRun, load_run
 from tlc_jax.inference.predict import Predictor
 from tlc_jax.studies.config import StudyConfig
@@ -122,15 +125,16 @@ def _compressed(
     task = loaded.task
     assert isinstance(task, Classification)
     name = task.reported_sets()[0]
-    predict = Predictor(task, loaded.config.batch_size, loaded.mesh)
+    predict, tensors = Predictor(task, loaded.config.batch_size, loaded.mesh), split(loaded.params)
     lines = {key: value for key, value in task.baselines().items() if key.startswith(f"{name}/")}
     with console.status(f"{title} compressing") as status:
         for number, (sparsity, bits) in enumerate(missing, start=1):
             stopping.check()
             status.update(f"{title} compressing: {number} of {len(missing)}")
-            masks = magnitude_masks(loaded.params, sparsity) if sparsity else None
-            pruned = loaded.params if masks is None else apply_masks(loaded.params, masks)
-            params = dequantize(quantize(pruned, bits, masks))
+            rules = select(tensors, paper_rules(tensors, QuantSpec(bits, zero="float")))
+            masks = magnitude_masks(prunable(tensors, rules), sparsity) if sparsity else {}
+            quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
+            params, size = join(dequantize(quantized)), account(quantized, masks)
             found = predict(params, name)
             yield {
                 "sparsity": sparsity,
@@ -140,9 +144,9 @@ def _compressed(
                 "examples": len(found.targets),
                 "accuracy": found.accuracy,
                 "correct": pack(found.correct),
-                "paper_bytes": paper_bytes(loaded.params, bits, masks),
-                "parameters": tree.count(loaded.params),
-                "nonzeros": nonzero_count(loaded.params, masks),
+                "paper_bytes": size.paper,
+                "parameters": size.weights,
+                "nonzeros": size.nonzeros,
                 "step": loaded.step,
                 **{metric.removeprefix(f"{name}/"): value for metric, value in lines.items()},
             }

@@ -1,0 +1,46 @@
+"""Which tensors are quantized and pruned, how, and why the others are not: ordered rules over their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.quantspec import QuantSpec, Rule
+from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.tree import match_rules
+
+VECTORS = r".*/(bias|scale)"
+HEAD = r"classification_head/.*"
+
+
+def select(tensors: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
+    """The rule of each tensor. UserError names tensors without a rule and rules without a tensor."""
+    found = match_rules([(rule.pattern, rule) for rule in rules], tensors)
+    for name, rule in found.items():
+        if rule.prune and tensors[name].ndim < 2:
+            raise UserError(
+                f"the rule {rule.pattern} prunes {name}, which is a vector: pruning is for matrices"
+            )
+    return found
+
+
+def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:
+    """The paper's: every parameter is quantized (4.2), all matrices are pruned, the embeddings among them.
+
+    The head of a classification is not pruned: finetuning leaves its weights so small that at 60 % next to
+    nothing of it is left, and the model says one class of everything (docs/results/study_sst2.md).
+    """
+    names = list(names)
+    vectors = Rule(VECTORS, None if matrices_only else spec, why="a vector")
+    head = Rule(HEAD, spec, why="the head of a classification: its weights are the smallest of all")
+    heads = [head] if any(name.startswith("classification_head/") for name in names) else []
+    return [vectors, *heads, Rule(r".*", spec, prune=True)]
+
+
+def specs(selected: dict[str, Rule]) -> dict[str, QuantSpec | None]:
+    return {name: rule.quant for name, rule in selected.items()}
+
+
+def prunable(tensors: Tensors, selected: dict[str, Rule]) -> Tensors:
+    """The tensors that may be pruned, in their order."""
+    return {name: x for name, x in tensors.items() if selected[name].prune}

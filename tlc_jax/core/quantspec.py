@@ -1,0 +1,70 @@
+"""How tensors are compressed, as words: what a config, the quantizer and an artifact all say. Light to
+import."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from tlc_jax.core.typed import check_types
+
+BITS = (*range(1, 9), 32)
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """Uniform quantization of one tensor (paper 4.2)."""
+
+    bits: int = 8
+    """1 to 8, or 32: not quantized."""
+    granularity: str = "tensor"
+    """What shares one range: the 'tensor' (paper), a 'row' (one output of a matrix, one entry of an
+    embedding), or 'group:N', N neighbours of a row. A vector is always one."""
+    range: str = "minmax"
+    """'minmax' (paper); 'percentile:P' leaves P percent of the values outside at either end; 'mse' has the
+    least mean squared error."""
+    zero: Literal["nudged", "float"] = "nudged"
+    """'float': the range begins where it begins (paper); 'nudged': it is moved by half a step at most, so
+    that zero is a code, as other tools want it."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.bits not in BITS:
+            raise ValueError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits}")
+        if self.granularity not in ("tensor", "row") and not self.group_size:
+            raise ValueError(f"granularity must be tensor, row or group:N, not {self.granularity!r}")
+        if self.range not in ("minmax", "mse") and self.percentile is None:
+            raise ValueError(f"range must be minmax, mse or percentile:P with P below 50, not {self.range!r}")
+
+    @property
+    def group_size(self) -> int | None:
+        """N of 'group:N'."""
+        found = re.fullmatch(r"group:([1-9]\d*)", self.granularity)
+        return int(found[1]) if found else None
+
+    @property
+    def percentile(self) -> float | None:
+        """P of 'percentile:P'."""
+        found = re.fullmatch(r"percentile:(\d+(\.\d+)?)", self.range)
+        return float(found[1]) if found and float(found[1]) < 50 else None
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits, {self.granularity}, {self.range}, zero {self.zero}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done with the tensors whose whole names match; of several rules the first counts."""
+
+    pattern: str
+    """A regular expression over names such as encoder/layers/3/attention/query/kernel."""
+    quant: QuantSpec | None = None
+    """None: these stay float32."""
+    prune: bool = False
+    why: str = ""
+    """Told beside what is left alone."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        re.compile(self.pattern)
