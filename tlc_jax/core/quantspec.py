@@ -35,7 +35,9 @@ class QuantSpec:
         if self.granularity not in ("tensor", "row") and not self.group_size:
             raise ValueError(f"granularity must be tensor, row or group:N, not {self.granularity!r}")
         if self.range not in ("minmax", "mse") and self.percentile is None:
-            raise ValueError(f"range must be minmax, mse or percentile:P with P below 50, not {self.range!r}")
+            raise ValueError(
+                f"range must be minmax, mse or percentile:P (below 50, two decimals), not {self.range!r}"
+            )
 
     @property
     def group_size(self) -> int | None:
@@ -46,7 +48,7 @@ class QuantSpec:
     @property
     def percentile(self) -> float | None:
         """P of 'percentile:P'."""
-        found = re.fullmatch(r"percentile:(\d+(\.\d+)?)", self.range)
+        found = re.fullmatch(r"percentile:(\d+(\.\d\d?)?)", self.range)
         return float(found[1]) if found and float(found[1]) < 50 else None
 
     def __str__(self) -> str:
