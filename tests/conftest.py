@@ -19,7 +19,19 @@ from jaxtyping import install_import_hook
 import tests.typecheck  # noqa: F401, the hook names it
 
 # not the doors: tyro fills those with stand-ins
-ROOMS = ("compression", "core", "data", "inference", "models", "parallel", "studies", "tasks", "training")
+ROOMS = (
+    "artifacts",
+    "compression",
+    "core",
+    "data",
+    "inference",
+    "models",
+    "parallel",
+    "recipes",
+    "studies",
+    "tasks",
+    "training",
+)
 install_import_hook([f"tlc_jax.{room}" for room in ROOMS], "tests.typecheck.check")
 
 import hypothesis

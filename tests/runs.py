@@ -47,6 +47,18 @@ def parameters(workdir: Place) -> dict[str, np.ndarray]:
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 
 
+def nested(flat: dict[str, np.ndarray]) -> dict:
+    """The tree that `parameters` took apart."""
+    found: dict = {}
+    for path, value in flat.items():
+        node = found
+        *outer, last = path.split("/")
+        for key in outer:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return found
+
+
 def assert_equal_runs(one: Place, other: Place) -> None:
     assert lines(one) == lines(other)
     ours, theirs = parameters(one), parameters(other)

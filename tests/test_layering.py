@@ -37,7 +37,14 @@ ONLY_HERE = {
     "matplotlib": "studies",
 }
 # what --help imports, beside every __init__
-LIGHT = ("config.py", "studies/config.py", "core/cli.py", "core/errors.py")
+LIGHT = (
+    "config.py",
+    "studies/config.py",
+    "recipes/config.py",
+    "core/cli.py",
+    "core/errors.py",
+    "core/quantspec.py",
+)
 HEAVY = {"numpy", "jax", "jaxtyping"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

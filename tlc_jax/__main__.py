@@ -9,7 +9,8 @@ from tlc_jax.core.errors import EXIT_USER, run_door
 
 DOORS = {
     "train": "train a model, or go on with a run",
-    "evaluate": "perplexity or accuracy of a run, beside its baselines",
+    "evaluate": "perplexity or accuracy of a run or an artifact, beside its baselines",
+    "compress": "prune and quantize a run, and write it with real bits",
     "bench": "measure the time of an update",
     "report": "curves of runs, over measured step times too",
     "study": "train, finetune and compress several sizes, and compare them",

@@ -40,11 +40,11 @@ def main(argv: list[str] | None = None) -> None:
 
     from tlc_jax.core.place import locate
     from tlc_jax.inference.evaluate import evaluate_run, print_table
-    from tlc_jax.inference.load import load_run
+    from tlc_jax.inference.load import load_model
     from tlc_jax.inference.predict import write_predictions
     from tlc_jax.training.view import make_console
 
-    run = load_run(args.checkpoint, Console(stderr=True), args.data.dir)
+    run = load_model(args.checkpoint, Console(stderr=True), args.data.dir)
     if args.task and TASKS[args.task] not in (*run.task.evaluation_sets(), *run.task.reported_sets()):
         raise UserError(f"--task {args.task}, but {args.checkpoint} was trained on {run.config.data.name}")
     if args.predictions:

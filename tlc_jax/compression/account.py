@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tlc_jax.core import sizes
-from tlc_jax.core.qtensor import QTensor, stored_offset
+from tlc_jax.core.qtensor import QTensor, is_dense, stored_offset
 from tlc_jax.core.stacked import Tensors
 
 
@@ -39,16 +39,16 @@ def account(tensors: Tensors, masks: Mapping[str, Any]) -> Account:
 
 def account_tensor(x: Any, mask: Any = None) -> Account:
     """Of a QTensor, or of a float tensor and its mask, if it has one."""
-    bits, ranges = 32, 0
+    bits, ranges, size = 32, 0, x.codes.size if isinstance(x, QTensor) else x.size
     if isinstance(x, QTensor):
         bits, mask = x.spec.bits, x.mask
         ranges = x.delta.nbytes + stored_offset(x).nbytes
-        x = x.codes
-    kept = x.size if mask is None else int(np.sum(np.asarray(mask)))
+    mask = None if mask is None else np.asarray(mask)
+    kept = size if mask is None else int(mask.sum())
     return Account(
-        weights=x.size,
+        weights=size,
         nonzeros=kept,
         paper=sizes.paper_bytes(kept, bits),
-        theoretical=sizes.weight_bytes(x.size, kept, bits) + ranges,
-        float32=4 * x.size,
+        theoretical=sizes.weight_bytes(size, kept, bits, is_dense(x, mask)) + ranges,
+        float32=4 * size,
     )

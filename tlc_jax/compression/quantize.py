@@ -104,6 +104,7 @@ def _quantize(
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
     low, high = find_range(values, kept, how, highest)
+    values = values if kept is None else jnp.where(kept, values, 0.0)
     delta = _divide(high - low, highest)
     delta = jnp.where(delta > 0, delta, 1.0)
     if zero == "float":

@@ -6,17 +6,21 @@ there. Needs the extra `gcs`, not TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from etils import epath
 
 from tlc_jax.core.errors import UserError
 
 Place = Path | epath.Path
+Where = TypeVar("Where", bound=Place)
 _BLOCK = 1 << 22
 
 
@@ -60,6 +64,26 @@ def make_folder(where: Place) -> None:
         raise UserError(
             f"the folder {where} cannot be made ({error.strerror}): name another place"
         ) from error
+
+
+@contextlib.contextmanager
+def new_folder(folder: Where) -> Iterator[Where]:
+    """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise. In a
+    bucket it is `folder` itself: what is written last must tell whether it is whole."""
+    if not isinstance(folder, Path):
+        yield folder
+        return
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
+    try:
+        yield temporary
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        if not folder.exists():  # another process may have made the same meanwhile
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(where: Place, last: str | None = None) -> None:
@@ -115,6 +139,14 @@ def write_text(where: Place, text: str) -> None:
     temporary = where.with_name(f"{where.name}.tmp")
     temporary.write_text(text)
     temporary.replace(where)
+
+
+def write_bytes(where: Place, content: bytes) -> None:
+    """Writes a file; UserError where there is no room or no right to."""
+    try:
+        where.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{where} cannot be written ({error.strerror}): make room or name another") from error
 
 
 class TextLog:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tlc_jax.core.quantspec import QuantSpec
+from tlc_jax.core.sizes import is_sparse
 
 
 @jax.tree_util.register_dataclass
@@ -36,3 +37,16 @@ def stored_offset(q: QTensor) -> np.ndarray:
         return offset
     fits = (t for t in (np.int8, np.int16) if (offset == offset.astype(t)).all())
     return offset.astype(next(fits, np.int32))
+
+
+def is_dense(x: QTensor | Any, mask: np.ndarray | None) -> bool:
+    """Whether the tensor is stored with a code (or a float) for every weight: where nothing is pruned, and
+    where that is smaller than a bitmap and zero is a code."""
+    if mask is None:
+        return True
+    bits, nonzeros = 32, int(mask.sum())
+    if isinstance(x, QTensor):
+        offset, bits = np.asarray(x.offset), x.spec.bits
+        if x.spec.zero == "float" or (offset < 0).any() or (offset >= 2**bits).any():
+            return False
+    return not is_sparse(mask.size, nonzeros, bits)

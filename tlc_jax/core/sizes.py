@@ -32,6 +32,6 @@ def is_sparse(size: int, nonzeros: int, bits: int) -> bool:
     return bitmap_bytes(size, nonzeros, bits) < dense_bytes(size, bits)
 
 
-def weight_bytes(size: int, nonzeros: int, bits: int) -> int:
-    """The smaller of both."""
-    return min(dense_bytes(size, bits), bitmap_bytes(size, nonzeros, bits))
+def weight_bytes(size: int, nonzeros: int, bits: int, dense: bool) -> int:
+    """In either layout."""
+    return dense_bytes(size, bits) if dense else bitmap_bytes(size, nonzeros, bits)

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate
+from tlc_jax.core.place import locate, new_folder
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, store
@@ -94,7 +94,7 @@ def prepare_examples(
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(config.cache_dir).expanduser() / identity[:20]
     if not folder.exists():
-        with store.new_folder(folder) as temporary:
+        with new_folder(folder) as temporary:
             tokenizer.save(str(temporary / "tokenizer.json"))
             about = _encode(source, tokenizer, config, max_examples, temporary, console)
             sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})

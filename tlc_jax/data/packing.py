@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate
+from tlc_jax.core.place import locate, new_folder
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams, store
@@ -103,7 +103,7 @@ class _Survey:
 def _pack(
     source: Source, config: DataConfig, vocab_size: int, identity: str, folder: Path, console: Console
 ) -> None:
-    with store.new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         survey = _survey(source, config, console)
         tokenizer = _tokenizer(source, survey, config, vocab_size, console)
         tokenizer.save(str(temporary / "tokenizer.json"))

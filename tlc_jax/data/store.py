@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, copy_file, make_folder
+from tlc_jax.core.place import Place, copy_file, new_folder
 from tlc_jax.core.sealed import Damaged
 
 Manifest = dict[str, Any]
-
-
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise."""
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    try:
-        yield temporary
-        if not folder.exists():  # another process may have made the same meanwhile
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_sealed(folder: Path) -> Manifest:

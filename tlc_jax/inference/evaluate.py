@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from tlc_jax.core import stopping
-from tlc_jax.inference.load import LoadedRun
+from tlc_jax.inference.load import LoadedModel
 from tlc_jax.training.evaluate import Evaluator
 
 
-def evaluate_run(run: LoadedRun) -> dict[str, Any]:
+def evaluate_run(run: LoadedModel) -> dict[str, Any]:
     """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines."""
     rows = run.config.micro_batch or run.config.batch_size
     evaluate, found = Evaluator(run.task, rows, run.mesh), {}

@@ -1,4 +1,4 @@
-"""A trained model from its run directory, with the data that it is evaluated on."""
+"""A trained model, from its run directory or from an artifact, with the data that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from dataclasses import dataclass
 import jax
 from rich.console import Console
 
+from tlc_jax.artifacts.artifact import is_artifact, read_artifact
+from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.rundir import split_mark
+from tlc_jax.core.place import Place, locate
+from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.stacked import join
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.base import Task
-from tlc_jax.tasks.build import abstract_params, label_names, make_task, open_data, prepare_data
-from tlc_jax.training.checkpoint import restore_params
+from tlc_jax.tasks.build import Data, label_names, make_task, open_data, prepare_data
+from tlc_jax.training.restore import trained_model
 
 
 @dataclass(frozen=True)
-class LoadedRun:
-    """The newest checkpoint of a run; `step` is the number of its updates."""
+class LoadedModel:
+    """`step` is the number of updates that the model was trained for."""
 
     config: Config
     task: Task
@@ -29,23 +33,48 @@ class LoadedRun:
     mesh: jax.sharding.Mesh
 
 
-def load_run(root: str, console: Console, data_dir: str | None = None) -> LoadedRun:
-    """The model of a run, or of one of its marks (RUN@MARK), with the run's own data or with those that
-    `data_dir` holds."""
-    rundir, mark = split_mark(root)
-    if not rundir.config.is_file():
-        raise UserError(f"--checkpoint {root} is not a run directory: it has no config.json")
-    config = rundir.read_config()
+def load_model(root: str, console: Console, data_dir: str | None = None) -> LoadedModel:
+    """The model of a run, of one of its marks (RUN@MARK) or of an artifact; with the data that `data_dir`
+    holds, or else with those that it was trained on."""
+    place = locate(root)
+    if is_artifact(place):
+        return _of_artifact(place, console, data_dir)
+    model = trained_model(root, console.print)
+    config = model.config
     if data_dir is None:
-        data = open_data(config, rundir.data)
+        data = open_data(config, model.rundir.data)
     else:
-        changed = dataclasses.replace(config.data, dir=data_dir, tokenizer=str(rundir.tokenizer))
-        config = dataclasses.replace(config, data=changed)
-        data = prepare_data(config, console)
+        config, data = _other_data(config, model.rundir.tokenizer, data_dir, console)
+        _check_labels(config, data, model.label_names)
+    return LoadedModel(config, make_task(config, data), model.params, model.step, make_mesh())
+
+
+def _of_artifact(place: Place, console: Console, data_dir: str | None) -> LoadedModel:
+    artifact, files = read_artifact(place), RunDir(place)
+    if not files.config.is_file():
+        raise UserError(f"{place} was compressed without a run: its model is not one that this program knows")
+    config, data = _other_data(files.read_config(), files.tokenizer, data_dir, console)
+    _check_labels(config, data, tuple(artifact.manifest["label_names"]))
     mesh = make_mesh()
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
-        abstract_params(config, label_names(config, data.folder)),
+    params = jax.device_put(join(dequantize(artifact.tensors)), replicated(mesh))
+    return LoadedModel(config, make_task(config, data), params, artifact.manifest["source"]["step"], mesh)
+
+
+def _other_data(
+    config: Config, tokenizer: Place, data_dir: str | None, console: Console
+) -> tuple[Config, Data]:
+    """Data prepared anew, with the model's tokenizer; from where the config has them if `data_dir` is
+    None."""
+    changed = dataclasses.replace(
+        config.data, dir=config.data.dir if data_dir is None else data_dir, tokenizer=str(tokenizer)
     )
-    params, step = restore_params(rundir.checkpoints, like, console.print, mark)
-    return LoadedRun(config, make_task(config, data), params, step, mesh)
+    config = dataclasses.replace(config, data=changed)
+    return config, prepare_data(config, console)
+
+
+def _check_labels(config: Config, data: Data, expected: tuple[str, ...]) -> None:
+    if (found := tuple(label_names(config, data.folder))) != expected:
+        raise UserError(
+            f"the model tells {', '.join(expected)} apart, but {config.data.dir} has the labels "
+            f"{', '.join(found)}: give data with the same ones in the same order"
+        )

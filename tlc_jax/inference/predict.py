@@ -15,7 +15,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, make_folder, write_text
 from tlc_jax.core.tree import Params
-from tlc_jax.inference.load import LoadedRun
+from tlc_jax.inference.load import LoadedModel
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
 from tlc_jax.tasks.classification import Classification
 
@@ -63,7 +63,7 @@ class Predictor:
         return Predictions(found, targets)
 
 
-def write_predictions(run: LoadedRun, path: Place) -> None:
+def write_predictions(run: LoadedModel, path: Place) -> None:
     """One JSON object an example, of all sets: what it is, what the model and the linear model say."""
     if not isinstance(run.task, Classification):
         raise UserError("--predictions is for classification: this run was trained on plain text")

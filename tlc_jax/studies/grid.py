@@ -21,7 +21,7 @@ from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.stacked import join, split
-from tlc_jax.inference.load import LoadedRun, load_run
+from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import Predictor
 from tlc_jax.studies.config import StudyConfig
 from tlc_jax.studies.models import pack
@@ -48,7 +48,7 @@ def run_study(config: StudyConfig, workdir: Place, store: ResultStore, console: 
                 if (sparsity, bits) not in done
             ]
             if missing:
-                loaded = load_run(str(folder / f"{chosen}-{seed}"), console)
+                loaded = load_model(str(folder / f"{chosen}-{seed}"), console)
                 for result in _compressed(loaded, missing, title, console):
                     store.add({"stage": "compress", "size": size, "name": chosen, "seed": seed, **result})
 
@@ -118,7 +118,7 @@ def _tuning(workdir: Place) -> Result:
 
 
 def _compressed(
-    loaded: LoadedRun, missing: list[tuple[float, int]], title: str, console: Console
+    loaded: LoadedModel, missing: list[tuple[float, int]], title: str, console: Console
 ) -> Iterator[Result]:
     """One model at each (sparsity, bits): its accuracy to choose on, and what it has right of the first
     reported set."""

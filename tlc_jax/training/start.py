@@ -11,8 +11,8 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.tree import Params
-from tlc_jax.tasks.build import abstract_params, label_names
-from tlc_jax.training.checkpoint import restore_params, whole_steps
+from tlc_jax.training.checkpoint import whole_steps
+from tlc_jax.training.restore import trained_model
 
 
 def with_source(config: Config, document: Config, source: RunDir) -> Config:
@@ -41,17 +41,13 @@ def source_params(source: RunDir, new: Params, warn: Callable[[str], None]) -> t
 
     The encoder is taken; so is a head of the same kind and shape. A head of another task stays new.
     """
-    config = source.read_config()
-    like = abstract_params(config, label_names(config, source.data))
-    device = jax.tree.leaves(new)[0].sharding
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    found, step = restore_params(source.checkpoints, like, warn)
+    model = trained_model(str(source.root), warn)
     shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in new.items()}
     taken = {
         name: part
-        for name, part in found.items()
+        for name, part in model.params.items()
         if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
     }
     if "encoder" not in taken:
         raise UserError(f"the encoder of {source.root} does not have the shape that this run needs")
-    return {**new, **taken}, step
+    return {**new, **taken}, model.step

@@ -1,0 +1,1 @@
+"""Floor 1: compressed models as files, ours and those of other tools."""

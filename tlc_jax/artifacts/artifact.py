@@ -1,0 +1,110 @@
+"""An artifact: a compressed model as a folder that needs no other file.
+
+model.safetensors   `<tensor name>.<part>` for each tensor and each of its parts (encoding.py)
+config.json         the run's config, from which the model is rebuilt
+tokenizer.json      its tokenizer
+manifest.json       what was done to each tensor, checksums of tensors and files, and of itself
+
+The same input gives the same bytes: no dates, no paths, sorted names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from tlc_jax.artifacts.encoding import Parts, decode, encode
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, new_folder, write_bytes
+from tlc_jax.core.sealed import MANIFEST, Damaged, open_sealed, read_manifest, seal
+from tlc_jax.core.stacked import Tensors
+
+WEIGHTS = "model.safetensors"
+FORMAT = "tlc_jax artifact 1"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """`tensors` are QTensors and float32 arrays on the host; `manifest` tells what was done to each."""
+
+    folder: Place
+    manifest: dict[str, Any]
+    tensors: Tensors
+
+
+def write_artifact(
+    folder: Place,
+    tensors: Tensors,
+    masks: Mapping[str, Any],
+    told: Mapping[str, Mapping[str, Any]],
+    about: Mapping[str, Any],
+    others: Mapping[str, bytes],
+    *,
+    zstd: bool,
+) -> dict[str, Any]:
+    """Writes a new folder and returns its manifest. `told` is what else the manifest says of tensors, `about`
+    what it says of the whole; `others` are further files."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out {folder} is not empty: give a new folder")
+    entries: dict[str, Any] = {}
+    parts: Parts = {}
+    for name in sorted(tensors):
+        own, arrays = encode(tensors[name], masks.get(name), zstd)
+        entries[name] = {**own, **told.get(name, {}), "sha256": _checksum(name, arrays)}
+        parts |= {f"{name}.{part}": x for part, x in arrays.items()}
+    with new_folder(folder) as making:
+        write_bytes(making / WEIGHTS, safetensors.numpy.save(parts))
+        for name, content in others.items():
+            write_bytes(making / name, content)
+        return seal(making, {"format": FORMAT, **about, "tensors": entries})
+
+
+def is_artifact(folder: Place) -> bool:
+    """Whether the folder says so; not whether it is whole."""
+    return (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
+
+
+def read_artifact(folder: Place) -> Artifact:
+    """Every byte is checked. UserError names the tensor or the file that is damaged."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest.get("format") != FORMAT:
+            raise UserError(
+                f"{folder} is of the format {manifest.get('format')}: this program reads {FORMAT}"
+            )
+        return Artifact(folder, manifest, _read_tensors(folder, manifest))
+    except Damaged as damage:
+        raise UserError(f"the artifact is damaged: {damage}; put a whole copy there") from damage
+
+
+def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:
+    path = folder / WEIGHTS
+    try:
+        arrays = safetensors.numpy.load(path.read_bytes())
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise Damaged(path, f"cannot be read ({type(error).__name__}: {error})") from error
+    parts: dict[str, Parts] = {name: {} for name in manifest["tensors"]}
+    for key, x in arrays.items():
+        name, _, part = key.rpartition(".")
+        if name not in parts:
+            raise Damaged(path, f"holds {key}, of which the manifest knows nothing")
+        parts[name][part] = x
+    for name, entry in manifest["tensors"].items():
+        if _checksum(name, parts[name]) != entry["sha256"]:
+            raise Damaged(path, f"holds a tensor {name} that was changed: its SHA-256 is not the manifest's")
+    open_sealed(folder)  # what is left of it: headers, other files
+    return {name: decode(entry, parts[name]) for name, entry in manifest["tensors"].items()}
+
+
+def _checksum(name: str, parts: Parts) -> str:
+    """SHA-256 over the names, types, shapes and bytes of a tensor's parts."""
+    found = hashlib.sha256()
+    for part, x in sorted(parts.items()):
+        found.update(f"{name}.{part} {x.dtype.str} {x.shape}".encode())
+        found.update(x.tobytes())
+    return found.hexdigest()

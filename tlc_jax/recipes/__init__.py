@@ -1,0 +1,1 @@
+"""Floor 4: from a trained model to a compressed one."""

@@ -1,0 +1,120 @@
+"""From a run to an artifact: select, prune, quantize, account, write (paper 4)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from rich.console import Console
+
+import tlc_jax
+from tlc_jax.artifacts.artifact import WEIGHTS, write_artifact
+from tlc_jax.compression.account import Account, account
+from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
+from tlc_jax.compression.quantize import dequantize, quantize
+from tlc_jax.compression.select import paper_rules, prunable, select, specs
+from tlc_jax.core.place import Place
+from tlc_jax.core.quantspec import Rule
+from tlc_jax.core.sealed import read_manifest
+from tlc_jax.core.stacked import Tensors, split
+from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.training.restore import TrainedModel, trained_model
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """QTensors and floats, the masks of what is pruned, and the rule that was each tensor's."""
+
+    tensors: Tensors
+    masks: dict[str, Any]
+    rules: dict[str, Rule]
+    warnings: list[str]
+
+    @property
+    def size(self) -> Account:
+        return account(self.tensors, self.masks)
+
+
+def compress_tensors(tensors: Tensors, config: CompressConfig) -> Compressed:
+    """Prunes, then quantizes what is left."""
+    rules = select(tensors, config.rules or paper_rules(tensors, config.spec, config.matrices_only))
+    masks: dict[str, Any] = {}
+    if config.sparsity:
+        cap = config.max_tensor_sparsity
+        masks = magnitude_masks(prunable(tensors, rules), config.sparsity, config.scope, cap=cap)
+    quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
+    gone = [
+        f"{name} has lost {100 * (~masks[name]).mean():.1f} % of its weights" for name in nearly_gone(masks)
+    ]
+    return Compressed(quantized, masks, rules, gone)
+
+
+def compress_run(root: str, config: CompressConfig, out: Place, console: Console) -> dict[str, Any]:
+    """Writes the artifact of a run to the new folder `out`; returns its manifest."""
+    model = trained_model(root, console.print)
+    tensors = split(model.params)
+    compressed = compress_tensors(tensors, config)
+    for warning in compressed.warnings:
+        console.print(f"warning: {warning}: the model may not survive that; see --max-tensor-sparsity")
+    about = {
+        "made_by": f"tlc_jax {tlc_jax.__version__}",
+        "source": _source(model),
+        "compression": json.loads(json.dumps(asdict(config))),
+        "label_names": list(model.label_names),
+        "size": sizes_told(compressed.size),
+    }
+    others = {path.name: path.read_bytes() for path in (model.rundir.config, model.rundir.tokenizer)}
+    told = tell(tensors, compressed)
+    return write_artifact(out, compressed.tensors, compressed.masks, told, about, others, zstd=config.zstd)
+
+
+def sizes_told(size: Account) -> dict[str, Any]:
+    return {
+        "weights": size.weights,
+        "nonzeros": size.nonzeros,
+        "float32_bytes": size.float32,
+        "paper_bytes": size.paper,
+        "format_bytes": size.theoretical,
+    }
+
+
+def tell(tensors: Tensors, compressed: Compressed) -> dict[str, dict[str, Any]]:
+    """Of each tensor: the relative root mean square of what compression changed, and why something was
+    left."""
+    values = dequantize(compressed.tensors)
+    return {
+        name: {
+            "relative_error": relative_error(x, values[name]),
+            **({"why": why} if (why := compressed.rules[name].why) else {}),
+        }
+        for name, x in tensors.items()
+    }
+
+
+def relative_error(x: Any, found: Any) -> float:
+    """||found - x|| / ||x||; 0 of a tensor of zeros that stays one."""
+    change, norm = (float(jnp.linalg.norm(jnp.ravel(each))) for each in (found - x, x))
+    return change / norm if norm else change
+
+
+def report(manifest: dict[str, Any], out: Place, console: Console) -> None:
+    """The three sizes beside float32."""
+    size = manifest["size"]
+    file = manifest["files"][WEIGHTS]["bytes"]
+    dense = size["float32_bytes"]
+    zeros = 1 - size["nonzeros"] / size["weights"]
+    console.print(
+        f"{size['weights']:,} weights, {100 * zeros:.1f} % of them zero; {dense:,} bytes as float32"
+    )
+    for name, own in (("paper", size["paper_bytes"]), ("format", size["format_bytes"]), ("file", file)):
+        console.print(f"  {name:6s} {own:12,.0f} bytes  {dense / own:5.2f} times smaller")
+    console.print(f"written to {out}")
+
+
+def _source(model: TrainedModel) -> dict[str, Any]:
+    """Which checkpoint it was, by what it holds and not by where it lay."""
+    manifest = read_manifest(model.rundir.checkpoints / str(model.step))
+    parameters = {name: own for name, own in manifest["files"].items() if name.startswith("params/")}
+    return {"kind": "run", "step": model.step, "parameters": parameters}
