@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -21,8 +21,11 @@ class Compress:
     out: str
     """The new folder."""
     settings: Annotated[CompressConfig, tyro.conf.arg(name="")]
-    config: str | None = None
+    config: Optional[str] = None
     """A recipe's config document: a path, or the bare name of one in configs/."""
+    workdir: Optional[str] = None
+    """Where the rounds live of a recipe that prunes in rounds; run the same command again to go on with
+    them."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
 
     console = make_console()
     out = locate(args.out)
-    report(compress_run(args.checkpoint, args.settings, out, console), out, console)
+    workdir = locate(args.workdir) if args.workdir else None
+    report(compress_run(args.checkpoint, args.settings, out, workdir, console), out, console)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     document = cli.load_config(args.config, Config) if args.config else args.settings
     branch = parse_branch(args.branch_from) if args.branch_from else None
     source = locate(args.init_from) if args.init_from else None
-    run(Order(args.settings, document, locate(args.workdir), source, branch, args.dry_run))
+    run(Order(args.settings, document, locate(args.workdir), source, branch, dry_run=args.dry_run))
 
 
 if __name__ == "__main__":

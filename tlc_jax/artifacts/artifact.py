@@ -49,8 +49,7 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Writes a new folder and returns its manifest. `told` is what else the manifest says of tensors, `about`
     what it says of the whole; `others` are further files."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--out {folder} is not empty: give a new folder")
+    check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
     for name in sorted(tensors):
@@ -62,6 +61,11 @@ def write_artifact(
         for name, content in others.items():
             write_bytes(making / name, content)
         return seal(making, {"format": FORMAT, **about, "tensors": entries})
+
+
+def check_new(folder: Place) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out {folder} is not empty: give a new folder")
 
 
 def is_artifact(folder: Place) -> bool:

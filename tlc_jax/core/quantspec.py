@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Optional
 
 from tlc_jax.core.typed import check_types
 
@@ -61,7 +61,7 @@ class Rule:
 
     pattern: str
     """A regular expression over names such as encoder/layers/3/attention/query/kernel."""
-    quant: QuantSpec | None = None
+    quant: Optional[QuantSpec] = None
     """None: these stay float32."""
     prune: bool = False
     why: str = ""

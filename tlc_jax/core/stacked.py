@@ -23,11 +23,16 @@ def split(params: Params) -> Tensors:
     """Every layer's slice of a stacked array as a tensor; the other arrays as they are."""
     found: Tensors = {}
     for path, x in flatten(params).items():
-        if stacked := _STACKED.fullmatch(path):
-            found |= {f"{stacked[1]}/{layer}/{stacked[2]}": x[layer] for layer in range(x.shape[0])}
-        else:
-            found[path] = x
+        names = tensor_names(path, x)
+        found |= {names[0]: x} if names == [path] else {name: x[i] for i, name in enumerate(names)}
     return found
+
+
+def tensor_names(path: str, x: Any) -> list[str]:
+    """Of the tensors that a parameter holds: one a layer of a stacked one, in their order."""
+    if stacked := _STACKED.fullmatch(path):
+        return [f"{stacked[1]}/{layer}/{stacked[2]}" for layer in range(x.shape[0])]
+    return [path]
 
 
 def join(tensors: Tensors) -> Params:

@@ -10,16 +10,19 @@ import jax.numpy as jnp
 from rich.console import Console
 
 import tlc_jax
-from tlc_jax.artifacts.artifact import WEIGHTS, write_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, check_new, write_artifact
 from tlc_jax.compression.account import Account, account
 from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.compression.select import paper_rules, prunable, select, specs
+from tlc_jax.compression.select import prunable, specs
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import read_manifest
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.recover import Round, prune_in_rounds, recovery_told
+from tlc_jax.recipes.rules import rules_of
 from tlc_jax.training.restore import TrainedModel, trained_model
 
 
@@ -37,13 +40,13 @@ class Compressed:
         return account(self.tensors, self.masks)
 
 
-def compress_tensors(tensors: Tensors, config: CompressConfig) -> Compressed:
-    """Prunes, then quantizes what is left."""
-    rules = select(tensors, config.rules or paper_rules(tensors, config.spec, config.matrices_only))
-    masks: dict[str, Any] = {}
+def compress_tensors(tensors: Tensors, config: CompressConfig, pruned: Tensors) -> Compressed:
+    """Prunes, then quantizes what is left. `pruned` are masks of what is pruned already, and stays so."""
+    rules = rules_of(tensors, config)
+    masks = dict(pruned)
     if config.sparsity:
-        cap = config.max_tensor_sparsity
-        masks = magnitude_masks(prunable(tensors, rules), config.sparsity, config.scope, cap=cap)
+        chosen, cap = prunable(tensors, rules), config.max_tensor_sparsity
+        masks |= magnitude_masks(chosen, config.sparsity, config.scope, previous=pruned, cap=cap)
     quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
     gone = [
         f"{name} has lost {100 * (~masks[name]).mean():.1f} % of its weights" for name in nearly_gone(masks)
@@ -51,17 +54,29 @@ def compress_tensors(tensors: Tensors, config: CompressConfig) -> Compressed:
     return Compressed(quantized, masks, rules, gone)
 
 
-def compress_run(root: str, config: CompressConfig, out: Place, console: Console) -> dict[str, Any]:
-    """Writes the artifact of a run to the new folder `out`; returns its manifest."""
+def compress_run(
+    root: str, config: CompressConfig, out: Place, workdir: Place | None, console: Console
+) -> dict[str, Any]:
+    """Writes the artifact of a run to the new folder `out`; returns its manifest. A recipe with recovery does
+    its rounds in `workdir`."""
+    check_new(out)
+    rounds: list[Round] = []
+    if config.recovery is not None:
+        if workdir is None:
+            raise UserError("the recipe prunes in rounds: give --workdir, a folder where their runs live")
+        root, rounds = prune_in_rounds(root, config, workdir, console)
+    elif workdir is not None:
+        raise UserError("--workdir is where rounds of pruning live, and this recipe has none: drop it")
     model = trained_model(root, console.print)
     tensors = split(model.params)
-    compressed = compress_tensors(tensors, config)
+    compressed = compress_tensors(tensors, config, model.masks)
     for warning in compressed.warnings:
         console.print(f"warning: {warning}: the model may not survive that; see --max-tensor-sparsity")
     about = {
         "made_by": f"tlc_jax {tlc_jax.__version__}",
         "source": _source(model),
         "compression": json.loads(json.dumps(asdict(config))),
+        **({"recovery": recovery_told(rounds)} if rounds else {}),
         "label_names": list(model.label_names),
         "size": sizes_told(compressed.size),
     }

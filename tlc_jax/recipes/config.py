@@ -3,12 +3,40 @@ import."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Optional
 
 from tlc_jax.config import check
 from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.typed import check_types
+
+
+@dataclass(frozen=True)
+class RecoveryConfig:
+    """Pruning in rounds, each followed by as much finetuning as it takes (paper 4.3)."""
+
+    levels: tuple[float, ...] = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90)
+    """Shares of the prunable weights that are zero after each round."""
+    target: float = 0.995
+    """A round ends at this share of the accuracy that the model had before, on the tuning set; it is
+    evaluated first, and there may be nothing to do."""
+    max_epochs: float = 1.0
+    """Or after so many epochs."""
+    evaluate_every: int = 100
+    """Updates between evaluations."""
+    learning_rate: Optional[float] = None
+    """Peak rate of each round; None: that of the run."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        levels = (0.0, *self.levels, 1.0)
+        check(
+            all(a < b for a, b in itertools.pairwise(levels)),
+            f"recovery.levels must rise from above 0 to below 1, not {self.levels}",
+        )
+        for name in ("target", "max_epochs", "evaluate_every"):
+            check(getattr(self, name) > 0, f"recovery.{name} must be positive, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -29,11 +57,13 @@ class CompressConfig:
     """Leave vectors (biases, normalisation) float32; the paper quantizes every parameter."""
     scope: Literal["global", "layer", "tensor"] = "global"
     """Prune the smallest weights of all (paper), of each layer, or of each tensor."""
-    max_tensor_sparsity: float | None = None
+    max_tensor_sparsity: Optional[float] = None
     """No tensor loses a larger share than this; others lose more instead."""
     rules: tuple[Rule, ...] = ()
     """In a config document, in place of the rules that the options above make: what is done with which
     tensor."""
+    recovery: Optional[RecoveryConfig] = None
+    """Prune in rounds with finetuning between them, up to `sparsity`; None: once, without."""
     zstd: bool = False
     """Compress the file further; smaller, and readable by this program only."""
 
@@ -42,6 +72,10 @@ class CompressConfig:
         self.spec  # noqa: B018, its own checks
         check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
         cap = self.max_tensor_sparsity
+        check(
+            self.recovery is None or self.sparsity in self.recovery.levels,
+            f"sparsity {self.sparsity} is none of recovery.levels, the rounds in which it is reached",
+        )
         check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
 
     @property

@@ -21,6 +21,7 @@ from typing import Any
 
 import absl.logging
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import SaveFailed, UserError
@@ -36,6 +37,7 @@ from tlc_jax.core.place import (
 )
 from tlc_jax.core.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest, seal
 from tlc_jax.core.tree import Params
+from tlc_jax.training.masked import MaskedState
 from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
 
@@ -108,7 +110,9 @@ class Checkpoints:
         written = self._thread.submit(self._orbax.save, self._folder / str(step), args=args)
         if copied is state:  # the next step takes this memory: Orbax must have copied it by then
             concurrent.futures.wait([written])
-        about = {"step": step, "marks": list(marks), **{name: meta.get(name) for name in _TIMES}}
+        masked = isinstance(state.optimizer, MaskedState)
+        times = {name: meta.get(name) for name in _TIMES}
+        about = {"step": step, "marks": list(marks), "masked": masked, **times}
         self._pending = step, self._thread.submit(self._finish, written, step, about, began, before)
 
     def _finish(
@@ -222,6 +226,17 @@ def restore_params(
     for text in refused:
         warn(f"{text}: refused, step {step:,} is used")
     return params, step
+
+
+def restore_masks(folder: Place, step: int) -> dict[str, np.ndarray]:
+    """Of a step that was checked: what a masked optimizer kept at zero, by the paths of the parameters."""
+    path = absolute(folder) / str(step)
+    if not read_manifest(path).get("masked"):
+        return {}
+    args = ocp.args.Composite(optimizer=ocp.args.StandardRestore())
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
+        found = orbax.restore(path, args=args)["optimizer"]["masks"]
+    return {path: np.asarray(mask) for path, mask in found.items()}
 
 
 def saved_data_identity(folder: Place) -> str | None:

@@ -61,12 +61,25 @@ class Session:
         rows = local_rows(self.mesh, size)
         self.batch = lambda step: place(self.mesh, self.task.train_batch(step, rows), size)
 
+    def done(self) -> bool:
+        """Whether the budget is used, or what the run was to reach is reached."""
+        return self.budget.done(self.step, self.clock.training_seconds) or self.reached()
+
+    def reached(self) -> bool:
+        """Whether the last evaluation, of this very step, found `evaluation.stop_at_accuracy`."""
+        target, last = self.config.evaluation.stop_at_accuracy, self.writer.last
+        if target is None or last is None or last["step"] != self.step:
+            return False
+        return last.get(_accuracy(self.task), 0.0) >= target
+
 
 def train(session: Session) -> None:
     """Trains until the budget is used; evaluates and saves at the end. Raises Interrupted after a signal."""
     s, config = session, session.config
     first, in_flight = FirstStep(s.clock), None
-    done = s.budget.done(s.step, s.clock.training_seconds)
+    if s.step == 0 and config.evaluation.stop_at_accuracy is not None:
+        _evaluate_first(s)
+    done = s.done()
     with s.watchdog, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not done:
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
@@ -89,6 +102,7 @@ def train(session: Session) -> None:
                 _log(s, fraction, control)
             if done or marks or _due(s.step, config.evaluation.every_steps):
                 _evaluate(s, marks)
+                done = done or s.reached()
             over = s.deadline.near(s.checkpoints.longest_save)
             stop = (over or stopping.requested()) and not done
             due = _due(s.step, config.checkpoint.every_steps) and not s.skipped.in_a_row
@@ -101,6 +115,19 @@ def train(session: Session) -> None:
                 raise Interrupted(f"{why} after step {s.step}, saved; {stopping.AGAIN}")
             s.watchdog.alive(s.step)
             s.view.stepped(s.step, s.clock.training_seconds)
+
+
+def _evaluate_first(s: Session) -> None:
+    """Before any update: if that is good enough, the state it was found of is the run's result."""
+    with s.clock.running():
+        if s.writer.last is None or _accuracy(s.task) not in s.writer.last:
+            _evaluate(s, ())
+        if s.reached():
+            _save(s, (), last=True)
+
+
+def _accuracy(task: Task) -> str:
+    return f"eval/{task.evaluation_sets()[0]}/accuracy"
 
 
 def evaluate_if_lost(session: Session) -> None:

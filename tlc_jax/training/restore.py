@@ -10,21 +10,25 @@ import jax
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir, split_mark
+from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.build import abstract_params, label_names
-from tlc_jax.training.checkpoint import restore_params
+from tlc_jax.training.checkpoint import restore_masks, restore_params
+from tlc_jax.training.masked import tensor_masks
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`step` is the number of updates; `label_names` are a classification's, else empty."""
+    """`step` is the number of updates; `label_names` are a classification's, else empty; `masks` tell what of
+    its tensors is pruned, where anything is."""
 
     rundir: RunDir
     config: Config
     params: Params
     step: int
     label_names: tuple[str, ...]
+    masks: Tensors
 
 
 def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
@@ -40,4 +44,5 @@ def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_params(config, names)
     )
     params, step = restore_params(rundir.checkpoints, like, warn, mark)
-    return TrainedModel(rundir, config, params, step, tuple(names))
+    masks = tensor_masks(restore_masks(rundir.checkpoints, step))
+    return TrainedModel(rundir, config, params, step, tuple(names), masks)

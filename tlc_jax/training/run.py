@@ -46,7 +46,7 @@ from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.start import source_params, with_source
-from tlc_jax.training.state import init_state
+from tlc_jax.training.state import Start, init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 from tlc_jax.training.view import View, budget_text, make_console, show_config, show_facts
 from tlc_jax.training.watchdog import Watchdog
@@ -61,6 +61,9 @@ class Order:
     workdir: Place
     init_from: Place | None = None
     branch: Branch | None = None
+    start: Start | None = None
+    data_from: RunDir | None = None
+    """A run whose data are this one's too."""
     dry_run: bool = False
     title: str | None = None
     """As a part of something larger: what the progress is called; config and facts are not shown."""
@@ -75,7 +78,8 @@ def run(order: Order, console: Console | None = None) -> None:
         order = dataclasses.replace(order, config=config)
     if order.branch is not None:
         trunk = order.branch.trunk.read_config()
-        order = dataclasses.replace(order, config=order.branch.config(), document=trunk)
+        data_from = order.branch.trunk
+        order = dataclasses.replace(order, config=order.branch.config(), document=trunk, data_from=data_from)
     config, rundir = order.config, RunDir(order.workdir)
     resumed = rundir.exists()
     if resumed:
@@ -91,8 +95,7 @@ def run(order: Order, console: Console | None = None) -> None:
     if not rundir.root.exists() and not is_remote(rundir.root):  # before the long work: can it be made?
         make_folder(rundir.root)
         rundir.root.rmdir()
-    source = rundir if order.branch is None else order.branch.trunk
-    data = None if resumed else _open_data(config, source, console)
+    data = None if resumed else _open_data(config, order.data_from or rundir, console)
     make_folder(rundir.root)
     with locked(rundir.root):
         if rundir.config.exists():
@@ -119,7 +122,7 @@ def _run(
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, data, mesh, checkpoints, console, started)
         with contextlib.closing(session.writer):
-            if session.budget.done(session.step, session.clock.training_seconds):
+            if session.done():
                 loop.evaluate_if_lost(session)
                 console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
                 return
@@ -178,7 +181,7 @@ def _session(
 ) -> loop.Session:
     config = order.config
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    state, optimizer = init_state(task, config.optimizer, init_key, mesh)
+    state, optimizer = init_state(task, config.optimizer, init_key, mesh, order.start)
     step, meta = 0, {}
     if (restored := checkpoints.restore(state)) is not None:
         step, state, meta = restored.step, restored.state, restored.meta

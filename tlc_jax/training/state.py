@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from tlc_jax.compression.prune import apply_masks
 from tlc_jax.config import OptimizerConfig
+from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
 from tlc_jax.tasks.base import Task
+from tlc_jax.training.masked import masked, with_masks
 from tlc_jax.training.optimizer import make_optimizer
 
 
@@ -35,8 +38,16 @@ def abstract_params(task: Task) -> Params:
     return jax.eval_shape(task.init, jax.random.key(0))
 
 
+@dataclass(frozen=True)
+class Start:
+    """Parameters to begin with; what the masks of their tensors prune stays zero."""
+
+    params: Params
+    masks: Tensors
+
+
 def init_state(
-    task: Task, config: OptimizerConfig, key: jax.Array, mesh: Mesh
+    task: Task, config: OptimizerConfig, key: jax.Array, mesh: Mesh, start: Start | None = None
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """A new state, born on its devices, and the optimizer that goes with it."""
     optimizer = make_optimizer(config, abstract_params(task))
@@ -45,4 +56,16 @@ def init_state(
         params = task.init(key)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=replicated(mesh))(key), optimizer
+    state = jax.jit(init, out_shardings=replicated(mesh))(key)
+    return (state, optimizer) if start is None else _started(state, optimizer, start)
+
+
+def _started(
+    state: TrainState, optimizer: optax.GradientTransformation, start: Start
+) -> tuple[TrainState, optax.GradientTransformation]:
+    pruned = join(apply_masks(split(start.params), start.masks))
+    params = jax.tree.map(lambda x, new: jax.device_put(x, new.sharding), pruned, state.params)
+    if not start.masks:
+        return TrainState(state.step, params, state.optimizer), optimizer
+    own = with_masks(state.optimizer, params, start.masks)
+    return TrainState(state.step, params, own), masked(optimizer)
