@@ -48,6 +48,8 @@ class ModelConfig:
     """Standard deviation of the initial weights at width 768 (fairseq)."""
     initializer_scaling: Literal["fixed", "width"] = "fixed"
     """'fixed' is fairseq's; 'width' multiplies by sqrt(768 / hidden_size), which narrow models need."""
+    shared_layers: Literal["none", "all", "attention"] = "none"
+    """Parameters that all layers have in common (paper, Appendix C); 'attention' includes its norm."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Activations and matrix products; parameters, normalisation, softmax and loss stay float32."""
 

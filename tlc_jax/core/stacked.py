@@ -2,7 +2,7 @@
 
 encoder/layers/attention/query/kernel [layers, ...] is the tensors encoder/layers/0/attention/query/kernel,
 encoder/layers/1/attention/query/kernel and so on. Whatever is said of a tensor (a range, a sparsity, an
-error) is said of one layer's."""
+error) is said of one layer's. An array that layers share is [1, ...], so it is one tensor, of layer 0."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ Parameter paths, public and fixed (a leading axis stacks the layers):
     mlm_head/{dense/kernel,dense/bias,norm/scale,norm/bias,bias}
 
 and a bias beside each kernel. The embedding is normalised (fairseq at the paper's time, and Hugging
-Face's RobertaPreLayerNorm); so is the last layer's output.
+Face's RobertaPreLayerNorm); so is the last layer's output. Where layers share parameters (paper, Appendix
+C), the shared arrays are there once: their leading axis has length 1.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ from jaxtyping import Array, Bool, Float, Int
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.layers import FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
+
+_ATTENTION = ("attention_norm", "attention")
+_PARTS = (*_ATTENTION, "feed_forward_norm", "feed_forward")
+# Kept for the backward pass: products with weights. The rest is computed again, which costs less
+# than storing it, in memory everywhere and on CPU in time too.
+_SAVED = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class Block(nn.Module):
@@ -53,6 +60,45 @@ class Block(nn.Module):
         return x, None
 
 
+class SharedBlocks(nn.Module):
+    """`num_layers` blocks that share all parameters, or those of attention and its norm.
+
+    Shared arrays are constants of the scan: neither they nor their gradient are there for each layer, as
+    they would be if they were repeated to be scanned over. Linen's scan tells by collection what is
+    stacked, and these paths are all of one.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length hidden"],
+        visible: Bool[Array, "batch #length length"],
+        train: bool,
+    ) -> tuple[Float[Array, "batch length hidden"], None]:
+        config, block = self.config, Block(self.config, parent=None)
+        once = _PARTS if config.shared_layers == "all" else _ATTENTION
+
+        def draw(key: jax.Array, part: str) -> Any:
+            """Parameters [1 or layers, ...] of one part, each layer's as `Block` draws its own."""
+            keys = jax.random.split(key, 1 if part in once else config.num_layers)
+            return jax.vmap(lambda key: block.init(key, x, visible, False)["params"][part])(keys)
+
+        params = {part: self.param(part, draw, part) for part in _PARTS}
+        shared = {part: jax.tree.map(lambda w: w[0], params[part]) for part in once}
+        own = {part: params[part] for part in _PARTS if part not in once}
+
+        def layer(x: jax.Array, each: tuple[dict[str, Any], jax.Array]) -> tuple[jax.Array, None]:
+            own, key = each
+            x, _ = block.apply({"params": shared | own}, x, visible, train, rngs={"dropout": key})
+            return x, None
+
+        key = self.make_rng("dropout") if train else jax.random.key(0)  # which nothing draws from
+        keys = jax.random.split(key, config.num_layers)
+        return jax.lax.scan(jax.checkpoint(layer, policy=_SAVED, prevent_cse=False), x, (own, keys))
+
+
 class Encoder(nn.Module):
     """Token ids to hidden states; also gives the logits of a tied output matrix."""
 
@@ -65,17 +111,14 @@ class Encoder(nn.Module):
         self.position_embedding = self.param("position_embedding", _embedding_init(config), shapes[1])
         self.embedding_norm = layer_norm(config, "embedding_norm")
         self.embedding_dropout = nn.Dropout(config.dropout)
-        # Kept for the backward pass: products with weights. The rest is computed again, which costs less
-        # than storing it, in memory everywhere and on CPU in time too.
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         stack = nn.scan(
-            nn.remat(Block, policy=policy, prevent_cse=False, static_argnums=(3,)),
+            nn.remat(Block, policy=_SAVED, prevent_cse=False, static_argnums=(3,)),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
             length=config.num_layers,
         )
-        self.layers = stack(config, name="layers")
+        self.layers = (stack if config.shared_layers == "none" else SharedBlocks)(config, name="layers")
         self.final_norm = layer_norm(config, "final_norm")
 
     def __call__(
