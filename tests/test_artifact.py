@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import runs
-from tlc_jax import compress, evaluate
+from tlc_jax import compress, diff, evaluate, inspect
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
@@ -252,3 +252,37 @@ def test_a_tensor_that_goes_is_told(finished: Path, tmp_path: Path, capsys: pyte
     assert "has lost" in capsys.readouterr().out
     compress.main([*common, "--max-tensor-sparsity", "0.98", "--out", str(tmp_path / "b")])
     assert "has lost" not in capsys.readouterr().out
+
+
+def test_inspect_tells_what_is_there(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    inspect.main([str(artifact), "--json"])
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["tensors"] == read_artifact(artifact).manifest["tensors"]
+    inspect.main([str(artifact)])
+    shown = capsys.readouterr().out
+    assert all(f"{manifest['size'][kind]:,.0f}" in shown for kind in ("paper_bytes", "format_bytes"))
+    with pytest.raises(UserError, match="is no artifact"):
+        inspect.main([str(tmp_path)])
+
+
+def test_diff_tells_what_compression_changed(
+    artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    capsys.readouterr()
+    diff.main([str(finished), str(artifact), "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    manifest = read_artifact(artifact).manifest["tensors"]
+    assert {own["name"] for own in found} == manifest.keys()
+    for own in found:
+        expected = manifest[own["name"]]["relative_error"]
+        assert own["relative"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert [own["relative"] for own in found] == sorted((own["relative"] for own in found), reverse=True)
+    diff.main([str(artifact), str(artifact)])
+    assert f"0 of {len(manifest)} tensors differ" in capsys.readouterr().out
+    other = tmp_path / "other"
+    compress.main(["--checkpoint", str(finished), "--sparsity", "0.4", "--out", str(other)])
+    capsys.readouterr()
+    diff.main([str(artifact), str(other), "--json"])
+    zeros = [json.loads(line)["common_zeros"] for line in capsys.readouterr().out.splitlines()]
+    assert max(share for share in zeros if share is not None) > 0.9, "the same masks"

@@ -1,0 +1,41 @@
+"""`python -m tlc_jax.diff A B`: in which tensors two models differ, and by how much."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import tyro
+
+from tlc_jax.core import cli
+from tlc_jax.core.errors import run_door
+
+
+@dataclasses.dataclass(frozen=True)
+class Diff:
+    """Compare the weights of two models of the same shapes."""
+
+    one: Annotated[str, tyro.conf.Positional]
+    """A run directory, RUN@MARK, or an artifact."""
+    other: Annotated[str, tyro.conf.Positional]
+    """Another one."""
+    json: bool = False
+    """Print one JSON object a tensor."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse_plain(Diff, argv)
+    from tlc_jax.inference.describe import differences, differences_table
+    from tlc_jax.training.view import make_console
+
+    found = differences(args.one, args.other)
+    if args.json:
+        for own in found:
+            print(json.dumps(dataclasses.asdict(own)))
+    else:
+        make_console().print(differences_table(found))
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,38 @@
+"""`python -m tlc_jax.inspect DIR`: what is in an artifact, after checking every byte of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import tyro
+
+from tlc_jax.core import cli
+from tlc_jax.core.errors import run_door
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Show what an artifact holds: of each tensor its bits, ranges, zeros and error; and the sizes."""
+
+    artifact: Annotated[str, tyro.conf.Positional]
+    """A folder that `tlc compress` has written."""
+    json: bool = False
+    """Print the whole manifest as one JSON object."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse_plain(Inspect, argv)
+    from tlc_jax.inference.describe import describe
+    from tlc_jax.training.view import make_console
+
+    manifest, table = describe(args.artifact)
+    if args.json:
+        print(json.dumps(manifest))
+    else:
+        make_console().print(table)
+
+
+if __name__ == "__main__":
+    run_door(main)
