@@ -11,6 +11,7 @@ DOORS = {
     "train": "train a model, or go on with a run",
     "evaluate": "perplexity or accuracy of a run or an artifact, beside its baselines",
     "compress": "prune and quantize a run, and write it with real bits",
+    "export": "write a run or an artifact for other programs",
     "bench": "measure the time of an update",
     "report": "curves of runs, over measured step times too",
     "study": "train, finetune and compress several sizes, and compare them",
