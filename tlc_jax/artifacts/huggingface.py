@@ -65,7 +65,7 @@ _HEAD_AXES = {
     for kind, axis in (("kernel", 2), ("bias", 1))
 }
 _HEAD_AXES |= {"output/kernel": 1}
-# what transformers can vary and we cannot; all but the epsilon are its defaults
+# what transformers can vary and we cannot; these are its defaults, the epsilon is not
 _FIXED = {
     "hidden_act": "gelu",
     "pad_token_id": PAD,
