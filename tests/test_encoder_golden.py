@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.golden.make_encoder import LENGTHS, SHAPE, huggingface_logits
-from tests.golden.roberta_names import params_from_huggingface
+from tlc_jax.artifacts.huggingface import params_from_huggingface
 from tlc_jax.config import ModelConfig
 from tlc_jax.models.encoder import apply_mlm
 

@@ -13,6 +13,7 @@ DOORS = {
     "compress": "prune and quantize a run, and write it with real bits",
     "inspect": "what is in an artifact",
     "diff": "in which tensors two models differ",
+    "export": "write a run or an artifact for other programs",
     "bench": "measure the time of an update",
     "report": "curves of runs, over measured step times too",
     "study": "train, finetune and compress several sizes, and compare them",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import is_artifact, read_artifact
+from tlc_jax.artifacts.artifact import Artifact, is_artifact, read_artifact
 from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
@@ -50,14 +50,20 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
 
 
 def _of_artifact(place: Place, console: Console, data_dir: str | None) -> LoadedModel:
-    artifact, files = read_artifact(place), RunDir(place)
-    if not files.config.is_file():
-        raise UserError(f"{place} was compressed without a run: its model is not one that this program knows")
-    config, data = _other_data(files.read_config(), files.tokenizer, data_dir, console)
+    artifact, config = open_artifact(place)
+    config, data = _other_data(config, RunDir(place).tokenizer, data_dir, console)
     _check_labels(config, data, tuple(artifact.manifest["label_names"]))
     mesh = make_mesh()
     params = jax.device_put(join(dequantize(artifact.tensors)), replicated(mesh))
     return LoadedModel(config, make_task(config, data), params, artifact.manifest["source"]["step"], mesh)
+
+
+def open_artifact(place: Place) -> tuple[Artifact, Config]:
+    """An artifact of a run, and the run's config."""
+    artifact, files = read_artifact(place), RunDir(place)
+    if not files.config.is_file():
+        raise UserError(f"{place} was compressed without a run: its model is not one that this program knows")
+    return artifact, files.read_config()
 
 
 def _other_data(

@@ -1,0 +1,267 @@
+"""A model as a folder that Hugging Face's transformers loads, and back.
+
+model.safetensors       dense float32 tensors by RobertaPreLayerNorm's names; linear weights are [out, in]
+tokenizer.json          the tokenizer; puts <s> A </s> around one text, <s> A </s></s> B </s> around two
+tokenizer_config.json   its special tokens
+config.json             sizes; written last
+
+transformers knows neither shared layers nor heads that do not fill the hidden size: a shared layer is written
+once for each that uses it, and heads of zeros stand for those that were pruned. Outputs stay as they are. The
+same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tlc_jax.config import ModelConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, write_bytes
+from tlc_jax.core.stacked import join, split
+from tlc_jax.core.tree import Params, map_with_path
+from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
+
+WEIGHTS = "model.safetensors"
+_ENCODER = "roberta_prelayernorm"
+_EMBEDDINGS = f"{_ENCODER}.embeddings"
+_ARRAYS = {
+    "encoder/token_embedding": f"{_EMBEDDINGS}.word_embeddings.weight",
+    "encoder/position_embedding": f"{_EMBEDDINGS}.position_embeddings.weight",
+    "mlm_head/bias": "lm_head.bias",
+}
+_MODULES = {
+    "encoder/embedding_norm": f"{_EMBEDDINGS}.LayerNorm",
+    "encoder/final_norm": f"{_ENCODER}.LayerNorm",
+    "mlm_head/dense": "lm_head.dense",
+    "mlm_head/norm": "lm_head.layer_norm",
+    "classification_head/dense": "classifier.dense",
+    "classification_head/output": "classifier.out_proj",
+}
+_LAYER = {
+    "attention_norm": "attention.LayerNorm",
+    "attention/query": "attention.self.query",
+    "attention/key": "attention.self.key",
+    "attention/value": "attention.self.value",
+    "attention/output": "attention.output.dense",
+    "feed_forward_norm": "intermediate.LayerNorm",
+    "feed_forward/expand": "intermediate.dense",
+    "feed_forward/contract": "output.dense",
+}
+# we have no token types: one row of zeros is written, and a row that is read goes into the positions
+_TOKEN_TYPES = f"{_EMBEDDINGS}.token_type_embeddings.weight"
+# the output matrix and its bias are other tensors' values once more, and transformers leaves them out
+_TIED = {"lm_head.decoder.weight", "lm_head.decoder.bias"}
+_HEADS = {"mlm_head": "MaskedLM", "classification_head": "SequenceClassification"}
+# the axis of each parameter of attention along which its heads lie; axis 0 is that of the layers
+_HEAD_AXES = {
+    f"{name}/{kind}": axis
+    for name in ("query", "key", "value")
+    for kind, axis in (("kernel", 2), ("bias", 1))
+}
+_HEAD_AXES |= {"output/kernel": 1}
+# what transformers can vary and we cannot; these are its defaults, the epsilon is not
+_FIXED = {
+    "hidden_act": "gelu",
+    "pad_token_id": PAD,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "is_decoder": False,
+    "tie_word_embeddings": True,
+}
+_EPSILON = 1e-5
+
+
+def huggingface_names(num_layers: int, head: str) -> dict[str, str]:
+    """{our tensor: Hugging Face's} of a model whose head is `mlm_head` or `classification_head`."""
+    modules = dict(_MODULES)
+    for layer in range(num_layers):
+        own, their = f"encoder/layers/{layer}", f"{_ENCODER}.encoder.layer.{layer}"
+        modules |= {f"{own}/{name}": f"{their}.{name_there}" for name, name_there in _LAYER.items()}
+    names = dict(_ARRAYS)
+    for ours, theirs in modules.items():
+        names[f"{ours}/{'scale' if ours.endswith('norm') else 'kernel'}"] = f"{theirs}.weight"
+        names[f"{ours}/bias"] = f"{theirs}.bias"
+    return {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
+
+
+def write_huggingface(
+    folder: Place,
+    params: Params,
+    config: ModelConfig,
+    tokenizer: bytes,
+    label_names: tuple[str, ...] = (),
+    head_dropout: float = 0.0,
+) -> None:
+    """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json; a classification
+    has `label_names` and dropout in its head."""
+    head = next(name for name in _HEADS if name in params)
+    tensors = split(with_all_heads_and_layers(params, config))
+    names = huggingface_names(config.num_layers, head)
+    assert tensors.keys() == names.keys(), tensors.keys() ^ names.keys()
+    weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
+    weights[_TOKEN_TYPES] = np.zeros((1, config.hidden_size), np.float32)
+    write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
+    about = _config(config, head)
+    if head == "classification_head":
+        about |= {"classifier_dropout": head_dropout, "problem_type": "single_label_classification"}
+        about |= {"id2label": {str(i): name for i, name in enumerate(label_names)}}
+        about |= {"label2id": {name: i for i, name in enumerate(label_names)}}
+    written = {
+        "tokenizer.json": _with_template(json.loads(tokenizer)),
+        "tokenizer_config.json": _tokenizer_config(config, head),
+        "config.json": about,
+    }
+    for name, content in written.items():
+        write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def import_huggingface(folder: Place) -> tuple[Params, ModelConfig, tuple[str, ...]]:
+    """(float32 parameters, their configuration, label names of a classification) of a folder with a
+    RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
+    try:
+        about = json.loads((folder / "config.json").read_text())
+        weights = safetensors.numpy.load((folder / WEIGHTS).read_bytes())
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(
+            f"{folder} is no model with config.json and {WEIGHTS} ({type(error).__name__}: {error})"
+        ) from error
+    try:
+        config = _model_config(about)
+        params = params_from_huggingface(weights, config.num_layers)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} holds a model that cannot be had here: {error}") from error
+    if "classification_head" not in params:
+        return params, config, ()
+    count = len(params["classification_head"]["output"]["bias"])
+    given = about.get("id2label", {})
+    return params, config, tuple(given.get(str(i), f"LABEL_{i}") for i in range(count))
+
+
+def params_from_huggingface(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
+    """Our parameters, float32, of a state dict of numpy arrays. ValueError names what is missing or not
+    ours."""
+    head = "mlm_head" if "lm_head.bias" in weights else "classification_head"
+    names = huggingface_names(num_layers, head)
+    missing = {*names.values()} - weights.keys()
+    others = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
+    if missing or others:
+        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(others)}")
+    tensors = {ours: _transposed(ours, weights[theirs]) for ours, theirs in names.items()}
+    types = weights.get(_TOKEN_TYPES)
+    if types is not None and types[0].any():
+        tensors["encoder/position_embedding"] = tensors["encoder/position_embedding"] + types[:1]
+    return join(tensors)
+
+
+def with_all_heads_and_layers(params: Params, config: ModelConfig) -> Params:
+    """Float32 arrays on the host of a model with the same outputs, in which each layer has parameters of its
+    own and hidden_size / head_size heads, the last of them zeros where fewer were left."""
+    width, hidden = config.heads * config.head_size, config.hidden_size
+    if width > hidden or hidden % config.head_size:
+        raise UserError(
+            f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
+            f"{hidden}: its heads fill the hidden size exactly"
+        )
+
+    def fill(path: str, x: Any) -> np.ndarray:
+        x = np.asarray(x, np.float32)
+        if not path.startswith("encoder/layers/"):
+            return x
+        axis = _HEAD_AXES.get(path.removeprefix("encoder/layers/attention/"))
+        if axis is not None:
+            x = np.pad(x, [(0, hidden - width if i == axis else 0) for i in range(x.ndim)])
+        return np.broadcast_to(x, (config.num_layers, *x.shape[1:]))
+
+    return map_with_path(fill, params)
+
+
+def _transposed(ours: str, x: np.ndarray) -> np.ndarray:
+    """Float32; a linear layer's weights change between [in, out] and [out, in]."""
+    return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x, np.float32)
+
+
+def _config(config: ModelConfig, head: str) -> dict[str, Any]:
+    return {
+        "architectures": [f"RobertaPreLayerNormFor{_HEADS[head]}"],
+        "model_type": "roberta-prelayernorm",
+        "dtype": "float32",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.hidden_size // config.head_size,
+        "intermediate_size": config.feed_forward,
+        "max_position_embeddings": config.max_positions + PAD + 1,
+        "type_vocab_size": 1,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "initializer_range": config.stddev,
+        "layer_norm_eps": _EPSILON,
+        **_FIXED,
+    }
+
+
+def _model_config(about: dict[str, Any]) -> ModelConfig:
+    fixed = {"model_type": "roberta-prelayernorm", "layer_norm_eps": _EPSILON, **_FIXED}
+    found = {**_FIXED, **about}
+    if wrong := {name: found.get(name) for name, value in fixed.items() if found.get(name) != value}:
+        raise ValueError(f"it has {wrong}, wanted { ({name: fixed[name] for name in wrong}) }")
+    hidden, feed_forward = about["hidden_size"], about["intermediate_size"]
+    return ModelConfig(
+        num_layers=about["num_hidden_layers"],
+        hidden_size=hidden,
+        head_size=hidden // about["num_attention_heads"],
+        feed_forward_size=None if feed_forward == 4 * hidden else feed_forward,
+        vocab_size=about["vocab_size"],
+        max_positions=about["max_position_embeddings"] - PAD - 1,
+        dropout=about["hidden_dropout_prob"],
+        attention_dropout=about["attention_probs_dropout_prob"],
+        initializer_stddev=about["initializer_range"],
+    )
+
+
+def _tokenizer_config(config: ModelConfig, head: str) -> dict[str, Any]:
+    bos, eos = SPECIAL_TOKENS[BOS], SPECIAL_TOKENS[EOS]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_positions,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "bos_token": bos,
+        "eos_token": eos,
+        "cls_token": bos,
+        "sep_token": eos,
+        "pad_token": SPECIAL_TOKENS[PAD],
+        "unk_token": SPECIAL_TOKENS[UNK],
+        "mask_token": MASK_TOKEN,
+        "clean_up_tokenization_spaces": False,
+        # in our data "<s>" is three characters of text; but who asks a language model writes <mask>
+        "split_special_tokens": head == "classification_head",
+    }
+
+
+def _with_template(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer with special tokens around texts as our examples have them, whatever it had."""
+
+    def special(token: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": SPECIAL_TOKENS[token], "type_id": 0}}
+
+    def text(name: str) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": 0}}
+
+    one = [special(BOS), text("A"), special(EOS)]
+    named = {SPECIAL_TOKENS[token]: token for token in (BOS, EOS)}
+    return tokenizer | {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": one,
+            "pair": [*one, special(EOS), text("B"), special(EOS)],
+            "special_tokens": {
+                name: {"id": name, "ids": [token], "tokens": [name]} for name, token in named.items()
+            },
+        }
+    }

@@ -1,0 +1,34 @@
+"""`python -m tlc_jax.export --checkpoint RUN --format huggingface --out DIR`: a model for other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from tlc_jax.core import cli
+from tlc_jax.core.errors import run_door
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the model of a run or of an artifact in a format that other programs load."""
+
+    checkpoint: str
+    """A run directory, RUN@MARK for a checkpoint that was kept at a mark, or an artifact."""
+    out: str
+    """The new folder."""
+    format: Literal["huggingface"]
+    """'huggingface': a RobertaPreLayerNorm in dense float32, with its tokenizer, for transformers."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse_plain(Export, argv)
+    from tlc_jax.core.place import locate
+    from tlc_jax.inference.export import export_model
+    from tlc_jax.training.view import make_console
+
+    export_model(args.checkpoint, locate(args.out), args.format, make_console())
+
+
+if __name__ == "__main__":
+    run_door(main)
