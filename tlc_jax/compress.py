@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
 
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
+from tlc_jax.core.errors import UserError, run_door
 from tlc_jax.recipes.config import CompressConfig
 
 
@@ -16,11 +17,13 @@ from tlc_jax.recipes.config import CompressConfig
 class Compress:
     """Prune and quantize a model, and write it with real bits to a folder that needs no other file."""
 
-    checkpoint: str
-    """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
     out: str
     """The new folder."""
     settings: Annotated[CompressConfig, tyro.conf.arg(name="")]
+    checkpoint: Optional[str] = None
+    """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
+    hf: Optional[str] = None
+    """In place of --checkpoint: a folder with anybody's .safetensors files, of whatever model."""
     config: Optional[str] = None
     """A recipe's config document: a path, or the bare name of one in configs/."""
     workdir: Optional[str] = None
@@ -32,12 +35,18 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Compress, argv)
     from tlc_jax.core.place import locate
     from tlc_jax.recipes.compress import compress_run, report
+    from tlc_jax.recipes.compress_folder import compress_folder
     from tlc_jax.training.view import make_console
 
-    console = make_console()
-    out = locate(args.out)
+    if (args.checkpoint is None) == (args.hf is None):
+        raise UserError("give --checkpoint RUN or --hf FOLDER, one of both")
+    console, out = make_console(), locate(args.out)
     workdir = locate(args.workdir) if args.workdir else None
-    report(compress_run(args.checkpoint, args.settings, out, workdir, console), out, console)
+    if args.checkpoint is None:
+        manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
+    else:
+        manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
+    report(manifest, out, console)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ class Export:
     """A run directory, RUN@MARK for a checkpoint that was kept at a mark, or an artifact."""
     out: str
     """The new folder."""
-    format: Literal["huggingface"]
-    """'huggingface': a RobertaPreLayerNorm in dense float32, with its tokenizer, for transformers."""
+    format: Literal["huggingface", "compressed-tensors"]
+    """'huggingface': a RobertaPreLayerNorm in dense float32, with its tokenizer, for transformers.
+    'compressed-tensors': an artifact's codes, as that library and vLLM read them. Of an artifact that was
+    made of a folder (--hf), either writes that model again."""
 
 
 def main(argv: list[str] | None = None) -> None:

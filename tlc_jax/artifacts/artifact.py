@@ -11,7 +11,7 @@ The same input gives the same bytes: no dates, no paths, sorted names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,31 +36,35 @@ class Artifact:
     manifest: dict[str, Any]
     tensors: Tensors
 
+    @property
+    def of_folder(self) -> bool:
+        """Whether it was made of somebody's files and not of a run: its names are theirs."""
+        return self.manifest["source"]["kind"] == "folder"
+
 
 def write_artifact(
     folder: Place,
-    tensors: Tensors,
-    masks: Mapping[str, Any],
-    told: Mapping[str, Mapping[str, Any]],
-    about: Mapping[str, Any],
+    tensors: Iterable[tuple[str, Any, Any, Mapping[str, Any]]],
+    about: Callable[[], Mapping[str, Any]],
     others: Mapping[str, bytes],
     *,
     zstd: bool,
 ) -> dict[str, Any]:
-    """Writes a new folder and returns its manifest. `told` is what else the manifest says of tensors, `about`
-    what it says of the whole; `others` are further files."""
+    """Writes a new folder and returns its manifest. `tensors` gives of each, in the order of names: name,
+    QTensor or floats, mask, and what else the manifest says of it; only their bytes are kept. `about` is
+    asked at the end what the manifest says of the whole; `others` are further files."""
     check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
-    for name in sorted(tensors):
-        own, arrays = encode(tensors[name], masks.get(name), zstd)
-        entries[name] = {**own, **told.get(name, {}), "sha256": _checksum(name, arrays)}
+    for name, x, mask, told in tensors:
+        own, arrays = encode(x, mask, zstd)
+        entries[name] = {**own, **told, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}
     with new_folder(folder) as making:
         write_bytes(making / WEIGHTS, safetensors.numpy.save(parts))
         for name, content in others.items():
             write_bytes(making / name, content)
-        return seal(making, {"format": FORMAT, **about, "tensors": entries})
+        return seal(making, {"format": FORMAT, **about(), "tensors": entries})
 
 
 def check_new(folder: Place) -> None:
@@ -84,6 +88,12 @@ def read_artifact(folder: Place) -> Artifact:
         return Artifact(folder, manifest, _read_tensors(folder, manifest))
     except Damaged as damage:
         raise UserError(f"the artifact is damaged: {damage}; put a whole copy there") from damage
+
+
+def other_files(artifact: Artifact) -> dict[str, bytes]:
+    """What lies beside the weights, without the manifest: configuration, tokenizer."""
+    names = (name for name in artifact.manifest["files"] if name != WEIGHTS)
+    return {name: (artifact.folder / name).read_bytes() for name in names}
 
 
 def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:

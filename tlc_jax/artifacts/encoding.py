@@ -39,6 +39,9 @@ def encode(x: QTensor | Any, mask: Any, zstd: bool) -> tuple[dict[str, Any], Par
         codes = np.asarray(x.codes).reshape(-1)[chosen]
         parts["codes"] = codes if zstd else pack_codes(codes, x.spec.bits)
         about |= {"shape": list(x.codes.shape), **vars(x.spec)}
+    elif np.asarray(x).dtype.kind != "f":  # no weights: positions and the like
+        about |= {"shape": list(x.shape), "bits": 8 * x.dtype.itemsize, "dtype": x.dtype.str}
+        parts["values"] = np.asarray(x).reshape(-1)
     else:
         host = np.asarray(x)
         parts["values"] = host.astype("<f4").reshape(-1)[chosen]
@@ -62,6 +65,10 @@ def decode(about: dict[str, Any], parts: Parts) -> QTensor | np.ndarray:
     if not dense:
         size = -(-weights // 8)
         mask = unpack_mask(_expanded(parts["mask"], size) if zstd else parts["mask"], shape)
+    if "dtype" in about:
+        values = parts["values"]
+        values = _expanded(values, weights * bits // 8).view(about["dtype"]) if zstd else values
+        return values.reshape(shape)
     if bits == 32:
         values = parts["values"]
         if zstd:

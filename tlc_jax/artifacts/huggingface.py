@@ -13,9 +13,11 @@ same input gives the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -23,7 +25,8 @@ import safetensors.numpy
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, write_bytes
-from tlc_jax.core.stacked import join, split
+from tlc_jax.core.qtensor import QTensor
+from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params, map_with_path
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 
@@ -119,6 +122,36 @@ def write_huggingface(
     }
     for name, content in written.items():
         write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def by_huggingface_names(tensors: Tensors, dense: Mapping[str, np.ndarray]) -> Tensors:
+    """Quantized tensors as they are in `dense`, what `write_huggingface` wrote of them: by those names, in
+    that layout, a shared layer's once for each that uses it. What is only there is taken from there."""
+    head = next(name for name in _HEADS if any(own.startswith(f"{name}/") for own in tensors))
+    layers = sum(name.endswith(".attention.self.query.weight") for name in dense)
+    found: Tensors = dict(dense)
+    for ours, theirs in huggingface_names(layers, head).items():
+        first = re.sub(r"/layers/\d+/", "/layers/0/", ours)
+        x = tensors[ours if ours in tensors else first]
+        if isinstance(x, QTensor):
+            turned = jax.tree.map(lambda part: np.asarray(part).T, x) if ours.endswith("/kernel") else x
+            if turned.codes.shape != dense[theirs].shape:
+                raise UserError(
+                    f"{ours} lost heads, and codes of zeros for them are not written: export dense"
+                )
+            found[theirs] = turned
+    return found
+
+
+def read_arrays(folder: Place) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load((folder / WEIGHTS).read_bytes())
+
+
+def write_arrays(folder: Place, arrays: Tensors, others: Mapping[str, bytes]) -> None:
+    """Any tensors under their names, and the files beside them."""
+    write_bytes(folder / WEIGHTS, safetensors.numpy.save(arrays, {"format": "pt"}))
+    for name, content in others.items():
+        write_bytes(folder / name, content)
 
 
 def import_huggingface(folder: Place) -> tuple[Params, ModelConfig, tuple[str, ...]]:

@@ -39,6 +39,8 @@ def account(tensors: Tensors, masks: Mapping[str, Any]) -> Account:
 
 def account_tensor(x: Any, mask: Any = None) -> Account:
     """Of a QTensor, or of a float tensor and its mask, if it has one."""
+    if not isinstance(x, QTensor) and np.asarray(x).dtype.kind != "f":  # no weights
+        return Account(theoretical=x.nbytes, float32=x.nbytes)
     bits, ranges, size = 32, 0, x.codes.size if isinstance(x, QTensor) else x.size
     if isinstance(x, QTensor):
         bits, mask = x.spec.bits, x.mask

@@ -16,17 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from tlc_jax.compression.threshold import keys_of, nth_smallest
+from tlc_jax.compression.threshold import LAST, keys_of, nth_smallest
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]
 Mask = Bool[np.ndarray, "*shape"]
+_INFINITE = 0x7F800001  # the key of an infinity; those of not-a-number are above it
 NEARLY_ALL = 0.99  # of a tensor: worth a warning
 
 
 def magnitude_masks(
-    tensors: Tensors,
+    tensors: Mapping[str, Any],
     sparsity: float,
     scope: Scope = "global",
     previous: Mapping[str, Mask] | None = None,
@@ -68,7 +69,7 @@ def _apply(x: Shaped[Any, "*shape"], mask: Bool[Any, "*shape"]) -> jax.Array:
     return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
-def _groups(tensors: Tensors, scope: Scope) -> list[list[str]]:
+def _groups(tensors: Mapping[str, Any], scope: Scope) -> list[list[str]]:
     keys = {"global": lambda name: "", "layer": layer_of, "tensor": lambda name: name}
     groups: dict[str, list[str]] = {}
     for name in tensors:
@@ -76,7 +77,7 @@ def _groups(tensors: Tensors, scope: Scope) -> list[list[str]]:
     return list(groups.values())
 
 
-def _held(tensors: Tensors, cap: float, gone: Mapping[str, Mask | None]) -> dict[str, Mask | None]:
+def _held(tensors: Mapping[str, Any], cap: float, gone: Mapping[str, Mask | None]) -> dict[str, Mask | None]:
     """The largest weights of each tensor, which stay so that no more than `cap` of it goes."""
     if not 0 < cap <= 1:
         raise UserError(f"the cap on a tensor's sparsity must be in (0, 1], not {cap}")
@@ -93,24 +94,22 @@ def _without_smallest(
     tensors: Tensors, count: int, gone: Mapping[str, Mask | None], held: Mapping[str, Mask | None]
 ) -> dict[str, Mask]:
     if count == 0:
-        return {name: np.ones(x.shape, bool) for name, x in tensors.items()}
-    host = {name: np.asarray(x) for name, x in tensors.items()}
-    for name, x in host.items():
-        if not np.isfinite(x).all():
-            raise UserError(f"{name} has values that are not finite: nothing can be pruned by magnitude")
+        return {name: np.ones(tensors[name].shape, bool) for name in tensors}
 
-    def keys(name: str) -> Any:
-        return keys_of(host[name], gone[name], held[name])
+    def keys(name: str) -> Any:  # a tensor at a time: they may be read from files
+        return keys_of(np.asarray(tensors[name]), gone[name], held[name])
 
-    limit, below = nth_smallest(lambda: (key for name in host for key in keys(name)), count)
+    limit, below = nth_smallest(lambda: (key for name in tensors for key in keys(name)), count)
     if limit == 2**32 - 1:
         raise UserError(f"{count:,} weights cannot be pruned under this cap on a tensor's sparsity: raise it")
     room, masks = count - below, {}  # how many of those equal to the limit still go
-    for name, x in host.items():
-        own = np.concatenate([*keys(name)]) if x.size else np.zeros(0, np.uint32)
+    for name in tensors:
+        own = np.concatenate([*keys(name), np.zeros(0, np.uint32)])
+        if ((own >= _INFINITE) & (own < LAST)).any():
+            raise UserError(f"{name} has values that are not finite: nothing can be pruned by magnitude")
         kept = own > limit
         equal = np.flatnonzero(own == limit)
         kept[equal[room:]] = True
         room -= min(room, equal.size)
-        masks[name] = kept.reshape(x.shape)
+        masks[name] = kept.reshape(tensors[name].shape)
     return masks

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+import jax.numpy as jnp
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.quantspec import QuantSpec, Rule
@@ -35,6 +38,23 @@ def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = Fal
     head = Rule(HEAD, spec, why="the head of a classification: its weights are the smallest of all")
     heads = [head] if any(name.startswith("classification_head/") for name in names) else []
     return [vectors, *heads, Rule(r".*", spec, prune=True)]
+
+
+def foreign_rules(tensors: Tensors, spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:
+    """The same for tensors of any names, told by their shapes: vectors, and what holds no floats, by name."""
+    floats = {name: x for name, x in tensors.items() if jnp.issubdtype(x.dtype, jnp.floating)}
+    vectors = [name for name, x in floats.items() if x.ndim < 2]
+    others = [name for name in tensors if name not in floats]
+    rules = []
+    if others:
+        rules.append(Rule(_any_of(others), None, why="no weights"))
+    if vectors:
+        rules.append(Rule(_any_of(vectors), None if matrices_only else spec, why="a vector"))
+    return [*rules, Rule(r".*", spec, prune=True)]
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(re.escape(name) for name in names)
 
 
 def specs(selected: dict[str, Rule]) -> dict[str, QuantSpec | None]:

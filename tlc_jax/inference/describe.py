@@ -28,7 +28,7 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
             heading, justify="left" if heading in ("tensor", "ranges", "layout", "why not") else "right"
         )
     for name, entry in manifest["tensors"].items():
-        ranges = "" if entry["bits"] == 32 else f"{entry['granularity']}, {entry['range']}, {entry['zero']}"
+        ranges = ", ".join(entry[key] for key in ("granularity", "range", "zero") if key in entry)
         table.add_row(
             name,
             " x ".join(map(str, entry["shape"])),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import check_new, is_artifact
-from tlc_jax.artifacts.huggingface import write_huggingface
+from tlc_jax.artifacts.artifact import check_new, is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.compressed_tensors import to_compressed_tensors
+from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.stacked import join
@@ -48,6 +52,11 @@ def export_model(root: str, out: Place, kind: str, console: Console) -> None:
 
 
 def _huggingface(root: str, folder: Place, console: Console) -> None:
+    if is_artifact(locate(root)) and (artifact := read_artifact(locate(root))).of_folder:
+        arrays = {name: np.asarray(x) for name, x in dequantize(artifact.tensors).items()}
+        write_arrays(folder, arrays, other_files(artifact))
+        console.print(f"{len(arrays)} tensors as they were, in dense float32")
+        return
     model = dense_model(root, console)
     config, head_dropout = model.config.model, 0.0
     if isinstance(task := model.config.task, ClassificationConfig):
@@ -58,4 +67,22 @@ def _huggingface(root: str, folder: Place, console: Console) -> None:
     console.print(f"{count(model.params):,} parameters as a RobertaPreLayerNorm of Hugging Face")
 
 
-FORMATS = {"huggingface": _huggingface}
+def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
+    if not is_artifact(locate(root)):
+        raise UserError(f"{root} has no codes to be written: compress it first, and export the artifact")
+    artifact = read_artifact(locate(root))
+    if artifact.of_folder:
+        tensors, others = artifact.tensors, other_files(artifact)
+    else:
+        _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
+        tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
+        others = {"config.json": (folder / "config.json").read_bytes()}
+    arrays, about = to_compressed_tensors(tensors, dequantize(tensors))
+    config = json.loads(others.get("config.json", b"{}")) | {"quantization_config": about}
+    others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
+    write_arrays(folder, arrays, others)
+    modules = [module for group in about["config_groups"].values() for module in group["targets"]]
+    console.print(f"{len(modules)} matrices as codes for compressed-tensors, {len(arrays)} arrays in all")
+
+
+FORMATS = {"huggingface": _huggingface, "compressed-tensors": _compressed_tensors}

@@ -60,10 +60,10 @@ def _of_artifact(place: Place, console: Console, data_dir: str | None) -> Loaded
 
 def open_artifact(place: Place) -> tuple[Artifact, Config]:
     """An artifact of a run, and the run's config."""
-    artifact, files = read_artifact(place), RunDir(place)
-    if not files.config.is_file():
-        raise UserError(f"{place} was compressed without a run: its model is not one that this program knows")
-    return artifact, files.read_config()
+    artifact = read_artifact(place)
+    if artifact.of_folder:
+        raise UserError(f"{place} is not of a run: which model its tensors make this program does not know")
+    return artifact, RunDir(place).read_config()
 
 
 def _other_data(

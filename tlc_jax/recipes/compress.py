@@ -25,6 +25,8 @@ from tlc_jax.recipes.recover import Round, prune_in_rounds, recovery_told
 from tlc_jax.recipes.rules import rules_of
 from tlc_jax.training.restore import TrainedModel, trained_model
 
+MADE_BY = f"tlc_jax {tlc_jax.__version__}"
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -73,7 +75,7 @@ def compress_run(
     for warning in compressed.warnings:
         console.print(f"warning: {warning}: the model may not survive that; see --max-tensor-sparsity")
     about = {
-        "made_by": f"tlc_jax {tlc_jax.__version__}",
+        "made_by": MADE_BY,
         "source": _source(model),
         "compression": json.loads(json.dumps(asdict(config))),
         **({"recovery": recovery_told(rounds)} if rounds else {}),
@@ -81,8 +83,17 @@ def compress_run(
         "size": sizes_told(compressed.size),
     }
     others = {path.name: path.read_bytes() for path in (model.rundir.config, model.rundir.tokenizer)}
-    told = tell(tensors, compressed)
-    return write_artifact(out, compressed.tensors, compressed.masks, told, about, others, zstd=config.zstd)
+    values = dequantize(compressed.tensors)
+    items = (
+        (
+            name,
+            compressed.tensors[name],
+            compressed.masks.get(name),
+            tell(x, values[name], compressed.rules[name]),
+        )
+        for name, x in sorted(tensors.items())
+    )
+    return write_artifact(out, items, lambda: about, others, zstd=config.zstd)
 
 
 def sizes_told(size: Account) -> dict[str, Any]:
@@ -95,17 +106,9 @@ def sizes_told(size: Account) -> dict[str, Any]:
     }
 
 
-def tell(tensors: Tensors, compressed: Compressed) -> dict[str, dict[str, Any]]:
-    """Of each tensor: the relative root mean square of what compression changed, and why something was
-    left."""
-    values = dequantize(compressed.tensors)
-    return {
-        name: {
-            "relative_error": relative_error(x, values[name]),
-            **({"why": why} if (why := compressed.rules[name].why) else {}),
-        }
-        for name, x in tensors.items()
-    }
+def tell(x: Any, found: Any, rule: Rule) -> dict[str, Any]:
+    """Of a tensor: the relative root mean square of what compression changed, and why something was left."""
+    return {"relative_error": relative_error(x, found), **({"why": rule.why} if rule.why else {})}
 
 
 def relative_error(x: Any, found: Any) -> float:

@@ -1,0 +1,133 @@
+"""Anybody's checkpoint: compressed by rules without its model, and written again for others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tlc_jax import compress, evaluate, export
+from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.artifacts.compressed_tensors import from_compressed_tensors
+from tlc_jax.artifacts.huggingface import huggingface_names, read_arrays
+from tlc_jax.compression.quantize import dequantize
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.qtensor import QTensor
+
+NAMES = ("embeddings.word_embeddings.weight", "encoder.layer.0.output.dense.weight", "pooler.dense.weight")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in two files, float32 and bfloat16, with vectors, and positions that are no weights."""
+    root = tmp_path_factory.mktemp("foreign") / "model"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    first = {NAMES[0]: rng.standard_t(3, size=(50, 16)).astype(np.float32)}
+    first["embeddings.position_ids"] = np.arange(32)[None]
+    second = {name: rng.normal(size=(16, 16)).astype(ml_dtypes.bfloat16) for name in NAMES[1:]}
+    second |= {"encoder.layer.0.output.dense.bias": rng.normal(size=16).astype(np.float32)}
+    safetensors.numpy.save_file(first, root / "model-00001-of-00002.safetensors")
+    safetensors.numpy.save_file(second, root / "model-00002-of-00002.safetensors")
+    (root / "model.safetensors.index.json").write_text("{}")
+    (root / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (root / "pytorch_model.bin").write_bytes(b"weights once more")
+    return root
+
+
+def values(folder: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    for path in folder.glob("*.safetensors"):
+        arrays |= safetensors.numpy.load_file(path)
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def artifact(folder: Path) -> Path:
+    out = folder.parent / "artifact"
+    compress.main(["--hf", str(folder), "--bits", "4", "--sparsity", "0.3", "--out", str(out)])
+    return out
+
+
+def test_it_is_pruned_and_quantized_by_shapes(folder: Path, artifact: Path) -> None:
+    found, source = read_artifact(artifact), values(folder)
+    assert found.tensors.keys() == source.keys()
+    entries, size = found.manifest["tensors"], found.manifest["size"]
+    matrices = {name: np.asarray(source[name], np.float32) for name in NAMES}
+    magnitudes = np.sort(np.abs(np.concatenate([matrices[name].ravel() for name in NAMES])))
+    pruned = round(0.3 * magnitudes.size)
+    assert size["weights"] - size["nonzeros"] == pruned
+    assert size["weights"] == magnitudes.size + 16
+    for name, x in matrices.items():
+        kept = np.abs(x) > magnitudes[pruned - 1]
+        entry, dense = entries[name], np.asarray(dequantize(found.tensors)[name])
+        assert (dense[~kept] == 0).all()
+        step = float(np.max(found.tensors[name].delta))
+        assert np.abs(dense - x)[kept].max() <= step / 2 + 1e-6
+        assert entry["bits"] == 4
+        error = np.linalg.norm(dense - x) / np.linalg.norm(x)
+        assert entry["relative_error"] == pytest.approx(error, rel=1e-3)
+    np.testing.assert_array_equal(found.tensors["embeddings.position_ids"], np.arange(32)[None])
+    assert entries["encoder.layer.0.output.dense.bias"]["why"] == "a vector"
+    assert {path.name for path in artifact.iterdir()} == {
+        "model.safetensors",
+        "manifest.json",
+        "config.json",
+    }
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "compressed-tensors"])
+def test_it_is_written_again_for_others(artifact: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(out)])
+    expected, arrays = dequantize(read_artifact(artifact).tensors), read_arrays(out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["model_type"] == "bert"
+    if kind == "compressed-tensors":
+        found = from_compressed_tensors(arrays, config["quantization_config"])
+        assert {name for name, x in found.items() if isinstance(x, QTensor)} == set(NAMES)
+        arrays = dequantize(found)
+    assert arrays.keys() == expected.keys()
+    for name, x in expected.items():
+        np.testing.assert_array_equal(arrays[name], x, err_msg=name)
+
+
+def test_a_run_as_compressed_tensors(finished: Path, tmp_path: Path) -> None:
+    """Under Hugging Face's names and in its layout; the values are the artifact's."""
+    options = ["--bits", "6", "--granularity", "row", "--range", "mse"]
+    compress.main(["--checkpoint", str(finished), *options, "--out", str(tmp_path / "a")])
+    out = tmp_path / "out"
+    export.main(["--checkpoint", str(tmp_path / "a"), "--format", "compressed-tensors", "--out", str(out)])
+    config = json.loads((out / "config.json").read_text())
+    found = dequantize(from_compressed_tensors(read_arrays(out), config["quantization_config"]))
+    expected = dequantize(read_artifact(tmp_path / "a").tensors)
+    names = huggingface_names(2, "mlm_head")
+    assert names.keys() == expected.keys()
+    for ours, theirs in names.items():
+        x = np.asarray(expected[ours])
+        np.testing.assert_array_equal(found[theirs], x.T if ours.endswith("/kernel") else x, err_msg=ours)
+    packed = sum(len(g["targets"]) for g in config["quantization_config"]["config_groups"].values())
+    assert packed == sum(x.ndim == 2 for x in expected.values())
+
+
+def test_what_cannot_be_is_refused(folder: Path, artifact: Path, finished: Path, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="one of both"):
+        compress.main(["--hf", str(folder), "--checkpoint", str(finished), *out])
+    with pytest.raises(UserError, match=r"holds no \.safetensors file"):
+        compress.main(["--hf", str(tmp_path), *out])
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    path = broken / "model-00002-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(UserError, match="is no whole safetensors file"):
+        compress.main(["--hf", str(broken), *out])
+    with pytest.raises(UserError, match="is not of a run"):
+        evaluate.main(["--checkpoint", str(artifact)])
+    with pytest.raises(UserError, match="compress it first"):
+        export.main(["--checkpoint", str(finished), "--format", "compressed-tensors", *out])
+    assert not (tmp_path / "out").exists()
