@@ -2,13 +2,13 @@
 
     python -m tlc_jax.study --config quickstart_study --workdir runs/study
 
-Pretrains 2x64 and 2x128 for 60 seconds each on the documentation installed with Python and its packages,
+Pretrains 2x64 and 2x128 for 45 seconds each on the documentation installed with Python and its packages,
 finetunes both to tell numpy's sentences from scipy's, quantizes each to 8, 6, 4 and 3 bits at 0, 30, 60 and
 90 % sparsity, and draws the paper's two plots. No download. On your own text, with SST-2: `study_sst2`.
 
-Cost: 5 to 6.5 minutes from a cold start on 2 CPU cores, half a minute of which collects and packs the text,
-and more beside other work. Perplexity ended at 100 (2x64) and 85 (2x128) on a quick day, at 135 and 240 on a
-slow one; the bigram line is 66: sizes are not resolved in this time, and the study says so.
+Cost: 4 min 41 s from a cold start on 2 CPU cores, half a minute of which collects and packs the text; 6 min 45 s
+beside a second job on the same cores. Perplexity ended at 168 (2x64, 1.6 M tokens) and 227 (2x128); the bigram
+line is 66: sizes are not resolved in this time, and the study says so.
 """
 
 from tlc_jax.config import (
