@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import runs
-from tlc_jax import compress, diff, evaluate, inspect
+from tlc_jax import compress, diff, evaluate, inspect, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
@@ -214,7 +214,7 @@ def test_a_missing_or_cut_file_is_named(artifact: Path, tmp_path: Path, name: st
 def test_what_cannot_be_is_refused(artifact: Path, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty: give a new folder"):
         compress.main(["--checkpoint", str(finished), "--out", str(artifact)])
-    with pytest.raises(UserError, match="is not a run directory"):
+    with pytest.raises(UserError, match="is neither a run directory"):
         compress.main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "out")])
     for option, value in (("--bits", "9"), ("--sparsity", "1.0"), ("--range", "max")):
         with pytest.raises(UserError, match=f"{option[2:]} must be"):
@@ -286,3 +286,28 @@ def test_diff_tells_what_compression_changed(
     diff.main([str(artifact), str(other), "--json"])
     zeros = [json.loads(line)["common_zeros"] for line in capsys.readouterr().out.splitlines()]
     assert max(share for share in zeros if share is not None) > 0.9, "the same masks"
+
+
+def test_heads_and_units_go_and_the_smaller_model_trains(
+    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Half of each: an artifact of a smaller model, which is evaluated, compressed again and trained
+    further."""
+    small = tmp_path / "small"
+    less = ["--heads", "2", "--feed-forward-size", "64", "--bits", "32"]
+    compress.main(["--checkpoint", str(finished), *less, "--out", str(small)])
+    found = read_artifact(small)
+    assert found.tensors["encoder/layers/0/attention/query/kernel"].shape == (32, 16)
+    assert found.tensors["encoder/layers/1/feed_forward/contract/kernel"].shape == (64, 32)
+    model = json.loads((small / "config.json").read_text())["model"]
+    assert (model["num_heads"], model["head_size"], model["feed_forward_size"]) == (2, 8, 64)
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(small), "--json"])
+    before = json.loads(capsys.readouterr().out)["eval/held_out/perplexity"]
+    train.main(command(tmp_path / "run", "--init-from", str(small)))
+    evaluate.main(["--checkpoint", str(tmp_path / "run"), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["eval/held_out/perplexity"] < before
+    compress.main(["--checkpoint", str(small), "--bits", "4", "--out", str(tmp_path / "four")])
+    assert read_artifact(tmp_path / "four").manifest["source"]["compressed_before"]
+    with pytest.raises(UserError, match="keep 1 to 4 of them, not 5"):
+        compress.main(["--checkpoint", str(finished), "--heads", "5", "--out", str(tmp_path / "five")])

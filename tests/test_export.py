@@ -232,7 +232,7 @@ def test_the_same_run_gives_the_same_bytes(finished: Path, tmp_path: Path) -> No
 def test_what_cannot_be_is_refused(finished: Path, exported: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty: give a new folder"):
         exported_from(finished, exported)
-    with pytest.raises(UserError, match="is not a run directory"):
+    with pytest.raises(UserError, match="is neither a run directory"):
         exported_from(tmp_path, tmp_path / "out")
     config, params = make_export.case("mlm")
     for change in ({"num_heads": 5}, {"hidden_size": 20, "num_heads": 2}):

@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     second |= {"encoder.layer.0.output.dense.bias": rng.normal(size=16).astype(np.float32)}
     safetensors.numpy.save_file(first, root / "model-00001-of-00002.safetensors")
     safetensors.numpy.save_file(second, root / "model-00002-of-00002.safetensors")
-    (root / "model.safetensors.index.json").write_text("{}")
+    names = dict.fromkeys(first, "model-00001-of-00002.safetensors") | dict.fromkeys(second, "other")
+    (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     (root / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (root / "pytorch_model.bin").write_bytes(b"weights once more")
     return root
@@ -73,7 +74,7 @@ def test_it_is_pruned_and_quantized_by_shapes(folder: Path, artifact: Path) -> N
         error = np.linalg.norm(dense - x) / np.linalg.norm(x)
         assert entry["relative_error"] == pytest.approx(error, rel=1e-3)
     np.testing.assert_array_equal(found.tensors["embeddings.position_ids"], np.arange(32)[None])
-    assert entries["encoder.layer.0.output.dense.bias"]["why"] == "a vector"
+    assert entries["encoder.layer.0.output.dense.bias"]["why"] == "not pruned: a vector"
     assert {path.name for path in artifact.iterdir()} == {
         "model.safetensors",
         "manifest.json",
@@ -131,3 +132,41 @@ def test_what_cannot_be_is_refused(folder: Path, artifact: Path, finished: Path,
     with pytest.raises(UserError, match="compress it first"):
         export.main(["--checkpoint", str(finished), "--format", "compressed-tensors", *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
+    """Constants, scalars, empty and boolean tensors; not-a-number, a missing shard, a tensor twice."""
+    root = tmp_path / "odd"
+    root.mkdir()
+    odd = {
+        "constant.weight": np.full((4, 4), 0.1, np.float32),
+        "near.weight": np.array([[1.0, 1.0000001]], np.float32),
+        "negative.bias": np.full(3, -2.5, np.float32),
+        "logit_scale": np.array(4.6052, np.float32),
+        "empty.weight": np.zeros((0, 4), np.float32),
+        "mask": np.array([[True, False]]),
+    }
+    safetensors.numpy.save_file(odd, root / "model.safetensors")
+    for options in (["--bits", "8"], ["--bits", "4", "--range", "mse"]):
+        out = tmp_path / f"out{options[1]}"
+        compress.main(["--hf", str(root), *options, "--out", str(out)])
+        for name, x in dequantize(read_artifact(out).tensors).items():
+            np.testing.assert_allclose(x, odd[name], rtol=3e-7, err_msg=name)
+    refused = ["--hf", str(root), "--out", str(tmp_path / "refused")]
+    safetensors.numpy.save_file({"mask": odd["mask"]}, root / "other.safetensors")
+    with pytest.raises(UserError, match="holds 'mask' once more"):
+        compress.main(refused)
+    (root / "other.safetensors").unlink()
+    (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lost.weight": "x"}}))
+    with pytest.raises(UserError, match="names 1 tensors that no file holds, 'lost.weight'"):
+        compress.main(refused)
+    (root / "model.safetensors.index.json").unlink()
+    for value in (np.nan, np.inf):
+        broken = {"a.weight": np.array([[1.0, value]], np.float32)}
+        safetensors.numpy.save_file(broken, root / "model.safetensors")
+        with pytest.raises(UserError, match="'a.weight' has weights that are not finite"):
+            compress.main(refused)
+    safetensors.numpy.save_file({"mask": odd["mask"]}, root / "model.safetensors")
+    with pytest.raises(UserError, match="holds no weights"):
+        compress.main(refused)
+    assert not (tmp_path / "refused").exists()

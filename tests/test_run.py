@@ -191,7 +191,7 @@ def test_starting_from_another_run(
     assert (tmp_path / "w" / "tokenizer.json").read_bytes() == (finished / "tokenizer.json").read_bytes()
     with pytest.raises(UserError, match=r"give no --model"):
         train.main(command(tmp_path / "x", "--init-from", str(finished), "--model.num-layers", "3"))
-    with pytest.raises(UserError, match=r"is no run that has saved a checkpoint"):
+    with pytest.raises(UserError, match=r"is neither a run that has saved"):
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 

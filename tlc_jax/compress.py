@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("give --checkpoint RUN or --hf FOLDER, one of both")
     console, out = make_console(), locate(args.out)
     workdir = locate(args.workdir) if args.workdir else None
+    if args.hf is not None and args.workdir is not None:
+        raise UserError("--workdir is for rounds of finetuning, and --hf has none: drop it")
     if args.checkpoint is None:
         manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
     else:

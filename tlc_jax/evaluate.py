@@ -21,7 +21,7 @@ class Evaluate:
     """Evaluate a run on every set of its task, those that training never reads among them."""
 
     checkpoint: str
-    """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
+    """A run directory, RUN@MARK for a checkpoint that was kept at a mark, or an artifact."""
     task: Optional[Literal["mlm", "sst2", "mnli"]] = None
     """The task that the run must be of; None: whichever it is."""
     data: Data = dataclasses.field(default_factory=Data)

@@ -73,8 +73,8 @@ def check_new(folder: Place) -> None:
 
 
 def is_artifact(folder: Place) -> bool:
-    """Whether the folder says so; not whether it is whole."""
-    return (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
+    """Whether it is meant to be one; not whether it is whole."""
+    return (folder / WEIGHTS).is_file() or (folder / MANIFEST).is_file()
 
 
 def read_artifact(folder: Place) -> Artifact:

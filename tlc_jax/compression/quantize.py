@@ -31,6 +31,8 @@ from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
 
+_FARTHEST = 2.0**22
+
 
 def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
     """Each tensor as a QTensor; those whose spec is None or 32 bits as they are, with exact zeros.
@@ -50,10 +52,9 @@ def quantize_tensor(
 ) -> QTensor | Float[Any, "*shape"]:
     """The tensor called `name` (which tells its rows) as codes; its own values at 32 bits.
 
-    A block of one value has delta 1 and with zero 'float' comes back exactly. Compiled once for each shape,
-    whatever the bits.
-    """
-    if spec is None or spec.bits == 32:
+    A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
+    Compiled once for each shape, whatever the bits."""
+    if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
         return x if mask is None else _masked(x, mask)
     block = block_shape(name, x.shape, spec)
     codes, delta, offset = _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero)
@@ -106,11 +107,13 @@ def _quantize(
     low, high = find_range(values, kept, how, highest)
     values = values if kept is None else jnp.where(kept, values, 0.0)
     delta = _divide(high - low, highest)
-    delta = jnp.where(delta > 0, delta, 1.0)
     if zero == "float":
+        delta = jnp.where(delta > 0, delta, 1.0)
         offset = low
         codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
-    else:
+    else:  # float32 counts no further than _FARTHEST steps from zero to the range
+        delta = jnp.maximum(delta, jnp.maximum(jnp.abs(low), jnp.abs(high)) / _FARTHEST)
+        delta = jnp.where(delta > 0, delta, 1.0)
         offset = jnp.round(-_divide(low, delta)).astype(jnp.int32)
         codes = jnp.clip(jnp.round(_divide(values, delta)) + offset, 0.0, highest)
     blocks = tuple(size // own for size, own in zip(x.shape, block, strict=True))

@@ -34,8 +34,8 @@ def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = Fal
     nothing of it is left, and the model says one class of everything (docs/results/study_sst2.md).
     """
     names = list(names)
-    vectors = Rule(VECTORS, None if matrices_only else spec, why="a vector")
-    head = Rule(HEAD, spec, why="the head of a classification: its weights are the smallest of all")
+    vectors = Rule(VECTORS, None if matrices_only else spec, why="not pruned: a vector")
+    head = Rule(HEAD, spec, why="not pruned: the head of a classification, whose weights are the smallest")
     heads = [head] if any(name.startswith("classification_head/") for name in names) else []
     return [vectors, *heads, Rule(r".*", spec, prune=True)]
 
@@ -49,7 +49,7 @@ def foreign_rules(tensors: Tensors, spec: QuantSpec, matrices_only: bool = False
     if others:
         rules.append(Rule(_any_of(others), None, why="no weights"))
     if vectors:
-        rules.append(Rule(_any_of(vectors), None if matrices_only else spec, why="a vector"))
+        rules.append(Rule(_any_of(vectors), None if matrices_only else spec, why="not pruned: a vector"))
     return [*rules, Rule(r".*", spec, prune=True)]
 
 

@@ -32,6 +32,8 @@ _HEADS |= {f"{_ATTENTION}/output/kernel": 1}
 _ROWS = {f"{_FEED_FORWARD}/expand/kernel": 2, f"{_FEED_FORWARD}/expand/bias": 1}
 _ROWS |= {f"{_FEED_FORWARD}/contract/kernel": 1}
 
+_HEADS_NAME, _ROWS_NAME = "heads", "feed-forward units"
+
 
 @dataclass(frozen=True, eq=False)
 class Units:
@@ -44,8 +46,8 @@ class Units:
 def keep_largest_units(params: Params, config: ModelConfig, heads: int, feed_forward: int) -> Units:
     """In every layer so many `heads` and `feed_forward` units, those of the largest magnitude."""
     for name, asked, there in (
-        ("heads", heads, config.heads),
-        ("feed-forward units", feed_forward, config.feed_forward),
+        (_HEADS_NAME, heads, config.heads),
+        (_ROWS_NAME, feed_forward, config.feed_forward),
     ):
         if not 1 <= asked <= there:
             raise UserError(f"a layer has {there} {name}: keep 1 to {there} of them, not {asked}")
@@ -109,17 +111,17 @@ def _places(
     """For each parameter that shrinks, what stays of which axis. A head is head_size neighbours."""
     _check_params(flatten(params), config)
     for name, kept, there in (
-        ("heads", units.heads, config.heads),
-        ("feed-forward units", units.feed_forward, config.feed_forward),
+        (_HEADS_NAME, units.heads, config.heads),
+        (_ROWS_NAME, units.feed_forward, config.feed_forward),
     ):
         ascending = kept.size and kept.min() >= 0 and kept.max() < there and (np.diff(kept, axis=1) > 0).all()
-        if len(kept) != config.num_layers or not ascending:
+        if len(kept) != _stacked(name, config) or not ascending:
             raise UserError(
                 f"the {name} to keep must be ascending numbers from 0 to {there - 1} "
-                f"for each of {config.num_layers} layers"
+                f"for each of {_stacked(name, config)} layers"
             )
     columns = units.heads[:, :, None] * config.head_size + np.arange(config.head_size)
-    flat = columns.reshape(config.num_layers, -1)
+    flat = columns.reshape(len(units.heads), -1)
     heads = {path: (flat, axis) for path, axis in _HEADS.items()}
     return heads | {path: (units.feed_forward, axis) for path, axis in _ROWS.items()}
 
@@ -137,15 +139,24 @@ def _only_rows(x: Shaped[Any, "layers rows hidden"], kept: Int[np.ndarray, "laye
     return own.where(mask[:, :, None], x, own.zeros((), x.dtype))
 
 
+def _stacked(name: str, config: ModelConfig) -> int:
+    """How many layers have heads, or units, of their own."""
+    shared = config.shared_layers == "all" or (config.shared_layers == "attention" and name == _HEADS_NAME)
+    return 1 if shared else config.num_layers
+
+
 def _check_params(tensors: Params, config: ModelConfig) -> None:
-    widths = (_HEADS, config.heads * config.head_size), (_ROWS, config.feed_forward)
-    for axes, width in widths:
+    widths = (
+        (_HEADS, config.heads * config.head_size, _stacked(_HEADS_NAME, config)),
+        (_ROWS, config.feed_forward, _stacked(_ROWS_NAME, config)),
+    )
+    for axes, width, layers in widths:
         for path, axis in axes.items():
             if path not in tensors:
                 raise UserError(f"there is no {path} among the parameters: give those of an encoder")
             shape = tensors[path].shape
-            if (shape[0], shape[axis]) != (config.num_layers, width):
+            if (shape[0], shape[axis]) != (layers, width):
                 raise UserError(
-                    f"{path} has the shape {shape}, and the configuration is of {config.num_layers} layers "
+                    f"{path} has the shape {shape}, and the configuration is of {layers} layers "
                     f"with {width} along axis {axis}: give the configuration of these parameters"
                 )

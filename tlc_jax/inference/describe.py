@@ -23,9 +23,9 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
         raise UserError(f"{root} is no artifact: name a folder that tlc_jax.compress has written")
     manifest = read_artifact(place).manifest
     table = Table(title=f"{manifest['format']}, source {manifest['source']['kind']}")
-    for heading in ("tensor", "shape", "bits", "ranges", "zeros", "layout", "relative error", "why not"):
+    for heading in ("tensor", "shape", "bits", "ranges", "zeros", "layout", "relative error", "left alone"):
         table.add_column(
-            heading, justify="left" if heading in ("tensor", "ranges", "layout", "why not") else "right"
+            heading, justify="left" if heading in ("tensor", "ranges", "layout", "left alone") else "right"
         )
     for name, entry in manifest["tensors"].items():
         ranges = ", ".join(entry[key] for key in ("granularity", "range", "zero") if key in entry)
@@ -82,9 +82,8 @@ def differences_table(found: list[TensorDifference]) -> Table:
 
 
 def _tensors(root: str) -> Tensors:
-    place = locate(root)
-    if is_artifact(place):
-        return dequantize(read_artifact(place).tensors)
+    if is_artifact(locate(root)):  # of any model
+        return dequantize(read_artifact(locate(root)).tensors)
     return split(trained_model(root, lambda text: None).params)
 
 

@@ -12,35 +12,11 @@ from tlc_jax.artifacts.artifact import check_new, is_artifact, other_files, read
 from tlc_jax.artifacts.compressed_tensors import to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.compression.quantize import dequantize
-from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.config import ClassificationConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
-from tlc_jax.core.rundir import RunDir
-from tlc_jax.core.stacked import join
-from tlc_jax.core.tree import Params, count
-from tlc_jax.inference.load import open_artifact
+from tlc_jax.core.tree import count
 from tlc_jax.training.restore import trained_model
-
-
-@dataclasses.dataclass(frozen=True)
-class DenseModel:
-    """Float32 parameters, those of an artifact dequantized; `label_names` are a classification's."""
-
-    files: RunDir
-    config: Config
-    params: Params
-    label_names: tuple[str, ...]
-
-
-def dense_model(root: str, console: Console) -> DenseModel:
-    """Of a run, of one of its marks (RUN@MARK) or of an artifact; needs no data."""
-    place = locate(root)
-    if is_artifact(place):
-        artifact, config = open_artifact(place)
-        names = tuple(artifact.manifest["label_names"])
-        return DenseModel(RunDir(place), config, join(dequantize(artifact.tensors)), names)
-    model = trained_model(root, console.print)
-    return DenseModel(model.rundir, model.config, model.params, model.label_names)
 
 
 def export_model(root: str, out: Place, kind: str, console: Console) -> None:
@@ -55,14 +31,14 @@ def _huggingface(root: str, folder: Place, console: Console) -> None:
     if is_artifact(locate(root)) and (artifact := read_artifact(locate(root))).of_folder:
         arrays = {name: np.asarray(x) for name, x in dequantize(artifact.tensors).items()}
         write_arrays(folder, arrays, other_files(artifact))
-        console.print(f"{len(arrays)} tensors as they were, in dense float32")
+        console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
         return
-    model = dense_model(root, console)
+    model = trained_model(root, console.print)
     config, head_dropout = model.config.model, 0.0
     if isinstance(task := model.config.task, ClassificationConfig):
         config = dataclasses.replace(config, dropout=task.dropout, attention_dropout=task.dropout)
         head_dropout = task.head_dropout
-    tokenizer = model.files.tokenizer.read_bytes()
+    tokenizer = model.rundir.tokenizer.read_bytes()
     write_huggingface(folder, model.params, config, tokenizer, model.label_names, head_dropout)
     console.print(f"{count(model.params):,} parameters as a RobertaPreLayerNorm of Hugging Face")
 

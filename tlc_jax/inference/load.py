@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import jax
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import Artifact, is_artifact, read_artifact
-from tlc_jax.compression.quantize import dequantize
+from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, locate
-from tlc_jax.core.rundir import RunDir
-from tlc_jax.core.stacked import join
+from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
-from tlc_jax.parallel.mesh import make_mesh, replicated
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import Data, label_names, make_task, open_data, prepare_data
 from tlc_jax.training.restore import trained_model
@@ -36,12 +33,9 @@ class LoadedModel:
 def load_model(root: str, console: Console, data_dir: str | None = None) -> LoadedModel:
     """The model of a run, of one of its marks (RUN@MARK) or of an artifact; with the data that `data_dir`
     holds, or else with those that it was trained on."""
-    place = locate(root)
-    if is_artifact(place):
-        return _of_artifact(place, console, data_dir)
     model = trained_model(root, console.print)
     config = model.config
-    if data_dir is None:
+    if data_dir is None and not is_artifact(model.rundir.root):
         data = open_data(config, model.rundir.data)
     else:
         config, data = _other_data(config, model.rundir.tokenizer, data_dir, console)
@@ -49,32 +43,17 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
     return LoadedModel(config, make_task(config, data), model.params, model.step, make_mesh())
 
 
-def _of_artifact(place: Place, console: Console, data_dir: str | None) -> LoadedModel:
-    artifact, config = open_artifact(place)
-    config, data = _other_data(config, RunDir(place).tokenizer, data_dir, console)
-    _check_labels(config, data, tuple(artifact.manifest["label_names"]))
-    mesh = make_mesh()
-    params = jax.device_put(join(dequantize(artifact.tensors)), replicated(mesh))
-    return LoadedModel(config, make_task(config, data), params, artifact.manifest["source"]["step"], mesh)
-
-
-def open_artifact(place: Place) -> tuple[Artifact, Config]:
-    """An artifact of a run, and the run's config."""
-    artifact = read_artifact(place)
-    if artifact.of_folder:
-        raise UserError(f"{place} is not of a run: which model its tensors make this program does not know")
-    return artifact, RunDir(place).read_config()
-
-
 def _other_data(
     config: Config, tokenizer: Place, data_dir: str | None, console: Console
 ) -> tuple[Config, Data]:
     """Data prepared anew, with the model's tokenizer; from where the config has them if `data_dir` is
     None."""
-    changed = dataclasses.replace(
-        config.data, dir=config.data.dir if data_dir is None else data_dir, tokenizer=str(tokenizer)
-    )
-    config = dataclasses.replace(config, data=changed)
+    where = config.data.dir if data_dir is None else data_dir
+    try:
+        changed = dataclasses.replace(config.data, dir=where, tokenizer=str(tokenizer))
+        config = dataclasses.replace(config, data=changed)
+    except ValueError as error:
+        raise UserError(f"--data.dir {data_dir} does not go with this model: {error}") from error
     return config, prepare_data(config, console)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 from rich.console import Console
 
 import tlc_jax
-from tlc_jax.artifacts.artifact import WEIGHTS, check_new, write_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, check_new, is_artifact, write_artifact
 from tlc_jax.compression.account import Account, account
 from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.compression.select import prunable, specs
+from tlc_jax.compression.structured import keep_largest_units, shrink
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
@@ -44,6 +45,8 @@ class Compressed:
 
 def compress_tensors(tensors: Tensors, config: CompressConfig, pruned: Tensors) -> Compressed:
     """Prunes, then quantizes what is left. `pruned` are masks of what is pruned already, and stays so."""
+    for name, x in tensors.items():
+        check_finite(name, x)
     rules = rules_of(tensors, config)
     masks = dict(pruned)
     if config.sparsity:
@@ -69,7 +72,7 @@ def compress_run(
         root, rounds = prune_in_rounds(root, config, workdir, console)
     elif workdir is not None:
         raise UserError("--workdir is where rounds of pruning live, and this recipe has none: drop it")
-    model = trained_model(root, console.print)
+    model = smaller(trained_model(root, console.print), config)
     tensors = split(model.params)
     compressed = compress_tensors(tensors, config, model.masks)
     for warning in compressed.warnings:
@@ -82,7 +85,10 @@ def compress_run(
         "label_names": list(model.label_names),
         "size": sizes_told(compressed.size),
     }
-    others = {path.name: path.read_bytes() for path in (model.rundir.config, model.rundir.tokenizer)}
+    others = {
+        "config.json": f"{json.dumps(asdict(model.config), indent=1)}\n".encode(),
+        "tokenizer.json": model.rundir.tokenizer.read_bytes(),
+    }
     values = dequantize(compressed.tensors)
     items = (
         (
@@ -94,6 +100,19 @@ def compress_run(
         for name, x in sorted(tensors.items())
     )
     return write_artifact(out, items, lambda: about, others, zstd=config.zstd)
+
+
+def smaller(model: TrainedModel, config: CompressConfig) -> TrainedModel:
+    """The model without the heads and units that the recipe takes away."""
+    if config.heads is None and config.feed_forward_size is None:
+        return model
+    if model.masks:
+        raise UserError("of a model whose weights are pruned no heads can be taken: take heads first")
+    own = model.config.model
+    heads, rows = config.heads or own.heads, config.feed_forward_size or own.feed_forward
+    units = keep_largest_units(model.params, own, heads, rows)
+    params, less = shrink(model.params, own, units)
+    return replace(model, params=params, config=replace(model.config, model=less))
 
 
 def sizes_told(size: Account) -> dict[str, Any]:
@@ -108,7 +127,15 @@ def sizes_told(size: Account) -> dict[str, Any]:
 
 def tell(x: Any, found: Any, rule: Rule) -> dict[str, Any]:
     """Of a tensor: the relative root mean square of what compression changed, and why something was left."""
-    return {"relative_error": relative_error(x, found), **({"why": rule.why} if rule.why else {})}
+    error = relative_error(x, found) if x.dtype.kind == "f" else 0.0
+    return {"relative_error": error, **({"why": rule.why} if rule.why else {})}
+
+
+def check_finite(name: str, x: Any) -> None:
+    if not bool(jnp.isfinite(x).all()):
+        raise UserError(
+            f"{name!r} has weights that are not finite: no range holds them, mend the model first"
+        )
 
 
 def relative_error(x: Any, found: Any) -> float:
@@ -133,6 +160,8 @@ def report(manifest: dict[str, Any], out: Place, console: Console) -> None:
 
 def _source(model: TrainedModel) -> dict[str, Any]:
     """Which checkpoint it was, by what it holds and not by where it lay."""
+    if is_artifact(model.rundir.root):
+        return {**read_manifest(model.rundir.root)["source"], "compressed_before": True}
     manifest = read_manifest(model.rundir.checkpoints / str(model.step))
     parameters = {name: own for name, own in manifest["files"].items() if name.startswith("params/")}
     return {"kind": "run", "step": model.step, "parameters": parameters}

@@ -23,7 +23,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import fingerprint
-from tlc_jax.recipes.compress import MADE_BY, sizes_told, tell
+from tlc_jax.recipes.compress import MADE_BY, check_finite, sizes_told, tell
 from tlc_jax.recipes.config import CompressConfig
 
 
@@ -35,6 +35,8 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
     if config.recovery is not None:
         raise UserError("the recipe prunes in rounds with finetuning: that takes a run (--checkpoint)")
     source = CheckpointFolder(folder)
+    if not any(source.is_float(name) and np.prod(source.shape(name)) for name in source):
+        raise UserError(f"--hf {folder} holds no weights: no tensor of it is of floats")
     shapes = {
         name: jax.ShapeDtypeStruct(source.shape(name), np.float32 if source.is_float(name) else np.int32)
         for name in source
@@ -70,6 +72,7 @@ def _compressed(
     for name, x in source.items():
         mask, rule = masks.get(name), rules[name]
         if source.is_float(name):
+            check_finite(name, x)
             pruned = apply_masks({name: x}, masks)[name]
             found = quantize_tensor(name, pruned, rule.quant, mask)
         else:

@@ -59,6 +59,10 @@ class CompressConfig:
     """Prune the smallest weights of all (paper), of each layer, or of each tensor."""
     max_tensor_sparsity: Optional[float] = None
     """No tensor loses a larger share than this; others lose more instead."""
+    heads: Optional[int] = None
+    """Keep so many attention heads of each layer, the largest; the model gets smaller. None: all."""
+    feed_forward_size: Optional[int] = None
+    """Keep so many units of each feed-forward layer. None: all."""
     rules: tuple[Rule, ...] = ()
     """In a config document, in place of the rules that the options above make: what is done with which
     tensor."""
@@ -72,6 +76,11 @@ class CompressConfig:
         self.spec  # noqa: B018, its own checks
         check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
         cap = self.max_tensor_sparsity
+        check(
+            self.recovery is None or (self.heads is None and self.feed_forward_size is None),
+            "heads and feed_forward_size do not go with recovery: take heads in a compression of its own "
+            "(at 32 bits), finetune what is left with --init-from, and recover from that run",
+        )
         check(
             self.recovery is None or self.sparsity in self.recovery.levels,
             f"sparsity {self.sparsity} is none of recovery.levels, the rounds in which it is reached",

@@ -1,4 +1,5 @@
-"""A trained model from its run directory: parameters and what it takes to use them, without data."""
+"""A trained model from its run directory or an artifact: parameters and what it takes to use them, without
+data."""
 
 from __future__ import annotations
 
@@ -6,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
+from tlc_jax.artifacts.artifact import is_artifact, read_artifact
+from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, locate
+from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.rundir import RunDir, split_mark
-from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.build import abstract_params, label_names
@@ -32,11 +38,13 @@ class TrainedModel:
 
 
 def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
-    """Of the newest whole checkpoint of a run, or of the one at a mark (RUN@MARK); replicated on all
-    devices."""
+    """Of the newest whole checkpoint of a run, of the one at a mark (RUN@MARK), or of an artifact; replicated
+    on all devices."""
+    if is_artifact(locate(root)):
+        return _of_artifact(locate(root))
     rundir, mark = split_mark(root)
     if not rundir.config.is_file():
-        raise UserError(f"--checkpoint {root} is not a run directory: it has no config.json")
+        raise UserError(f"{root} is neither a run directory nor an artifact: it has no config.json")
     config = rundir.read_config()
     names = label_names(config, rundir.data)
     sharding = replicated(make_mesh())
@@ -46,3 +54,18 @@ def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
     params, step = restore_params(rundir.checkpoints, like, warn, mark)
     masks = tensor_masks(restore_masks(rundir.checkpoints, step))
     return TrainedModel(rundir, config, params, step, tuple(names), masks)
+
+
+def _of_artifact(place: Place) -> TrainedModel:
+    artifact = read_artifact(place)
+    if artifact.of_folder:
+        raise UserError(f"{place} is not of a run: which model its tensors make this program does not know")
+    manifest, files = artifact.manifest, RunDir(place)
+    params = jax.device_put(join(dequantize(artifact.tensors)), replicated(make_mesh()))
+    masks = {
+        name: np.asarray(x.mask)
+        for name, x in artifact.tensors.items()
+        if isinstance(x, QTensor) and x.mask is not None
+    }
+    names, step = tuple(manifest["label_names"]), manifest["source"]["step"]
+    return TrainedModel(files, files.read_config(), params, step, names, masks)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 
+from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
@@ -21,8 +22,11 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
         raise UserError("--init-from takes the model from its run: give no --model.* with it")
     if config.data.tokenizer != document.data.tokenizer:
         raise UserError("--init-from takes the tokenizer from its run: give no --data.tokenizer with it")
-    if not source.config.is_file() or not whole_steps(source.checkpoints):
-        raise UserError(f"--init-from {source.root} is no run that has saved a checkpoint: name one that has")
+    trained = is_artifact(source.root) or bool(whole_steps(source.checkpoints))
+    if not source.config.is_file() or not trained:
+        raise UserError(
+            f"--init-from {source.root} is neither a run that has saved a checkpoint nor an artifact"
+        )
     model = source.read_config().model
     data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
     if data.sequence_length > model.max_positions:
