@@ -1,7 +1,6 @@
 """How small can a model become that is finetuned on SST-2? Two sizes: trained, pruned in rounds, quantized.
 
-    python benchmarks/compress_sst2.py --work W --text wikipedia/ --tfds TFDS --output
-    benchmarks/results/compress_sst2
+    python benchmarks/compress_sst2.py --work W --text wikipedia/ --tfds TFDS --output OUTPUT
 
 Pretrains each size for the same time, finetunes it, prunes it in rounds with recovery, and writes every round
 at 8, 6, 4, 3 and 2 bits, with min/max and least-squares ranges, as an artifact. Writes OUTPUT.jsonl (a line a

@@ -173,12 +173,13 @@ def test_a_search_is_a_grid_over_as_many_rows() -> None:
         SearchConfig(seeds=(1, 1))
 
 
-def store_of(tmp_path: Path, perplexities: dict[str, float]) -> ResultStore:
+def store_of(tmp_path: Path, perplexities: dict[str, float], linear: float = 0.7) -> ResultStore:
     store = ResultStore(tmp_path / "results.jsonl")
     for size, perplexity in perplexities.items():
         lines = {"unigram_perplexity": 700.0, "bigram_perplexity": 90.0, "training_seconds": [60.0]}
         store.add({"stage": "pretrain", "size": size, "perplexity": [perplexity], **lines})
     fields = {"sparsity": 0.0, "set": "test", "examples": 8, "paper_bytes": 1500.0}
+    fields |= {"linear_accuracy": linear}
     for size, (bits, right) in itertools.product(perplexities, ((32, 6), (4, 5))):
         own = {
             "size": size,
@@ -196,7 +197,9 @@ def test_the_headline_claims_no_more_than_it_knows(tmp_path: Path) -> None:
     above = " ".join(headline(store_of(tmp_path / "a", {"2x64": 120.0, "2x128": 100.0})))
     assert "not resolved" in above
     assert "ahead" not in above
-    below = " ".join(headline(store_of(tmp_path / "b", {"2x64": 120.0, "2x128": 80.0})))
+    assert "bag of words" not in above, "0.75 is above it"
+    below = " ".join(headline(store_of(tmp_path / "b", {"2x64": 120.0, "2x128": 80.0}, linear=0.8)))
+    assert "The bag of words, 0.8000, is more accurate than every model here." in below
     assert "2x128 is ahead" in below
     assert "Sizes are not resolved" not in below
     assert "+0.0000 +- 0.0000 (examples, p = 1), so no difference is seen" in below

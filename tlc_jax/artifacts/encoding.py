@@ -2,12 +2,13 @@
 
 A tensor is stored in one of two layouts, whichever is smaller (core/sizes.py):
 
-    dense    codes   every code, `bits` bits each                  values   every float32, where there are no
-    codes bitmap   mask    one bit a weight, 1 where it is kept
-             codes   the codes of those that are kept              values   their float32
+    dense    codes or values    of every weight: `bits` bits, or a float32 where it is not quantized
+    bitmap   mask               one bit a weight, 1 where it is kept
+             codes or values    of those that are kept
 
 and beside codes `delta` and `offset`, one number a block. With zstd, `codes` are one byte each and they,
-`values` and `mask` are compressed: packed codes would hide from zstd what repeats."""
+`values` and `mask` are compressed: packed codes would hide from zstd what repeats.
+"""
 
 from __future__ import annotations
 

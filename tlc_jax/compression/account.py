@@ -27,10 +27,6 @@ class Account:
     def __add__(self, other: Account) -> Account:
         return Account(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
-    @property
-    def sparsity(self) -> float:
-        return 1 - self.nonzeros / self.weights
-
 
 def account(tensors: Tensors, masks: Mapping[str, Any]) -> Account:
     """Of QTensors, and of floats with their masks."""

@@ -11,13 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 from tlc_jax.compression.threshold import LAST, keys_of, nth_smallest
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.qtensor import zero_where_false
 from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]
@@ -51,7 +50,7 @@ def magnitude_masks(
 
 def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
     """Exact zeros (never -0) where a mask is False; tensors without a mask as they are."""
-    return {name: _apply(x, masks[name]) if name in masks else x for name, x in tensors.items()}
+    return {name: zero_where_false(x, masks[name]) if name in masks else x for name, x in tensors.items()}
 
 
 def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
@@ -62,11 +61,6 @@ def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
 def pruned_count(masks: Mapping[str, Any]) -> int:
     """How many weights are zero by the masks."""
     return sum(int(np.sum(~np.asarray(mask))) for mask in masks.values())
-
-
-@jax.jit
-def _apply(x: Shaped[Any, "*shape"], mask: Bool[Any, "*shape"]) -> jax.Array:
-    return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 def _groups(tensors: Mapping[str, Any], scope: Scope) -> list[list[str]]:
@@ -101,7 +95,10 @@ def _without_smallest(
 
     limit, below = nth_smallest(lambda: (key for name in tensors for key in keys(name)), count)
     if limit == 2**32 - 1:
-        raise UserError(f"{count:,} weights cannot be pruned under this cap on a tensor's sparsity: raise it")
+        free = sum(int(np.sum(~mask)) for mask in (held[name] for name in tensors) if mask is not None)
+        raise UserError(
+            f"{count:,} weights are to go, and the cap on a tensor's sparsity leaves {free:,}: raise it"
+        )
     room, masks = count - below, {}  # how many of those equal to the limit still go
     for name in tensors:
         own = np.concatenate([*keys(name), np.zeros(0, np.uint32)])

@@ -27,11 +27,11 @@ from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from tlc_jax.compression.ranges import find_range
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
+from tlc_jax.core.qtensor import QTensor, zero_where_false
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
 
-_FARTHEST = 2.0**22
+_FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart
 
 
 def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
@@ -55,7 +55,7 @@ def quantize_tensor(
     A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
     Compiled once for each shape, whatever the bits."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
-        return x if mask is None else _masked(x, mask)
+        return x if mask is None else zero_where_false(x, mask)
     block = block_shape(name, x.shape, spec)
     codes, delta, offset = _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero)
     return QTensor(codes, delta, offset, mask, spec)
@@ -111,7 +111,7 @@ def _quantize(
         delta = jnp.where(delta > 0, delta, 1.0)
         offset = low
         codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
-    else:  # float32 counts no further than _FARTHEST steps from zero to the range
+    else:
         delta = jnp.maximum(delta, jnp.maximum(jnp.abs(low), jnp.abs(high)) / _FARTHEST)
         delta = jnp.where(delta > 0, delta, 1.0)
         offset = jnp.round(-_divide(low, delta)).astype(jnp.int32)
@@ -135,12 +135,7 @@ def _dequantize(
     else:
         value = offset + delta * counts.astype(jnp.float32)
     value = value.reshape(codes.shape)
-    return value if mask is None else jnp.where(mask, value, 0.0)
-
-
-@jax.jit
-def _masked(x: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return jnp.where(mask, x, jnp.zeros((), x.dtype))
+    return value if mask is None else zero_where_false(value, mask)
 
 
 def _divide(x: Float[Array, "*shape"], by: Float[Array, "..."]) -> Float[Array, "*shape"]:

@@ -50,7 +50,7 @@ def foreign_rules(tensors: Tensors, spec: QuantSpec, matrices_only: bool = False
         rules.append(Rule(_any_of(others), None, why="no weights"))
     if vectors:
         rules.append(Rule(_any_of(vectors), None if matrices_only else spec, why="not pruned: a vector"))
-    return [*rules, Rule(r".*", spec, prune=True)]
+    return [*rules, Rule(r"(?s).*", spec, prune=True)]
 
 
 def _any_of(names: Iterable[str]) -> str:

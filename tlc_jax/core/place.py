@@ -73,6 +73,7 @@ def new_folder(folder: Where) -> Iterator[Where]:
     if not isinstance(folder, Path):
         yield folder
         return
+    make_folder(folder.parent)
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     make_folder(temporary)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.sizes import is_sparse
@@ -28,6 +30,12 @@ class QTensor:
     offset: Any
     mask: Any = None
     spec: QuantSpec = field(default_factory=QuantSpec, metadata={"static": True})
+
+
+@jax.jit
+def zero_where_false(x: Shaped[Any, "*shape"], mask: Bool[Any, "*shape"]) -> jax.Array:
+    """Exact zeros, never -0, where the mask is False."""
+    return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 def stored_offset(q: QTensor) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""How tensors are compressed, as words: what a config, the quantizer and an artifact all say. Light to
-import."""
+"""How tensors are compressed, as words: what a config, the quantizer and an artifact say."""
 
 from __future__ import annotations
 

@@ -46,8 +46,7 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
 def _other_data(
     config: Config, tokenizer: Place, data_dir: str | None, console: Console
 ) -> tuple[Config, Data]:
-    """Data prepared anew, with the model's tokenizer; from where the config has them if `data_dir` is
-    None."""
+    """Data prepared anew, with the model's tokenizer; None: from where the config has them."""
     where = config.data.dir if data_dir is None else data_dir
     try:
         changed = dataclasses.replace(config.data, dir=where, tokenizer=str(tokenizer))

@@ -1,10 +1,9 @@
-"""Anybody's safetensors checkpoint as an artifact: by rules, without a model, a tensor at a time (paper
-4)."""
+"""Anybody's safetensors checkpoint as an artifact: by rules, without a model, a tensor at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,8 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
     rules = select(shapes, config.rules or foreign_rules(shapes, config.spec, config.matrices_only))
     masks: dict[str, Any] = {}
     if config.sparsity:
-        chosen, cap = (
-            _Some(source, [name for name in source if rules[name].prune]),
-            config.max_tensor_sparsity,
-        )
-        masks = magnitude_masks(chosen, config.sparsity, config.scope, cap=cap)  # type: ignore[arg-type]
+        chosen, cap = source.only(name for name in source if rules[name].prune), config.max_tensor_sparsity
+        masks = magnitude_masks(chosen, config.sparsity, config.scope, cap=cap)
     for name in nearly_gone(masks):
         console.print(f"warning: {name} has lost {(~masks[name]).mean():.1%} of its weights")
     sizes: list[Account] = []
@@ -79,22 +75,6 @@ def _compressed(
             found = x
         sizes.append(account_tensor(found, mask))
         yield name, found, mask, tell(x, dequantize({name: found})[name], rule)
-
-
-class _Some(Mapping[str, Any]):
-    """Some tensors of a checkpoint, read whenever they are asked for."""
-
-    def __init__(self, source: CheckpointFolder, names: list[str]):
-        self._source, self._names = source, names
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._source[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def _fingerprints(folder: Path) -> dict[str, Any]:

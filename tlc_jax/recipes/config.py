@@ -1,5 +1,4 @@
-"""Every option of a compression, as frozen dataclasses beside those of `tlc_jax.config`; as light to
-import."""
+"""Every option of a compression, as frozen dataclasses beside those of `tlc_jax.config`; as light."""
 
 from __future__ import annotations
 

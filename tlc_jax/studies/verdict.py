@@ -15,7 +15,8 @@ KILOBYTE = 1000
 
 def headline(store: ResultStore) -> list[str]:
     """Sentences: perplexity at equal time, then which size is best for which memory."""
-    return [*_pretraining(store), *_compression(compressed_models(store))]
+    linear = store.find(stage="compress")[0]["linear_accuracy"]
+    return [*_pretraining(store), *_compression(compressed_models(store), linear)]
 
 
 def _pretraining(store: ResultStore) -> list[str]:
@@ -37,8 +38,9 @@ def _pretraining(store: ResultStore) -> list[str]:
     return [said, f"{ahead} is ahead at equal time, one pretraining each."]
 
 
-def _compression(models: list[CompressedModel]) -> list[str]:
-    """A sentence for each doubling of the memory at which the sizes' best models are others."""
+def _compression(models: list[CompressedModel], linear: float) -> list[str]:
+    """A sentence for each doubling of the memory at which the sizes' best models are others, and one where
+    the bag of words' accuracy `linear` is above them all."""
     sizes = list(dict.fromkeys(model.size for model in models))
     texts, told = [], None
     for limit in _doublings(models):
@@ -51,9 +53,12 @@ def _compression(models: list[CompressedModel]) -> list[str]:
         if len(there) > 1:
             text += f"; against {there[1]}, {accuracy(there[1])}: {between(*there[:2])}"
         texts.append(text + ".")
+    if linear >= max(model.accuracy for model in models):
+        texts.append(f"The bag of words, {linear:.4f}, is more accurate than every model here.")
     seeds = len(models[0].correct)
     texts.append(
-        "Chosen on the tuning set, reported on the other; memory is the paper's measure. "
+        "Named first is what the tuning set chose; accuracies are of the other set, which may say otherwise; "
+        "memory is the paper's measure. "
         + (f"{seeds} seeds of finetuning each." if seeds > 1 else "One seed each: another may differ more.")
     )
     return texts

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Bool
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.qtensor import zero_where_false
 from tlc_jax.core.stacked import Tensors, tensor_names
 from tlc_jax.core.tree import Params, flatten, map_with_path
 
@@ -42,8 +42,8 @@ def masked(optimizer: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def with_masks(inner: Any, params: Params, masks: Tensors) -> MaskedState:
-    """The state of the masked optimizer, of that of the plain one; the masks are placed like the
-    parameters."""
+    """The state of the masked optimizer, of that of the plain one; masks lie where their
+    parameters do."""
     placed = {
         path: jax.device_put(mask, flatten(params)[path].sharding)
         for path, mask in parameter_masks(params, masks).items()
@@ -79,6 +79,6 @@ def _only(tree: Any, masks: dict[str, Any]) -> Params:
     """Zeros where a mask is False."""
 
     def one(path: str, x: jax.Array) -> jax.Array:
-        return jnp.where(masks[path], x, jnp.zeros((), x.dtype)) if path in masks else x
+        return zero_where_false(x, masks[path]) if path in masks else x
 
     return map_with_path(one, tree)

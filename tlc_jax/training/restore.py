@@ -1,5 +1,4 @@
-"""A trained model from its run directory or an artifact: parameters and what it takes to use them, without
-data."""
+"""A trained model from a run directory or an artifact: parameters and what it takes to use them, no data."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate
-from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.rundir import RunDir, split_mark
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
@@ -61,11 +59,12 @@ def _of_artifact(place: Place) -> TrainedModel:
     if artifact.of_folder:
         raise UserError(f"{place} is not of a run: which model its tensors make this program does not know")
     manifest, files = artifact.manifest, RunDir(place)
-    params = jax.device_put(join(dequantize(artifact.tensors)), replicated(make_mesh()))
-    masks = {
-        name: np.asarray(x.mask)
-        for name, x in artifact.tensors.items()
-        if isinstance(x, QTensor) and x.mask is not None
+    tensors = dequantize(artifact.tensors)
+    masks = {  # where no mask was stored, zeros tell
+        name: np.asarray(tensors[name]) != 0
+        for name, entry in manifest["tensors"].items()
+        if entry["nonzeros"] < entry["weights"]
     }
+    params = jax.device_put(join(tensors), replicated(make_mesh()))
     names, step = tuple(manifest["label_names"]), manifest["source"]["step"]
     return TrainedModel(files, files.read_config(), params, step, names, masks)
