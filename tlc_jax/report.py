@@ -1,16 +1,20 @@
-"""`python -m tlc_jax.report --run RUN RUN --output curves.png`: curves of runs over training time."""
+"""`python -m tlc_jax.report --run RUN RUN`: curves over training time. `report errors` and `report
+sensitivity`: how far compression moves weights, and how much a model minds."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 from tlc_jax.core import cli
 from tlc_jax.core.errors import run_door
+from tlc_jax.studies.config import ErrorsConfig, SensitivityConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time."""
+    """Draw curves of runs over training time. Two other reports have a help of their own: report errors
+    --help and report sensitivity --help."""
 
     run: tuple[str, ...]
     """Run directories."""
@@ -22,15 +26,23 @@ class Report:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse_plain(Report, argv)
-    from tlc_jax.core.place import locate
-    from tlc_jax.studies.curves import draw_curves, read_curves
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    match arguments[:1]:
+        case ["errors"]:
+            errors = cli.parse_plain(ErrorsConfig, arguments[1:], "report errors")
+            from tlc_jax.studies.errors_view import report_errors
 
-    curves = read_curves([locate(run) for run in args.run], [locate(path) for path in args.step_time])
-    draw_curves(curves, bool(args.step_time), locate(args.output))
-    for curve in curves:
-        print(f"{curve.label}: {curve.name} {curve.values[-1]:.4g} after {curve.seconds[-1]:,.1f} s")
-    print(f"drawn in {args.output}")
+            report_errors(errors)
+        case ["sensitivity"]:
+            sensitivity = cli.parse_plain(SensitivityConfig, arguments[1:], "report sensitivity")
+            from tlc_jax.studies.sensitivity import report_sensitivity
+
+            report_sensitivity(sensitivity)
+        case _:
+            curves = cli.parse_plain(Report, arguments)
+            from tlc_jax.studies.curves import report_curves
+
+            report_curves(curves.run, curves.step_time, curves.output)
 
 
 if __name__ == "__main__":

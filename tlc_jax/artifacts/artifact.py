@@ -67,6 +67,15 @@ def write_artifact(
         return seal(making, {"format": FORMAT, **about(), "tensors": entries})
 
 
+def file_bytes(tensors: Iterable[tuple[str, Any, Any]]) -> int:
+    """How long the weights' file of an artifact is, without zstd: of each tensor its name, QTensor or floats,
+    and mask."""
+    parts: Parts = {}
+    for name, x, mask in tensors:
+        parts |= {f"{name}.{part}": array for part, array in encode(x, mask, False)[1].items()}
+    return len(safetensors.numpy.save(parts))
+
+
 def check_new(folder: Place) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out {folder} is not empty: give a new folder")

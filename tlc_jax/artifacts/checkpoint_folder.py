@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,6 @@ class CheckpointFolder(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-    def only(self, names: Iterable[str]) -> CheckpointFolder:
-        """Some of its tensors, read whenever they are asked for."""
-        found = copy.copy(self)
-        found._files = {name: self._files[name] for name in names}
-        return found
 
     def is_float(self, name: str) -> bool:
         return self._files[name].get_slice(name).get_dtype() in _FLOATS

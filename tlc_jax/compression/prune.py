@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from tlc_jax.compression.threshold import LAST, keys_of, nth_smallest
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import zero_where_false
+from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]
@@ -36,16 +37,28 @@ def magnitude_masks(
 
     What `previous` pruned stays pruned: masks are monotone over rounds, and the count includes those. With
     `cap` no tensor loses more than that share, and others lose more instead. UserError if that cannot be."""
-    if not 0 <= sparsity < 1:
-        raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
-    earlier = previous or {}
-    gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in tensors}
-    held = dict.fromkeys(tensors) if cap is None else _held(tensors, cap, gone)
-    masks: dict[str, Mask] = {}
-    for group in _groups(tensors, scope):
-        count = round(sparsity * sum(tensors[name].size for name in group))
-        masks |= _without_smallest({name: tensors[name] for name in group}, count, gone, held)
-    return {name: masks[name] for name in tensors}
+    return _masks(tensors, list(tensors), sparsity, scope, previous or {}, cap)
+
+
+def masks_by_rule(
+    tensors: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    sparsity: float,
+    scope: Scope = "global",
+    previous: Mapping[str, Mask] | None = None,
+    cap: float | None = None,
+) -> dict[str, Mask]:
+    """Masks of what the rules say is pruned: tensors whose rule has a sparsity each by itself, the others
+    together, to `sparsity`. What was not pruned before, and is not now, has none."""
+    earlier, masks = dict(previous or {}), dict(previous or {})
+    chosen = [name for name in tensors if rules[name].prune]
+    together = [name for name in chosen if rules[name].sparsity is None]
+    for name in chosen:
+        if own := rules[name].sparsity:
+            masks |= _masks(tensors, [name], own, "tensor", earlier, None)
+    if sparsity and together:
+        masks |= _masks(tensors, together, sparsity, scope, earlier, cap)
+    return masks
 
 
 def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
@@ -63,44 +76,69 @@ def pruned_count(masks: Mapping[str, Any]) -> int:
     return sum(int(np.sum(~np.asarray(mask))) for mask in masks.values())
 
 
-def _groups(tensors: Mapping[str, Any], scope: Scope) -> list[list[str]]:
+def _masks(
+    tensors: Mapping[str, Any],
+    names: list[str],
+    sparsity: float,
+    scope: Scope,
+    earlier: Mapping[str, Mask],
+    cap: float | None,
+) -> dict[str, Mask]:
+    if not 0 <= sparsity < 1:
+        raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
+    gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in names}
+    held = dict.fromkeys(names) if cap is None else _held(tensors, names, cap, gone)
+    masks: dict[str, Mask] = {}
+    for group in _groups(names, scope):
+        count = round(sparsity * sum(tensors[name].size for name in group))
+        masks |= _without_smallest(tensors, group, count, gone, held)
+    return {name: masks[name] for name in names}
+
+
+def _groups(names: list[str], scope: Scope) -> list[list[str]]:
     keys = {"global": lambda name: "", "layer": layer_of, "tensor": lambda name: name}
     groups: dict[str, list[str]] = {}
-    for name in tensors:
+    for name in names:
         groups.setdefault(keys[scope](name), []).append(name)
     return list(groups.values())
 
 
-def _held(tensors: Mapping[str, Any], cap: float, gone: Mapping[str, Mask | None]) -> dict[str, Mask | None]:
+def _held(
+    tensors: Mapping[str, Any], names: list[str], cap: float, gone: Mapping[str, Mask | None]
+) -> dict[str, Mask | None]:
     """The largest weights of each tensor, which stay so that no more than `cap` of it goes."""
     if not 0 < cap <= 1:
         raise UserError(f"the cap on a tensor's sparsity must be in (0, 1], not {cap}")
     found: dict[str, Mask | None] = {}
-    for name, x in tensors.items():
-        most, already = math.floor(cap * x.size), gone[name]
+    for name in names:
+        most, already = math.floor(cap * tensors[name].size), gone[name]
         if already is not None and already.sum() > most:
             raise UserError(f"{name} has lost more than the cap of {cap:g} already: raise the cap")
-        found |= _without_smallest({name: x}, most, gone, {name: None})
+        found |= _without_smallest(tensors, [name], most, gone, {name: None})
     return found
 
 
 def _without_smallest(
-    tensors: Tensors, count: int, gone: Mapping[str, Mask | None], held: Mapping[str, Mask | None]
+    tensors: Mapping[str, Any],
+    names: list[str],
+    count: int,
+    gone: Mapping[str, Mask | None],
+    held: Mapping[str, Mask | None],
 ) -> dict[str, Mask]:
     if count == 0:
-        return {name: np.ones(tensors[name].shape, bool) for name in tensors}
+        return {name: np.ones(tensors[name].shape, bool) for name in names}
 
     def keys(name: str) -> Any:  # a tensor at a time: they may be read from files
         return keys_of(np.asarray(tensors[name]), gone[name], held[name])
 
-    limit, below = nth_smallest(lambda: (key for name in tensors for key in keys(name)), count)
+    limit, below = nth_smallest(lambda: (key for name in names for key in keys(name)), count)
     if limit == 2**32 - 1:
-        free = sum(int(np.sum(~mask)) for mask in (held[name] for name in tensors) if mask is not None)
+        free = sum(int(np.sum(~mask)) for mask in (held[name] for name in names) if mask is not None)
         raise UserError(
             f"{count:,} weights are to go, and the cap on a tensor's sparsity leaves {free:,}: raise it"
         )
     room, masks = count - below, {}  # how many of those equal to the limit still go
-    for name in tensors:
+    for name in names:
         own = np.concatenate([*keys(name), np.zeros(0, np.uint32)])
         if ((own >= _INFINITE) & (own < LAST)).any():
             raise UserError(f"{name} has values that are not finite: nothing can be pruned by magnitude")

@@ -104,7 +104,7 @@ def _quantize(
     values = to_blocks(x.astype(jnp.float32), block)
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
-    low, high = find_range(values, kept, how, highest)
+    low, high = find_range(values, kept, how, highest, zero)
     values = values if kept is None else jnp.where(kept, values, 0.0)
     delta = _divide(high - low, highest)
     if zero == "float":

@@ -17,18 +17,22 @@ _ENDS = 24  # then for each end alone, twice
 
 
 def find_range(
-    x: Float[Array, "*pairs"], kept: Bool[Array, "*pairs"] | None, how: str, steps: Float[Array, ""]
+    x: Float[Array, "*pairs"],
+    kept: Bool[Array, "*pairs"] | None,
+    how: str,
+    steps: Float[Array, ""],
+    zero: str,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
-    `steps` is 2^k - 1. A block of which nothing is kept has the range [0, 0].
-    """
+    `steps` is 2^k - 1; `zero` tells which grid the range is for. A block of which nothing is kept has the
+    range [0, 0]."""
     inside = tuple(range(1, x.ndim, 2))
     low, high = _smallest_and_largest(x, kept, inside)
     if how == "minmax":
         return low, high
     if how == "mse":
-        return _least_squares(x, kept, inside, low, high, steps)
+        return _least_squares(x, kept, inside, low, high, steps, zero)
     return _between(x, kept, inside, round(100 * float(how.removeprefix("percentile:"))))
 
 
@@ -50,6 +54,7 @@ def _least_squares(
     low: Float[Array, "..."],
     high: Float[Array, "..."],
     steps: Float[Array, ""],
+    zero: str,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The range of the least summed squared error among those tried: the whole one shrunk to its middle, then
     each end moved alone, first coarsely."""
@@ -60,9 +65,7 @@ def _least_squares(
     )
 
     def error(low: jax.Array, high: jax.Array) -> jax.Array:
-        delta = jnp.maximum((high - low) / steps, 1e-30)
-        found = low + delta * jnp.round((jnp.clip(x, low, high) - low) / delta)
-        return jnp.sum(weight * (found - x) ** 2, inside, keepdims=True)
+        return jnp.sum(weight * (_rounded(x, low, high, steps, zero) - x) ** 2, inside, keepdims=True)
 
     def better(best: tuple[jax.Array, ...], low: jax.Array, high: jax.Array) -> tuple[jax.Array, ...]:
         found = error(low, high)
@@ -85,6 +88,15 @@ def _least_squares(
         start = best
         best = jax.lax.fori_loop(0, 2 * _ENDS, lambda i, best, w=width, s=start: moved(i, best, w, s), best)
     return best[0], best[1]
+
+
+def _rounded(x: jax.Array, low: jax.Array, high: jax.Array, steps: jax.Array, zero: str) -> jax.Array:
+    """What `quantize.py` makes of x, but for ties."""
+    delta = jnp.maximum((high - low) / steps, 1e-30)
+    if zero == "float":
+        return low + delta * jnp.round((jnp.clip(x, low, high) - low) / delta)
+    first = jnp.round(low / delta)
+    return delta * jnp.clip(jnp.round(x / delta), first, first + steps)
 
 
 def _thinned(x: jax.Array, inside: tuple[int, ...]) -> jax.Array:

@@ -53,10 +53,11 @@ def parse(door: type[Door], argv: Sequence[str] | None = None, command: str | No
         raise UserError(str(error)) from error
 
 
-def parse_plain(door: type[Door], argv: Sequence[str] | None = None) -> Door:
-    """Parses a command line of a door without a config document."""
+def parse_plain(door: type[Door], argv: Sequence[str] | None = None, command: str | None = None) -> Door:
+    """Parses a command line of a door without a config document; `command` as for `parse`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return tyro.cli(door, args=arguments, config=_OPTIONS, prog=f"python -m tlc_jax.{door.__name__.lower()}")
+    prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
+    return tyro.cli(door, args=arguments, config=_OPTIONS, prog=prog)
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -63,9 +63,13 @@ class Rule:
     quant: Optional[QuantSpec] = None
     """None: these stay float32."""
     prune: bool = False
+    sparsity: Optional[float] = None
+    """Of each of these tensors by itself; None: they are pruned with the others, to the recipe's sparsity."""
     why: str = ""
     """Told beside what is left alone."""
 
     def __post_init__(self) -> None:
         check_types(self)
         re.compile(self.pattern)
+        if self.sparsity is not None and not (self.prune and 0 <= self.sparsity < 1):
+            raise ValueError(f"a sparsity of the rule {self.pattern} takes prune=True and is in [0, 1)")

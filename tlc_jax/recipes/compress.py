@@ -6,24 +6,30 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from rich.console import Console
 
 import tlc_jax
 from tlc_jax.artifacts.artifact import WEIGHTS, check_new, is_artifact, write_artifact
 from tlc_jax.compression.account import Account, account
-from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
+from tlc_jax.compression.errors import relative_error
+from tlc_jax.compression.prune import apply_masks, masks_by_rule, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.compression.select import prunable, specs
+from tlc_jax.compression.select import specs
 from tlc_jax.compression.structured import keep_largest_units, shrink
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import read_manifest
-from tlc_jax.core.stacked import Tensors, split
+from tlc_jax.core.stacked import Tensors, join, split
+from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.mix import Source, best_mix
 from tlc_jax.recipes.recover import Round, prune_in_rounds, recovery_told
 from tlc_jax.recipes.rules import rules_of
+from tlc_jax.recipes.sensitivity import Divergence, own_task
+from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.restore import TrainedModel, trained_model
 
 MADE_BY = f"tlc_jax {tlc_jax.__version__}"
@@ -48,10 +54,8 @@ def compress_tensors(tensors: Tensors, config: CompressConfig, pruned: Tensors) 
     for name, x in tensors.items():
         check_finite(name, x)
     rules = rules_of(tensors, config)
-    masks = dict(pruned)
-    if config.sparsity:
-        chosen, cap = prunable(tensors, rules), config.max_tensor_sparsity
-        masks |= magnitude_masks(chosen, config.sparsity, config.scope, previous=pruned, cap=cap)
+    cap = config.max_tensor_sparsity
+    masks = masks_by_rule(tensors, rules, config.sparsity, config.scope, pruned, cap)
     quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
     gone = [
         f"{name} has lost {100 * (~masks[name]).mean():.1f} % of its weights" for name in nearly_gone(masks)
@@ -73,7 +77,9 @@ def compress_run(
     elif workdir is not None:
         raise UserError("--workdir is where rounds of pruning live, and this recipe has none: drop it")
     model = smaller(trained_model(root, console.print), config)
-    tensors = split(model.params)
+    tensors, target = split(jax.device_get(model.params)), {}  # one device is enough
+    if config.target_mb is not None:
+        config, target = _mix(model, tensors, config, console)
     compressed = compress_tensors(tensors, config, model.masks)
     for warning in compressed.warnings:
         console.print(f"warning: {warning}: the model may not survive that; see --max-tensor-sparsity")
@@ -82,6 +88,7 @@ def compress_run(
         "source": _source(model),
         "compression": json.loads(json.dumps(asdict(config))),
         **({"recovery": recovery_told(rounds)} if rounds else {}),
+        **({"target": target} if target else {}),
         "label_names": list(model.label_names),
         "size": sizes_told(compressed.size),
     }
@@ -100,6 +107,23 @@ def compress_run(
         for name, x in sorted(tensors.items())
     )
     return write_artifact(out, items, lambda: about, others, zstd=config.zstd)
+
+
+def _mix(
+    model: TrainedModel, tensors: Tensors, config: CompressConfig, console: Console
+) -> tuple[CompressConfig, dict[str, Any]]:
+    """Judged on the sets that the run was tuned on."""
+    task = own_task(model)
+    mesh, sets = make_mesh(), task.evaluation_sets()
+    evaluate = Evaluator(task, model.config.micro_batch or model.config.batch_size, mesh)
+
+    def worth(found: Tensors) -> dict[str, float]:
+        return evaluate(jax.device_put(join(found), replicated(mesh)), sets)
+
+    dense = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in worth(tensors).items())
+    console.print(f"as it is: {dense}")
+    source = Source(tensors, rules_of(tensors, config), model.masks, Divergence(task, tensors, model.config))
+    return best_mix(source, config, worth, console)
 
 
 def smaller(model: TrainedModel, config: CompressConfig) -> TrainedModel:
@@ -136,12 +160,6 @@ def check_finite(name: str, x: Any) -> None:
         raise UserError(
             f"{name!r} has weights that are not finite: no range holds them, mend the model first"
         )
-
-
-def relative_error(x: Any, found: Any) -> float:
-    """||found - x|| / ||x||; 0 of a tensor of zeros that stays one."""
-    change, norm = (float(jnp.linalg.norm(jnp.ravel(each))) for each in (found - x, x))
-    return change / norm if norm else change
 
 
 def report(manifest: dict[str, Any], out: Place, console: Console) -> None:

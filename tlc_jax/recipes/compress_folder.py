@@ -15,7 +15,7 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import check_new, write_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
 from tlc_jax.compression.account import Account, account_tensor
-from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
+from tlc_jax.compression.prune import apply_masks, masks_by_rule, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize_tensor
 from tlc_jax.compression.select import foreign_rules, select
 from tlc_jax.core.errors import UserError
@@ -24,6 +24,8 @@ from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import fingerprint
 from tlc_jax.recipes.compress import MADE_BY, check_finite, sizes_told, tell
 from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.mix import Source, best_mix
+from tlc_jax.recipes.sensitivity import squared_error
 
 
 def compress_folder(folder: Path, config: CompressConfig, out: Place, console: Console) -> dict[str, Any]:
@@ -40,11 +42,13 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
         name: jax.ShapeDtypeStruct(source.shape(name), np.float32 if source.is_float(name) else np.int32)
         for name in source
     }
+    target: dict[str, Any] = {}
+    if config.target_mb is not None:
+        own = select(shapes, foreign_rules(shapes, config.spec, config.matrices_only))
+        damage = squared_error(source, [name for name in source if source.is_float(name)])
+        config, target = best_mix(Source(source, own, {}, damage), config, None, console)
     rules = select(shapes, config.rules or foreign_rules(shapes, config.spec, config.matrices_only))
-    masks: dict[str, Any] = {}
-    if config.sparsity:
-        chosen, cap = source.only(name for name in source if rules[name].prune), config.max_tensor_sparsity
-        masks = magnitude_masks(chosen, config.sparsity, config.scope, cap=cap)
+    masks = masks_by_rule(source, rules, config.sparsity, config.scope, cap=config.max_tensor_sparsity)
     for name in nearly_gone(masks):
         console.print(f"warning: {name} has lost {(~masks[name]).mean():.1%} of its weights")
     sizes: list[Account] = []
@@ -55,6 +59,7 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
             "source": {"kind": "folder", "files": _fingerprints(folder)},
             "compression": json.loads(json.dumps(asdict(config))),
             "size": sizes_told(sum(sizes, Account())),
+            **({"target": target} if target else {}),
         }
 
     others = {name: path.read_bytes() for name, path in source.others.items()}

@@ -62,6 +62,10 @@ class CompressConfig:
     """Keep so many attention heads of each layer, the largest; the model gets smaller. None: all."""
     feed_forward_size: Optional[int] = None
     """Keep so many units of each feed-forward layer. None: all."""
+    target_mb: Optional[float] = None
+    """Megabytes (10^6 bytes) that the weights' file may have, before zstd: finds bits and sparsity for each
+    tensor, so that the model suffers least. Of --hf, which comes without data, every weight counts the
+    same."""
     rules: tuple[Rule, ...] = ()
     """In a config document, in place of the rules that the options above make: what is done with which
     tensor."""
@@ -83,6 +87,18 @@ class CompressConfig:
         check(
             self.recovery is None or self.sparsity in self.recovery.levels,
             f"sparsity {self.sparsity} is none of recovery.levels, the rounds in which it is reached",
+        )
+        target = self.target_mb
+        check(target is None or target > 0, f"target_mb must be positive, not {target}")
+        check(
+            target is None
+            or not (self.sparsity or self.rules or self.recovery or cap or self.scope != "global"),
+            "target_mb finds bits and sparsity itself: drop sparsity, scope, max_tensor_sparsity, rules and "
+            "recovery",
+        )
+        check(
+            self.recovery is None or all(rule.sparsity is None for rule in self.rules),
+            "rules with a sparsity of their own do not go with recovery, whose levels say how much is pruned",
         )
         check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
 

@@ -104,3 +104,40 @@ class StudyConfig:
                         f"seed{seed}": replace(combined, seed=seed) for seed in search.seeds or (own.seed,)
                     }
         return found
+
+
+@dataclass(frozen=True)
+class ErrorsConfig:
+    """Measure errors of quantization and of pruning for each kind of matrix (paper 5.3, figure 9), and of
+    each choice of bits, range and granularity."""
+
+    run: tuple[str, ...]
+    """Run directories, marks of them (RUN@MARK) or artifacts."""
+    bits: int = 4
+    """Of the errors by module."""
+    sparsity: float = 0.6
+    """The same."""
+    evaluate: bool = False
+    """Evaluate each choice too, on the tuning or held-out set: 54 evaluations."""
+    output: str = "errors.png"
+    """The picture; the numbers go beside it as .jsonl."""
+
+    def __post_init__(self) -> None:
+        check(self.bits in range(1, 9), f"bits must be 1 to 8, not {self.bits}")
+        check(0 < self.sparsity < 1, f"sparsity must be between 0 and 1, not {self.sparsity:g}")
+
+
+@dataclass(frozen=True)
+class SensitivityConfig:
+    """Measure how much a model minds the compression of each matrix alone, at every sparsity and number of
+    bits that compress --target-mb chooses from."""
+
+    run: str
+    """A run directory, or RUN@MARK."""
+    examples: int = 128
+    """Training examples (rows of text) whose predictions are compared."""
+    output: str = "sensitivity.jsonl"
+    """The numbers."""
+
+    def __post_init__(self) -> None:
+        check(self.examples > 0, f"examples must be positive, not {self.examples}")

@@ -3,15 +3,15 @@ time of a step, which makes runs of unlike machines comparable (paper 2.2)."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place
+from tlc_jax.core.place import Place, locate
 from tlc_jax.core.rundir import RunDir
+from tlc_jax.studies.picture import save
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.step_time import timed
 
@@ -26,6 +26,15 @@ class Curve:
     name: str
     seconds: tuple[float, ...]
     values: tuple[float, ...]
+
+
+def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -> None:
+    """Draws them, and prints where each ends."""
+    curves = read_curves([locate(run) for run in runs], [locate(path) for path in step_times])
+    draw_curves(curves, bool(step_times), locate(output))
+    for curve in curves:
+        print(f"{curve.label}: {curve.name} {curve.values[-1]:.4g} after {curve.seconds[-1]:,.1f} s")
+    print(f"drawn in {output}")
 
 
 def read_curves(runs: Sequence[Place], step_times: Sequence[Place]) -> list[Curve]:
@@ -70,12 +79,7 @@ def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis("{x:g}")
     axes.legend()
-    picture = io.BytesIO()
-    try:
-        figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=130)
-        path.write_bytes(picture.getvalue())
-    except (OSError, ValueError) as error:
-        raise UserError(f"--output {path} cannot be written ({error}): name another .png or .pdf") from error
+    save(figure, path)
 
 
 def _read_timing(path: Place) -> dict[str, Any]:

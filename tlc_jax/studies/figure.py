@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 from tlc_jax.core.place import Place
 from tlc_jax.studies.models import compressed_models, frontier
+from tlc_jax.studies.picture import save
 from tlc_jax.studies.store import ResultStore
 
 
@@ -51,6 +50,4 @@ def draw(store: ResultStore, path: Place) -> None:
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(fontsize=8)
     right.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    path.write_bytes(picture.getvalue())
+    save(figure, path)

@@ -38,6 +38,12 @@ class Task(Protocol):
         """
         ...
 
+    def logits(
+        self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
+    ) -> Float[Array, "*predictions classes"]:
+        """Of each prediction; their weights are `batch["weights"]`."""
+        ...
+
     def train_batch(self, step: int, rows: slice) -> HostBatch:
         """The given rows of the batch of `step`, counted from 0."""
         ...

@@ -42,7 +42,16 @@ class MaskedLanguageModelling:
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        logits = apply_mlm(
+        logits = self.logits(params, batch, dropout_key)
+        weights, targets = batch["weights"], batch["targets"]
+        total = jnp.sum(weights * cross_entropy(logits, targets))
+        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
+        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+
+    def logits(
+        self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
+    ) -> Float[Array, "batch places vocab"]:
+        return apply_mlm(
             self._config.model,
             params,
             batch["tokens"],
@@ -50,10 +59,6 @@ class MaskedLanguageModelling:
             dropout_key=dropout_key,
             reach=batch.get("attention_reach"),
         )
-        weights, targets = batch["weights"], batch["targets"]
-        total = jnp.sum(weights * cross_entropy(logits, targets))
-        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
-        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
 
     def train_batch(self, step: int, rows: slice) -> HostBatch:
         batch_size, seed = self._config.batch_size, self._config.seed
