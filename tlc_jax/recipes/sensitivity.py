@@ -25,8 +25,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.stacked import Tensors, join
-from tlc_jax.core.tree import Params
-from tlc_jax.tasks.base import Batch, Task
+from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import make_task, open_data
 from tlc_jax.training.restore import TrainedModel
 
@@ -108,26 +107,29 @@ class Divergence:
     text)."""
 
     def __init__(self, task: Task, tensors: Tensors, config: Config, examples: int = EXAMPLES):
-        self._tensors, self._own = tensors, jax.device_put(join(tensors))
+        self._tensors = tensors
         rows = config.micro_batch or config.batch_size
         steps = range(-(-examples // rows))
-        self._batches = [jax.device_put(task.train_batch(step, slice(0, rows))) for step in steps]
-        self._sums = jax.jit(lambda params, own, batch: divergence(task, params, own, batch))
+        batches = [jax.device_put(task.train_batch(step, slice(0, rows))) for step in steps]
+        log = jax.jit(lambda params, batch: jax.nn.log_softmax(task.logits(params, batch), axis=-1))
+        params = jax.device_put(join(tensors))
+        self._batches = [(batch, log(params, batch)) for batch in batches]
+        self._sums = jax.jit(lambda params, batch, own: divergence(log(params, batch), own, batch["weights"]))
 
     def __call__(self, changed: Mapping[str, Any]) -> float:
         params = jax.device_put(join({**self._tensors, **changed}))
-        sums = [self._sums(params, self._own, batch) for batch in self._batches]
+        sums = [self._sums(params, batch, own) for batch, own in self._batches]
         total, weight = (sum(float(own[i]) for own in sums) for i in (0, 1))
         return max(total / weight, 0.0)  # rounding may take it below
 
 
 def divergence(
-    task: Task, params: Params, reference: Params, batch: Batch
+    found: Float[Array, "*predictions classes"],
+    own: Float[Array, "*predictions classes"],
+    weights: Float[Array, "*predictions"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """(summed divergence of the predictions of `params` from those of `reference`, number of predictions)."""
-    own, other = (jax.nn.log_softmax(task.logits(each, batch), axis=-1) for each in (params, reference))
-    weights = batch["weights"]
-    return jnp.sum(weights * jnp.sum(jnp.exp(other) * (other - own), axis=-1)), jnp.sum(weights)
+    """(summed divergence of predictions from the `own` ones, both as log-probabilities; their number)."""
+    return jnp.sum(weights * jnp.sum(jnp.exp(own) * (own - found), axis=-1)), jnp.sum(weights)
 
 
 def squared_error(tensors: Mapping[str, Any], names: list[str]) -> Damage:
