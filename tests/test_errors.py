@@ -77,7 +77,12 @@ def test_better_ranges_cost_nothing_and_smaller_blocks_do(told: list[dict]) -> N
 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
-    [("--bits", "9", "1 to 8"), ("--sparsity", "1", "between 0 and 1"), ("--output", "x.bmp2", "bmp2")],
+    [
+        ("--bits", "9", "1 to 8"),
+        ("--sparsity", "1", "between 0 and 1"),
+        ("--output", "x.bmp2", "bmp2"),
+        ("--output", "/proc/x.png", "/proc/x.jsonl cannot be written"),
+    ],
 )
 def test_wrong_options(finished: Path, tmp_path: Path, option: str, value: str, said: str) -> None:
     options = {"--output": str(tmp_path / "errors.png"), option: value}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -86,6 +88,33 @@ def test_layout_and_splits(config: DataConfig) -> None:
         found |= {tuple(part.ids[a:b].tolist()) for a, b in zip(part.offsets, part.offsets[1:], strict=False)}
     long = [row for row in texts["train"] & texts["tuning"] if len(row) < 32]
     assert not long, "a text that is tuned on is not trained on"
+
+
+def test_no_phrase_that_is_tuned_on_stands_in_a_sentence_that_is_trained_on(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    """As in SST-2, whose training examples are phrases of sentences."""
+    rng = np.random.default_rng(0)
+    words = sorted({word for text in documents(50) for word in text.split()})
+    rows = []
+    for _ in range(60):
+        sentence = rng.choice(words, 16).tolist()
+        starts = rng.integers(0, 12, 5)
+        rows += [sentence, *(sentence[start : start + 4 + int(rng.integers(8))] for start in starts)]
+    table = (json.dumps({"text": " ".join(row), "label": str(i % 2)}) for i, row in enumerate(rows))
+    (tmp_path / "train.jsonl").write_text("\n".join(table) + "\n")
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": "anything", "label": "1"}) + "\n")
+    packed = prepare_examples(dataclasses.replace(config, dir=str(tmp_path)), VOCAB, QUIET)
+    tokenizer = load_tokenizer(packed.folder / "tokenizer.json", VOCAB)
+    train, tuning = (
+        [
+            " ".join(tokenizer.decode(part.ids[a + 1 : b - 1].tolist()).split())
+            for a, b in itertools.pairwise(part.offsets.tolist())
+        ]
+        for part in (packed.split("train"), packed.split("tuning"))
+    )
+    assert len(tuning) > 10
+    assert not [text for text in tuning if any(f" {text} " in f" {other} " for other in train)]
 
 
 def test_a_damaged_file_is_named(config: DataConfig, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from tests import runs
-from tlc_jax import compress, evaluate, report
+from tlc_jax import compress, evaluate, inspect, report
 from tlc_jax.artifacts.artifact import WEIGHTS, file_bytes, read_artifact
 from tlc_jax.compression.prune import masks_by_rule
 from tlc_jax.compression.quantize import dequantize
@@ -82,9 +83,15 @@ def test_what_was_measured_is_what_the_artifact_does(
 
 
 def test_too_few_bytes(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"0\.01 cannot be reached: .* bytes are too few: .* it would be"):
-        compress.main(["--checkpoint", str(finished), "--target-mb", "0.01", "--out", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
+    """The message says how many are enough, and they are."""
+    out, command = tmp_path / "out", ["--checkpoint", str(finished), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"0\.01 cannot be reached: .* the file has") as caught:
+        compress.main([*command, "--target-mb", "0.01"])
+    assert not out.exists()
+    enough = re.search(r"give --target-mb (\d+\.\d+)", str(caught.value))
+    assert enough
+    compress.main([*command, "--target-mb", enough[1]])
+    assert (out / WEIGHTS).stat().st_size <= round(float(enough[1]) * 1e6)
 
 
 def test_an_artifact_has_no_data(mixed: Path, tmp_path: Path) -> None:
@@ -100,11 +107,13 @@ def test_anybodys_checkpoint(tmp_path: Path) -> None:
         "loud.weight": rng.standard_t(3, size=(64, 64)).astype(np.float32),
         "loud.bias": rng.normal(size=64).astype(np.float32),
         "ids": np.arange(8),
+        "nothing": np.zeros((0, 5), np.float32),
     }
     (tmp_path / "hf").mkdir()
     safetensors.numpy.save_file(tensors, tmp_path / "hf" / "model.safetensors")
     out = tmp_path / "out"
     compress.main(["--hf", str(tmp_path / "hf"), "--target-mb", "0.0042", "--out", str(out)])
+    inspect.main([str(out)])
     artifact = read_artifact(out)
     target = artifact.manifest["target"]
     damages = [own["damage"] for own in target["candidates"]]
@@ -117,6 +126,20 @@ def test_anybodys_checkpoint(tmp_path: Path) -> None:
     assert damages[0] == pytest.approx(
         lost / sum((x**2).sum() for name, x in tensors.items() if name != "ids"), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("option", ["--heads", "--feed-forward-size"])
+def test_anybodys_checkpoint_has_no_heads(tmp_path: Path, option: str) -> None:
+    safetensors.numpy.save_file({"w": np.ones((4, 4), np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"only in a run"):
+        compress.main(["--hf", str(tmp_path), option, "1", "--out", str(tmp_path / "out")])
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = ["--checkpoint", str(finished), "--target-mb", "1", "--out", str(tmp_path / "file" / "out")]
+    with pytest.raises(UserError, match="file cannot be made"):
+        compress.main(command)
 
 
 def test_squared_error_of_some() -> None:
@@ -150,6 +173,8 @@ def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
         {"target_mb": 0.0},
         {"target_mb": 1.0, "sparsity": 0.5},
         {"target_mb": 1.0, "scope": "layer"},
+        {"target_mb": 1.0, "bits": 4},
+        {"target_mb": 1.0, "range": "mse"},
         {"sparsity": 0.9, "recovery": RecoveryConfig(), "rules": (Rule("x", prune=True, sparsity=0.1),)},
     ],
 )

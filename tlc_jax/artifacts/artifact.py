@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import Parts, decode, encode
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, new_folder, write_bytes
+from tlc_jax.core.place import Place, make_folder, new_folder, write_bytes
 from tlc_jax.core.sealed import MANIFEST, Damaged, open_sealed, read_manifest, seal
 from tlc_jax.core.stacked import Tensors
 
@@ -77,8 +77,10 @@ def file_bytes(tensors: Iterable[tuple[str, Any, Any]]) -> int:
 
 
 def check_new(folder: Place) -> None:
+    """Before any work is done for it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out {folder} is not empty: give a new folder")
+    make_folder(folder.parent)
 
 
 def is_artifact(folder: Place) -> bool:

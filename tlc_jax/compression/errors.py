@@ -75,4 +75,4 @@ def _tensor_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> Tenso
 
 
 def _squares(x: Float[np.ndarray, "*shape"]) -> float:
-    return float(np.sum(np.square(x), dtype=np.float64))
+    return float(np.sum(np.square(x, dtype=np.float64)))

@@ -68,7 +68,7 @@ def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
 
 def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
     """The tensors that have lost nearly everything: a model may not survive that."""
-    return [name for name, mask in masks.items() if mask.mean() < 1 - NEARLY_ALL]
+    return [name for name, mask in masks.items() if mask.size and mask.mean() < 1 - NEARLY_ALL]
 
 
 def pruned_count(masks: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """Labelled text becomes ids on disk, once: one flat file of ids a split, with offsets and labels.
 
 An example is `<s> A </s>` or `<s> A </s></s> B </s>` (fairseq sentence_prediction); one that is too long
-loses tokens at the end of its longer text. The training set is cut in two by the hash of the text:
+loses tokens at the end of its longer text. The training set is cut in two by hash:
 `train`, and `tuning` to choose on; what is reported is never chosen on.
 """
 
@@ -25,6 +25,7 @@ from tlc_jax.core.place import locate, new_folder
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, store
+from tlc_jax.data.families import families
 from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
 from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import load_tokenizer
@@ -90,6 +91,7 @@ def prepare_examples(
         "seed": config.seed,
         "tokenizer": sealed.sha256(locate(config.tokenizer).expanduser()),
         "max_examples": max_examples,
+        "cut": "families",
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(config.cache_dir).expanduser() / identity[:20]
@@ -144,11 +146,14 @@ def _encode(
 
 
 def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
-    """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`."""
-    hashes = np.array([hash64("\0".join(texts), config.seed) for texts in examples.texts], np.uint64)
-    order = np.argsort(hashes, kind="stable")
-    # by value, not by count: examples of equal text stay together
-    tuning = hashes[order] < np.uint64(config.held_out * 2**64)
+    """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`, by the hash of
+    the longest text that an example stands in, so that no phrase of it stands in a training sentence."""
+    texts = ["\0".join(own) for own in examples.texts]
+    own, longest = (
+        np.array([hash64(text, config.seed) for text in each], np.uint64) for each in (texts, families(texts))
+    )
+    order = np.argsort(own, kind="stable")
+    tuning = longest[order] < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
     if tuning.all() or not tuning.any():
         raise UserError(
             f"{len(examples.labels)} examples are too few to keep a share of {config.held_out} for tuning: "

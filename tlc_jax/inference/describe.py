@@ -34,7 +34,7 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
             " x ".join(map(str, entry["shape"])),
             str(entry["bits"]),
             ranges,
-            f"{1 - entry['nonzeros'] / entry['weights']:.1%}",
+            f"{1 - entry['nonzeros'] / entry['weights']:.1%}" if entry["weights"] else "",
             entry["layout"] + (", zstd" if entry.get("zstd") else ""),
             f"{entry['relative_error']:.4f}",
             entry.get("why", ""),

@@ -35,6 +35,10 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
     check_new(out)
     if config.recovery is not None:
         raise UserError("the recipe prunes in rounds with finetuning: that takes a run (--checkpoint)")
+    if config.heads is not None or config.feed_forward_size is not None:
+        raise UserError(
+            "heads and feed-forward units can be told apart only in a run (--checkpoint): drop both"
+        )
     source = CheckpointFolder(folder)
     if not any(source.is_float(name) and np.prod(source.shape(name)) for name in source):
         raise UserError(f"--hf {folder} holds no weights: no tensor of it is of floats")

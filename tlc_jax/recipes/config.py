@@ -63,9 +63,9 @@ class CompressConfig:
     feed_forward_size: Optional[int] = None
     """Keep so many units of each feed-forward layer. None: all."""
     target_mb: Optional[float] = None
-    """Megabytes (10^6 bytes) that the weights' file may have, before zstd: finds bits and sparsity for each
-    tensor, so that the model suffers least. Of --hf, which comes without data, every weight counts the
-    same."""
+    """Megabytes (10^6 bytes) that the weights' file may have, before zstd: finds bits (2 to 8) and sparsity
+    for each tensor, so that the model suffers least. Of --hf, which comes without data, every weight counts
+    the same."""
     rules: tuple[Rule, ...] = ()
     """In a config document, in place of the rules that the options above make: what is done with which
     tensor."""
@@ -95,6 +95,10 @@ class CompressConfig:
             or not (self.sparsity or self.rules or self.recovery or cap or self.scope != "global"),
             "target_mb finds bits and sparsity itself: drop sparsity, scope, max_tensor_sparsity, rules and "
             "recovery",
+        )
+        check(
+            target is None or (self.bits, self.range) == (8, "minmax"),
+            "target_mb finds bits itself, with ranges of least squares: drop bits and range",
         )
         check(
             self.recovery is None or all(rule.sparsity is None for rule in self.rules),

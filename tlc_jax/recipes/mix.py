@@ -21,7 +21,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.recipes.config import CompressConfig
-from tlc_jax.recipes.sensitivity import BITS, RANGE, Damage, Sensitivity, sensitivity_of
+from tlc_jax.recipes.sensitivity import BITS, RANGE, SPARSITIES, Damage, Sensitivity, sensitivity_of
 
 VECTOR_BITS = 8  # vectors are few: nothing is gained by fewer
 _TRIES = 8  # until the header of the file is guessed well enough
@@ -60,16 +60,20 @@ def best_mix(
     """The config with the rules of the best candidate, and what the manifest tells of all. `worth` measures a
     model on what may be chosen on, and the smallest loss wins; None: the least damage does."""
     assert config.target_mb is not None
+    budget, smallest = round(config.target_mb * 1e6), _smallest(source, config)
+    if (least := file_bytes(_compressed(source, smallest))) > budget:
+        raise UserError(
+            f"--target-mb {config.target_mb:g} cannot be reached: the file has {least:,} bytes with {BITS[-1]} bits "
+            f"and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
+        )
     found: list[Candidate] = []
     for name, make in _makers(source, config, console):
-        try:
-            rules = _fitting(source, make, round(config.target_mb * 1e6))
-        except UserError as error:
-            if name != "mix":  # so many bits do not fit
-                continue
-            raise UserError(f"--target-mb {config.target_mb:g} cannot be reached: {error}") from error
-        found.append(_candidate(name, source, rules, worth))
-        console.print(_words(found[-1]))
+        rules = _fitting(source, make, budget)
+        if rules is None and name == "mix":
+            rules = smallest
+        if rules is not None:
+            found.append(_candidate(name, source, rules, worth))
+            console.print(_words(found[-1]))
     best = min(found, key=lambda own: (_loss(own), own.damage))
     console.print(f"best: {best.name}")
     told = {"megabytes": config.target_mb, "chosen": best.name, "candidates": [_told(own) for own in found]}
@@ -166,19 +170,32 @@ def _uniform(source: Source, config: CompressConfig, bits: int, limit: int) -> t
 
 def _share(mask: Any) -> float:
     """Of zeros. One weight stays: a rule cannot take all."""
-    return min(float(np.mean(~mask)), 1 - 1 / mask.size)
+    return min(float(np.mean(~mask)), 1 - 1 / mask.size) if mask.size else 0.0
 
 
-def _fitting(source: Source, make: Make, budget: int) -> tuple[Rule, ...]:
-    """Rules whose file, header and all, is within the budget."""
+def _smallest(source: Source, config: CompressConfig) -> tuple[Rule, ...]:
+    """The fewest bits of the fewest weights."""
+    found = []
+    for name, x in source.tensors.items():
+        rule, chosen = source.rules[name], _is_chosen_for(x, source.rules[name])
+        sparsity = SPARSITIES[-1] if chosen and rule.prune else None
+        found.append(_rule(name, rule, config, BITS[-1] if chosen else VECTOR_BITS, sparsity))
+    return tuple(found)
+
+
+def _fitting(source: Source, make: Make, budget: int) -> tuple[Rule, ...] | None:
+    """Rules whose file, header and all, is within the budget; None if there are none."""
     limit = budget
     for tried in range(_TRIES):
-        rules = make(limit)
+        try:
+            rules = make(limit)
+        except UserError:
+            return None
         over = file_bytes(_compressed(source, rules)) - budget
         if over <= 0:
             return rules
         limit -= over + _SLACK * tried
-    raise UserError(f"no file of {budget:,} bytes was found")
+    return None
 
 
 def _compressed(source: Source, rules: tuple[Rule, ...]) -> Iterator[tuple[str, Any, Any]]:

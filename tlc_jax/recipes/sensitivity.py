@@ -148,4 +148,4 @@ def squared_error(tensors: Mapping[str, Any], names: list[str]) -> Damage:
 
 
 def _squares(x: Any) -> float:
-    return float(np.sum(np.square(x), dtype=np.float64))
+    return float(np.sum(np.square(x, dtype=np.float64)))

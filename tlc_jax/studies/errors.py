@@ -17,7 +17,7 @@ from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import block_shape, dequantize, quantize
 from tlc_jax.compression.select import paper_rules, prunable, select, specs
 from tlc_jax.core import stopping
-from tlc_jax.core.place import Place, write_text
+from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.inference.load import LoadedModel, load_model
@@ -37,7 +37,7 @@ def measure_errors(config: ErrorsConfig, out: Place, console: Console) -> Result
     under pruning (`kind` quantize, prune), and for each choice on the grid of bits, ranges and granularities
     (`kind` grid). With `config.evaluate` the choices on the grid are evaluated too, on the set that the run
     is tuned on."""
-    write_text(out, "")
+    write_bytes(out, b"")
     store = ResultStore(out)
     for run in config.run:
         model = trained_model(run, console.print)

@@ -31,7 +31,7 @@ def report_errors(config: ErrorsConfig) -> None:
 
 def tables(store: ResultStore) -> Iterator[Table]:
     """One of modules, one of choices, each with a column (or a line) a run."""
-    runs = list(dict.fromkeys((result["run"], result["model"]) for result in store.results))
+    runs = _runs(store.results)
     for kind in ("quantize", "prune"):
         own = store.find(kind=kind)
         for what in dict.fromkeys(result.get("range") for result in own):
@@ -50,6 +50,13 @@ def tables(store: ResultStore) -> Iterator[Table]:
                 table.add_row(module, *cells)
             yield table
     yield _choices(store, runs)
+
+
+def _runs(results: list[Result]) -> list[tuple[str, str]]:
+    """Runs and what to call them: by size, and where two are of one size by name too."""
+    models = dict.fromkeys((result["run"], result["model"]) for result in results)
+    sizes = [model for _, model in models]
+    return [(run, model if sizes.count(model) == 1 else f"{model} {run}") for run, model in models]
 
 
 def _choices(store: ResultStore, runs: list[tuple[str, str]]) -> Table:
@@ -95,12 +102,13 @@ def draw_errors(store: ResultStore, path: Place) -> None:
         range(len(modules)), [m.removeprefix("encoder/").removeprefix("layers/") for m in modules], fontsize=7
     )
     middle.set_yticks([])
+    middle.legend(fontsize=8, loc="upper right")  # beside the head, which is not pruned
     _curves(right, store.find(kind="grid"))
     save(figure, path)
 
 
 def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> None:
-    runs = list(dict.fromkeys((r["run"], r["model"]) for r in results))
+    runs = _runs(results)
     for number, (run, model) in enumerate(runs):
         own = [r for r in results if r["run"] == run]
         aside = (number - (len(runs) - 1) / 2) * 0.8 / len(runs)
@@ -113,7 +121,6 @@ def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> N
         )
     axes.set_ylim(len(modules) - 0.5, -0.5)
     axes.set(title=title, xlabel="mean |v - w|, over layers +- standard deviation")
-    axes.legend(fontsize=8, loc="lower right")
 
 
 def _curves(axes: Any, results: list[Result]) -> None:

@@ -9,7 +9,7 @@ import jax
 from rich.table import Table
 
 from tlc_jax.compression.select import paper_rules, select
-from tlc_jax.core.place import locate, make_folder, write_text
+from tlc_jax.core.place import locate, make_folder, write_bytes
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.config import CompressConfig
@@ -33,7 +33,7 @@ def report_sensitivity(config: SensitivityConfig) -> None:
         json.dumps({"tensor": name, "size": tensors[name].size, **dataclasses.asdict(own)})
         for name, own in found.items()
     )
-    write_text(output, "".join(f"{line}\n" for line in lines))
+    write_bytes(output, "".join(f"{line}\n" for line in lines).encode())
     console.print(_table(found))
     console.print(f"numbers in {output}")
 
