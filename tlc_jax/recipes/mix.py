@@ -63,8 +63,8 @@ def best_mix(
     budget, smallest = round(config.target_mb * 1e6), _smallest(source, config)
     if (least := file_bytes(_compressed(source, smallest))) > budget:
         raise UserError(
-            f"--target-mb {config.target_mb:g} cannot be reached: the file has {least:,} bytes with {BITS[-1]} bits "
-            f"and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
+            f"--target-mb {config.target_mb:g} cannot be reached: the file has {least:,} bytes with "
+            f"{BITS[-1]} bits and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
         )
     found: list[Candidate] = []
     for name, make in _makers(source, config, console):
