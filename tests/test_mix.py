@@ -85,7 +85,7 @@ def test_what_was_measured_is_what_the_artifact_does(
 def test_too_few_bytes(finished: Path, tmp_path: Path) -> None:
     """The message says how many are enough, and they are."""
     out, command = tmp_path / "out", ["--checkpoint", str(finished), "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"0\.01 cannot be reached: .* the file has") as caught:
+    with pytest.raises(UserError, match=r"0\.01 cannot be reached: the file has") as caught:
         compress.main([*command, "--target-mb", "0.01"])
     assert not out.exists()
     enough = re.search(r"give --target-mb (\d+\.\d+)", str(caught.value))
