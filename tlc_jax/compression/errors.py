@@ -74,5 +74,5 @@ def _tensor_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> Tenso
     return TensorError(float(absolute), relative_error(x, found))
 
 
-def _squares(x: Float[np.ndarray, "*shape"]) -> float:
+def _squares(x: Float[Any, "*shape"]) -> float:
     return float(np.sum(np.square(x, dtype=np.float64)))
