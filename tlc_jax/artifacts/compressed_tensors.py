@@ -4,9 +4,9 @@ vLLM and transformers read, and back.
 Of a linear layer or an embedding X with quantized weights [rows, columns]:
 
     X.weight_packed      int32 [rows, ceil(columns * bits / 32)]; each row a stream of codes (packing.py)
-    X.weight_scale       float32 [1], [rows, 1] or [rows, groups]: delta X.weight_zero_point  the code of zero
-    minus 2 ** (bits - 1); int8 [1], or int32, packed as the weights are, but
-                         along the rows
+    X.weight_scale       float32 [1], [rows, 1] or [rows, groups]: delta
+    X.weight_zero_point  the code of zero minus 2 ** (bits - 1); int8 [1], or int32 and packed as the
+                         weights are, but along the rows
     X.weight_shape       int64 [2]
 
 and the others as float32. config.json says in `quantization_config` which layers have how many bits. The

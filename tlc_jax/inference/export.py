@@ -15,6 +15,7 @@ from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ClassificationConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
+from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.tree import count
 from tlc_jax.training.restore import trained_model
 
@@ -59,6 +60,10 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
     write_arrays(folder, arrays, others)
     modules = [module for group in about["config_groups"].values() for module in group["targets"]]
     console.print(f"{len(modules)} matrices as codes for compressed-tensors, {len(arrays)} arrays in all")
+    if rest := sum(isinstance(x, QTensor) for x in tensors.values()) - len(modules):
+        console.print(
+            f"{rest} quantized tensors as float32: codes are only for matrices whose names end in .weight"
+        )
 
 
 FORMATS = {"huggingface": _huggingface, "compressed-tensors": _compressed_tensors}
