@@ -87,10 +87,8 @@ def test_wrong_options(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [("x.bmp2", "bmp2"), ("/proc/x.png", "/proc/x.jsonl cannot be written")],
-)
-def test_a_picture_that_cannot_be_written(finished: Path, output: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        report.main(["errors", "--run", str(finished), "--output", output])
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken.jsonl").mkdir()
+    for name, said in (("x.bmp2", "names no picture"), ("taken.png", r"taken\.jsonl cannot be written")):
+        with pytest.raises(UserError, match=said):
+            report.main(["errors", "--run", str(finished), "--output", str(tmp_path / name)])

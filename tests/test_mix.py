@@ -11,16 +11,19 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from rich.console import Console
 
 from tests import runs
 from tlc_jax import compress, evaluate, inspect, report
 from tlc_jax.artifacts.artifact import WEIGHTS, file_bytes, read_artifact
-from tlc_jax.compression.prune import masks_by_rule
-from tlc_jax.compression.quantize import dequantize
+from tlc_jax.compression.prune import apply_masks, magnitude_masks, masks_by_rule
+from tlc_jax.compression.quantize import dequantize, quantize
+from tlc_jax.compression.select import foreign_rules, select
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.stacked import join, split
 from tlc_jax.recipes.config import CompressConfig, RecoveryConfig
+from tlc_jax.recipes.mix import Source, best_mix
 from tlc_jax.recipes.sensitivity import Divergence, own_task, sensitivity_of, squared_error
 from tlc_jax.training.restore import trained_model
 
@@ -128,6 +131,29 @@ def test_anybodys_checkpoint(tmp_path: Path) -> None:
     )
 
 
+def test_a_candidate_is_what_its_rules_make_of_the_tensors_whatever_their_order() -> None:
+    """The uniform ones too: the smallest weights of all, one number of bits, vectors at 8 bits."""
+    rng = np.random.default_rng(0)
+    sizes = {"b.weight": (64, 48), "c.bias": (48,), "a.weight": (32, 96)}
+    tensors = {name: rng.standard_t(4, size=size).astype(np.float32) for name, size in sizes.items()}
+    rules = select(tensors, foreign_rules(tensors, QuantSpec()))
+    damage = squared_error(tensors, list(tensors))
+    told = []
+    for own in (rules, dict(sorted(rules.items())), dict(sorted(rules.items(), reverse=True))):
+        config = CompressConfig(target_mb=0.0025)
+        told.append(best_mix(Source(tensors, own, {}, damage), config, None, Console(quiet=True))[1])
+    assert told[0] == told[1] == told[2]
+    matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
+    for candidate in told[0]["candidates"][1:]:
+        bits, share = (int(n) for n in re.findall(r"\d+", candidate["name"]))
+        lost = []
+        for sparsity in (share - 0.6, share + 0.6):  # the name is rounded
+            masks = magnitude_masks(matrices, max(sparsity, 0) / 100)
+            spec = {name: QuantSpec(bits if x.ndim == 2 else 8, range="mse") for name, x in tensors.items()}
+            lost.append(damage(dequantize(quantize(apply_masks(tensors, masks), spec, masks))))
+        assert 0.9 * min(lost) <= candidate["damage"] <= 1.1 * max(lost)
+
+
 @pytest.mark.parametrize("option", ["--heads", "--feed-forward-size"])
 def test_anybodys_checkpoint_has_no_heads(tmp_path: Path, option: str) -> None:
     safetensors.numpy.save_file({"w": np.ones((4, 4), np.float32)}, tmp_path / "model.safetensors")
@@ -153,10 +179,10 @@ def test_a_rule_with_a_sparsity_of_its_own() -> None:
     tensors = {name: rng.normal(size=(10, 10)) * scale for name, scale in (("a", 1), ("b", 9), ("c", 1))}
     rules = {name: Rule(name, QuantSpec(), prune=True) for name in tensors}
     rules["b"] = dataclasses.replace(rules["b"], sparsity=0.3)
-    masks = masks_by_rule(tensors, rules, 0.5)
+    masks = masks_by_rule(tensors, rules, 0.5, {})
     assert [int((~masks[name]).sum()) for name in "b"] == [30]
     assert int((~masks["a"]).sum() + (~masks["c"]).sum()) == 100
-    assert masks_by_rule(tensors, rules, 0.0).keys() == {"b"}
+    assert masks_by_rule(tensors, rules, 0.0, {}).keys() == {"b"}
     with pytest.raises(ValueError, match="prune=True"):
         Rule("x", QuantSpec(), sparsity=0.5)
 

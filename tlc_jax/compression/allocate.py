@@ -38,10 +38,8 @@ def allocate(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, 
         )
     unit = max(1, -(-room // _UNITS))
     extra = {name: [-(-(o.size - smallest[name]) // unit) for o in own] for name, own in options.items()}
-    least, choices = (
-        np.zeros(room // unit + 1),
-        {},
-    )  # damage of the tensors so far, by the units that they may take
+    least = np.zeros(room // unit + 1)  # damage of the tensors so far, by the units that they may take
+    choices = {}
     for name, own in options.items():
         tried = np.full((len(own), least.size), np.inf)
         for row, units, option in zip(tried, extra[name], own, strict=True):

@@ -8,7 +8,7 @@ equal magnitudes the first go first, in the order of the tensors, so that a resu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -32,32 +32,43 @@ def magnitude_masks(
     scope: Scope = "global",
     previous: Mapping[str, Mask] | None = None,
     cap: float | None = None,
+    names: Iterable[str] | None = None,
 ) -> dict[str, Mask]:
-    """For each tensor a mask, False at the round(sparsity * size) smallest magnitudes of its group.
+    """For each tensor (of those called `names`) a mask, False at the round(sparsity * size) smallest
+    magnitudes of its group.
 
     What `previous` pruned stays pruned: masks are monotone over rounds, and the count includes those. With
     `cap` no tensor loses more than that share, and others lose more instead. UserError if that cannot be."""
-    return _masks(tensors, list(tensors), sparsity, scope, previous or {}, cap)
+    if not 0 <= sparsity < 1:
+        raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
+    earlier, names = previous or {}, list(tensors if names is None else names)
+    gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in names}
+    held = dict.fromkeys(names) if cap is None else _held(tensors, names, cap, gone)
+    masks: dict[str, Mask] = {}
+    for group in _groups(names, scope):
+        count = round(sparsity * sum(tensors[name].size for name in group))
+        masks |= _without_smallest(tensors, group, count, gone, held)
+    return {name: masks[name] for name in names}
 
 
 def masks_by_rule(
     tensors: Mapping[str, Any],
     rules: Mapping[str, Rule],
     sparsity: float,
-    scope: Scope = "global",
-    previous: Mapping[str, Mask] | None = None,
-    cap: float | None = None,
+    previous: Mapping[str, Mask],
+    **how: Any,
 ) -> dict[str, Mask]:
     """Masks of what the rules say is pruned: tensors whose rule has a sparsity each by itself, the others
-    together, to `sparsity`. What was not pruned before, and is not now, has none."""
-    earlier, masks = dict(previous or {}), dict(previous or {})
+    together, to `sparsity` and as `magnitude_masks` has it in `how`. What was not pruned before, and is not
+    now, has none."""
     chosen = [name for name in tensors if rules[name].prune]
     together = [name for name in chosen if rules[name].sparsity is None]
+    masks = dict(previous)
     for name in chosen:
         if own := rules[name].sparsity:
-            masks |= _masks(tensors, [name], own, "tensor", earlier, None)
+            masks |= magnitude_masks(tensors, own, previous=previous, names=[name])
     if sparsity and together:
-        masks |= _masks(tensors, together, sparsity, scope, earlier, cap)
+        masks |= magnitude_masks(tensors, sparsity, previous=previous, names=together, **how)
     return masks
 
 
@@ -74,25 +85,6 @@ def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
 def pruned_count(masks: Mapping[str, Any]) -> int:
     """How many weights are zero by the masks."""
     return sum(int(np.sum(~np.asarray(mask))) for mask in masks.values())
-
-
-def _masks(
-    tensors: Mapping[str, Any],
-    names: list[str],
-    sparsity: float,
-    scope: Scope,
-    earlier: Mapping[str, Mask],
-    cap: float | None,
-) -> dict[str, Mask]:
-    if not 0 <= sparsity < 1:
-        raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
-    gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in names}
-    held = dict.fromkeys(names) if cap is None else _held(tensors, names, cap, gone)
-    masks: dict[str, Mask] = {}
-    for group in _groups(names, scope):
-        count = round(sparsity * sum(tensors[name].size for name in group))
-        masks |= _without_smallest(tensors, group, count, gone, held)
-    return {name: masks[name] for name in names}
 
 
 def _groups(names: list[str], scope: Scope) -> list[list[str]]:

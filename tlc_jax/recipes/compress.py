@@ -22,14 +22,14 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import read_manifest
-from tlc_jax.core.stacked import Tensors, join, split
-from tlc_jax.parallel.mesh import make_mesh, replicated
+from tlc_jax.core.stacked import Tensors, split
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.config import CompressConfig
 from tlc_jax.recipes.mix import Source, best_mix
 from tlc_jax.recipes.recover import Round, prune_in_rounds, recovery_told
 from tlc_jax.recipes.rules import rules_of
 from tlc_jax.recipes.sensitivity import Divergence, own_task
-from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.evaluate import TensorEvaluator
 from tlc_jax.training.restore import TrainedModel, trained_model
 
 MADE_BY = f"tlc_jax {tlc_jax.__version__}"
@@ -55,7 +55,7 @@ def compress_tensors(tensors: Tensors, config: CompressConfig, pruned: Tensors) 
         check_finite(name, x)
     rules = rules_of(tensors, config)
     cap = config.max_tensor_sparsity
-    masks = masks_by_rule(tensors, rules, config.sparsity, config.scope, pruned, cap)
+    masks = masks_by_rule(tensors, rules, config.sparsity, pruned, scope=config.scope, cap=cap)
     quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
     gone = [
         f"{name} has lost {100 * (~masks[name]).mean():.1f} % of its weights" for name in nearly_gone(masks)
@@ -114,12 +114,7 @@ def _mix(
 ) -> tuple[CompressConfig, dict[str, Any]]:
     """Judged on the sets that the run was tuned on."""
     task = own_task(model)
-    mesh, sets = make_mesh(), task.evaluation_sets()
-    evaluate = Evaluator(task, model.config.micro_batch or model.config.batch_size, mesh)
-
-    def worth(found: Tensors) -> dict[str, float]:
-        return evaluate(jax.device_put(join(found), replicated(mesh)), sets)
-
+    worth = TensorEvaluator(task, model.config, make_mesh())
     dense = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in worth(tensors).items())
     console.print(f"as it is: {dense}")
     source = Source(tensors, rules_of(tensors, config), model.masks, Divergence(task, tensors, model.config))

@@ -52,7 +52,8 @@ def compress_folder(folder: Path, config: CompressConfig, out: Place, console: C
         damage = squared_error(source, [name for name in source if source.is_float(name)])
         config, target = best_mix(Source(source, own, {}, damage), config, None, console)
     rules = select(shapes, config.rules or foreign_rules(shapes, config.spec, config.matrices_only))
-    masks = masks_by_rule(source, rules, config.sparsity, config.scope, cap=config.max_tensor_sparsity)
+    cap = config.max_tensor_sparsity
+    masks = masks_by_rule(source, rules, config.sparsity, {}, scope=config.scope, cap=cap)
     for name in nearly_gone(masks):
         console.print(f"warning: {name} has lost {(~masks[name]).mean():.1%} of its weights")
     sizes: list[Account] = []

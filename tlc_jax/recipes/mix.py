@@ -29,7 +29,8 @@ _SLACK = 64  # bytes more with each try: the header changes with what is bitmap 
 _HALVINGS = 12  # of the interval of sparsities
 
 Worth = Callable[[Tensors], dict[str, float]]
-Make = Callable[[int], tuple[Rule, ...]]
+Rules = dict[str, Rule]
+Make = Callable[[int], Rules]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Candidate:
     """A way to compress everything into the budget; `damage` is that of all tensors together."""
 
     name: str
-    rules: tuple[Rule, ...]
+    rules: Rules
     file_bytes: int
     damage: float
     worth: dict[str, float]
@@ -77,7 +78,7 @@ def best_mix(
     best = min(found, key=lambda own: (_loss(own), own.damage))
     console.print(f"best: {best.name}")
     told = {"megabytes": config.target_mb, "chosen": best.name, "candidates": [_told(own) for own in found]}
-    return dataclasses.replace(config, target_mb=None, rules=best.rules), told
+    return dataclasses.replace(config, target_mb=None, rules=tuple(best.rules.values())), told
 
 
 def sensitivities(source: Source, config: CompressConfig, console: Console) -> dict[str, Sensitivity]:
@@ -99,7 +100,7 @@ def _is_chosen_for(x: Any, rule: Rule) -> bool:
 def _makers(source: Source, config: CompressConfig, console: Console) -> Iterator[tuple[str, Make]]:
     known = sensitivities(source, config, console)
     options = {name: list(_options(name, x, source, config, known)) for name, x in source.tensors.items()}
-    yield "mix", lambda limit: tuple(option.what for option in allocate(options, limit).values())
+    yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
     for bits in BITS:
         yield f"{bits} bits", lambda limit, b=bits: _uniform(source, config, b, limit)
 
@@ -140,12 +141,17 @@ def _expected(name: str, x: Any, rule: Rule, kept: int) -> int:
     return sizes.weight_bytes(x.size, kept, bits, not sizes.is_sparse(x.size, kept, bits)) + ranges
 
 
-def _uniform(source: Source, config: CompressConfig, bits: int, limit: int) -> tuple[Rule, ...]:
-    """One number of bits, and the least sparsity that fits, the smallest weights of all first."""
-    rules = {name: _rule(name, rule, config, bits) for name, rule in source.rules.items()}
+def _uniform(source: Source, config: CompressConfig, bits: int, limit: int) -> Rules:
+    """One number of bits for all matrices, and the least sparsity that fits, the smallest weights of all
+    first. Vectors have as many bits as in the mix."""
+    chosen = {name: _is_chosen_for(x, source.rules[name]) for name, x in source.tensors.items()}
+    rules = {
+        name: _rule(name, rule, config, bits if chosen[name] else VECTOR_BITS)
+        for name, rule in source.rules.items()
+    }
 
     def masks(sparsity: float) -> Tensors:
-        return masks_by_rule(source.tensors, rules, sparsity, previous=source.masks)
+        return masks_by_rule(source.tensors, rules, sparsity, source.masks)
 
     def size(sparsity: float) -> int:
         found = masks(sparsity)
@@ -162,10 +168,12 @@ def _uniform(source: Source, config: CompressConfig, bits: int, limit: int) -> t
         middle = (low + high) / 2
         low, high = (low, middle) if size(middle) <= limit else (middle, high)
     found = masks(high)
-    return tuple(
-        dataclasses.replace(rule, sparsity=_share(found[name])) if rule.prune and name in found else rule
+    return {
+        name: dataclasses.replace(rule, sparsity=_share(found[name]))
+        if rule.prune and name in found
+        else rule
         for name, rule in rules.items()
-    )
+    }
 
 
 def _share(mask: Any) -> float:
@@ -173,17 +181,17 @@ def _share(mask: Any) -> float:
     return min(float(np.mean(~mask)), 1 - 1 / mask.size) if mask.size else 0.0
 
 
-def _smallest(source: Source, config: CompressConfig) -> tuple[Rule, ...]:
+def _smallest(source: Source, config: CompressConfig) -> Rules:
     """The fewest bits of the fewest weights."""
-    found = []
+    found = {}
     for name, x in source.tensors.items():
         rule, chosen = source.rules[name], _is_chosen_for(x, source.rules[name])
         sparsity = SPARSITIES[-1] if chosen and rule.prune else None
-        found.append(_rule(name, rule, config, BITS[-1] if chosen else VECTOR_BITS, sparsity))
-    return tuple(found)
+        found[name] = _rule(name, rule, config, BITS[-1] if chosen else VECTOR_BITS, sparsity)
+    return found
 
 
-def _fitting(source: Source, make: Make, budget: int) -> tuple[Rule, ...] | None:
+def _fitting(source: Source, make: Make, budget: int) -> Rules | None:
     """Rules whose file, header and all, is within the budget; None if there are none."""
     limit = budget
     for tried in range(_TRIES):
@@ -198,18 +206,17 @@ def _fitting(source: Source, make: Make, budget: int) -> tuple[Rule, ...] | None
     return None
 
 
-def _compressed(source: Source, rules: tuple[Rule, ...]) -> Iterator[tuple[str, Any, Any]]:
+def _compressed(source: Source, rules: Rules) -> Iterator[tuple[str, Any, Any]]:
     """Name, QTensor or floats, and mask, one tensor at a time."""
-    own = dict(zip(source.tensors, rules, strict=True))
-    masks = masks_by_rule(source.tensors, own, 0.0, previous=source.masks)
+    masks = masks_by_rule(source.tensors, rules, 0.0, source.masks)
     for name, x in source.tensors.items():
         stopping.check()
-        mask, spec = masks.get(name), own[name].quant
+        mask, spec = masks.get(name), rules[name].quant
         as_it_is = spec is None and mask is None  # also where it holds no floats
         yield name, x if as_it_is else quantize_tensor(name, x, spec, mask), mask
 
 
-def _candidate(name: str, source: Source, rules: tuple[Rule, ...], worth: Worth | None) -> Candidate:
+def _candidate(name: str, source: Source, rules: Rules, worth: Worth | None) -> Candidate:
     found = list(_compressed(source, rules))
     values = {own: np.asarray(x) for own, x in dequantize({own: x for own, x, _ in found}).items()}
     if name != "mix":

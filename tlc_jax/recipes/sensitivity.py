@@ -2,8 +2,8 @@
 
 Measured is the Kullback-Leibler divergence of its predictions from the uncompressed model's, in nats a
 prediction. It is smooth and never negative, where the loss itself may fall by chance; and it sees what all
-weights of a tensor do together, of which a diagonal second-order estimate knows nothing (of pruning that says
-a tenth; docs/results/mix.md)."""
+weights of a tensor do together, of which a diagonal second-order estimate knows nothing
+(docs/results/mix.md)."""
 
 from __future__ import annotations
 

@@ -19,12 +19,11 @@ from tlc_jax.compression.select import paper_rules, prunable, select, specs
 from tlc_jax.core import stopping
 from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.quantspec import QuantSpec
-from tlc_jax.core.stacked import Tensors, join, split
+from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.load import LoadedModel, load_model
-from tlc_jax.parallel.mesh import replicated
 from tlc_jax.studies.config import ErrorsConfig
 from tlc_jax.studies.store import Result, ResultStore
-from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.evaluate import TensorEvaluator
 from tlc_jax.training.restore import TrainedModel, trained_model
 
 BITS = (8, 6, 5, 4, 3, 2)
@@ -72,7 +71,7 @@ def _lines(tensors: Tensors, found: Tensors, what: Result) -> Iterator[Result]:
 def _of_choices(model: TrainedModel, loaded: LoadedModel | None) -> Iterator[Result]:
     """Error and bytes of the whole model, every parameter quantized."""
     tensors = split(jax.device_get(model.params))
-    evaluate = None if loaded is None else _Evaluated(loaded)
+    evaluate = None if loaded is None else TensorEvaluator(loaded.task, loaded.config, loaded.mesh)
     for granularity in ("tensor", "row", f"group:{_group(tensors)}"):
         for how in RANGES:
             for bits in BITS:
@@ -89,18 +88,6 @@ def _of_choices(model: TrainedModel, loaded: LoadedModel | None) -> Iterator[Res
                     "bits_per_weight": 8 * size.theoretical / size.weights,
                     **(evaluate(found) if evaluate else {}),
                 }
-
-
-class _Evaluated:
-    """What a quantized model is worth, on the sets that choices are made on."""
-
-    def __init__(self, loaded: LoadedModel):
-        rows = loaded.config.micro_batch or loaded.config.batch_size
-        self._evaluate, self._mesh = Evaluator(loaded.task, rows, loaded.mesh), loaded.mesh
-        self._sets = loaded.task.evaluation_sets()
-
-    def __call__(self, tensors: Tensors) -> dict[str, float]:
-        return self._evaluate(jax.device_put(join(tensors), replicated(self._mesh)), self._sets)
 
 
 def _group(tensors: Tensors) -> int:

@@ -8,12 +8,11 @@ import json
 import jax
 from rich.table import Table
 
-from tlc_jax.compression.select import paper_rules, select
 from tlc_jax.core.place import locate, make_folder, write_bytes
-from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.config import CompressConfig
 from tlc_jax.recipes.mix import Source, sensitivities
+from tlc_jax.recipes.rules import rules_of
 from tlc_jax.recipes.sensitivity import BITS, SPARSITIES, Divergence, Sensitivity, own_task
 from tlc_jax.studies.config import SensitivityConfig
 from tlc_jax.training.restore import trained_model
@@ -26,9 +25,9 @@ def report_sensitivity(config: SensitivityConfig) -> None:
     make_folder(output.parent)
     model = trained_model(config.run, console.print)
     tensors = split(jax.device_get(model.params))
-    rules = select(tensors, paper_rules(tensors, QuantSpec()))
     damage = Divergence(own_task(model), tensors, model.config, config.examples)
-    found = sensitivities(Source(tensors, rules, model.masks, damage), CompressConfig(), console)
+    plain = CompressConfig()
+    found = sensitivities(Source(tensors, rules_of(tensors, plain), model.masks, damage), plain, console)
     lines = (
         json.dumps({"tensor": name, "size": tensors[name].size, **dataclasses.asdict(own)})
         for name, own in found.items()

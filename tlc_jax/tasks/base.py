@@ -85,6 +85,17 @@ class Task(Protocol):
         ...
 
 
+def prediction_loss(
+    logits: Float[Array, "*predictions classes"], batch: Batch
+) -> tuple[Float[Array, ""], Sums]:
+    """What `Task.loss` gives: the summed cross-entropy in nats of the `targets` of a batch, each by its
+    weight, and how many are predicted rightly."""
+    weights, targets = batch["weights"], batch["targets"]
+    total = jnp.sum(weights * cross_entropy(logits, targets))
+    correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
+    return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+
+
 def cross_entropy(
     logits: Float[Array, "*shape vocab"], targets: Int[Array, "*shape"]
 ) -> Float[Array, "*shape"]:

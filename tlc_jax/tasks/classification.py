@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
@@ -15,7 +14,7 @@ from tlc_jax.core.tree import Params
 from tlc_jax.data.buckets import Buckets, Plan, gather
 from tlc_jax.data.examples import PackedExamples
 from tlc_jax.models.classifier import apply_classifier, init_classifier
-from tlc_jax.tasks.base import Batch, HostBatch, Sums, cross_entropy
+from tlc_jax.tasks.base import Batch, HostBatch, Sums, prediction_loss
 
 TUNING = "tuning"
 
@@ -38,11 +37,7 @@ class Classification:
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        logits = self.logits(params, batch, dropout_key)
-        weights, targets = batch["weights"], batch["targets"]
-        total = jnp.sum(weights * cross_entropy(logits, targets))
-        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
-        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+        return prediction_loss(self.logits(params, batch, dropout_key), batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -18,7 +17,7 @@ from tlc_jax.data.batches import rows_of_step
 from tlc_jax.data.masking import mask
 from tlc_jax.data.packing import PackedText
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.tasks.base import Batch, HostBatch, Sums, cross_entropy
+from tlc_jax.tasks.base import Batch, HostBatch, Sums, prediction_loss
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
@@ -42,11 +41,7 @@ class MaskedLanguageModelling:
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        logits = self.logits(params, batch, dropout_key)
-        weights, targets = batch["weights"], batch["targets"]
-        total = jnp.sum(weights * cross_entropy(logits, targets))
-        correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
-        return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+        return prediction_loss(self.logits(params, batch, dropout_key), batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 from jax.sharding import Mesh
 
+from tlc_jax.config import Config
+from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
-from tlc_jax.parallel.mesh import local_rows, place
+from tlc_jax.parallel.mesh import local_rows, place, replicated
 from tlc_jax.tasks.base import Task
 from tlc_jax.training.step import make_evaluation_step
 
@@ -31,3 +34,14 @@ class Evaluator:
                     total[key] = total.get(key, 0.0) + float(value)
             found |= {f"eval/{name}/{metric}": value for metric, value in self._task.metrics(total).items()}
         return found
+
+
+class TensorEvaluator:
+    """The same of tensors by name, on the sets that choices are made on."""
+
+    def __init__(self, task: Task, config: Config, mesh: Mesh):
+        self._evaluate, self._mesh = Evaluator(task, config.micro_batch or config.batch_size, mesh), mesh
+        self._sets = task.evaluation_sets()
+
+    def __call__(self, tensors: Tensors) -> dict[str, float]:
+        return self._evaluate(jax.device_put(join(tensors), replicated(self._mesh)), self._sets)
