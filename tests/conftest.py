@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,7 +23,6 @@ import tests.typecheck  # noqa: F401, the hook names it
 ROOMS = (
     "artifacts",
     "compression",
-    "core",
     "data",
     "inference",
     "models",
@@ -32,7 +32,17 @@ ROOMS = (
     "tasks",
     "training",
 )
-install_import_hook([f"tlc_jax.{room}" for room in ROOMS], "tests.typecheck.check")
+# nor the options: what they say of a misspelt field would be jaxtyping's words
+OPTIONS = ("model_config", "data_config")
+CORE = [
+    path.stem
+    for path in (Path(__file__).parent.parent / "tlc_jax" / "core").glob("*.py")
+    if path.stem not in OPTIONS
+]
+install_import_hook(
+    [*(f"tlc_jax.{room}" for room in ROOMS), *(f"tlc_jax.core.{name}" for name in CORE)],
+    "tests.typecheck.check",
+)
 
 import hypothesis
 import jax

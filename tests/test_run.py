@@ -157,7 +157,7 @@ def test_another_config_is_refused(finished: Path, command, more: list[str], say
 def test_refusals_leave_nothing(command, tmp_path: Path, finished: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         train.main([*command(tmp_path / "w"), "--data.dir", str(tmp_path / "none")])
-    with pytest.raises(UserError, match="batch_size is 12, which does not split over 8 devices"):
+    with pytest.raises(UserError, match="micro_batch is 12, which does not split over 8 devices"):
         train.main(command(tmp_path / "w", "--batch-size", "12", "--micro-batch", "12"))
     tokenizer = str(finished / "tokenizer.json")
     with pytest.raises(UserError, match="vocab_size is 400 but the tokenizer .* has 300"):

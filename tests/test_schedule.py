@@ -43,6 +43,6 @@ def test_attention_widens_slowly_at_first_to_the_whole_row(length: int, share: f
 def test_nothing_is_controlled_that_is_not_asked_for() -> None:
     plain = Config()
     local = Config(schedule=ScheduleConfig(local_attention=0.5))
-    assert controls(plain, 0.5, 128).keys() == {"learning_rate"}
-    assert controls(local, 0.0, 128)["attention_reach"] == 3
-    assert controls(local, 0.5, 128)["attention_reach"] == 128
+    assert controls(plain, 0.5, 10).keys() == {"learning_rate"}
+    assert controls(local, 0.0, 0)["attention_reach"] == 3
+    assert controls(local, 0.5, 10)["attention_reach"] == 128

@@ -15,13 +15,14 @@ from rich.console import Console
 from tlc_jax.config import BudgetConfig, Config, DataConfig, MlmConfig, ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.data.packing import prepare
-from tlc_jax.parallel.mesh import AXES, local_rows, make_mesh, place
+from tlc_jax.parallel.mesh import AXES, make_mesh, place, rows_of
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, gradients, make_train_step
 
 VOCAB = 300
+EVERY = slice  # of a batch of n rows: the first n
 MODEL = ModelConfig(
     num_layers=2,
     hidden_size=32,
@@ -64,7 +65,7 @@ def unequal(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("micro_batches", [2, 4, 16])
 def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, micro_batches: int) -> None:
     params = task.init(jax.random.key(0))
-    batch = unequal(task.train_batch(0, slice(None)))
+    batch = unequal(task.train_batch(0, EVERY))
     counts = batch["weights"].sum(axis=1)
     assert len(set(counts)) > 3, "rows have unequal numbers of predictions"
     key = jax.random.key(1)
@@ -80,7 +81,7 @@ def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, mi
 def test_the_mean_of_means_would_differ(task: MaskedLanguageModelling) -> None:
     """The check above has teeth: averaging micro-batch gradients gives another gradient."""
     params = task.init(jax.random.key(0))
-    batch = unequal(task.train_batch(0, slice(None)))
+    batch = unequal(task.train_batch(0, EVERY))
     run = jax.jit(lambda batch: gradients(task, params, batch, jax.random.key(1), 1)[0])
     whole = run(on_device(batch))
     halves = [{name: x[i::2] for name, x in batch.items()} for i in range(2)]
@@ -96,12 +97,11 @@ def test_the_mean_of_means_would_differ(task: MaskedLanguageModelling) -> None:
 
 def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int) -> tuple[list[float], dict]:
     state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
-    rows = local_rows(mesh, config.batch_size)
     key = jax.random.key(1)
     found, step_fn = [], make_train_step(task, config, optimizer)
     control, compiled = {"learning_rate": np.array(3e-3, np.float32)}, None
     for step in range(steps):
-        batch = place(mesh, task.train_batch(step, rows), config.batch_size)
+        batch = place(mesh, task.train_batch(step, rows_of(mesh)))
         compiled = compiled or compile_train_step(step_fn, state, [batch], key, control, mesh)
         state, sums = compiled(state, batch, key, control)
         found.append(float(sums["loss"] / sums["weight"]))
@@ -134,7 +134,7 @@ def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModell
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.5))
     wet_task = MaskedLanguageModelling(wet, MlmConfig(), prepare(wet.data, VOCAB, Console(quiet=True)))
     params = wet_task.init(jax.random.key(0))
-    half = wet_task.train_batch(0, slice(0, 8))
+    half = wet_task.train_batch(0, lambda _: slice(0, 8))
     twice = {name: np.repeat(x, 2, axis=0) for name, x in half.items()}
     key = jax.random.key(3)
     _, both = jax.jit(lambda batch: gradients(wet_task, params, batch, key, 2))(on_device(twice))
@@ -153,7 +153,7 @@ def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_s
     found = Evaluator(task, batch_size, make_mesh())(params, ["held_out"])
     total = weight = correct = 0.0
     one_row = jax.jit(lambda batch: task.loss(params, batch, None)[1])
-    for batch in task.evaluation_batches("held_out", 1, slice(None)):
+    for batch in task.evaluation_batches("held_out", 1, EVERY):
         sums = one_row(on_device(batch))
         total, weight = total + float(sums["loss"]), weight + float(sums["weight"])
         correct += float(sums["correct"])
@@ -163,11 +163,11 @@ def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_s
 
 
 def test_batches_are_pure_and_host_sliceable(task: MaskedLanguageModelling) -> None:
-    whole = task.train_batch(7, slice(0, 16))
-    parts = [task.train_batch(7, slice(start, start + 4)) for start in range(0, 16, 4)]
+    whole = task.train_batch(7, EVERY)
+    parts = [task.train_batch(7, lambda _, start=start: slice(start, start + 4)) for start in range(0, 16, 4)]
     for name, value in whole.items():
         np.testing.assert_array_equal(value, np.concatenate([part[name] for part in parts]))
-    assert not np.array_equal(whole["tokens"], task.train_batch(8, slice(0, 16))["tokens"])
+    assert not np.array_equal(whole["tokens"], task.train_batch(8, EVERY)["tokens"])
 
 
 def test_rows_are_masked_anew_each_epoch(task: MaskedLanguageModelling) -> None:
@@ -175,7 +175,7 @@ def test_rows_are_masked_anew_each_epoch(task: MaskedLanguageModelling) -> None:
     per_epoch = rows // 16 + 1
     seen: dict[bytes, set[bytes]] = {}
     for step in range(2 * per_epoch):
-        batch = task.train_batch(step, slice(None))
+        batch = task.train_batch(step, EVERY)
         original = batch["tokens"].copy()
         row, slot = np.nonzero(batch["weights"])
         original[row, batch["positions"][row, slot]] = batch["targets"][row, slot]
@@ -191,7 +191,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
     state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
     step = jax.jit(make_train_step(task, config, optimizer))
     control = {"learning_rate": np.array(3e-3, np.float32)}
-    batch = task.train_batch(0, slice(None))
+    batch = task.train_batch(0, EVERY)
     state, sums = step(state, on_device(batch), key, control)
     assert float(sums["skipped_steps"]) == 0
     for bad in (np.nan, np.inf):

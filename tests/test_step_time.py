@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -16,9 +17,10 @@ from rich.console import Console
 
 from tests import runs
 from tlc_jax import bench, report
+from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.studies.curves import read_curves
-from tlc_jax.training.memory import largest_micro_batch, peak_or_infinite
+from tlc_jax.training.memory import largest_micro_batch, micro_batch_sizes, peak_or_infinite
 from tlc_jax.training.step_time import settle_and_time
 
 
@@ -31,17 +33,28 @@ def test_largest_micro_batch_is_that_of_trying_all(parts: int, devices: int, lim
         if batch_size % rows == 0 and rows % devices == 0 and 100 + 7 * rows <= limit
     ]
     asked: list[int] = []
+    sizes = micro_batch_sizes(Config(batch_size=batch_size), devices)
 
     def peak(rows: int) -> float:
         asked.append(rows)
         return 100 + 7 * rows
 
     if fitting:
-        assert largest_micro_batch(batch_size, devices, limit, peak) == max(fitting)
+        assert largest_micro_batch(sizes, limit, peak) == max(fitting)
     else:
         with pytest.raises(UserError, match=rf"a micro-batch of {devices} needs \S+ GiB"):
-            largest_micro_batch(batch_size, devices, limit, peak)
+            largest_micro_batch(sizes, limit, peak)
     assert len(asked) == len(set(asked)) <= 6
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_micro_batches_of_tokens_have_rows_for_every_device(devices: int) -> None:
+    task = TranslationConfig(row_multiple=32)
+    config = Config(model=EncoderDecoderConfig(), task=task, data=PairsConfig(), batch_size=32_768)
+    found = micro_batch_sizes(config, devices)
+    assert found == [32_768 // n for n in (32, 16, 8, 4, 2, 1) if 32 // n >= devices]
+    for size in found:
+        assert dataclasses.replace(config, micro_batch=size).rows_at_once % devices == 0
 
 
 def test_what_the_compiler_refuses_does_not_fit() -> None:

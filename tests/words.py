@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 
 _WORDS = """the a model layer weight large small train prune code step of in with and is was keeps loses
 every width depth batch budget second token row mask""".split()
@@ -32,6 +33,31 @@ def documents(count: int, seed: int = 0) -> list[str]:
             lines.append(" ".join(line).capitalize() + ".")
         found.append("\n".join([f"Document {number}", *lines]))
     return found
+
+
+def sentence_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Sentences, and their "translations": each word in another spelling, the last word first."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        words = [_WORDS[i] for i in rng.integers(0, len(_WORDS), rng.integers(2, 9))]
+        found.append((" ".join(words), " ".join(f"{word[::-1]}o" for word in [words[-1], *words[:-1]])))
+    return found
+
+
+def write_pairs(folder: Path) -> Path:
+    """Tables of such pairs: train in three kinds of files, a validation set with a header, and a test set."""
+    pairs = [f"{source}\t{target}\n" for source, target in sentence_pairs(900)]
+    (folder / "one.tsv").write_text("".join(pairs[:300]))
+    turned = "".join("\t".join(pair.strip().split("\t")[::-1]) + "\n" for pair in pairs[300:600])
+    (folder / "two.tsv.gz").write_bytes(gzip.compress(f"fr\ten\n{turned}".encode(), mtime=0))
+    (folder / "three.tsv.zst").write_bytes(
+        pyarrow.Codec("zstd").compress("".join(pairs[600:]).encode(), asbytes=True)
+    )
+    for name, seed in (("validation", 1), ("test", 2)):
+        lines = [f"{source}\t{target}\n" for source, target in sentence_pairs(60, seed)]
+        (folder / f"{name}.tsv").write_text("en\tfr\n" + "".join(lines))
+    return folder
 
 
 def write_corpus(folder: Path, count: int = 400) -> Path:

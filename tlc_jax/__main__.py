@@ -9,7 +9,8 @@ from tlc_jax.core.errors import EXIT_USER, run_door
 
 DOORS = {
     "train": "train a model, or go on with a run",
-    "evaluate": "perplexity or accuracy of a run or an artifact, beside its baselines",
+    "evaluate": "perplexity, accuracy or BLEU of a run or an artifact, beside its baselines",
+    "translate": "translate lines of text",
     "compress": "prune and quantize a run, and write it with real bits",
     "inspect": "what is in an artifact",
     "diff": "in which tensors two models differ",

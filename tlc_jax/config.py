@@ -10,82 +10,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
+from tlc_jax.core.data_config import DataConfig, PairsConfig
 from tlc_jax.core.marks import Mark, kept_marks
-from tlc_jax.core.typed import check_types
+from tlc_jax.core.model_config import EncoderDecoderConfig, ModelConfig
+from tlc_jax.core.typed import check, check_types
 
 BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
-
-
-def check(condition: bool, message: str) -> None:
-    """ValueError(message) unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Pre-norm RoBERTa encoder (paper 3.1). Heads are hidden_size / head_size wide rows of attention."""
-
-    num_layers: int = 12
-    """Depth."""
-    hidden_size: int = 768
-    """Width."""
-    head_size: int = 64
-    """Width of one attention head."""
-    num_heads: Optional[int] = None
-    """Attention heads; None: hidden_size / head_size."""
-    feed_forward_size: Optional[int] = None
-    """Width of the feed-forward layer; None: 4 x hidden_size."""
-    vocab_size: int = 50265
-    """Rows of the embedding; must be the tokenizer's size. Never padded."""
-    max_positions: int = 128
-    """Longest input, in tokens."""
-    dropout: float = 0.1
-    """On embeddings and on each sub-layer's output."""
-    attention_dropout: float = 0.1
-    """On attention probabilities."""
-    initializer_stddev: float = 0.02
-    """Standard deviation of the initial weights at width 768 (fairseq)."""
-    initializer_scaling: Literal["fixed", "width"] = "fixed"
-    """'fixed' is fairseq's; 'width' multiplies by sqrt(768 / hidden_size), which narrow models need."""
-    shared_layers: Literal["none", "all", "attention"] = "none"
-    """Parameters that all layers have in common (paper, Appendix C); 'attention' includes its norm."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Activations and matrix products; parameters, normalisation, softmax and loss stay float32."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        sizes = ("num_layers", "hidden_size", "head_size", "max_positions", "num_heads", "feed_forward_size")
-        for name in sizes:
-            size = getattr(self, name)
-            check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
-        deviation = self.initializer_stddev
-        check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
-        check(
-            self.vocab_size >= 6,
-            f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
-        )
-        for name in ("dropout", "attention_dropout"):
-            check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
-        check(
-            self.num_heads is not None or self.hidden_size % self.head_size == 0,
-            f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
-            "change one of them or give model.num_heads",
-        )
-
-    @property
-    def heads(self) -> int:
-        return self.num_heads or self.hidden_size // self.head_size
-
-    @property
-    def feed_forward(self) -> int:
-        return self.feed_forward_size or 4 * self.hidden_size
-
-    @property
-    def stddev(self) -> float:
-        """Standard deviation that the weights are drawn with."""
-        scaled = self.initializer_scaling == "width"
-        return self.initializer_stddev * (math.sqrt(768 / self.hidden_size) if scaled else 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,44 +50,24 @@ class ClassificationConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where text comes from. Exactly what is named is used; nothing is downloaded, nothing falls back."""
+class TranslationConfig:
+    """Translation as Tensor2Tensor trains it (paper 3.1)."""
 
-    name: str = "files"
-    """'files': text under data.dir; 'docs': documentation installed with Python and its packages;
-    anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. To classify:
-    'files', glue/sst2, glue/mnli, or docs/package and docs/pair, made of the installed documentation."""
-    dir: Optional[str] = None
-    """With 'files': a file, a folder or a glob of .txt, .txt.gz, .txt.zst (blank line between documents) or
-    .jsonl; to classify, a folder with train.tsv or train.jsonl and others beside it. With a TFDS name: TFDS's
-    data_dir (its own default if not given)."""
-    split: str = "train"
-    """TFDS split."""
-    text_field: str = "text"
-    """Field of a TFDS example or of a .jsonl object that holds the text."""
-    tokenizer: Optional[str] = None
-    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it.
-    None: trained on this text."""
-    sequence_length: int = 128
-    """Tokens of a row, the leading <s> included."""
-    held_out: float = 0.005
-    """Share of the documents, or of the examples to classify, that is kept from training, chosen by hash: to
-    evaluate on (paper 3.1: 0.5 %), or to tune on, apart from the sets that are reported."""
-    seed: int = 0
-    """Chooses the held-out documents and the tokenizer's sample; the run's own seed does not."""
-    cache_dir: str = "~/.cache/tlc_jax"
-    """Tokenised text is kept here, by content, for the next run."""
+    label_smoothing: float = 0.1
+    """Probability that the loss gives to all other tokens together, uniformly."""
+    row_multiple: int = 8
+    """Every batch has a multiple of so many rows: devices x micro-batches must divide it."""
+    bleu_sentences: int = 0
+    """Translate the first so many sentences of the validation set at each evaluation, greedily, and report
+    BLEU; 0: none."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        share = self.label_smoothing
+        check(0 <= share < 1, f"task.label_smoothing must be in [0, 1), not {share}")
+        check(self.row_multiple >= 1, f"task.row_multiple must be at least 1, not {self.row_multiple}")
         check(
-            self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
-        )
-        check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
-        check(
-            not self.name.startswith("docs") or self.dir is None,
-            f"data.dir is {self.dir!r} but data.name is {self.name!r} (installed documentation), which reads "
-            "no folder: give data.name 'files' to read the folder, or drop data.dir",
+            self.bleu_sentences >= 0, f"task.bleu_sentences must not be negative, not {self.bleu_sentences}"
         )
 
 
@@ -196,7 +106,8 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Linear warm-up, then linear decay to zero at the end of the budget that it follows.
 
-    With a `cooldown` the rate stays at its peak until the decay begins (warm-up, stable, decay).
+    With a `cooldown` the rate stays at its peak until the decay begins (warm-up, stable, decay). With
+    `noam_steps` it is Tensor2Tensor's instead, which knows no end.
     """
 
     follows: BudgetMeasure = "steps"
@@ -206,6 +117,9 @@ class ScheduleConfig:
     cooldown: Optional[float] = None
     """Share of the budget, at its end, over which the rate falls to zero; None: all that the warm-up leaves.
     0: it never falls, which makes a trunk: each mark is finished by a branch (--branch-from)."""
+    noam_steps: Optional[int] = None
+    """Warm up for so many updates, then fall with the square root of their number (T2T: 8000). The rate is
+    optimizer.learning_rate (T2T: 2.0) x min(1, n / noam_steps) / sqrt(max(n, noam_steps) x hidden_size)."""
     local_attention: float = 0.0
     """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
     local. A small model learns to look at neighbours many times sooner; a million tokens is the least that
@@ -214,7 +128,12 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
-        cooldown = self.cooldown
+        cooldown, noam = self.cooldown, self.noam_steps
+        check(noam is None or noam >= 1, f"schedule.noam_steps must be at least 1, not {noam}")
+        check(
+            noam is None or (cooldown is None and self.warmup == 0),
+            "schedule.noam_steps has its own warm-up and no end: set schedule.warmup 0 and no cooldown",
+        )
         check(
             cooldown is None or 0 <= cooldown <= 1 - self.warmup + 1e-9,
             f"schedule.cooldown must be in [0, 1 - schedule.warmup], not {cooldown}",
@@ -276,18 +195,19 @@ class CheckpointConfig:
 class Config:
     """One run."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    task: Union[MlmConfig, ClassificationConfig] = field(default_factory=MlmConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    model: Union[ModelConfig, EncoderDecoderConfig] = field(default_factory=ModelConfig)
+    task: Union[MlmConfig, ClassificationConfig, TranslationConfig] = field(default_factory=MlmConfig)
+    data: Union[DataConfig, PairsConfig] = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(steps=100_000))
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     batch_size: int = 8192
-    """Rows of one update, over all devices."""
+    """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
     micro_batch: Optional[int] = None
-    """Rows computed at once, over all devices; gradients are summed up to batch_size. None: all at once."""
+    """Rows (or tokens) computed at once, over all devices; gradients are summed up to batch_size. None: all
+    at once."""
     max_skipped: int = 20
     """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
     hung_after: float = 1800.0
@@ -314,17 +234,41 @@ class Config:
             micro is None or (micro >= 1 and self.batch_size % micro == 0),
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
-        check(
-            self.data.sequence_length <= self.model.max_positions,
-            f"data.sequence_length {self.data.sequence_length} is longer than model.max_positions "
-            f"{self.model.max_positions}",
-        )
+        self._check_parts()
         check(
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
 
         self._check_trunk()
+
+    def _check_parts(self) -> None:
+        """Model, data and task are of one kind, and fit."""
+        model, data, task = self.model, self.data, self.task
+        kinds = (isinstance(model, EncoderDecoderConfig), isinstance(data, PairsConfig))
+        check(
+            kinds == (isinstance(task, TranslationConfig),) * 2,
+            "a translation takes EncoderDecoderConfig, TranslationConfig and PairsConfig; everything "
+            f"else ModelConfig and DataConfig: here are {type(model).__name__}, {type(task).__name__} and "
+            f"{type(data).__name__}",
+        )
+        if isinstance(model, ModelConfig):
+            check(
+                data.sequence_length <= model.max_positions,
+                f"data.sequence_length {data.sequence_length} is longer than model.max_positions "
+                f"{model.max_positions}",
+            )
+        if isinstance(task, TranslationConfig):
+            rows, longest = task.row_multiple, data.sequence_length
+            check(
+                rows % self.micro_batches == 0,
+                f"task.row_multiple {rows} is not a multiple of {self.micro_batches} micro-batches",
+            )
+            check(
+                self.batch_size >= rows * longest,
+                f"batch_size {self.batch_size} tokens do not hold task.row_multiple {rows} rows of "
+                f"data.sequence_length {longest} tokens",
+            )
 
     def _check_trunk(self) -> None:
         """A branch must leave a trunk at its peak rate, with attention over the whole row."""
@@ -342,6 +286,20 @@ class Config:
     def kept_marks(self) -> tuple[Mark, ...]:
         """The points whose checkpoints stay; those of a trunk include where its branches leave."""
         return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
+
+    @property
+    def rows_at_once(self) -> int:
+        """What devices must divide: rows of a micro-batch, or what these are a multiple of."""
+        if isinstance(self.task, TranslationConfig):
+            return self.task.row_multiple // self.micro_batches
+        return self.micro_batch or self.batch_size
+
+    @property
+    def rows_at_once_named(self) -> str:
+        """Which field says so."""
+        if isinstance(self.task, TranslationConfig):
+            return "task.row_multiple over the number of micro-batches"
+        return "batch_size" if self.micro_batch is None else "micro_batch"
 
     @property
     def micro_batches(self) -> int:

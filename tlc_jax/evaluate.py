@@ -1,4 +1,5 @@
-"""`python -m tlc_jax.evaluate --checkpoint RUN`: perplexity or accuracy of a run's newest checkpoint."""
+"""`python -m tlc_jax.evaluate --checkpoint RUN`: perplexity, accuracy or BLEU of a run's newest
+checkpoint."""
 
 from __future__ import annotations
 
@@ -18,42 +19,39 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a run on every set of its task, those that training never reads among them."""
+    """Evaluate a run on all sets of its task; or compare a file of translations with references."""
 
-    checkpoint: str
-    """A run directory, RUN@MARK for a checkpoint that was kept at a mark, or an artifact."""
-    task: Optional[Literal["mlm", "sst2", "mnli"]] = None
+    checkpoint: Optional[str] = None
+    """A run directory, RUN@MARK for a checkpoint kept at a mark, RUN@lastN for a mean, or an artifact."""
+    task: Optional[Literal["mlm", "sst2", "mnli", "translation"]] = None
     """The task that the run must be of; None: whichever it is."""
     data: Data = dataclasses.field(default_factory=Data)
     predictions: Optional[str] = None
     """Of a classification: write what is predicted of each example to this file, one JSON object a line."""
+    hypotheses: Optional[str] = None
+    """Instead of --checkpoint: translations, one a line. BLEU and chrF against --references."""
+    references: Optional[str] = None
+    """What --hypotheses are compared with, line by line."""
+    language: str = "fr"
+    """Of both files: how Moses' tokenizer splits them."""
     json: bool = False
     """Print one JSON object on standard output: eval/<set>/<metric>, checkpoint, step."""
 
 
-TASKS = {"mlm": "held_out", "sst2": "validation", "mnli": "validation_matched"}
-
-
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Evaluate, argv)
-    from rich.console import Console
-
-    from tlc_jax.core.place import locate
-    from tlc_jax.inference.evaluate import evaluate_run, print_table
-    from tlc_jax.inference.load import load_model
-    from tlc_jax.inference.predict import write_predictions
+    if (args.checkpoint is None) == (args.hypotheses is None) or (args.hypotheses is None) != (
+        args.references is None
+    ):
+        raise UserError("give either --checkpoint, or --hypotheses and --references")
+    from tlc_jax.inference.evaluate import compare_files, evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console
 
-    run = load_model(args.checkpoint, Console(stderr=True), args.data.dir)
-    if args.task and TASKS[args.task] not in (*run.task.evaluation_sets(), *run.task.reported_sets()):
-        raise UserError(f"--task {args.task}, but {args.checkpoint} was trained on {run.config.data.name}")
-    if args.predictions:
-        write_predictions(run, locate(args.predictions))
-    found = {**evaluate_run(run), "checkpoint": str(args.checkpoint), "step": run.step}
-    if args.json:
-        print(json.dumps(found))
+    if args.checkpoint is None:
+        found = compare_files(args.hypotheses, args.references, args.language)
     else:
-        print_table(found, make_console())
+        found = evaluate_checkpoint(args.checkpoint, args.task, args.data.dir, args.predictions)
+    print(json.dumps(found)) if args.json else print_table(found, make_console())
 
 
 if __name__ == "__main__":

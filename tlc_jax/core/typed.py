@@ -8,6 +8,12 @@ import typing
 from typing import Any, Literal, Union
 
 
+def check(condition: bool, message: str) -> None:
+    """ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
 def check_types(instance: Any) -> None:
     """Raises TypeError naming the first field whose value is not what its annotation says."""
     for name, hint in _hints(type(instance)).items():

@@ -3,3 +3,7 @@
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 MASK_TOKEN = "<mask>"
+
+# translation has Tensor2Tensor's layout: no beginning, the pad first
+TRANSLATION_PAD, TRANSLATION_EOS, TRANSLATION_UNK = 0, 1, 2
+TRANSLATION_TOKENS = ("<pad>", "</s>", "<unk>")

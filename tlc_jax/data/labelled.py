@@ -73,7 +73,7 @@ def _glue(config: DataConfig) -> LabelledSource:
 
     def read(split: str) -> Examples:
         texts, labels = [], []
-        for number, example in enumerate(tfds_examples(config.name, folder, split)):
+        for number, example in enumerate(tfds_examples(folder, split)):
             texts.append(tuple(tfds_string(example, field, number, folder) for field in fields))
             labels.append(int(example["label"]))
         return Examples(texts, labels)

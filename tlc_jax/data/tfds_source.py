@@ -21,7 +21,7 @@ def tfds_text(name: str, config: DataConfig) -> Source:
         description=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
         origin={"kind": "tfds", "name": name, "version": folder.name, "split": config.split},
         files=files,
-        documents=lambda: _documents(name, config, folder),
+        documents=lambda: _documents(config, folder),
     )
 
 
@@ -49,14 +49,13 @@ def tfds_folder(name: str, data_dir: str | None) -> epath.Path:
     return max(found, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
 
 
-def tfds_examples(name: str, folder: epath.Path, split: str) -> Iterator[dict[str, Any]]:
-    """The examples of a split, in order."""
+def tfds_examples(folder: epath.Path, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split, in order, of the folder with a version of a dataset."""
     import tensorflow_datasets as tfds
 
-    # With download=True, its default, TFDS retries for minutes where there is no network.
-    source: Any = tfds.data_source(
-        f"{name}:{folder.name}", split=split, data_dir=folder.parents[name.count("/") + 1], download=False
-    )
+    # tfds.data_source would by default download, and retry for minutes where there is no network
+    builder: Any = tfds.builder_from_directory(folder)
+    source: Any = builder.as_data_source(split)
     for start in range(0, len(source), 256):  # single reads pay a thread hop each
         try:
             yield from source.__getitems__(range(start, min(start + 256, len(source))))
@@ -75,6 +74,6 @@ def tfds_string(example: dict[str, Any], field: str, number: int, folder: epath.
     return text.decode() if isinstance(text, bytes) else text
 
 
-def _documents(name: str, config: DataConfig, folder: epath.Path) -> Iterator[str]:
-    for number, example in enumerate(tfds_examples(name, folder, config.split)):
+def _documents(config: DataConfig, folder: epath.Path) -> Iterator[str]:
+    for number, example in enumerate(tfds_examples(folder, config.split)):
         yield tfds_string(example, config.text_field, number, folder)

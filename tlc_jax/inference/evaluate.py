@@ -2,31 +2,104 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tlc_jax.config import EncoderDecoderConfig, PairsConfig
 from tlc_jax.core import stopping
-from tlc_jax.inference.load import LoadedModel
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import locate
+from tlc_jax.core.progress import stage
+from tlc_jax.inference.load import LoadedModel, load_model
+from tlc_jax.inference.predict import write_predictions
+from tlc_jax.tasks.bleu import scores
+from tlc_jax.tasks.classification import Classification
+from tlc_jax.tasks.decoder import Decoder
+from tlc_jax.tasks.mlm import MaskedLanguageModelling
+from tlc_jax.tasks.translation import Translation
 from tlc_jax.training.evaluate import Evaluator
 
+TASKS: dict[str, tuple[type, str | None]] = {  # kind, and a set that only this one has
+    "mlm": (MaskedLanguageModelling, None),
+    "sst2": (Classification, "validation"),
+    "mnli": (Classification, "validation_matched"),
+    "translation": (Translation, None),
+}
 
-def evaluate_run(run: LoadedModel) -> dict[str, Any]:
-    """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines."""
+
+def evaluate_checkpoint(
+    root: str, task: str | None, data_dir: str | None, predictions: str | None
+) -> dict[str, Any]:
+    """What `evaluate_run` finds of a model, which one and of which step. UserError if it is of another
+    `task`."""
+    console = Console(stderr=True)
+    run = load_model(root, console, data_dir)
+    sets = (*run.task.evaluation_sets(), *run.task.reported_sets())
+    kind, known = TASKS[task] if task else (object, None)
+    if not isinstance(run.task, kind) or known not in (None, *sets):
+        raise UserError(f"--task {task}, but {root} was trained for another one")
+    if predictions:
+        write_predictions(run, locate(predictions))
+    return {**evaluate_run(run, console), "checkpoint": root, "step": run.step}
+
+
+def evaluate_run(run: LoadedModel, console: Console) -> dict[str, Any]:
+    """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines; of a translation with
+    BLEU."""
     rows = run.config.micro_batch or run.config.batch_size
     evaluate, found = Evaluator(run.task, rows, run.mesh), {}
     for name in (*run.task.evaluation_sets(), *run.task.reported_sets()):
         stopping.check()
         found |= evaluate(run.params, [name])
+    if isinstance(run.task, Translation):
+        found |= _translated(run, run.task, console)
     return {**found, **{f"eval/{name}": value for name, value in run.task.baselines().items()}}
 
 
+def _translated(run: LoadedModel, task: Translation, console: Console) -> dict[str, Any]:
+    """BLEU of all sets with a beam of 4."""
+    model, data, found = run.config.model, run.config.data, {}
+    assert isinstance(model, EncoderDecoderConfig)
+    assert isinstance(data, PairsConfig)
+    decoder = Decoder(model, task.tokenizer())
+    for name in (*task.evaluation_sets(), *task.reported_sets()):
+        sources, references = zip(*task.texts(name), strict=True)
+        with stage(console, f"translating {name}", len(sources), "sentences") as told:
+            best = decoder.translate(run.params, sources, told)
+        own = scores([one[0].text for one in best], references, data.target)
+        found |= {f"eval/{name}/{metric}": value for metric, value in own.items()}
+    return found
+
+
+def compare_files(hypotheses: str | None, references: str | None, language: str) -> dict[str, Any]:
+    """BLEU and chrF of two files with as many lines."""
+    sides = []
+    for option, name in (("--hypotheses", hypotheses), ("--references", references)):
+        try:
+            sides.append(Path(str(name)).read_text(encoding="utf-8").split("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{option} {name} cannot be read: {error}") from error
+        if sides[-1][-1] == "":
+            sides[-1].pop()
+    if len(sides[0]) != len(sides[1]) or not sides[0]:
+        raise UserError(
+            f"{hypotheses} has {len(sides[0])} lines and {references} has {len(sides[1])}: both need as "
+            "many, and at least one"
+        )
+    return scores(sides[0], sides[1], language)
+
+
 def print_table(values: dict[str, Any], console: Console) -> None:
-    """One line a set."""
+    """One line a set; of two files, one line."""
     sets: dict[str, list[str]] = {}
     for name, value in sorted(values.items()):
+        told = f"{value:.4g}" if isinstance(value, float) else str(value)
         if name.startswith("eval/"):
             _, own, metric = name.split("/", 2)
-            sets.setdefault(own, []).append(f"{metric} {value:.4g}")
+            sets.setdefault(own, []).append(f"{metric} {told}")
+        elif "checkpoint" not in values:
+            sets.setdefault("files", []).append(f"{name} {told}")
     for own, metrics in sets.items():
         console.print(f"{own}: {', '.join(metrics)}")

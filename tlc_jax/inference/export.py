@@ -11,12 +11,16 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import check_new, is_artifact, other_files, read_artifact
 from tlc_jax.artifacts.compressed_tensors import to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
+from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.compression.quantize import dequantize
-from tlc_jax.config import ClassificationConfig
+from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
 from tlc_jax.core.qtensor import QTensor
+from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.tree import count
+from tlc_jax.models.encoder_decoder import sinusoids
+from tlc_jax.tasks.decoder import EXTRA
 from tlc_jax.training.restore import trained_model
 
 
@@ -36,6 +40,12 @@ def _huggingface(root: str, folder: Place, console: Console) -> None:
         return
     model = trained_model(root, console.print)
     config, head_dropout = model.config.model, 0.0
+    if isinstance(config, EncoderDecoderConfig):
+        longest = model.config.data.sequence_length + EXTRA
+        positions = sinusoids(longest, config.hidden_size)
+        write_pegasus(folder, model.params, config, model.rundir.tokenizer.read_bytes(), positions)
+        console.print(f"{count(model.params):,} parameters as a Pegasus of Hugging Face")
+        return
     if isinstance(task := model.config.task, ClassificationConfig):
         config = dataclasses.replace(config, dropout=task.dropout, attention_dropout=task.dropout)
         head_dropout = task.head_dropout
@@ -50,6 +60,8 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
     artifact = read_artifact(locate(root))
     if artifact.of_folder:
         tensors, others = artifact.tensors, other_files(artifact)
+    elif isinstance(RunDir(artifact.folder).read_config().model, EncoderDecoderConfig):
+        raise UserError(f"{root} translates: its codes are not written for compressed-tensors, export dense")
     else:
         _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))

@@ -16,7 +16,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, make_folder, write_text
 from tlc_jax.core.tree import Params
 from tlc_jax.inference.load import LoadedModel
-from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
+from tlc_jax.parallel.mesh import batch_sharding, place, replicated, rows_of
 from tlc_jax.tasks.classification import Classification
 
 
@@ -45,7 +45,6 @@ class Predictor:
 
     def __init__(self, task: Classification, batch_size: int, mesh: Mesh):
         self._task, self._batch_size, self._mesh = task, batch_size, mesh
-        self._rows = local_rows(mesh, batch_size)
         self._step = jax.jit(
             lambda params, batch: jax.nn.softmax(task.logits(params, batch), axis=-1),
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
@@ -56,9 +55,9 @@ class Predictor:
         targets = self._task.targets(name)
         found = np.full((len(targets), len(self._task.label_names)), np.nan, np.float32)
         places = self._task.evaluation_plan(name, self._batch_size).places
-        batches = self._task.evaluation_batches(name, self._batch_size, self._rows)
+        batches = self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh))
         for rows, host_batch in zip(places, batches, strict=True):
-            batch = place(self._mesh, host_batch, self._batch_size)
+            batch = place(self._mesh, host_batch)
             found[rows[rows >= 0]] = np.asarray(self._step(params, batch))[rows >= 0]
         return Predictions(found, targets)
 

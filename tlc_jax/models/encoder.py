@@ -29,13 +29,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.vocabulary import PAD
-from tlc_jax.models.layers import FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
+from tlc_jax.models.layers import SAVED, FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
 
 _ATTENTION = ("attention_norm", "attention")
 _PARTS = (*_ATTENTION, "feed_forward_norm", "feed_forward")
-# Kept for the backward pass: products with weights. The rest is computed again, which costs less
-# than storing it, in memory everywhere and on CPU in time too.
-_SAVED = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class Block(nn.Module):
@@ -96,7 +93,7 @@ class SharedBlocks(nn.Module):
 
         key = self.make_rng("dropout") if train else jax.random.key(0)  # which nothing draws from
         keys = jax.random.split(key, config.num_layers)
-        return jax.lax.scan(jax.checkpoint(layer, policy=_SAVED, prevent_cse=False), x, (own, keys))
+        return jax.lax.scan(jax.checkpoint(layer, policy=SAVED, prevent_cse=False), x, (own, keys))
 
 
 class Encoder(nn.Module):
@@ -112,7 +109,7 @@ class Encoder(nn.Module):
         self.embedding_norm = layer_norm(config, "embedding_norm")
         self.embedding_dropout = nn.Dropout(config.dropout)
         stack = nn.scan(
-            nn.remat(Block, policy=_SAVED, prevent_cse=False, static_argnums=(3,)),
+            nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(3,)),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),  # type: ignore[arg-type]

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config import ModelConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.model_config import TransformerConfig
 
+# Kept for the backward pass: products with weights. The rest is computed again, which costs less
+# than storing it, in memory everywhere and on CPU in time too.
+SAVED = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 EPSILON = 1e-5  # fairseq's LayerNorm; flax's default is 1e-6
 
 
-def compute_dtype(config: ModelConfig) -> jnp.dtype:
+def compute_dtype(config: TransformerConfig) -> jnp.dtype:
+    """Of activations and products."""
+    if config.compute_dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("model.compute_dtype is float64, which jax has only with JAX_ENABLE_X64=1")
     return jnp.dtype(config.compute_dtype)
+
+
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """In which scores, softmax and logits are computed."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -51,18 +66,42 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 def dense(config: ModelConfig, features: int, name: str) -> nn.Dense:
     """x @ kernel + bias with kernel [in, out] ~ N(0, stddev), bias 0."""
+    return linear(config, features, name, nn.initializers.normal(config.stddev))
+
+
+def linear(
+    config: TransformerConfig, features: int, name: str, init: nn.initializers.Initializer, bias: bool = True
+) -> nn.Dense:
+    """x @ kernel, with or without a bias that begins at 0."""
     return nn.Dense(
         features,
+        use_bias=bias,
         dtype=compute_dtype(config),
-        kernel_init=nn.initializers.normal(config.stddev),
+        kernel_init=init,
         dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, kernel),
         name=name,
     )
 
 
-def layer_norm(config: ModelConfig, name: str) -> nn.LayerNorm:
+def layer_norm(config: TransformerConfig, name: str, epsilon: float = EPSILON) -> nn.LayerNorm:
     """LayerNorm with float32 statistics; the two-pass variance does not cancel."""
-    return nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, dtype=compute_dtype(config), name=name)
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=compute_dtype(config), name=name)
+
+
+def attend(
+    query: Float[Array, "batch length heads head_size"],
+    key: Float[Array, "batch others heads head_size"],
+    value: Float[Array, "batch others heads head_size"],
+    visible: Bool[Array, "#batch #length others"],
+    drop: Callable[[Array], Array],
+) -> Float[Array, "batch length width"]:
+    """Values mixed by the softmax of query-key products, in float32 at least; `drop` on the weights."""
+    accurate = at_least_float32(query.dtype)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=accurate)
+    scores = jnp.where(visible[:, None], scores, jnp.finfo(accurate).min)
+    weights = drop(jax.nn.softmax(scores, axis=-1).astype(query.dtype))
+    batch, length, heads, size = query.shape
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, length, heads * size)
 
 
 class SelfAttention(nn.Module):
@@ -89,11 +128,8 @@ class SelfAttention(nn.Module):
             return dense(config, width, name)(x).reshape(batch, length, config.heads, config.head_size)
 
         query, key, value = heads("query") * config.head_size**-0.5, heads("key"), heads("value")
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = jnp.where(visible[:, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        weights = nn.Dropout(config.attention_dropout, name="dropout")(weights, deterministic=not train)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, length, width)
+        drop = nn.Dropout(config.attention_dropout, name="dropout")
+        mixed = attend(query, key, value, visible, lambda weights: drop(weights, deterministic=not train))
         return dense(config, hidden, "output")(mixed)
 
 

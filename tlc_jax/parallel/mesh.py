@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -44,10 +45,17 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
     return slice(spans[0][0], spans[-1][1])
 
 
-def place(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
-    """This process's rows of a batch as global arrays of `batch_size` rows."""
-    sharding = batch_sharding(mesh)
+def rows_of(mesh: Mesh) -> Callable[[int], slice]:
+    """For a batch of so many rows, which of them this process builds."""
+    return lambda batch_size: local_rows(mesh, batch_size)
+
+
+def place(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This process's rows of a batch as global arrays of all rows."""
+    sharding, devices = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
+    own = local_rows(mesh, devices)  # one row a device: which share of them all is here
+    whole = devices // (own.stop - own.start)
     return {
-        name: jax.make_array_from_process_local_data(sharding, local, (batch_size, *local.shape[1:]))
+        name: jax.make_array_from_process_local_data(sharding, local, (whole * len(local), *local.shape[1:]))
         for name, local in batch.items()
     }

@@ -18,6 +18,7 @@ from tlc_jax.compression.prune import apply_masks, masks_by_rule, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.compression.select import specs
 from tlc_jax.compression.structured import keep_largest_units, shrink
+from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
@@ -128,6 +129,8 @@ def smaller(model: TrainedModel, config: CompressConfig) -> TrainedModel:
     if model.masks:
         raise UserError("of a model whose weights are pruned no heads can be taken: take heads first")
     own = model.config.model
+    if not isinstance(own, ModelConfig):
+        raise UserError("heads and feed-forward units can be taken from an encoder only")
     heads, rows = config.heads or own.heads, config.feed_forward_size or own.feed_forward
     units = keep_largest_units(model.params, own, heads, rows)
     params, less = shrink(model.params, own, units)
@@ -175,6 +178,11 @@ def _source(model: TrainedModel) -> dict[str, Any]:
     """Which checkpoint it was, by what it holds and not by where it lay."""
     if is_artifact(model.rundir.root):
         return {**read_manifest(model.rundir.root)["source"], "compressed_before": True}
-    manifest = read_manifest(model.rundir.checkpoints / str(model.step))
-    parameters = {name: own for name, own in manifest["files"].items() if name.startswith("params/")}
-    return {"kind": "run", "step": model.step, "parameters": parameters}
+    manifests = {step: read_manifest(model.rundir.checkpoints / str(step)) for step in model.steps}
+    parameters = {
+        str(step): {name: own for name, own in manifest["files"].items() if name.startswith("params/")}
+        for step, manifest in manifests.items()
+    }
+    if len(parameters) == 1:
+        return {"kind": "run", "step": model.step, "parameters": parameters[str(model.step)]}
+    return {"kind": "run", "step": model.step, "mean_of": parameters}

@@ -6,9 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from tlc_jax.config import check
 from tlc_jax.core.quantspec import QuantSpec, Rule
-from tlc_jax.core.typed import check_types
+from tlc_jax.core.typed import check, check_types
 
 
 @dataclass(frozen=True)

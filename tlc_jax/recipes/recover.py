@@ -14,26 +14,26 @@ from rich.console import Console
 
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.select import prunable
-from tlc_jax.config import ClassificationConfig, Config
-from tlc_jax.core.errors import UserError
+from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core.lock import locked
 from tlc_jax.core.place import Place, make_folder
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.stacked import split
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.config import CompressConfig, RecoveryConfig
 from tlc_jax.recipes.rules import rules_of
 from tlc_jax.tasks.build import make_task, open_data
+from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.restore import TrainedModel, trained_model
 from tlc_jax.training.run import Order, run
+from tlc_jax.training.schedule import noam_rate
 from tlc_jax.training.state import Start
-
-ACCURACY = "eval/tuning/accuracy"
 
 
 @dataclass(frozen=True)
 class Round:
-    """One level: accuracies on the tuning set, and what recovery took."""
+    """One level: accuracies on the set that the run is tuned on, and what recovery took."""
 
     sparsity: float
     pruned_accuracy: float
@@ -49,13 +49,15 @@ def prune_in_rounds(
     interrupted, and ends with the same weights."""
     assert config.recovery is not None
     model = trained_model(root, console.print)
-    if not isinstance(model.config.task, ClassificationConfig):
-        raise UserError(f"{root} is no classification: accuracy can be recovered only where it is measured")
-    dense, told, source = _accuracy_of(model), [], model.rundir
-    own = _config_of_rounds(model, config.recovery, config.recovery.target * dense)
-    console.print(
-        f"accuracy before pruning {dense:.4f}, to recover {config.recovery.target * dense:.4f} (tuning)"
-    )
+    task = make_task(model.config, open_data(model.config, model.rundir.data))
+    accuracy = f"eval/{task.evaluation_sets()[0]}/accuracy"
+    told, source = list[Round](), model.rundir
+    rows = model.config.micro_batch or model.config.batch_size
+    dense = Evaluator(task, rows, make_mesh())(model.params, task.evaluation_sets())[accuracy]
+    steps = math.ceil(config.recovery.max_epochs / task.epochs(1))
+    target = config.recovery.target * dense
+    console.print(f"{accuracy} {dense:.4f} before pruning, to recover {target:.4f}")
+    own = _config_of_rounds(model, config.recovery, target, steps)
     make_folder(workdir)
     with locked(workdir):
         for level in (level for level in config.recovery.levels if level <= config.sparsity):
@@ -67,42 +69,36 @@ def prune_in_rounds(
             order = Order(own, own, place, start=start, data_from=source, title=f"{100 * level:g} % pruned")
             run(order, console)
             model = trained_model(str(place), console.print)
-            told.append(_round(level, RunDir(place)))
+            told.append(_round(level, RunDir(place), accuracy))
             console.print(_words(told[-1]))
     return str(model.rundir.root), told
 
 
-def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: float) -> Config:
-    """The run's own, for an epoch at most, until the target; its rate falls over that epoch."""
-    config = model.config
-    task = make_task(config, open_data(config, model.rundir.data))
-    steps = math.ceil(recovery.max_epochs / task.epochs(1))
-    rate = recovery.learning_rate or config.optimizer.learning_rate
-    every = recovery.evaluate_every
+def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: float, steps: int) -> Config:
+    """The run's own, for so many steps at most, until the target; its rate falls over them, from the peak, or
+    from where a schedule without an end (`noam_steps`) has come to."""
+    config, task = model.config, model.config.task
+    rate, noam = config.optimizer.learning_rate, config.schedule.noam_steps
+    if noam is not None:
+        rate = noam_rate(rate, noam, config.model.hidden_size, model.step)
+    rate, every = recovery.learning_rate or rate, recovery.evaluate_every
+    if isinstance(task, TranslationConfig):
+        task = dataclasses.replace(task, bleu_sentences=0)  # nothing is decided by it
     return dataclasses.replace(
         config,
+        task=task,
         optimizer=dataclasses.replace(config.optimizer, learning_rate=rate),
-        schedule=dataclasses.replace(config.schedule, follows="steps"),
+        schedule=dataclasses.replace(config.schedule, follows="steps", noam_steps=None),
         budget=dataclasses.replace(config.budget, steps=steps, training_seconds=None, tokens=None),
         evaluation=dataclasses.replace(config.evaluation, every_steps=every, stop_at_accuracy=target),
         checkpoint=dataclasses.replace(config.checkpoint, marks=""),
     )
 
 
-def _accuracy_of(model: TrainedModel) -> float:
-    """What the run's own evaluation of this step found."""
-    for line in read_metrics(model.rundir.metrics):
-        if line["step"] == model.step and ACCURACY in line:
-            return line[ACCURACY]
-    raise UserError(
-        f"{model.rundir.metrics} has no evaluation of step {model.step:,}: recover from an evaluated one"
-    )
-
-
-def _round(level: float, rundir: RunDir) -> Round:
-    found = [line for line in read_metrics(rundir.metrics) if ACCURACY in line]
+def _round(level: float, rundir: RunDir, accuracy: str) -> Round:
+    found = [line for line in read_metrics(rundir.metrics) if accuracy in line]
     first, last = found[0], found[-1]
-    return Round(level, first[ACCURACY], last[ACCURACY], last["step"], last["training_seconds"])
+    return Round(level, first[accuracy], last[accuracy], last["step"], last["training_seconds"])
 
 
 def _words(found: Round) -> str:

@@ -110,7 +110,9 @@ class Divergence:
         self._tensors = tensors
         rows = config.micro_batch or config.batch_size
         steps = range(-(-examples // rows))
-        batches = [jax.device_put(task.train_batch(step, slice(0, rows))) for step in steps]
+        batches = [
+            jax.device_put(task.train_batch(step, lambda size: slice(0, min(rows, size)))) for step in steps
+        ]
         log = jax.jit(lambda params, batch: jax.nn.log_softmax(task.logits(params, batch), axis=-1))
         params = jax.device_put(join(tensors))
         self._batches = [(batch, log(params, batch)) for batch in batches]

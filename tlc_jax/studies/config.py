@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, MlmConfig, ScheduleConfig, check
-from tlc_jax.core.typed import check_types
+from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, MlmConfig, ScheduleConfig
+from tlc_jax.core.typed import check, check_types
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tlc_jax.studies.picture import save
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.step_time import timed
 
-METRICS = ("perplexity", "accuracy")  # the first that a run has is drawn
+METRICS = ("greedy_bleu", "perplexity", "accuracy")  # the first that a run has is drawn
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
         axes.plot(curve.seconds, curve.values, "o-", markersize=3, label=curve.label)
     over = "steps x measured seconds of a step" if measured else "training seconds"
     axes.set(xlabel=over, ylabel=curves[0].name.replace("/", " "))
-    if curves[0].name.endswith(METRICS[0]):
+    if curves[0].name.endswith("perplexity"):
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis("{x:g}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 from tlc_jax.core.tree import Params
 
 Batch = dict[str, jax.Array]
+RowsOf = Callable[[int], slice]
+"""Which rows of a batch of so many a process builds (parallel/mesh.py: local_rows)."""
 HostBatch = dict[str, np.ndarray]
 Sums = dict[str, Float[Array, ""]]
 """Sums over predictions, with their number under 'weight': divided once, when they are reported."""
@@ -44,11 +46,11 @@ class Task(Protocol):
         """Of each prediction; their weights are `batch["weights"]`."""
         ...
 
-    def train_batch(self, step: int, rows: slice) -> HostBatch:
-        """The given rows of the batch of `step`, counted from 0."""
+    def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
+        """A process's own rows of the batch of `step`, counted from 0."""
         ...
 
-    def sample_batches(self, rows: slice) -> Iterator[HostBatch]:
+    def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         """One training batch of each shape that there is, for the compiler."""
         ...
 
@@ -64,12 +66,16 @@ class Task(Protocol):
         """How many rows a set has."""
         ...
 
-    def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
+    def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
         """Every row of a set exactly once, in batches of `batch_size`; the last is filled with weight 0."""
         ...
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         """Named metrics of host sums, `loss` among them."""
+        ...
+
+    def decoded(self, params: Params, name: str) -> dict[str, float]:
+        """Further metrics of a set, of what the model writes; none for most tasks."""
         ...
 
     def baselines(self) -> dict[str, float]:

@@ -9,33 +9,42 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.config import ClassificationConfig, Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
 from tlc_jax.data import store
 from tlc_jax.data.examples import PackedExamples, open_examples, prepare_examples
 from tlc_jax.data.labelled import open_labelled
 from tlc_jax.data.packing import PackedText, open_packed, prepare
+from tlc_jax.data.pair_packing import PackedPairs, open_packed_pairs, prepare_pairs
+from tlc_jax.data.pairs import open_pairs
 from tlc_jax.data.sources import open_source
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
+from tlc_jax.models.encoder_decoder import init_encoder_decoder
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
+from tlc_jax.tasks.translation import Translation
 
-Data = PackedText | PackedExamples
+Data = PackedText | PackedExamples | PackedPairs
 
 
 def describe_source(config: Config) -> str:
     """What the data are made of; UserError if it is not there."""
+    data = config.data
+    if isinstance(data, PairsConfig):
+        return open_pairs(data).description
     if isinstance(config.task, ClassificationConfig):
-        return open_labelled(config.data).description
-    return open_source(config.data).description
+        return open_labelled(data).description
+    return open_source(data).description
 
 
 def prepare_data(config: Config, console: Console) -> Data:
     """The data of a run, from the cache if the same were prepared before."""
     data, vocab_size = config.data, config.model.vocab_size
+    if isinstance(data, PairsConfig):
+        return prepare_pairs(data, vocab_size, console)
     if isinstance(config.task, ClassificationConfig):
         return prepare_examples(data, vocab_size, console, config.task.max_examples)
     return prepare(data, vocab_size, console)
@@ -44,6 +53,8 @@ def prepare_data(config: Config, console: Console) -> Data:
 def open_data(config: Config, folder: Place) -> Data:
     """Prepared data, after checking every byte."""
     local = store.nearby(folder, Path(config.data.cache_dir).expanduser())
+    if isinstance(config.data, PairsConfig):
+        return open_packed_pairs(local)
     return open_examples(local) if isinstance(config.task, ClassificationConfig) else open_packed(local)
 
 
@@ -58,13 +69,18 @@ def make_task(config: Config, data: Data) -> Task:
     if isinstance(config.task, ClassificationConfig):
         assert isinstance(data, PackedExamples)
         return Classification(config, config.task, data)
+    if isinstance(config.task, TranslationConfig):
+        assert isinstance(data, PackedPairs)
+        return Translation(config, config.task, data)
     assert isinstance(data, PackedText)
     return MaskedLanguageModelling(config, config.task, data)
 
 
 def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) -> Params:
     """Shapes and types of the parameters, nothing computed; `label_names` matter to a classification."""
-    if isinstance(config.task, ClassificationConfig):
+    if isinstance(config.model, EncoderDecoderConfig):
+        init = functools.partial(init_encoder_decoder, config.model)
+    elif isinstance(config.task, ClassificationConfig):
         init = functools.partial(init_classifier, config.model, len(label_names))
     else:
         init = functools.partial(init_mlm, config.model)
@@ -73,7 +89,7 @@ def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) ->
 
 def label_names(config: Config, folder: Place | None) -> list[str]:
     """Of a classification: from its prepared data, or from the source if `folder` is None."""
-    if not isinstance(config.task, ClassificationConfig):
+    if not isinstance(config.task, ClassificationConfig) or isinstance(config.data, PairsConfig):
         return []
     if folder is None:
         return list(open_labelled(config.data).label_names)

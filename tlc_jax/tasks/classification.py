@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from tlc_jax.config import ClassificationConfig, Config
+from tlc_jax.config import ClassificationConfig, Config, ModelConfig
 from tlc_jax.core.tree import Params
 from tlc_jax.data.buckets import Buckets, Plan, gather
 from tlc_jax.data.examples import PackedExamples
 from tlc_jax.models.classifier import apply_classifier, init_classifier
-from tlc_jax.tasks.base import Batch, HostBatch, Sums, prediction_loss
+from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
 
 TUNING = "tuning"
 
@@ -25,6 +25,7 @@ class Classification:
     def __init__(self, config: Config, settings: ClassificationConfig, examples: PackedExamples):
         self._config, self._settings, self._packed = config, settings, examples
         drop = settings.dropout
+        assert isinstance(config.model, ModelConfig)
         self._model = dataclasses.replace(config.model, dropout=drop, attention_dropout=drop)
         self.label_names = tuple(examples.manifest["label_names"])
         self._train = examples.split("train")
@@ -51,13 +52,13 @@ class Classification:
             dropout_key=dropout_key,
         )
 
-    def train_batch(self, step: int, rows: slice) -> HostBatch:
+    def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         length, places = self._buckets.of_step(self._config.seed, step)
-        return gather(self._train, length, places[rows])
+        return gather(self._train, length, places[rows(len(places))])
 
-    def sample_batches(self, rows: slice) -> Iterator[HostBatch]:
+    def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         for length, places in self._buckets.shapes():
-            yield gather(self._train, length, places[rows])
+            yield gather(self._train, length, places[rows(len(places))])
 
     def evaluation_sets(self) -> tuple[str, ...]:
         return (TUNING,)
@@ -68,10 +69,10 @@ class Classification:
     def evaluation_size(self, name: str) -> int:
         return self._packed.manifest["examples"][name]
 
-    def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
+    def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
         examples, plan = self._packed.split(name), self.evaluation_plan(name, batch_size)
         for length, places in zip(plan.lengths, plan.places, strict=True):
-            yield gather(examples, length, places[rows])
+            yield gather(examples, length, places[rows(len(places))])
 
     def evaluation_plan(self, name: str, batch_size: int) -> Plan:
         """Which examples are in which of the `evaluation_batches`."""
@@ -86,6 +87,9 @@ class Classification:
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
+
+    def decoded(self, params: Params, name: str) -> dict[str, float]:
+        return {}
 
     def baselines(self) -> dict[str, float]:
         found = self._packed.manifest["baselines"]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlc_jax.config import Config, MlmConfig
+from tlc_jax.config import Config, MlmConfig, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
@@ -17,7 +17,7 @@ from tlc_jax.data.batches import rows_of_step
 from tlc_jax.data.masking import mask
 from tlc_jax.data.packing import PackedText
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.tasks.base import Batch, HostBatch, Sums, prediction_loss
+from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
@@ -26,7 +26,9 @@ class MaskedLanguageModelling:
     """`loss` is the summed cross-entropy of masked tokens in nats; perplexity is exp(loss / weight)."""
 
     def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
+        assert isinstance(config.model, ModelConfig)
         self._config, self._settings, self._manifest = config, settings, text.manifest
+        self._model = config.model
         self._train = text.rows("train")
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
@@ -36,7 +38,7 @@ class MaskedLanguageModelling:
         self.tokens_per_step: float = config.batch_size * config.data.sequence_length
 
     def init(self, key: jax.Array) -> Params:
-        return init_mlm(self._config.model, key)
+        return init_mlm(self._model, key)
 
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
@@ -47,7 +49,7 @@ class MaskedLanguageModelling:
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
     ) -> Float[Array, "batch places vocab"]:
         return apply_mlm(
-            self._config.model,
+            self._model,
             params,
             batch["tokens"],
             batch["positions"],
@@ -55,13 +57,14 @@ class MaskedLanguageModelling:
             reach=batch.get("attention_reach"),
         )
 
-    def train_batch(self, step: int, rows: slice) -> HostBatch:
+    def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         batch_size, seed = self._config.batch_size, self._config.seed
-        places = rows_of_step(seed, step, batch_size=batch_size, size=len(self._train), rows=rows)
-        first = rows.indices(batch_size)[0]
+        own = rows(batch_size)
+        places = rows_of_step(seed, step, batch_size=batch_size, size=len(self._train), rows=own)
+        first = own.indices(batch_size)[0]
         return self._mask(self._train[places], (2 * seed + _TRAIN, step), first)
 
-    def sample_batches(self, rows: slice) -> Iterator[HostBatch]:
+    def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         yield self.train_batch(0, rows)
 
     def evaluation_sets(self) -> tuple[str, ...]:
@@ -73,12 +76,13 @@ class MaskedLanguageModelling:
     def evaluation_size(self, name: str) -> int:
         return len(self._held_out)
 
-    def evaluation_batches(self, name: str, batch_size: int, rows: slice) -> Iterator[HostBatch]:
+    def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
+        own = rows(batch_size)
         for start in range(0, len(self._held_out), batch_size):
             chosen = np.full((batch_size, self._held_out.shape[1]), PAD, self._held_out.dtype)
             real = self._held_out[start : start + batch_size]
             chosen[: len(real)] = real
-            yield self._mask(chosen[rows], (_EVALUATE, 0), start + rows.indices(batch_size)[0])
+            yield self._mask(chosen[own], (_EVALUATE, 0), start + own.indices(batch_size)[0])
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         if not sums["weight"]:
@@ -88,6 +92,9 @@ class MaskedLanguageModelling:
         loss = sums["loss"] / sums["weight"]
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}
+
+    def decoded(self, params: Params, name: str) -> dict[str, float]:
+        return {}
 
     def baselines(self) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
@@ -118,5 +125,5 @@ class MaskedLanguageModelling:
             key=key,
             first_row=first_row,
             rate=self._settings.mask_rate,
-            vocab_size=self._config.model.vocab_size,
+            vocab_size=self._model.vocab_size,
         )

@@ -207,16 +207,21 @@ def restore_state(folder: Place, like: TrainState, mark: str | None = None) -> R
 
 
 def restore_params(
-    folder: Place, like: Params, warn: Callable[[str], None], mark: str | None = None
+    folder: Place,
+    like: Params,
+    warn: Callable[[str], None],
+    mark: str | None = None,
+    steps: list[int] | None = None,
 ) -> tuple[Params, int]:
-    """The newest whole parameters below `folder`, or those of a mark, like `like`, and their step.
+    """The newest whole parameters below `folder`, or those of a mark, or of one of `steps`, like `like`, and
+    their step.
 
     Only the files of the parameters need to be there. `warn` is told of newer ones that are damaged.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))  # type: ignore[call-arg]
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
-        found = _newest(folder, "params/", lambda path: orbax.restore(path, args=args)["params"], mark)
+        found = _newest(folder, "params/", lambda path: orbax.restore(path, args=args)["params"], mark, steps)
     if found is None:
         if mark is not None:
             there = sorted({name for step in whole_steps(folder) for name in _marks(folder, step)})
@@ -255,11 +260,17 @@ def _marks(folder: Place, step: int) -> list[str]:
 
 
 def _newest(
-    folder: Place, part: str, read: Callable[[Place], Any], mark: str | None = None
+    folder: Place,
+    part: str,
+    read: Callable[[Place], Any],
+    mark: str | None = None,
+    steps: list[int] | None = None,
 ) -> tuple[int, Any, list[str]] | None:
     """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
     refused: list[str] = []
-    for step in reversed(whole_steps(folder) if mark is None else marked_steps(folder, mark)):
+    if steps is None:
+        steps = whole_steps(folder) if mark is None else marked_steps(folder, mark)
+    for step in reversed(steps):
         path = absolute(folder) / str(step)
         try:
             _check_step(open_sealed(path, part), path)

@@ -10,29 +10,31 @@ from jax.sharding import Mesh
 from tlc_jax.config import Config
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
-from tlc_jax.parallel.mesh import local_rows, place, replicated
+from tlc_jax.parallel.mesh import place, replicated, rows_of
 from tlc_jax.tasks.base import Task
 from tlc_jax.training.step import make_evaluation_step
 
 
 class Evaluator:
     """Computes `{'eval/<set>/<metric>': value}` for parameters. Compiles each shape when it first comes,
-    while the clock of a run is paused."""
+    while the clock of a run is paused. With `decode` also what the task finds in what the model writes."""
 
-    def __init__(self, task: Task, batch_size: int, mesh: Mesh):
-        self._task, self._batch_size, self._mesh = task, batch_size, mesh
-        self._rows = local_rows(mesh, batch_size)
+    def __init__(self, task: Task, batch_size: int, mesh: Mesh, *, decode: bool = False):
+        self._task, self._batch_size, self._mesh, self._decode = task, batch_size, mesh, decode
         self._step = make_evaluation_step(task, mesh)
 
     def __call__(self, params: Params, sets: Sequence[str]) -> dict[str, float]:
         found: dict[str, float] = {}
         for name in sets:
             total: dict[str, float] = {}
-            for host_batch in self._task.evaluation_batches(name, self._batch_size, self._rows):
-                sums = self._step(params, place(self._mesh, host_batch, self._batch_size))
+            for host_batch in self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh)):
+                sums = self._step(params, place(self._mesh, host_batch))
                 for key, value in sums.items():  # float64 on the host: thousands of batches add up
                     total[key] = total.get(key, 0.0) + float(value)
-            found |= {f"eval/{name}/{metric}": value for metric, value in self._task.metrics(total).items()}
+            metrics = self._task.metrics(total)
+            if self._decode:
+                metrics |= self._task.decoded(params, name)
+            found |= {f"eval/{name}/{metric}": value for metric, value in metrics.items()}
         return found
 
 

@@ -17,7 +17,7 @@ from tlc_jax.core.errors import Interrupted, SaveFailed
 from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.rundir import digest
 from tlc_jax.data.batches import Prefetcher
-from tlc_jax.parallel.mesh import local_rows, place
+from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.training.checkpoint import Checkpoints
 from tlc_jax.training.evaluate import Evaluator
@@ -57,9 +57,8 @@ class Session:
     batch: Callable[[int], Batch] = field(init=False)
 
     def __post_init__(self) -> None:
-        size = self.config.batch_size
-        rows = local_rows(self.mesh, size)
-        self.batch = lambda step: place(self.mesh, self.task.train_batch(step, rows), size)
+        rows = rows_of(self.mesh)
+        self.batch = lambda step: place(self.mesh, self.task.train_batch(step, rows))
 
     def done(self) -> bool:
         """Whether the budget is used, or what the run was to reach is reached."""
@@ -85,7 +84,7 @@ def train(session: Session) -> None:
             fraction = s.budget.fraction(s.step, s.clock.training_seconds)
             if config.schedule.follows == "training_seconds":
                 s.fractions.append(fraction)  # nobody could work them out again
-            control = controls(config, fraction, config.data.sequence_length)
+            control = controls(config, fraction, s.step)
             s.state, sums = s.train_step(s.state, next(batches), s.key, control)
             s.step += 1
             s.meter.add(sums)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
+from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core.errors import UserError
 
 GIB = 2**30
@@ -17,12 +18,24 @@ def device_limit() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def largest_micro_batch(batch_size: int, devices: int, limit: int, peak: Callable[[int], float]) -> int:
-    """The largest part of `batch_size` that splits over the devices and needs at most `limit` bytes on each.
+def micro_batch_sizes(config: Config, devices: int) -> list[int]:
+    """Every `micro_batch` of a config whose rows split over the devices, the smallest first."""
+    whole, task = config.batch_size, config.task
+    if isinstance(task, TranslationConfig):  # tokens; the rows are a multiple of row_multiple / micro-batches
+        parts = [n for n in range(1, task.row_multiple + 1) if task.row_multiple % (n * devices) == 0]
+        return [whole // n for n in reversed(parts) if whole % n == 0]
+    return [rows for rows in range(devices, whole + 1, devices) if whole % rows == 0]
 
-    `peak(rows)` in bytes grows with its rows; it is asked for a few sizes only. UserError if none fits.
+
+def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], float]) -> int:
+    """The largest of the ascending `sizes` that needs at most `limit` bytes on each device.
+
+    `peak(size)` in bytes grows with the size; it is asked for a few of them only. UserError if none fits.
     """
-    sizes = [rows for rows in range(devices, batch_size + 1, devices) if batch_size % rows == 0]
+    if not sizes:
+        raise UserError(
+            "no micro-batch splits over the devices: take a batch_size that is a multiple of them"
+        )
     needs: dict[int, float] = {}
     low, high = -1, len(sizes)  # sizes[low] fits, sizes[high] does not
     while high - low > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,14 +19,16 @@ from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.build import abstract_params, label_names
+from tlc_jax.training.average import last_steps, mean_params
 from tlc_jax.training.checkpoint import restore_masks, restore_params
 from tlc_jax.training.masked import tensor_masks
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`step` is the number of updates; `label_names` are a classification's, else empty; `masks` tell what of
-    its tensors is pruned, where anything is."""
+    """`step` is the number of updates, `steps` those of the checkpoints that the parameters are the mean of
+    (one, mostly); `label_names` are a classification's, else empty; `masks` tell what of its tensors is
+    pruned, where anything is."""
 
     rundir: RunDir
     config: Config
@@ -33,11 +36,12 @@ class TrainedModel:
     step: int
     label_names: tuple[str, ...]
     masks: Tensors
+    steps: tuple[int, ...] = ()
 
 
 def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
-    """Of the newest whole checkpoint of a run, of the one at a mark (RUN@MARK), or of an artifact; replicated
-    on all devices."""
+    """Of the newest whole checkpoint of a run, of the one at a mark (RUN@MARK), of the mean of its newest n
+    (RUN@lastN), or of an artifact; replicated on all devices."""
     if is_artifact(locate(root)):
         return _of_artifact(locate(root))
     rundir, mark = split_mark(root)
@@ -49,9 +53,14 @@ def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_params(config, names)
     )
-    params, step = restore_params(rundir.checkpoints, like, warn, mark)
+    if mark is not None and (last := re.fullmatch(r"last([1-9]\d*)", mark)):
+        steps = last_steps(rundir.checkpoints, int(last[1]))
+        params, step = mean_params(rundir.checkpoints, like, steps), steps[-1]
+    else:
+        params, step = restore_params(rundir.checkpoints, like, warn, mark)
+        steps = [step]
     masks = tensor_masks(restore_masks(rundir.checkpoints, step))
-    return TrainedModel(rundir, config, params, step, tuple(names), masks)
+    return TrainedModel(rundir, config, params, step, tuple(names), masks, tuple(steps))
 
 
 def _of_artifact(place: Place) -> TrainedModel:

@@ -22,11 +22,11 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.place import Place, copy_file, is_remote, make_folder
-from tlc_jax.core.progress import duration
+from tlc_jax.core.progress import duration, stage
 from tlc_jax.core.rundir import RunDir, digest, write_json
 from tlc_jax.core.sealed import is_sealed
 from tlc_jax.data.tokenizer import load_tokenizer
-from tlc_jax.parallel.mesh import check_divides, local_rows, make_mesh, place
+from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import (
     Data,
@@ -86,7 +86,7 @@ def run(order: Order, console: Console | None = None) -> None:
         rundir.check_same(config)
         _check_checkpoints(rundir)
     mesh = make_mesh()
-    check_divides(mesh, config.micro_batch or config.batch_size, "micro_batch or batch_size")
+    check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
     if order.title is None:
         show_config(console, config, order.document)
     if order.dry_run:
@@ -126,8 +126,7 @@ def _run(
                 loop.evaluate_if_lost(session)
                 console.print(f"complete: {session.step:,} steps, nothing left to do in {rundir.root}")
                 return
-            console.print("compiling")
-            _compile(session)
+            _compile(session, console)
             stopping.check()
             with session.view:
                 loop.train(session)
@@ -220,7 +219,7 @@ def _session(
         state=state,
         step=step,
         train_step=make_train_step(task, config, optimizer),
-        evaluate=Evaluator(task, rows, mesh),
+        evaluate=Evaluator(task, rows, mesh, decode=True),
         checkpoints=checkpoints,
         writer=writer,
         meter=Meter(meta.get("meter")),
@@ -253,12 +252,19 @@ def _tell_restored(restored: Restored, rundir: RunDir, console: Console) -> None
     console.print(f"continuing after step {restored.step:,}{again}")
 
 
-def _compile(session: loop.Session) -> None:
+def _compile(session: loop.Session, console: Console) -> None:
     """Compiles the step for every shape of batch, before the clock runs."""
-    s, size = session, session.config.batch_size
-    samples = (place(s.mesh, batch, size) for batch in s.task.sample_batches(local_rows(s.mesh, size)))
-    first = controls(s.config, 0.0, s.config.data.sequence_length)
-    s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh)
+    s = session
+    samples = [place(s.mesh, batch) for batch in s.task.sample_batches(rows_of(s.mesh))]
+    first = controls(s.config, 0.0, s.step)
+    if len(samples) == 1:
+        console.print("compiling")
+    named = (
+        stage(console, "compiling", len(samples), "shapes") if len(samples) > 1 else contextlib.nullcontext()
+    )
+    with named as told:
+        more = {} if told is None else {"told": told}
+        s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh, **more)
     s.checkpoints.reserve(s.state)
 
 

@@ -6,6 +6,8 @@ to the compiled step as scalars, so that a schedule over seconds costs no compil
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tlc_jax.config import Config, ScheduleConfig
@@ -37,9 +39,24 @@ def attention_reach(schedule: ScheduleConfig, fraction: float, length: int) -> i
     return min(length, int(_FIRST_REACH * (length / _FIRST_REACH) ** widened))
 
 
-def controls(config: Config, fraction: float, length: int) -> dict[str, np.ndarray]:
-    """The scalars that one update is computed with; `attention_reach` only where a config asks for it."""
-    rate = learning_rate(config.optimizer.learning_rate, config.schedule, fraction)
+def noam_rate(constant: float, warmup: int, hidden: int, step: int) -> float:
+    """T2T's "constant * linear_warmup * rsqrt_decay * rsqrt_hidden_size" of the update that follows `step`
+    finished ones; the first has rate 0 (paper 3.1; learning_rate.py)."""
+    return constant * min(1.0, step / warmup) / math.sqrt(max(step, warmup) * hidden)
+
+
+def controls(config: Config, fraction: float, step: int) -> dict[str, np.ndarray]:
+    """The scalars that the update after `step` finished ones is computed with; `attention_reach` only where a
+    config asks for it."""
+    peak, noam, length = (
+        config.optimizer.learning_rate,
+        config.schedule.noam_steps,
+        config.data.sequence_length,
+    )
+    if noam is None:
+        rate = learning_rate(peak, config.schedule, fraction)
+    else:
+        rate = noam_rate(peak, noam, config.model.hidden_size, step)
     found: dict[str, np.ndarray] = {"learning_rate": np.array(rate, np.float32)}
     if config.schedule.local_attention:
         found["attention_reach"] = np.array(attention_reach(config.schedule, fraction, length), np.int32)

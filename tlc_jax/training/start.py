@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.config import Config
+from tlc_jax.config import Config, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.tree import Params
@@ -29,7 +29,7 @@ def with_source(config: Config, document: Config, source: RunDir) -> Config:
         )
     model = source.read_config().model
     data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
-    if data.sequence_length > model.max_positions:
+    if isinstance(model, ModelConfig) and data.sequence_length > model.max_positions:
         raise UserError(
             f"data.sequence_length is {data.sequence_length} but the model of {source.root} has "
             f"{model.max_positions} positions: set --data.sequence-length {model.max_positions}"

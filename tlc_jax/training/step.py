@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
 
 from tlc_jax.config import Config
+from tlc_jax.core.errors import Interrupted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import batch_sharding, replicated
 from tlc_jax.tasks.base import Batch, Sums, Task
@@ -81,7 +84,7 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
 class CompiledStep:
     """A train step compiled for each shape of batch; it takes over the memory of the state it is given."""
 
-    by_shape: dict[tuple[int, ...], jax.stages.Compiled]
+    by_shape: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled]
 
     def __call__(
         self, state: TrainState, batch: Batch, key: jax.Array, controls: Controls
@@ -101,12 +104,21 @@ def compile_train_step(
     key: jax.Array,
     controls: Controls,
     mesh: Mesh,
+    told: Callable[[int], None] = lambda count: None,
 ) -> CompiledStep:
-    """The step compiled for the shapes of the samples; the state may be abstract."""
+    """The step compiled for the shapes of the samples, several at a time; the state may be abstract. `told`
+    hears how many more are done."""
     jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
-    return CompiledStep(
-        {_shape(batch): jitted.lower(state, batch, key, controls).compile() for batch in samples}
-    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        lowered = ((_shape(batch), jitted.lower(state, batch, key, controls)) for batch in samples)
+        compiling = {shape: pool.submit(program.compile) for shape, program in lowered}
+        try:
+            for _ in as_completed(compiling.values()):
+                told(1)
+        except Interrupted:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return CompiledStep({shape: program.result() for shape, program in compiling.items()})
 
 
 def _peak_bytes(stats: Any) -> int:
@@ -115,8 +127,8 @@ def _peak_bytes(stats: Any) -> int:
     return getattr(stats, "peak_memory_in_bytes", 0) or apart + stats.temp_size_in_bytes
 
 
-def _shape(batch: Batch) -> tuple[int, ...]:
-    return batch["tokens"].shape
+def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    return tuple(batch[name].shape for name in sorted(batch))
 
 
 def make_evaluation_step(task: Task, mesh: Mesh) -> Callable[[Params, Batch], Sums]:

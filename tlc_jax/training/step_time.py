@@ -20,10 +20,16 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.core.progress import stage
 from tlc_jax.data.batches import Prefetcher
-from tlc_jax.parallel.mesh import local_rows, make_mesh, place
+from tlc_jax.parallel.mesh import make_mesh, place, rows_of
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.tasks.build import make_task, prepare_data
-from tlc_jax.training.memory import GIB, device_limit, largest_micro_batch, peak_or_infinite
+from tlc_jax.training.memory import (
+    GIB,
+    device_limit,
+    largest_micro_batch,
+    micro_batch_sizes,
+    peak_or_infinite,
+)
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState, init_state
 from tlc_jax.training.step import CompiledStep, TrainStep, compile_train_step, make_train_step
@@ -57,12 +63,12 @@ def measure_step_time(config: Config, console: Console, memory_gib: float | None
             return steps[rows].peak_bytes
 
         found = peak_or_infinite(compiled)
-        console.print(f"micro-batch of {rows:,} rows: {found / GIB:.3f} GiB on each device")
+        console.print(f"micro-batch of {rows:,}: {found / GIB:.3f} GiB on each device")
         return found
 
     rows = config.micro_batch or config.batch_size
     if limit is not None:
-        rows = largest_micro_batch(config.batch_size, mesh.size, limit, peak)
+        rows = largest_micro_batch(micro_batch_sizes(config, mesh.size), limit, peak)
     if rows not in steps:
         peak(rows)
     warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
@@ -114,13 +120,12 @@ def _settled(seconds: list[float]) -> bool:
 def _compiled(
     task: Task, config: Config, state: TrainState, step: TrainStep, mesh: jax.sharding.Mesh
 ) -> CompiledStep:
-    size = config.batch_size
-    samples = (place(mesh, batch, size) for batch in task.sample_batches(local_rows(mesh, size)))
+    samples = (place(mesh, batch) for batch in task.sample_batches(rows_of(mesh)))
     return compile_train_step(step, state, samples, jax.random.key(config.seed), _controls(config), mesh)
 
 
 def _controls(config: Config) -> dict[str, Any]:
-    return controls(config, 0.5, config.data.sequence_length)  # any point of the run costs the same
+    return controls(config, 0.5, 1)  # any point of the run costs the same
 
 
 def _laps(
@@ -129,10 +134,9 @@ def _laps(
     """Seconds from the end of one step to the end of the next, as the loop runs them: the next is on its way
     before the last is waited for."""
     key, control = jax.random.key(config.seed), _controls(config)
-    rows, size = local_rows(mesh, config.batch_size), config.batch_size
 
     def batch(number: int) -> Batch:
-        return place(mesh, task.train_batch(number, rows), size)
+        return place(mesh, task.train_batch(number, rows_of(mesh)))
 
     with Prefetcher(batch, 0) as batches:
         state, in_flight = step(state, next(batches), key, control)

@@ -1,0 +1,107 @@
+"""One engine that `translate.py` times, in a process of its own. It reads JSON lines and answers:
+
+{"do": "translate", "beams": 4}  ->  {"seconds": 1.2, "texts": [...]}
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+BATCH = 32
+EXTRA = 50
+Translate = Callable[[list[str], int], list[str]]
+
+
+def ours(root: Path) -> Translate:
+    from rich.console import Console
+
+    from tlc_jax.inference.translate import Translator
+
+    made: dict[int, Translator] = {}
+
+    def translate(lines: list[str], beams: int) -> list[str]:
+        if beams not in made:
+            made[beams] = Translator(str(root), Console(stderr=True), beams=beams, alpha=0.0)
+        return [found[0].text for found in made[beams](lines)]
+
+    return translate
+
+
+def huggingface(root: Path) -> Translate:
+    import torch
+    import transformers
+
+    torch.set_num_threads(2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(root)
+    model = transformers.PegasusForConditionalGeneration.from_pretrained(root).eval()
+
+    def translate(lines: list[str], beams: int) -> list[str]:
+        order = sorted(range(len(lines)), key=lambda i: len(lines[i]))
+        found = [""] * len(lines)
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch = tokenizer([lines[i] for i in chosen], return_tensors="pt", padding=True)
+            with torch.inference_mode():
+                ids = model.generate(
+                    input_ids=batch["input_ids"],
+                    attention_mask=batch["attention_mask"],
+                    num_beams=beams,
+                    do_sample=False,
+                    length_penalty=0.0,
+                    max_new_tokens=batch["input_ids"].shape[1] + EXTRA,
+                )
+            texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for i, text in zip(chosen, texts, strict=True):
+                found[i] = text
+        return found
+
+    return translate
+
+
+def ctranslate2(root: Path, kind: str) -> Translate:
+    import ctranslate2
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(root / "tokenizer.json"))
+    translator = ctranslate2.Translator(str(root), compute_type=kind, intra_threads=2)
+
+    def translate(lines: list[str], beams: int) -> list[str]:
+        tokens = [tokenizer.encode(line).tokens for line in lines]  # with </s>
+        results = translator.translate_batch(
+            tokens,
+            beam_size=beams,
+            length_penalty=0.0,
+            max_batch_size=BATCH,
+            max_decoding_length=max(map(len, tokens)) + EXTRA,
+        )
+        ids = [[tokenizer.token_to_id(token) for token in result.hypotheses[0]] for result in results]
+        return [tokenizer.decode(own) for own in ids]
+
+    return translate
+
+
+def main() -> None:
+    name, root, lines_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    lines = lines_file.read_text().splitlines()
+    if name == "tlc_jax":
+        translate = ours(root)
+    elif name == "huggingface":
+        translate = huggingface(root)
+    else:
+        translate = ctranslate2(root, name.removeprefix("ctranslate2_"))
+    for line in sys.stdin:
+        order = json.loads(line)
+        started = time.perf_counter()
+        texts = translate(lines, order["beams"])
+        answer = {"seconds": time.perf_counter() - started, "texts": texts}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

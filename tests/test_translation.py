@@ -1,0 +1,286 @@
+"""Translation from pairs to text: loss, runs that resume, decoding of any line, averages, artifacts,
+exports."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from rich.console import Console
+
+from tests.runs import lines
+from tests.words import sentence_pairs, write_pairs
+from tlc_jax import compress, evaluate, export, train
+from tlc_jax.artifacts.pegasus import params_from_pegasus
+from tlc_jax.config import TranslationConfig
+from tlc_jax.core import tree
+from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.rundir import RunDir
+from tlc_jax.inference.translate import Translator, pieces, translate_stream
+from tlc_jax.models.beam_search import NEVER, Hypotheses
+from tlc_jax.tasks.base import prediction_loss
+from tlc_jax.tasks.build import make_task, open_data
+from tlc_jax.tasks.decoder import Decoder
+from tlc_jax.tasks.translation import Translation, smoothing
+from tlc_jax.training.restore import trained_model
+
+QUIET = Console(quiet=True)
+CONFIG = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        model=EncoderDecoderConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=320),
+        task=TranslationConfig(bleu_sentences=4),
+        data=PairsConfig(train="one.tsv=2,two.tsv.gz=1", validation="validation.tsv", test="test.tsv",
+                         sequence_length=40, max_shapes=2),
+        optimizer=OptimizerConfig(learning_rate=0.5, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
+        schedule=ScheduleConfig(warmup=0.0, noam_steps=8),
+        budget=BudgetConfig(steps=12),
+        evaluation=EvaluationConfig(every_steps=6),
+        checkpoint=CheckpointConfig(every_steps=4, keep=3),
+        batch_size=640,
+        log_every=4,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("translation")
+    (root / "tiny.py").write_text(CONFIG)
+    (root / "pairs").mkdir()
+    data = ["--data.dir", str(write_pairs(root / "pairs")), "--data.cache-dir", str(root / "cache")]
+    fixed = ["--config", str(root / "tiny.py"), *data]
+    return lambda workdir, *more: [*fixed, "--workdir", str(workdir), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    train.main(command(workdir))
+    return workdir
+
+
+def params_of(root: Path | str) -> dict[str, np.ndarray]:
+    return {k: np.asarray(x) for k, x in tree.flatten(trained_model(str(root), pytest.fail).params).items()}
+
+
+def task_of(run: Path) -> Translation:
+    config = RunDir(run).read_config()
+    task = make_task(config, open_data(config, RunDir(run).data))
+    assert isinstance(task, Translation)
+    return task
+
+
+def test_a_run_learns_and_reports_bleu(finished: Path) -> None:
+    found = [line for line in lines(finished) if "eval/validation/loss" in line]
+    assert [line["step"] for line in found] == [6, 12]
+    assert found[1]["eval/validation/loss"] < found[0]["eval/validation/loss"] < np.log(320)
+    assert 0 <= found[1]["eval/validation/greedy_bleu"] <= 100
+    rates = [line["train/learning_rate"] for line in lines(finished) if "train/learning_rate" in line]
+    expected = [0.5 * min(1, n / 8) / (max(n, 8) * 32) ** 0.5 for n in (3, 7, 11)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path, monkeypatch) -> None:
+    from tlc_jax.core import stopping
+
+    asked = iter([False] * 5 + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: next(asked))
+        with pytest.raises(Interrupted, match="step 6"):
+            train.main(command(tmp_path / "run"))
+    train.main(command(tmp_path / "run"))
+    assert lines(tmp_path / "run") == lines(finished)
+    for path, x in params_of(finished).items():
+        np.testing.assert_array_equal(params_of(tmp_path / "run")[path], x, err_msg=path)
+
+
+def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
+    task = task_of(finished)
+    for name, seed in (("validation", 1), ("test", 2)):
+        expected = sorted(target for _, target in sentence_pairs(60, seed))
+        for tokens in (320, 640):
+            texts = []
+            for batch in task.evaluation_batches(name, tokens, slice):
+                rows = (row[row > 0] for row in batch["targets"])
+                texts += [task.tokenizer().decode(row[:-1].tolist()) for row in rows if len(row)]
+                np.testing.assert_array_equal(batch["weights"], batch["targets"] != 0)
+            assert sorted(texts) == expected
+
+
+def test_smoothed_loss_equals_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, vocab, share = rng.normal(0, 2, (3, 4, 7)), 7, 0.1
+    targets, weights = rng.integers(0, vocab, (3, 4)), rng.integers(0, 2, (3, 4)).astype(np.float32)
+    expected = 0.0
+    for place in np.ndindex(3, 4):
+        log_probs = logits[place] - np.log(np.exp(logits[place]).sum())
+        wanted = np.full(vocab, share / (vocab - 1))
+        wanted[targets[place]] = 1 - share
+        expected -= weights[place] * (wanted * log_probs).sum()
+    batch = {"targets": jnp.asarray(targets), "weights": jnp.asarray(weights)}
+    plain, _ = prediction_loss(jnp.asarray(logits, jnp.float32), batch)
+    found = plain + smoothing(jnp.asarray(logits, jnp.float32), batch, share)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_training_is_smoothed(finished: Path) -> None:
+    task, params = task_of(finished), trained_model(str(finished), pytest.fail).params
+    assert RunDir(finished).read_config().task == TranslationConfig(bleu_sentences=4)
+    batch = jax.tree.map(jnp.asarray, task.train_batch(0, slice))
+    evaluated, sums = task.loss(params, batch, None)
+    trained, _ = task.loss(params, batch, jax.random.key(0))
+    assert float(evaluated) == float(sums["loss"])
+    assert float(trained) != float(evaluated)
+
+
+def test_the_mean_of_the_last_checkpoints(finished: Path) -> None:
+    mean = params_of(f"{finished}@last3")
+    # keep=3: steps 4, 8 and 12
+    alone = [
+        {k: np.asarray(x) for k, x in tree.flatten(_restored(finished, step)).items()} for step in (4, 8, 12)
+    ]
+    for path, x in mean.items():
+        expected = np.mean([own[path].astype(np.float64) for own in alone], axis=0)
+        np.testing.assert_allclose(x, expected, atol=1e-6, err_msg=path)
+    assert any((x != params_of(finished)[path]).any() for path, x in mean.items())
+    with pytest.raises(UserError, match="holds 3 checkpoints, not 4"):
+        params_of(f"{finished}@last4")
+
+
+def _restored(run: Path, step: int) -> dict:
+    from tlc_jax.training.checkpoint import restore_params
+
+    like = trained_model(str(run), pytest.fail).params
+    return restore_params(RunDir(run).checkpoints, like, pytest.fail, steps=[step])[0]
+
+
+ODD = [
+    "the model keeps the weight",
+    "",
+    "   ",
+    "a row 😀 in the 🏠",
+    "これは別の言語です",
+    " ".join(["large small train"] * 200),  # 600 words
+    "tabs\tand\vothers",
+    "x" * 300,
+]
+
+
+def translated(root: str, content: bytes, **options) -> list[str]:
+    out: list[str] = []
+    options = {"beams": 2, "alpha": 0.6, "best": None, **options}
+    translate_stream(root, io.BytesIO(content), out.append, QUIET, **options)
+    return "".join(out).split("\n")
+
+
+def test_every_line_has_a_translation_in_its_place(finished: Path) -> None:
+    content = "".join(f"{line}\n" for line in ODD).encode() + b"not \xff UTF-8\n" + b"last"
+    found = translated(str(finished), content)
+    assert found.pop() == ""
+    assert len(found) == len(ODD) + 2
+    assert found[1] == ""
+    assert not any("\n" in line or "\r" in line for line in found)
+    alone = [translated(str(finished), f"{line}\n".encode())[0] for line in ODD[:4]]
+    assert alone == found[:4]
+    assert translated(str(finished), b"") == [""]
+
+
+def test_n_best_is_sorted_and_begins_with_the_best(finished: Path) -> None:
+    content = b"the model keeps\n\na layer of weight\n"
+    best = translated(str(finished), content, beams=3)
+    found = [line.split(" ||| ") for line in translated(str(finished), content, beams=3, best=2)[:-1]]
+    numbers = [int(number) for number, _, _ in found]
+    assert sorted(numbers) == numbers
+    for number, expected in enumerate(best[:-1]):
+        own = [(text, float(score)) for n, text, score in found if int(n) == number]
+        assert own[0][0] == expected
+        assert [score for _, score in own] == sorted((score for _, score in own), reverse=True)
+    with pytest.raises(UserError, match="--n-best is 4 and --beams 3"):
+        translated(str(finished), content, beams=3, best=4)
+
+
+def test_long_lines_are_cut_between_sentences_then_words(finished: Path) -> None:
+    tokenizer = task_of(finished).tokenizer()
+
+    def size(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    sentences = "the layer is large. the row is small! a token of the mask; and a batch in depth"
+    found = pieces(sentences, tokenizer, 20)
+    assert " ".join(found) == sentences
+    assert all(size(part) <= 20 for part in found)
+    assert found[0].endswith((".", "!", ";"))
+    words = "weight " * 50
+    assert " ".join(pieces(words, tokenizer, 20)).split() == words.split()
+    assert "".join(pieces("y" * 101, tokenizer, 20)) == "y" * 101
+    assert pieces("short", tokenizer, 20) == ["short"]
+
+
+def test_lines_that_come_slowly_are_answered_at_once(finished: Path) -> None:
+    command = [sys.executable, "-m", "tlc_jax.translate", "--checkpoint", str(finished), "--beams", "1"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        expected = translated(str(finished), b"the model keeps\na row\n", beams=1)
+        for line, answer in zip((b"the model keeps\n", b"a row\n"), expected, strict=False):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline().decode() == f"{answer}\n"
+        process.stdin.close()
+        assert b"2 lines" in process.stderr.read()
+    assert process.returncode == 0
+
+
+def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "small"
+    run = f"{finished}@last2"
+    compress.main(["--checkpoint", run, "--bits", "8", "--sparsity", "0.3", "--out", str(out)])
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["source"]["mean_of"].keys() == {"8", "12"}
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(out), "--task", "translation", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    names = {"loss", "perplexity", "bleu", "bleu_compounds", "chrf", "signature"}
+    assert {f"eval/{name}/{own}" for name in ("validation", "test") for own in names} <= found.keys()
+    assert len(Translator(str(out), QUIET)(["the model", "a row"])) == 2
+
+    export.main(["--checkpoint", str(out), "--format", "huggingface", "--out", str(tmp_path / "peg")])
+    weights = safetensors.numpy.load((tmp_path / "peg" / "model.safetensors").read_bytes())
+    again = tree.flatten(params_from_pegasus(weights, 2))
+    for path, x in params_of(out).items():
+        np.testing.assert_array_equal(again[path], x, err_msg=path)
+
+
+def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--task sst2"):
+        evaluate.main(["--checkpoint", str(finished), "--task", "sst2"])
+    with pytest.raises(ValueError, match="do not hold task.row_multiple"):
+        dataclasses.replace(RunDir(finished).read_config(), batch_size=100)
+    compress.main(["--checkpoint", str(finished), "--bits", "8", "--out", str(tmp_path / "small")])
+    out = ["--format", "compressed-tensors", "--out", str(tmp_path / "codes")]
+    with pytest.raises(UserError, match="its codes are not written for compressed-tensors"):
+        export.main(["--checkpoint", str(tmp_path / "small"), *out])
+    assert not (tmp_path / "codes").exists()
+
+
+def test_fewer_hypotheses_than_asked_for_are_not_filled_up(finished: Path) -> None:
+    decoder = Decoder(RunDir(finished).read_config().model, task_of(finished).tokenizer(), beams=3, best=3)
+    tokens = np.array([[[5, 6, 1], [7, 1, 0], [0, 0, 0]]])
+    best = Hypotheses(tokens, np.array([[-1.0, -2.0, NEVER]]), np.array([[True, True, False]]))
+    assert [one.score for one in decoder._texts(best, 0)] == [-1.0, -2.0]

@@ -1,0 +1,194 @@
+"""A translation model as a folder that Hugging Face's transformers loads as a Pegasus, and back.
+
+Pegasus computes exactly what our encoder-decoder does if its table of positions is replaced by ours (it is
+saved with the weights), embeddings are scaled and biases of attention are zero. Our embedding of a pad is
+zero, but the pad's row takes part in the output: so that matrix is written apart (`tie_word_embeddings`
+false). LayerNorm's epsilon is 1e-5 there, always. CTranslate2 converts such folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import Place, write_bytes
+from tlc_jax.core.stacked import join, split
+from tlc_jax.core.tree import Params
+from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
+from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
+from tlc_jax.core.vocabulary import TRANSLATION_TOKENS as TOKENS
+from tlc_jax.core.vocabulary import TRANSLATION_UNK as UNK
+
+WEIGHTS = "model.safetensors"
+_EPSILON = 1e-5
+_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+_BLOCKS = {"attention": "self_attn", "cross_attention": "encoder_attn"}
+_NORMS = {
+    "attention_norm": "self_attn_layer_norm",
+    "cross_attention_norm": "encoder_attn_layer_norm",
+    "feed_forward_norm": "final_layer_norm",
+}
+_FEED_FORWARD = {"expand": "fc1", "contract": "fc2"}
+_SIDES = ("encoder", "decoder")
+_EMBEDDINGS = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+
+
+def pegasus_names(num_layers: int) -> dict[str, str]:
+    """{our tensor: Hugging Face's}, but for the embedding, which is there more than once."""
+    found = {}
+    for side in _SIDES:
+        found |= _weights_and_bias(f"{side}/final_norm", f"model.{side}.layer_norm", "scale")
+        for layer in range(num_layers):
+            own, their = f"{side}/layers/{layer}", f"model.{side}.layers.{layer}"
+            blocks = [name for name in _BLOCKS if side == "decoder" or name == "attention"]
+            for block in blocks:
+                for ours, theirs in _ATTENTION.items():
+                    found[f"{own}/{block}/{ours}/kernel"] = f"{their}.{_BLOCKS[block]}.{theirs}.weight"
+            for norm in (*(f"{block}_norm" for block in blocks), "feed_forward_norm"):
+                found |= _weights_and_bias(f"{own}/{norm}", f"{their}.{_NORMS[norm]}", "scale")
+            for ours, theirs in _FEED_FORWARD.items():
+                found |= _weights_and_bias(f"{own}/feed_forward/{ours}", f"{their}.{theirs}", "kernel")
+    return found
+
+
+def _weights_and_bias(ours: str, theirs: str, kind: str) -> dict[str, str]:
+    return {f"{ours}/{kind}": f"{theirs}.weight", f"{ours}/bias": f"{theirs}.bias"}
+
+
+def pegasus_weights(
+    params: Params, config: EncoderDecoderConfig, positions: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The state dict, in the type of the parameters. `positions` [longest, hidden] is the table that both
+    sides add."""
+    tensors = {name: np.asarray(x) for name, x in split(params).items()}
+    embedding = tensors.pop("shared/token_embedding")
+    names = pegasus_names(config.num_layers)
+    assert tensors.keys() == names.keys(), tensors.keys() ^ names.keys()
+    found = {names[ours]: _turned(ours, x) for ours, x in tensors.items()}
+    for name in list(found):
+        if "_attn." in name:  # attention has biases there
+            found[name.replace(".weight", ".bias")] = np.zeros(len(found[name]), embedding.dtype)
+    looked_up = embedding.copy()
+    looked_up[PAD] = 0
+    found |= {f"{name}.weight": looked_up for name in _EMBEDDINGS}
+    found |= {f"model.{side}.embed_positions.weight": positions.astype(embedding.dtype) for side in _SIDES}
+    found["lm_head.weight"] = embedding
+    found["final_logits_bias"] = np.zeros((1, len(embedding)), embedding.dtype)
+    return found
+
+
+def write_pegasus(
+    folder: Place,
+    params: Params,
+    config: EncoderDecoderConfig,
+    tokenizer: bytes,
+    positions: np.ndarray,
+) -> None:
+    """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json."""
+    if config.norm_epsilon != _EPSILON:
+        raise UserError(
+            f"model.norm_epsilon is {config.norm_epsilon}, and Hugging Face's Pegasus has {_EPSILON} always: "
+            "its outputs would be others"
+        )
+    if config.heads * config.head_size != config.hidden_size:
+        raise UserError(
+            f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
+            f"{config.hidden_size}: its heads fill the hidden size exactly"
+        )
+    weights = {
+        name: np.ascontiguousarray(x, np.float32)
+        for name, x in pegasus_weights(params, config, positions).items()
+    }
+    write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
+    ids = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD, "bos_token_id": None}
+    written = {
+        "tokenizer.json": _with_end(json.loads(tokenizer)),
+        "tokenizer_config.json": _tokenizer_config(len(positions)),
+        # no token is forced at the last place, as Pegasus would by default
+        "generation_config.json": {**ids, "forced_eos_token_id": None, "max_length": len(positions)},
+        "config.json": {**_config(config, len(positions)), **ids},
+    }
+    for name, content in written.items():
+        write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def params_from_pegasus(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
+    """Our parameters of a state dict that `pegasus_weights` could have made; ValueError says what is not
+    so."""
+    names = pegasus_names(num_layers)
+    biases = {name.replace(".weight", ".bias") for name in names.values() if "_attn." in name}
+    missing = {*names.values(), "lm_head.weight"} - weights.keys()
+    known = {*names.values(), *biases, "lm_head.weight", "final_logits_bias"}
+    known |= {f"{name}.weight" for name in _EMBEDDINGS}
+    known |= {f"model.{side}.embed_positions.weight" for side in _SIDES}
+    others = weights.keys() - known
+    if missing or others:
+        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(others)}")
+    for name in sorted(biases | {"final_logits_bias"}):
+        if name in weights and np.any(weights[name]):
+            raise ValueError(f"{name} is not zero, and our model has no such bias")
+    tensors = {ours: _turned(ours, weights[theirs]) for ours, theirs in names.items()}
+    return join({**tensors, "shared/token_embedding": weights["lm_head.weight"]})
+
+
+def _turned(ours: str, x: np.ndarray) -> np.ndarray:
+    """A linear layer's weights change between [in, out] and [out, in]."""
+    return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x)
+
+
+def _config(config: EncoderDecoderConfig, longest: int) -> dict[str, Any]:
+    sides = {
+        "layers": config.num_layers,
+        "attention_heads": config.heads,
+        "ffn_dim": config.feed_forward,
+        "layerdrop": 0.0,
+    }
+    return {
+        "architectures": ["PegasusForConditionalGeneration"],
+        "model_type": "pegasus",
+        "dtype": "float32",
+        "vocab_size": config.vocab_size,
+        "d_model": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "max_position_embeddings": longest,
+        "activation_function": "relu",
+        "scale_embedding": True,
+        "tie_word_embeddings": False,
+        "is_encoder_decoder": True,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        **{f"{side}_{name}": value for side in _SIDES for name, value in sides.items()},
+    }
+
+
+def _tokenizer_config(longest: int) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": longest,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "pad_token": TOKENS[PAD],
+        "eos_token": TOKENS[EOS],
+        "unk_token": TOKENS[UNK],
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # "</s>" in a sentence is four characters
+    }
+
+
+def _with_end(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer with </s> behind every text, whatever it had."""
+    end = {"SpecialToken": {"id": TOKENS[EOS], "type_id": 0}}
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B"))
+    return tokenizer | {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [one, end],
+            "pair": [one, end, two, end],
+            "special_tokens": {TOKENS[EOS]: {"id": TOKENS[EOS], "ids": [EOS], "tokens": [TOKENS[EOS]]}},
+        }
+    }

@@ -1,0 +1,53 @@
+"""Sentence pairs that are already on the machine: message catalogues of installed Python packages.
+
+The extra `catalogues` installs the packages. English messages are the keys of a catalogue, translations its
+values; plural forms, and messages that are the same in both languages, are left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+from tlc_jax.core.errors import UserError
+
+PACKAGES = ("django", "pycountry", "sphinx")
+
+
+def catalogue_files(source: str, target: str) -> dict[str, epath.Path]:
+    """The catalogues for `target`, by names that do not depend on where packages are installed."""
+    if source != "en":
+        raise UserError(f"data.source is {source}: message catalogues translate from English, en")
+    found: dict[str, epath.Path] = {}
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UserError(
+                f"the package {package} is not installed: pip install 'tlc-jax[catalogues]' brings the "
+                "message catalogues (from a checkout: '.[catalogues]')"
+            )
+        root = Path(spec.origin).parent
+        for path in sorted(root.rglob(f"{target}/LC_MESSAGES/*.mo")):
+            found[f"{package}/{path.relative_to(root)}"] = epath.Path(path)
+    if not found:
+        raise UserError(f"no message catalogue of {', '.join(PACKAGES)} is in {target}: correct data.target")
+    return found
+
+
+def read_catalogues(files: dict[str, epath.Path], target: str) -> Iterator[tuple[str, str]]:
+    """(English, translation) of every message, in the order of the files; line breaks become spaces."""
+    from babel.messages.mofile import read_mo
+
+    for path in files.values():
+        with path.open("rb") as file:
+            messages = list(read_mo(file))
+        for message in messages:
+            source, translation = message.id, message.string
+            if not isinstance(source, str) or not isinstance(translation, str):
+                continue  # plural forms
+            source, translation = " ".join(source.split()), " ".join(translation.split())
+            if source and translation and source != translation:
+                yield source, translation

@@ -1,0 +1,313 @@
+"""Sentence pairs become ids on disk, once: flat memory-mapped files with offsets, cached by content.
+
+What is trained on is cleaned (`clean.py`), and the counts are kept; sets that are evaluated on keep every
+line, as ids (cut where too long) and as text. One joint byte-level BPE serves both languages; each side ends
+with </s>."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from tlc_jax.core import sealed
+from tlc_jax.core.data_config import PairsConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import locate, new_folder
+from tlc_jax.core.progress import stage
+from tlc_jax.data import clean, store
+from tlc_jax.data.pair_batches import EncodedPairs, Stretch, choose_shapes
+from tlc_jax.data.pairs import HELD_OUT, TRAIN, Pair, PairSets, open_pairs
+from tlc_jax.data.sources import hash64
+from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
+
+FORMAT = 1
+TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on, of both sides
+_CHUNK = 20_000  # pairs encoded at a time
+_SIDES = ("source", "target")
+
+
+@dataclass(frozen=True)
+class PackedPairs:
+    """Encoded sets on disk: `train`, and those that are evaluated on. `manifest` says what they are."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def pairs(self, name: str) -> EncodedPairs:
+        arrays = []
+        for side in _SIDES:
+            size = self.manifest["tokens"][name][side]
+            path = self.folder / f"{name}.{side}.bin"
+            arrays.append(
+                np.memmap(path, self.manifest["dtype"], mode="r", shape=(size,))
+                if size
+                else np.zeros(0, self.manifest["dtype"])
+            )
+            arrays.append(np.load(self.folder / f"{name}.{side}.offsets.npy", mmap_mode="r"))
+        return EncodedPairs(*arrays)
+
+    def texts(self, name: str) -> list[Pair]:
+        """The lines of an evaluation set as they were read."""
+        sides = (
+            (self.folder / f"{name}.{side}.txt").read_bytes().decode().split("\n")[:-1] for side in _SIDES
+        )
+        return list(zip(*sides, strict=True))
+
+    def stretches(self) -> list[Stretch]:
+        """The sources of the training pairs, by their shares of an epoch of as many pairs as there are."""
+        own = [source for source in self.manifest["sources"] if source["pairs"]]
+        total, given = sum(source["pairs"] for source in own), [source["share"] for source in own]
+        found, start = [], 0
+        for source in own:
+            size, per_epoch = source["pairs"], source["pairs"]
+            if source["share"] is not None:
+                per_epoch = max(1, round(total * source["share"] / sum(given)))
+            found.append(Stretch(start, size, per_epoch))
+            start += size
+        return found
+
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
+
+
+def open_packed_pairs(folder: Path) -> PackedPairs:
+    """Opens packed pairs after checking every byte; a damaged or changed file is refused by name."""
+    return PackedPairs(folder, store.open_sealed(folder))
+
+
+def prepare_pairs(config: PairsConfig, vocab_size: int, console: Console) -> PackedPairs:
+    """The packed pairs of the sources, from the cache if equal ones were packed before."""
+    sets, tokenizer = open_pairs(config), "trained"
+    if config.tokenizer is not None:
+        # a wrong one is refused before anything is read
+        load_tokenizer(config.tokenizer, vocab_size, TRANSLATION)
+        tokenizer = sealed.sha256(locate(config.tokenizer).expanduser())
+    parts = {
+        "format": FORMAT,
+        "kind": "pairs",
+        "sets": sets.identity(),
+        "languages": [config.source, config.target],
+        "length": config.sequence_length,
+        "max_ratio": config.max_ratio,
+        "max_shapes": config.max_shapes,
+        "held_out": None if sets.validation else config.held_out,
+        "seed": config.seed,
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+    }
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = Path(config.cache_dir).expanduser() / identity[:20]
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            about = _Packer(sets, config, vocab_size, temporary, console).pack()
+            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
+    return open_packed_pairs(folder)
+
+
+# --- packing ---------------------------------------------------------------------------------------
+
+
+class _Packer:
+    """Reads sources two or three times: to judge pairs, to train a tokenizer, to encode."""
+
+    def __init__(self, sets: PairSets, config: PairsConfig, vocab_size: int, folder: Path, console: Console):
+        self._sets, self._config, self._vocab_size = sets, config, vocab_size
+        self._folder, self._console = folder, console
+        self._dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+
+    def pack(self) -> dict[str, Any]:
+        config = self._config
+        evaluated = {own.label: list(own.pairs()) for own in (*self._sets.validation, *self._sets.test)}
+        for name, pairs in evaluated.items():
+            if not pairs:
+                raise UserError(f"the set {name} to evaluate on has no pairs")
+        verdicts, characters = self._judge(evaluated)
+        validation = [own.label for own in self._sets.validation]
+        if not validation:
+            evaluated = {HELD_OUT: self._hold_out(verdicts), **evaluated}
+            validation = [HELD_OUT]
+        tokenizer = self._tokenizer(verdicts, characters)
+        tokenizer.save(str(self._folder / "tokenizer.json"))
+        writer = _Writer(self._folder, tokenizer, self._dtype, config.sequence_length)
+        sources = self._write_train(writer, verdicts)
+        truncated = {name: self._write_evaluated(writer, name, pairs) for name, pairs in evaluated.items()}
+        manifest = {
+            "source": self._sets.description,
+            "sources": sources,
+            "languages": [config.source, config.target],
+            "seed": config.seed,
+            "sequence_length": config.sequence_length,
+            "vocab_size": self._vocab_size,
+            "dtype": self._dtype.name,
+            "tokenizer_sha256": sealed.sha256(self._folder / "tokenizer.json"),
+            "validation": validation,
+            "test": [own.label for own in self._sets.test],
+            "pairs": writer.pairs,
+            "tokens": writer.tokens,
+            "truncated": truncated,
+        }
+        packed = PackedPairs(self._folder, manifest)
+        lengths, stretches = packed.pairs(TRAIN).lengths, packed.stretches()
+        weights = np.concatenate([np.full(own.size, own.per_epoch / own.size) for own in stretches])
+        shapes = choose_shapes(lengths, weights, config.sequence_length, config.max_shapes)
+        return {**manifest, "shapes": shapes}
+
+    def _judge(self, evaluated: dict[str, list[Pair]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(verdict, characters) of every pair, source by source."""
+        seed, ratio = self._config.seed, self._config.max_ratio
+        verdicts: list[int] = []
+        hashes: list[int] = []
+        sources: list[int] = []
+        characters: list[int] = []
+        ends = []
+        for own in self._sets.train:
+            with stage(self._console, f"Reading {own.name}", None, "pairs") as advance:
+                for source, target in own.pairs():
+                    verdicts.append(clean.verdict(source, target, ratio))
+                    hashes.append(hash64(f"{source}\0{target}", seed))
+                    sources.append(hash64(source, seed))
+                    characters.append(len(source) + len(target))
+                    advance(1)
+            ends.append(len(verdicts))
+        told = {hash64(source, seed) for pairs in evaluated.values() for source, _ in pairs}
+        judged = clean.judge_all(
+            np.array(verdicts, np.uint8),
+            np.array(hashes, np.uint64),
+            np.array(sources, np.uint64),
+            np.array(sorted(told), np.uint64),
+        )
+        return np.split(judged, ends[:-1]), np.split(np.array(characters, np.int64), ends[:-1])
+
+    def _hold_out(self, verdicts: list[np.ndarray]) -> list[Pair]:
+        """Takes pairs by the hashes of their sources out of those to train on."""
+        limit, found = int(self._config.held_out * 2**64), []
+        for own, verdict in zip(self._sets.train, verdicts, strict=True):
+            for number, pair in enumerate(own.pairs()):
+                if hash64(pair[0], self._config.seed) < limit:
+                    if verdict[number] == clean.KEPT:
+                        found.append(pair)
+                    verdict[number] = clean.REASONS.index("in an evaluation set")
+        if not found or not any((verdict == clean.KEPT).any() for verdict in verdicts):
+            raise UserError(
+                f"data.held_out {self._config.held_out} leaves {len(found)} of these pairs to evaluate on"
+            )
+        return found
+
+    def _tokenizer(self, verdicts: list[np.ndarray], characters: list[np.ndarray]) -> Tokenizer:
+        config = self._config
+        if config.tokenizer is not None:
+            return load_tokenizer(config.tokenizer, self._vocab_size, TRANSLATION)
+        shares = np.array([own.share or 0.0 for own in self._sets.train])
+        sizes = np.array([int(c[v == clean.KEPT].sum()) for v, c in zip(verdicts, characters, strict=True)])
+        if not sizes.sum():
+            raise UserError(f"no pair of {self._sets.description} is fit to be trained on")
+        shares = shares / shares.sum() if shares.sum() else sizes / sizes.sum()
+        total = int(min(TOKENIZER_SAMPLE, min(sizes[i] / shares[i] for i in np.flatnonzero(sizes))))
+        with stage(self._console, "Training the tokenizer", total, "characters") as advance:
+
+            def texts() -> Iterator[str]:
+                for i, own in enumerate(self._sets.train):
+                    limit = total * shares[i]
+                    # the first of a file may be alike: take them spread over all of it
+                    kept = verdicts[i] == clean.KEPT
+                    spread = np.random.default_rng(config.seed).random(len(kept)) * sizes[i] < limit
+                    for chosen, pair in zip(kept & spread, own.pairs(), strict=True):
+                        if chosen:
+                            advance(len(pair[0]) + len(pair[1]))
+                            yield from pair
+
+            return train_tokenizer(texts(), self._vocab_size, TRANSLATION)
+
+    def _write_train(self, writer: _Writer, verdicts: list[np.ndarray]) -> list[dict[str, Any]]:
+        found = []
+        size = sum(int((verdict == clean.KEPT).sum()) for verdict in verdicts)
+        with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
+            for own, verdict in zip(self._sets.train, verdicts, strict=True):
+                before = writer.pairs[TRAIN]
+                kept = (pair for v, pair in zip(verdict, own.pairs(), strict=True) if v == clean.KEPT)
+                too_long = 0
+                for chunk in _chunks(kept):
+                    too_long += writer.write(chunk, drop=True)
+                    advance(len(chunk))
+                counts = {name: int((verdict == i).sum()) for i, name in enumerate(clean.REASONS)}
+                del counts["kept"]
+                about = {"name": own.name, "share": own.share, "pairs": writer.pairs[TRAIN] - before}
+                found.append({**about, "read": len(verdict), "left out": {**counts, "too long": too_long}})
+        if not writer.pairs[TRAIN]:
+            raise UserError(f"no pair of {self._sets.description} is fit to be trained on")
+        return found
+
+    def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
+        for side, texts in zip(_SIDES, zip(*pairs, strict=True), strict=True):
+            (self._folder / f"{name}.{side}.txt").write_bytes("".join(f"{t}\n" for t in texts).encode())
+        with writer.open(name):
+            return sum(writer.write(chunk, drop=False) for chunk in _chunks(iter(pairs)))
+
+
+class _Writer:
+    """Appends encoded pairs of one set at a time to flat files."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, dtype: np.dtype, longest: int):
+        self._folder, self._tokenizer, self._dtype, self._longest = folder, tokenizer, dtype, longest
+        self.pairs: dict[str, int] = {}
+        self.tokens: dict[str, dict[str, int]] = {}
+        self._lengths: dict[str, list[np.ndarray]] = {}
+
+    def open(self, name: str) -> _Writer:
+        """Begins a set, as a context."""
+        self._name = name
+        self.pairs[name], self.tokens[name] = 0, dict.fromkeys(_SIDES, 0)
+        self._lengths = {side: [np.zeros(1, np.int64)] for side in _SIDES}
+        self._files = {side: (self._folder / f"{name}.{side}.bin").open("wb") for side in _SIDES}
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        for side in _SIDES:
+            self._files[side].close()
+            offsets = np.cumsum(np.concatenate(self._lengths[side]))
+            np.save(self._folder / f"{self._name}.{side}.offsets.npy", offsets)
+
+    def write(self, pairs: Sequence[Pair], *, drop: bool) -> int:
+        """Returns how many pairs were too long; they are dropped, or cut before their </s>."""
+        sides = [
+            encode_lines(self._tokenizer, list(texts), self._dtype, TRANSLATION)
+            for texts in zip(*pairs, strict=True)
+        ]
+        fits = np.array([max(map(len, pair)) <= self._longest for pair in zip(*sides, strict=True)])
+        for side, rows in zip(_SIDES, sides, strict=True):
+            if drop:
+                kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
+            else:
+                kept = [
+                    row if len(row) <= self._longest else np.append(row[: self._longest - 1], row[-1:])
+                    for row in rows
+                ]
+            if kept:
+                np.concatenate(kept).tofile(self._files[side])
+            lengths = np.array([len(row) for row in kept], np.int64)
+            self._lengths[side].append(lengths)
+            self.tokens[self._name][side] += int(lengths.sum())
+        self.pairs[self._name] += int(fits.sum()) if drop else len(fits)
+        return int((~fits).sum())
+
+
+def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    chunk: list[Pair] = []
+    for pair in pairs:
+        chunk.append(pair)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

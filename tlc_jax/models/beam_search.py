@@ -1,0 +1,158 @@
+"""Batched beam search as Tensor2Tensor's (utils/beam_search.py), with a stop that loses nothing.
+
+Hypotheses are scored by log probability / ((5 + length) / 6) ** alpha; the length counts </s>. In each step
+the best 2 x beams continuations of a sentence are looked at: those that end are held against the finished
+ones, the best of the others stay alive. A sentence is done once its worst finished hypothesis is no worse
+than anything that an alive one can still become: log probabilities only fall, so that is at most its own over
+the largest penalty there will be. Hypotheses that do not end within the limit count only where none ends. One
+beam is greedy: only the best continuation is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
+from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
+
+Step = Callable[
+    [Any, Int[Array, "batch beams"], Int[Array, ""]], tuple[Float[Array, "batch beams vocab"], Any]
+]
+"""(cache, last tokens, place) -> (logits of the token at that place, cache with leaves [batch, beams,
+...])."""
+NEVER = -1.0e30
+_CHUNK = 128  # tokens of a vocabulary whose largest logit is looked at first
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hypotheses:
+    """The best of each sentence, best first. `tokens` end with </s>, then pads; `ended` is False where the
+    limit came first; what there is fewer of than beams has the score -1e30."""
+
+    tokens: Int[Any, "batch beams length"]
+    scores: Float[Any, "batch beams"]
+    ended: Bool[Any, "batch beams"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _State:
+    place: Int[Array, ""]
+    done: Bool[Array, "batch"]
+    alive: Int[Array, "batch beams length"]
+    log_probs: Float[Array, "batch beams"]
+    cache: Any
+    finished: Int[Array, "batch beams length"]
+    scores: Float[Array, "batch beams"]
+
+
+def beam_search(
+    step: Step,
+    cache: Any,
+    limits: Int[Array, "batch"],
+    *,
+    beams: int,
+    length: int,
+    alpha: float,
+    stop_early: bool = True,
+) -> Hypotheses:
+    """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all."""
+    batch = len(limits)
+    # at first there is one hypothesis, the empty one
+    log_probs = jnp.full((batch, beams), NEVER).at[:, 0].set(0.0)
+    nothing = jnp.full((batch, beams, length), PAD, jnp.int32)
+    scores = jnp.full((batch, beams), NEVER)
+    start = _State(jnp.int32(0), limits <= 0, nothing, log_probs, cache, nothing, scores)
+
+    def go_on(state: _State) -> Array:
+        return (state.place < length) & ~state.done.all()
+
+    def advance(state: _State) -> _State:
+        return _advance(step, state, limits, beams, alpha, stop_early)
+
+    end = jax.lax.while_loop(go_on, advance, start)
+    ended = end.scores > NEVER / 2
+    none = ~ended.any(axis=1, keepdims=True)
+    unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / _penalty(limits, alpha)[:, None], NEVER)
+    tokens = jnp.where(none[:, :, None], end.alive, end.finished)
+    return Hypotheses(tokens, jnp.where(none, unended, end.scores), ended)
+
+
+def _advance(step: Step, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool) -> _State:
+    place, batch = state.place, len(limits)
+    last = jnp.where(
+        place == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(place - 1, 0), 2, False)
+    )
+    logits, cache = step(state.cache, last, place)
+    looked_at = 2 * beams if beams > 1 else 1
+    tokens, log_probs = _continuations(logits, state.log_probs, looked_at)
+    best, chosen = jax.lax.top_k(log_probs.reshape(batch, -1), looked_at)
+    parents = chosen // log_probs.shape[2]
+    token = jnp.take_along_axis(tokens.reshape(batch, -1), chosen, axis=1)
+    sequences = jnp.take_along_axis(state.alive, parents[:, :, None], axis=1)
+    sequences = jax.lax.dynamic_update_slice_in_dim(sequences, token[:, :, None], place, axis=2)
+    ends = token == EOS
+
+    # at most `beams` of 2 x beams end, one for each hypothesis: enough are left
+    still, order = jax.lax.top_k(jnp.where(ends, NEVER, best), beams)
+    alive = jnp.take_along_axis(sequences, order[:, :, None], axis=1)
+    source = jnp.take_along_axis(parents, order, axis=1)
+    cache = jax.tree.map(lambda x: _pick(x, source), cache)
+
+    new = jnp.where(ends & (best > NEVER / 2), best / _penalty(place + 1, alpha), NEVER)
+    new = jnp.where(state.done[:, None], NEVER, new)
+    scores, order = jax.lax.top_k(jnp.concatenate([state.scores, new], axis=1), beams)
+    both = jnp.concatenate([state.finished, sequences], axis=1)
+    finished = jnp.take_along_axis(both, order[:, :, None], axis=1)
+
+    done = state.done | (place + 1 >= limits)
+    if stop_early:
+        largest = jnp.maximum(_penalty(place + 2, alpha), _penalty(limits, alpha))
+        done = done | (scores[:, -1] >= still[:, 0] / largest)
+    # the alive ones of a sentence that is done stay as they were: they may be its result
+    keep = state.done
+    alive = jnp.where(keep[:, None, None], state.alive, alive)
+    still = jnp.where(keep[:, None], state.log_probs, still)
+    return _State(place + 1, done, alive, still, cache, finished, scores)
+
+
+def _continuations(
+    logits: Float[Array, "batch beams vocab"], log_probs: Float[Array, "batch beams"], count: int
+) -> tuple[Int[Array, "batch beams best"], Float[Array, "batch beams best"]]:
+    """The `count` best next tokens of each hypothesis, and the log probabilities with them."""
+    vocab = logits.shape[-1]
+    total = jax.nn.logsumexp(logits, axis=-1)
+    if vocab <= _CHUNK * count:
+        best, tokens = jax.lax.top_k(logits, min(count, vocab))
+    else:
+        best, tokens = _top_by_chunks(logits, count)
+    return tokens, best - total[:, :, None] + log_probs[:, :, None]
+
+
+def _top_by_chunks(logits: Array, count: int) -> tuple[Array, Array]:
+    """`jax.lax.top_k` of a long last axis: the largest lie in the chunks with the largest maxima. Of 32,768
+    logits four times as fast on a CPU."""
+    padding = -logits.shape[-1] % _CHUNK
+    padded = jnp.pad(logits, ((0, 0), (0, 0), (0, padding)), constant_values=-jnp.inf)
+    chunks = padded.reshape(*logits.shape[:2], -1, _CHUNK)
+    _, which = jax.lax.top_k(chunks.max(axis=-1), count)
+    which = jnp.sort(which, axis=-1)  # among equals the first token comes first, as it does in top_k
+    candidates = jnp.take_along_axis(chunks, which[..., None], axis=2)
+    best, inside = jax.lax.top_k(candidates.reshape(*logits.shape[:2], -1), count)
+    chunk = jnp.take_along_axis(which, inside // _CHUNK, axis=-1)
+    return best, chunk * _CHUNK + inside % _CHUNK
+
+
+def _pick(x: Shaped[Array, "batch beams ..."], parents: Int[Array, "batch beams"]) -> Array:
+    return jnp.take_along_axis(x, parents.reshape(*parents.shape, *(1,) * (x.ndim - 2)), axis=1)
+
+
+def _penalty(length: Any, alpha: float) -> Array:
+    return ((5.0 + length) / 6.0) ** alpha

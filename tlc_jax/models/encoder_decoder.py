@@ -1,0 +1,234 @@
+"""Pre-norm encoder-decoder for translation: Tensor2Tensor's transformer_base_v3 (paper 3.1).
+
+Parameter paths, public and fixed (a leading axis stacks the layers):
+
+    shared/token_embedding                                      [vocab, hidden]: source, target and output
+    {encoder,decoder}/layers/attention_norm/{scale,bias}        [layers, hidden]
+    {encoder,decoder}/layers/attention/{query,key,value}/kernel [layers, hidden, heads * head_size]
+    {encoder,decoder}/layers/attention/output/kernel            [layers, heads * head_size, hidden]
+    decoder/layers/cross_attention_norm, decoder/layers/cross_attention, as above
+    {encoder,decoder}/layers/feed_forward_norm/{scale,bias}     [layers, hidden]
+    {encoder,decoder}/layers/feed_forward/{expand,contract}/{kernel,bias}
+    {encoder,decoder}/final_norm/{scale,bias}                   [hidden]
+
+Attention has no biases, positions are sinusoids, embeddings are multiplied by sqrt(hidden) and are zero at
+pads; the decoder sees the target shifted to the right behind a zero vector.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
+from tlc_jax.models.layers import SAVED, at_least_float32, attend, compute_dtype, layer_norm, linear
+
+# T2T's initializer `uniform_unit_scaling` of gain 1
+_UNIFORM = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+
+
+def sinusoids(length: int, hidden: int) -> Float[np.ndarray, "length hidden"]:
+    """T2T's table: sines in the first half of a row, cosines in the second, float64."""
+    count = hidden // 2
+    rates = 10000.0 ** (-np.arange(count) / max(count - 1, 1))
+    angles = np.arange(length)[:, None] * rates
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _dense(config: EncoderDecoderConfig, features: int, name: str, bias: bool) -> nn.Dense:
+    return linear(config, features, name, _UNIFORM, bias)
+
+
+def _norm(config: EncoderDecoderConfig, name: str) -> nn.LayerNorm:
+    return layer_norm(config, name, config.norm_epsilon)
+
+
+class Attention(nn.Module):
+    """Multi-head attention from a sequence to `memory`, or to itself; no biases."""
+
+    config: EncoderDecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length hidden"],
+        memory: Float[Array, "batch others hidden"],
+        visible: Bool[Array, "#batch #length others"],
+        train: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        config = self.config
+        width = config.heads * config.head_size
+
+        def heads(name: str, x: Array) -> Array:
+            projected = _dense(config, width, name, bias=False)(x)
+            return projected.reshape(*x.shape[:2], config.heads, config.head_size)
+
+        query, key, value = heads("query", x), heads("key", memory), heads("value", memory)
+        drop = functools.partial(
+            nn.Dropout(config.attention_dropout, name="dropout"), deterministic=not train
+        )
+        mixed = attend(query * config.head_size**-0.5, key, value, visible, drop)
+        return _dense(config, config.hidden_size, "output", bias=False)(mixed)
+
+
+class FeedForward(nn.Module):
+    """expand -> ReLU -> dropout -> contract."""
+
+    config: EncoderDecoderConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length hidden"], train: bool
+    ) -> Float[Array, "batch length hidden"]:
+        x = jax.nn.relu(_dense(self.config, self.config.feed_forward, "expand", bias=True)(x))
+        x = nn.Dropout(self.config.activation_dropout, name="dropout")(x, deterministic=not train)
+        return _dense(self.config, self.config.hidden_size, "contract", bias=True)(x)
+
+
+class Block(nn.Module):
+    """One layer of either side: self-attention, in the decoder attention to `memory`, feed-forward; each
+    x + drop(f(norm(x)))."""
+
+    config: EncoderDecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length hidden"],
+        visible: Bool[Array, "#batch #length length"],
+        memory: Float[Array, "batch others hidden"] | None,
+        memory_visible: Bool[Array, "batch 1 others"] | None,
+        train: bool,
+    ) -> tuple[Float[Array, "batch length hidden"], None]:
+        config = self.config
+
+        def drop(name: str, x: Array) -> Array:
+            return nn.Dropout(config.dropout, name=f"{name}_dropout")(x, deterministic=not train)
+
+        y = _norm(config, "attention_norm")(x)
+        x = x + drop("attention", Attention(config, name="attention")(y, y, visible, train))
+        if memory is not None and memory_visible is not None:
+            y = _norm(config, "cross_attention_norm")(x)
+            cross = Attention(config, name="cross_attention")
+            x = x + drop("cross_attention", cross(y, memory, memory_visible, train))
+        y = _norm(config, "feed_forward_norm")(x)
+        x = x + drop("feed_forward", FeedForward(config, name="feed_forward")(y, train))
+        return x, None
+
+
+class Stack(nn.Module):
+    """Embedded input -> dropout -> layers -> normalised output."""
+
+    config: EncoderDecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length hidden"],
+        visible: Bool[Array, "#batch #length length"],
+        memory: Float[Array, "batch others hidden"] | None = None,
+        memory_visible: Bool[Array, "batch 1 others"] | None = None,
+        *,
+        train: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        config = self.config
+        places = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
+        x = nn.Dropout(config.dropout, name="input_dropout")(x + places[None], deterministic=not train)
+        layers = nn.scan(
+            nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(5,)),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast,) * 4,  # type: ignore[arg-type]
+            length=config.num_layers,
+        )
+        x, _ = layers(config, name="layers")(x, visible, memory, memory_visible, train)
+        return _norm(config, "final_norm")(x)
+
+
+class SharedEmbedding(nn.Module):
+    """One matrix for source tokens, target tokens and the output."""
+
+    config: EncoderDecoderConfig
+
+    def setup(self) -> None:
+        hidden = self.config.hidden_size
+        shape = (self.config.vocab_size, hidden)
+        self.token_embedding = self.param("token_embedding", nn.initializers.normal(hidden**-0.5), shape)
+
+    def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length hidden"]:
+        """Rows times sqrt(hidden), zero at pads."""
+        dtype = compute_dtype(self.config)
+        scale = (tokens != PAD)[:, :, None] * jnp.asarray(self.config.hidden_size**0.5, dtype)
+        return self.token_embedding[tokens].astype(dtype) * scale.astype(dtype)
+
+    def logits(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length vocab"]:
+        embedding = self.token_embedding.astype(x.dtype)
+        return jnp.einsum("blh,vh->blv", x, embedding, preferred_element_type=at_least_float32(x.dtype))
+
+
+class EncoderDecoder(nn.Module):
+    """Logits of every target token given those before it and the source."""
+
+    config: EncoderDecoderConfig
+
+    def setup(self) -> None:
+        self.shared = SharedEmbedding(self.config)
+        self.encoder = Stack(self.config)
+        self.decoder = Stack(self.config)
+
+    def encode(
+        self, source: Int[Array, "batch others"], *, train: bool
+    ) -> Float[Array, "batch others hidden"]:
+        return self.encoder(self.shared(source), (source != PAD)[:, None], train=train)
+
+    def __call__(
+        self, source: Int[Array, "batch others"], target: Int[Array, "batch length"], *, train: bool
+    ) -> Float[Array, "batch length vocab"]:
+        memory = self.encode(source, train=train)
+        shifted = jnp.pad(self.shared(target)[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        causal = jnp.tri(target.shape[1], dtype=bool)[None]
+        x = self.decoder(shifted, causal, memory, (source != PAD)[:, None], train=train)
+        return self.shared.logits(x)
+
+
+def init_encoder_decoder(config: EncoderDecoderConfig, key: jax.Array) -> dict[str, Any]:
+    """Parameters of `EncoderDecoder`: a plain nested dict of float32 arrays (paths above)."""
+    ids = jnp.ones((1, 2), jnp.int32)
+    params = EncoderDecoder(config).init(key, ids, ids, train=False)["params"]
+    assert isinstance(params, dict)
+    return params
+
+
+def apply_encoder_decoder(
+    config: EncoderDecoderConfig,
+    params: dict[str, Any],
+    source: Int[Array, "batch others"],
+    target: Int[Array, "batch length"],
+    *,
+    dropout_key: jax.Array | None = None,
+) -> Float[Array, "batch length vocab"]:
+    """Logits in float32 (or float64) of target tokens, each given those before it. Both sides end with </s>
+    and are padded with 0. With `dropout_key`, dropout is on (training)."""
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
+    train = dropout_key is not None
+    logits = EncoderDecoder(config).apply({"params": params}, source, target, train=train, rngs=rngs)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
+def encode(
+    config: EncoderDecoderConfig, params: dict[str, Any], source: Int[Array, "batch others"]
+) -> Float[Array, "batch others hidden"]:
+    """What the decoder attends to."""
+    memory = EncoderDecoder(config).apply(
+        {"params": params}, source, train=False, method=EncoderDecoder.encode
+    )
+    assert isinstance(memory, jax.Array)
+    return memory

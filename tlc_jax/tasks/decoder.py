@@ -1,0 +1,122 @@
+"""Sentences to translations: tokens, batches of few shapes, beam search, text."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core.tree import Params
+from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
+from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
+from tlc_jax.data.tokenizer import Tokenizer
+from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
+from tlc_jax.models.decoding import empty_cache, prepare, step
+from tlc_jax.parallel.mesh import make_mesh, place
+
+EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
+ALPHA = 0.6
+_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_TOKENS = 2048  # of a batch's source, pads included
+_MOST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Translated:
+    """One hypothesis: its text, its score (log probability over length penalty), whether it has an end."""
+
+    text: str
+    score: float
+    ended: bool
+
+
+class Decoder:
+    """Translates with a beam; compiles each shape once, for whatever parameters it is given."""
+
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        tokenizer: Tokenizer,
+        *,
+        beams: int = 4,
+        alpha: float = ALPHA,
+        best: int = 1,
+    ):
+        self._tokenizer, self._best, self._mesh = tokenizer, best, make_mesh()
+        self._search = jax.jit(functools.partial(search, config, beams=beams, alpha=alpha))
+
+    def translate(
+        self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
+    ) -> list[list[Translated]]:
+        """The best hypotheses of each sentence, at least one, in their order; an empty sentence becomes an
+        empty one. `told` hears how many sentences are done."""
+        encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        found: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
+        order = sorted((i for i in range(len(ids)) if ids[i]), key=lambda i: (len(ids[i]), i))
+        while order:
+            length = padded_length(len(ids[order[0]]) + 1)
+            rows = max(1, min(_MOST_ROWS, _TOKENS // length))
+            rows = -(-rows // self._mesh.size) * self._mesh.size  # as many on each device
+            chosen = [i for i in order[:rows] if len(ids[i]) < length]
+            source = np.full((rows, length), PAD, np.int32)
+            limits = np.zeros(rows, np.int32)
+            for row, i in enumerate(chosen):
+                source[row, : len(ids[i]) + 1] = [*ids[i], EOS]
+                limits[row] = len(ids[i]) + 1 + EXTRA
+            batch = place(self._mesh, {"source": source, "limits": limits})
+            best = jax.device_get(self._search(params, batch["source"], batch["limits"]))
+            for row, i in enumerate(chosen):
+                found[i] = self._texts(best, row)
+            order = order[len(chosen) :]
+            told(len(chosen))
+        return found
+
+    def _texts(self, best: Hypotheses, row: int) -> list[Translated]:
+        return [
+            Translated(
+                self._tokenizer.decode([i for i in ids.tolist() if i not in (PAD, EOS)]),
+                float(score),
+                bool(ended),
+            )
+            for ids, score, ended in zip(
+                best.tokens[row][: self._best],
+                best.scores[row][: self._best],
+                best.ended[row][: self._best],
+                strict=True,
+            )
+            if score > NEVER / 2  # else there are fewer than were asked for
+        ]
+
+
+def search(
+    config: EncoderDecoderConfig,
+    params: Params,
+    source: Int[Array, "batch others"],
+    limits: Int[Array, "batch"],
+    *,
+    beams: int,
+    alpha: float,
+) -> Hypotheses:
+    """The best hypotheses of padded sources, each of at most so many tokens."""
+    length = source.shape[1] + EXTRA
+    prepared = prepare(config, params, source, length)
+    cache = empty_cache(config, prepared, beams)
+    return beam_search(
+        lambda cache, tokens, place: step(config, prepared, cache, tokens, place),
+        cache,
+        limits,
+        beams=beams,
+        length=length,
+        alpha=alpha,
+    )
+
+
+def padded_length(length: int) -> int:
+    """The shortest of the fixed lengths that holds so many tokens."""
+    return next((own for own in _LENGTHS if length <= own), length)

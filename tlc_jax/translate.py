@@ -1,0 +1,49 @@
+"""`python -m tlc_jax.translate --checkpoint RUN < in > out`: translates lines, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+
+from tlc_jax.core import cli
+from tlc_jax.core.errors import run_door
+
+
+@dataclasses.dataclass(frozen=True)
+class Translate:
+    """Translate standard input line by line to standard output; progress is on standard error."""
+
+    checkpoint: str
+    """A run directory, RUN@lastN for the mean of its newest N checkpoints, RUN@MARK, or an artifact."""
+    beams: int = 4
+    """Hypotheses that are kept alive; 1 is greedy."""
+    alpha: float = 0.6
+    """Length penalty: scores are log probabilities over ((5 + length) / 6) ** alpha."""
+    n_best: int | None = None
+    """Write so many hypotheses of each line, as `number ||| translation ||| score`; None: only the best."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse_plain(Translate, argv)
+    from rich.console import Console
+
+    from tlc_jax.core.errors import UserError
+    from tlc_jax.inference.translate import translate_stream
+
+    if args.beams < 1:
+        raise UserError(f"--beams must be at least 1, not {args.beams}")
+
+    def write(text: str) -> None:
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()  # whoever waits for this line may read it
+
+    options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
+    try:
+        translate_stream(args.checkpoint, sys.stdin.buffer, write, Console(stderr=True), **options)
+    except BrokenPipeError:  # nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    run_door(main)
