@@ -2,12 +2,16 @@
 
     python benchmarks/figure5.py --work W --data DATA --output OUT [--seconds 1200] [--seeds 100 300]
 
-DATA holds the pairs that `TRAIN` names. Each size of `SIZES` is trained for so many seconds with the recipe
-of `translate_small`, once for each seed; what is finished is not repeated, what was interrupted goes on.
-Written are OUT.json (BLEU of every evaluation over steps and training seconds, that of the test set at the
-end, the verdict on width against depth), and OUT.png.
+DATA holds the pairs that `TRAIN` names. First the time of an update of each size of `SIZES` is measured
+(paper 2.2); leave the machine alone for that. Then each size is trained, with the recipe of `translate_small`
+and once for each seed, for as many updates as it does in so many seconds: a machine that is busy in the
+meantime makes the runs longer, and no size worse. What OUT.json has is not repeated, what was interrupted
+goes on.
 
-Cost: 4 sizes x seeds x the seconds; leave the cores that it runs on alone.
+Written are OUT.json (BLEU of every evaluation over updates and minutes, that of the test set at the end, the
+verdict on width against depth), and OUT.png.
+
+Cost: 4 sizes x seeds x the seconds, and the compilation of 8 shapes of each size.
 """
 
 from __future__ import annotations
@@ -46,38 +50,56 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
-    found: dict[str, Any] = {**about(), "seconds": args.seconds, "seeds": args.seeds, "train": TRAIN}
-    runs: dict[str, list[dict[str, Any]]] = {size: [] for size in SIZES}
+    output, settings = args.output.with_suffix(".json"), {"seconds": args.seconds, "train": TRAIN}
+    found: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {**about(), **settings}
+    if not settings.items() <= found.items():
+        sys.exit(f"{output} is of other settings: give another --output")
+    if "step_seconds" not in found:
+        found["step_seconds"] = {size: step_seconds(size, args) for size in SIZES}
+    runs = found.setdefault("runs", {size: [] for size in SIZES})
     for seed, size in itertools.product(args.seeds, SIZES):
-        folder = args.work / f"{size}-{seed}"
-        train(folder, size, seed, args)
-        runs[size].append({"seed": seed, **curve(folder), "test": test(folder)})
-        found["runs"] = runs
-        args.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        if seed not in [run["seed"] for run in runs[size]]:
+            folder, seconds = args.work / f"{size}-{seed}", found["step_seconds"][size]
+            train(folder, size, seed, round(args.seconds / seconds), args)
+            runs[size].append({"seed": seed, **curve(folder, seconds), "test": test(folder)})
+            output.write_text(json.dumps(found, indent=1) + "\n")
     found["verdict"] = verdict(runs)
-    args.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    output.write_text(json.dumps(found, indent=1) + "\n")
     draw(runs, args.output.with_suffix(".png"))
     print("\n".join(found["verdict"]))
 
 
-def train(folder: Path, size: str, seed: int, args: argparse.Namespace) -> None:
+def options(size: str, args: argparse.Namespace) -> list[object]:
     depth, width = SIZES[size]
-    options: list[object] = ["--config", "translate_small", "--workdir", folder, "--seed", seed]
-    options += ["--model.num-layers", depth, "--model.hidden-size", width]
-    options += ["--budget.training-seconds", args.seconds, "--evaluation.every-steps", 500]
-    options += ["--data.dir", args.data, "--data.train", TRAIN]
-    options += ["--data.validation", VALIDATION, "--data.test", TEST]
-    options += ["--data.cache-dir", args.cache] if args.cache else []
+    found: list[object] = ["--config", "translate_small", "--data.max-shapes", 8]
+    found += ["--model.num-layers", depth, "--model.hidden-size", width]
+    found += ["--data.dir", args.data, "--data.train", TRAIN]
+    found += ["--data.validation", VALIDATION, "--data.test", TEST]
+    return found + (["--data.cache-dir", args.cache] if args.cache else [])
+
+
+def step_seconds(size: str, args: argparse.Namespace) -> float:
+    path = args.work / f"{size}.step_time.json"
+    if not path.exists():
+        _command("bench", "step-time", *options(size, args), "--output", path)
+    return json.loads(path.read_text())["mean_seconds"]
+
+
+def train(folder: Path, size: str, seed: int, steps: int, args: argparse.Namespace) -> None:
     if not (folder / "finished").exists():
-        _command("train", *options)
+        budget = ["--budget.steps", steps, "--budget.training-seconds", None, "--schedule.follows", "steps"]
+        budget += ["--evaluation.every-steps", max(1, steps // 10), "--seed", seed]
+        _command("train", *options(size, args), "--workdir", folder, *budget)
         (folder / "finished").touch()
 
 
-def curve(folder: Path) -> dict[str, list[float]]:
-    """BLEU of the first 200 sentences of the validation set, greedily, and its loss."""
+def curve(folder: Path, seconds: float) -> dict[str, list[float]]:
+    """BLEU of the first 200 sentences of the validation set, greedily, and its loss; an update takes so many
+    seconds."""
     lines = [line for line in read_metrics(folder / "metrics.jsonl") if BLEU in line]
-    names = {"step": "step", "training_seconds": "training_seconds", "bleu": BLEU, "loss": LOSS}
-    return {name: [line[key] for line in lines] for name, key in names.items()}
+    names = {"step": "step", "bleu": BLEU, "loss": LOSS}
+    found = {name: [line[key] for line in lines] for name, key in names.items()}
+    return {**found, "minutes": [step * seconds / 60 for step in found["step"]]}
 
 
 def test(folder: Path) -> dict[str, Any]:
@@ -109,12 +131,11 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     for color, (size, own) in zip(colors, runs.items(), strict=False):
         for number, run in enumerate(own):
-            label = size if not number else None
-            axes[0].plot(run["step"], run["bleu"], color=color, label=label, alpha=0.9 - 0.4 * bool(number))
-            minutes = [seconds / 60 for seconds in run["training_seconds"]]
-            axes[1].plot(minutes, run["bleu"], color=color, label=label, alpha=0.9 - 0.4 * bool(number))
+            look = {"color": color, "alpha": 0.4 if number else 0.9, "label": None if number else size}
+            axes[0].plot(run["step"], run["bleu"], **look)
+            axes[1].plot(run["minutes"], run["bleu"], **look)
     axes[0].set(xlabel="updates", ylabel="BLEU, 200 validation sentences, greedy")
-    axes[1].set(xlabel="training time (minutes)")
+    axes[1].set(xlabel="training time (minutes at the measured time of an update)")
     axes[1].legend(title="depth x width")
     figure.tight_layout()
     figure.savefig(path, dpi=110)

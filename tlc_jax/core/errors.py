@@ -28,8 +28,9 @@ def run_door(main: Callable[[], None]) -> None:
     0 done, 2 the user's input is wrong, 75 interrupted and resumable, 1 the last checkpoint could not be
     saved; any other exception is a fault of ours and keeps Python's traceback and exit code 1.
     """
-    from tlc_jax.core import stopping
+    from tlc_jax.core import compiled, stopping
 
+    compiled.keep_compiled_programs()
     stopping.listen()
     try:
         main()
