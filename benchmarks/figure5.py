@@ -35,7 +35,7 @@ from about import about
 
 from tlc_jax.training.metrics import read_metrics
 
-TRAIN = "multi30k_en_fr.train.tsv.gz=0.5,tatoeba_en_fr.train.tsv.gz=0.3,europarl_en_fr/shard-00.tsv.zst=0.2"
+TRAIN = "multi30k_en_fr.train.tsv.gz=0.6,tatoeba_en_fr.train.tsv.gz=0.3,europarl_en_fr/shard-00.tsv.zst=0.1"
 VALIDATION, TEST = "multi30k_en_fr.val.tsv.gz", "multi30k_en_fr.test2016.tsv.gz"
 # depth (of either side), width: the first is what the others are wider, or deeper, than
 SIZES = {"2x128": (2, 128), "2x256": (2, 256), "4x128": (4, 128), "4x256": (4, 256)}

@@ -3,8 +3,8 @@
     python -m tlc_jax.train --config translate_small --workdir W --data.dir FOLDER --data.train TABLES
 
 TABLES are .tsv files in FOLDER (see `--help`), with shares where they are to be mixed by weight. The recipe
-is that of `translate`, scaled to a short run: 1,000 updates of warm-up in place of 8,000, and batches of
-about 2,048 tokens in place of 32,768.
+is that of `translate`, scaled to a short run: 1,000 updates of warm-up in place of 8,000, half the
+learning rate, and batches of about 1,024 tokens in place of 32,768.
 
 Cost: two hours of training, and some minutes to compile about 27 shapes of batches. Not run to its end yet.
 """
@@ -27,11 +27,11 @@ def get_config() -> Config:
         model=EncoderDecoderConfig(num_layers=3, hidden_size=256, vocab_size=8192),
         task=TranslationConfig(bleu_sentences=200),
         data=PairsConfig(train="catalogues", validation="", test="", sequence_length=100, held_out=0.02),
-        optimizer=OptimizerConfig(learning_rate=2.0, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
+        optimizer=OptimizerConfig(learning_rate=1.0, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
         schedule=ScheduleConfig(follows="training_seconds", warmup=0.0, noam_steps=1000),
         budget=BudgetConfig(training_seconds=7200),
         evaluation=EvaluationConfig(every_steps=1000),
         checkpoint=CheckpointConfig(every_steps=500, keep=5),
-        batch_size=2048,
+        batch_size=1024,
         log_every=50,
     )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tlc_jax.config import ModelConfig
+from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.encoder import Encoder
 from tlc_jax.models.layers import compute_dtype, matmul
 
@@ -36,9 +37,9 @@ class ClassificationHead(nn.Module):
             bias_init=_torch_uniform(x.shape[-1]),
             dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, kernel),
         )
-        x = nn.Dropout(self.dropout, name="dense_dropout")(x, deterministic=not train)
+        x = Dropout(self.dropout, name="dense_dropout")(x, train=train)
         x = jnp.tanh(linear(x.shape[-1], name="dense")(x).astype(jnp.float32)).astype(x.dtype)
-        x = nn.Dropout(self.dropout, name="output_dropout")(x, deterministic=not train)
+        x = Dropout(self.dropout, name="output_dropout")(x, train=train)
         return linear(self.classes, name="output")(x).astype(jnp.float32)
 
 

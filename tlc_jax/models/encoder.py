@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.vocabulary import PAD
+from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import SAVED, FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
 
 _ATTENTION = ("attention_norm", "attention")
@@ -51,9 +52,9 @@ class Block(nn.Module):
         attended = SelfAttention(config, name="attention")(
             layer_norm(config, "attention_norm")(x), visible, train=train
         )
-        x = x + nn.Dropout(config.dropout, name="attention_dropout")(attended, deterministic=not train)
+        x = x + Dropout(config.dropout, name="attention_dropout")(attended, train=train)
         fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
-        x = x + nn.Dropout(config.dropout, name="feed_forward_dropout")(fed, deterministic=not train)
+        x = x + Dropout(config.dropout, name="feed_forward_dropout")(fed, train=train)
         return x, None
 
 
@@ -107,7 +108,7 @@ class Encoder(nn.Module):
         self.token_embedding = self.param("token_embedding", _embedding_init(config), shapes[0])
         self.position_embedding = self.param("position_embedding", _embedding_init(config), shapes[1])
         self.embedding_norm = layer_norm(config, "embedding_norm")
-        self.embedding_dropout = nn.Dropout(config.dropout)
+        self.embedding_dropout = Dropout(config.dropout)
         stack = nn.scan(
             nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(3,)),
             variable_axes={"params": 0},
@@ -126,7 +127,7 @@ class Encoder(nn.Module):
         places = jnp.cumsum(real, axis=1) * real + PAD
         x = self.token_embedding[tokens] + self.position_embedding[places]
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
-        x = self.embedding_dropout(x, deterministic=not train) * real[:, :, None].astype(x.dtype)
+        x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]
         if reach is not None:
             place = jnp.arange(tokens.shape[1])

@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
+from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import SAVED, at_least_float32, attend, compute_dtype, layer_norm, linear
 
 # T2T's initializer `uniform_unit_scaling` of gain 1
@@ -71,9 +72,7 @@ class Attention(nn.Module):
             return projected.reshape(*x.shape[:2], config.heads, config.head_size)
 
         query, key, value = heads("query", x), heads("key", memory), heads("value", memory)
-        drop = functools.partial(
-            nn.Dropout(config.attention_dropout, name="dropout"), deterministic=not train
-        )
+        drop = functools.partial(Dropout(config.attention_dropout, name="dropout"), train=train)
         mixed = attend(query * config.head_size**-0.5, key, value, visible, drop)
         return _dense(config, config.hidden_size, "output", bias=False)(mixed)
 
@@ -88,7 +87,7 @@ class FeedForward(nn.Module):
         self, x: Float[Array, "batch length hidden"], train: bool
     ) -> Float[Array, "batch length hidden"]:
         x = jax.nn.relu(_dense(self.config, self.config.feed_forward, "expand", bias=True)(x))
-        x = nn.Dropout(self.config.activation_dropout, name="dropout")(x, deterministic=not train)
+        x = Dropout(self.config.activation_dropout, name="dropout")(x, train=train)
         return _dense(self.config, self.config.hidden_size, "contract", bias=True)(x)
 
 
@@ -110,7 +109,7 @@ class Block(nn.Module):
         config = self.config
 
         def drop(name: str, x: Array) -> Array:
-            return nn.Dropout(config.dropout, name=f"{name}_dropout")(x, deterministic=not train)
+            return Dropout(config.dropout, name=f"{name}_dropout")(x, train=train)
 
         y = _norm(config, "attention_norm")(x)
         x = x + drop("attention", Attention(config, name="attention")(y, y, visible, train))
@@ -140,7 +139,7 @@ class Stack(nn.Module):
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
         places = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
-        x = nn.Dropout(config.dropout, name="input_dropout")(x + places[None], deterministic=not train)
+        x = Dropout(config.dropout, name="input_dropout")(x + places[None], train=train)
         layers = nn.scan(
             nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(5,)),
             variable_axes={"params": 0},

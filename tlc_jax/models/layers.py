@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.model_config import TransformerConfig
+from tlc_jax.models.dropout import Dropout
 
 # Kept for the backward pass: products with weights. The rest is computed again, which costs less
 # than storing it, in memory everywhere and on CPU in time too.
@@ -128,8 +129,8 @@ class SelfAttention(nn.Module):
             return dense(config, width, name)(x).reshape(batch, length, config.heads, config.head_size)
 
         query, key, value = heads("query") * config.head_size**-0.5, heads("key"), heads("value")
-        drop = nn.Dropout(config.attention_dropout, name="dropout")
-        mixed = attend(query, key, value, visible, lambda weights: drop(weights, deterministic=not train))
+        drop = Dropout(config.attention_dropout, name="dropout")
+        mixed = attend(query, key, value, visible, lambda weights: drop(weights, train=train))
         return dense(config, hidden, "output")(mixed)
 
 
