@@ -15,7 +15,7 @@ def commands() -> list[str]:
 def test_the_first_two_commands() -> None:
     study, test = commands()[:2]
     assert study == "python -m tlc_jax.study --config quickstart_study --workdir runs/study"
-    assert test == "python -m pytest"
+    assert test == "python -m pytest -n 2"
 
 
 def test_every_config_in_the_readme_exists() -> None:
