@@ -6,7 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+# what is compiled here runs for moments: optimizing it takes a third of all the time
+_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # the same small programs are compiled again and again, by processes of their own too
 _COMPILED = tempfile.mkdtemp(prefix="tlc_jax_compiled_")
