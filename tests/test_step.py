@@ -98,7 +98,7 @@ def test_the_mean_of_means_would_differ(task: MaskedLanguageModelling) -> None:
 def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int) -> tuple[list[float], dict]:
     state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
     key = jax.random.key(1)
-    found, step_fn = [], make_train_step(task, config, optimizer)
+    found, step_fn = [], make_train_step(task, config, optimizer, mesh)
     control, compiled = {"learning_rate": np.array(3e-3, np.float32)}, None
     for step in range(steps):
         batch = place(mesh, task.train_batch(step, rows_of(mesh)))
@@ -189,7 +189,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
 ) -> None:
     mesh, key = one_device(), jax.random.key(1)
     state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
-    step = jax.jit(make_train_step(task, config, optimizer))
+    step = jax.jit(make_train_step(task, config, optimizer, mesh))
     control = {"learning_rate": np.array(3e-3, np.float32)}
     batch = task.train_batch(0, EVERY)
     state, sums = step(state, on_device(batch), key, control)

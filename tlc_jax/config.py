@@ -192,6 +192,23 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work; a resumed run may change it."""
+
+    data: Optional[int] = None
+    """Groups of devices that rows are split over; None: as many as the other two leave."""
+    fsdp: int = 1
+    """Devices of a group that split rows, and parameters, gradients and optimizer state too (ZeRO-3)."""
+    tensor: int = 1
+    """Devices that split the heads and the feed-forward units of each layer."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, size in vars(self).items():
+            check(size is None or size >= 1, f"mesh.{name} must be at least 1, not {size}")
+
+
+@dataclass(frozen=True)
 class Config:
     """One run."""
 
@@ -203,6 +220,7 @@ class Config:
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(steps=100_000))
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     batch_size: int = 8192
     """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
     micro_batch: Optional[int] = None
@@ -318,4 +336,7 @@ FREE_ON_RESUME = (
     "checkpoint.every_steps",
     "checkpoint.keep",
     "data.cache_dir",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
 )

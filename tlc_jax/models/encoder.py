@@ -28,9 +28,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
+from tlc_jax.core.axes import by_rows, whole
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.dropout import Dropout
-from tlc_jax.models.layers import SAVED, FeedForward, SelfAttention, compute_dtype, dense, gelu, layer_norm
+from tlc_jax.models.layers import (
+    SAVED,
+    WHOLE,
+    FeedForward,
+    SelfAttention,
+    compute_dtype,
+    dense,
+    gelu,
+    layer_norm,
+)
 
 _ATTENTION = ("attention_norm", "attention")
 _PARTS = (*_ATTENTION, "feed_forward_norm", "feed_forward")
@@ -53,9 +63,10 @@ class Block(nn.Module):
             layer_norm(config, "attention_norm")(x), visible, train=train
         )
         x = x + Dropout(config.dropout, name="attention_dropout")(attended, train=train)
+        x = by_rows(x)
         fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
         x = x + Dropout(config.dropout, name="feed_forward_dropout")(fed, train=train)
-        return x, None
+        return by_rows(x), None
 
 
 class SharedBlocks(nn.Module):
@@ -125,7 +136,7 @@ class Encoder(nn.Module):
         real = tokens != PAD
         # positions of real tokens start in the row after the one that pads use
         places = jnp.cumsum(real, axis=1) * real + PAD
-        x = self.token_embedding[tokens] + self.position_embedding[places]
+        x = by_rows(whole(self.token_embedding)[tokens] + self.position_embedding[places])
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]
@@ -137,7 +148,7 @@ class Encoder(nn.Module):
 
     def logits(self, x: Float[Array, "batch slots hidden"]) -> Float[Array, "batch slots vocab"]:
         """x @ embedding.T, accumulated and returned in float32."""
-        embedding = self.token_embedding.astype(x.dtype)
+        embedding = whole(self.token_embedding.astype(x.dtype))
         return jnp.einsum("bsh,vh->bsv", x, embedding, preferred_element_type=jnp.float32)
 
 
@@ -151,7 +162,7 @@ class MlmHead(nn.Module):
         self, x: Float[Array, "batch slots hidden"]
     ) -> tuple[Float[Array, "batch slots hidden"], Float[Array, "vocab"]]:
         config = self.config
-        x = layer_norm(config, "norm")(gelu(dense(config, config.hidden_size, "dense")(x)))
+        x = layer_norm(config, "norm")(gelu(dense(config, config.hidden_size, "dense", WHOLE)(x)))
         return x, self.param("bias", nn.initializers.zeros, (config.vocab_size,))
 
 

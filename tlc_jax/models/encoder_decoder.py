@@ -27,9 +27,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core.axes import by_rows, whole
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.dropout import Dropout
-from tlc_jax.models.layers import SAVED, at_least_float32, attend, compute_dtype, layer_norm, linear
+from tlc_jax.models.layers import (
+    IN,
+    OUT,
+    SAVED,
+    Lies,
+    at_least_float32,
+    attend,
+    compute_dtype,
+    layer_norm,
+    linear,
+)
 
 # T2T's initializer `uniform_unit_scaling` of gain 1
 _UNIFORM = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -43,8 +54,8 @@ def sinusoids(length: int, hidden: int) -> Float[np.ndarray, "length hidden"]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def _dense(config: EncoderDecoderConfig, features: int, name: str, bias: bool) -> nn.Dense:
-    return linear(config, features, name, _UNIFORM, bias)
+def _dense(config: EncoderDecoderConfig, features: int, name: str, lies: Lies, bias: bool) -> nn.Dense:
+    return linear(config, features, name, _UNIFORM, lies, bias)
 
 
 def _norm(config: EncoderDecoderConfig, name: str) -> nn.LayerNorm:
@@ -68,13 +79,13 @@ class Attention(nn.Module):
         width = config.heads * config.head_size
 
         def heads(name: str, x: Array) -> Array:
-            projected = _dense(config, width, name, bias=False)(x)
+            projected = _dense(config, width, name, OUT, bias=False)(x)
             return projected.reshape(*x.shape[:2], config.heads, config.head_size)
 
         query, key, value = heads("query", x), heads("key", memory), heads("value", memory)
         drop = functools.partial(Dropout(config.attention_dropout, name="dropout"), train=train)
         mixed = attend(query * config.head_size**-0.5, key, value, visible, drop)
-        return _dense(config, config.hidden_size, "output", bias=False)(mixed)
+        return _dense(config, config.hidden_size, "output", IN, bias=False)(mixed)
 
 
 class FeedForward(nn.Module):
@@ -86,9 +97,9 @@ class FeedForward(nn.Module):
     def __call__(
         self, x: Float[Array, "batch length hidden"], train: bool
     ) -> Float[Array, "batch length hidden"]:
-        x = jax.nn.relu(_dense(self.config, self.config.feed_forward, "expand", bias=True)(x))
+        x = jax.nn.relu(_dense(self.config, self.config.feed_forward, "expand", OUT, bias=True)(x))
         x = Dropout(self.config.activation_dropout, name="dropout")(x, train=train)
-        return _dense(self.config, self.config.hidden_size, "contract", bias=True)(x)
+        return _dense(self.config, self.config.hidden_size, "contract", IN, bias=True)(x)
 
 
 class Block(nn.Module):
@@ -109,7 +120,7 @@ class Block(nn.Module):
         config = self.config
 
         def drop(name: str, x: Array) -> Array:
-            return Dropout(config.dropout, name=f"{name}_dropout")(x, train=train)
+            return by_rows(Dropout(config.dropout, name=f"{name}_dropout")(x, train=train))
 
         y = _norm(config, "attention_norm")(x)
         x = x + drop("attention", Attention(config, name="attention")(y, y, visible, train))
@@ -165,10 +176,10 @@ class SharedEmbedding(nn.Module):
         """Rows times sqrt(hidden), zero at pads."""
         dtype = compute_dtype(self.config)
         scale = (tokens != PAD)[:, :, None] * jnp.asarray(self.config.hidden_size**0.5, dtype)
-        return self.token_embedding[tokens].astype(dtype) * scale.astype(dtype)
+        return by_rows(whole(self.token_embedding)[tokens].astype(dtype) * scale.astype(dtype))
 
     def logits(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length vocab"]:
-        embedding = self.token_embedding.astype(x.dtype)
+        embedding = whole(self.token_embedding.astype(x.dtype))
         return jnp.einsum("blh,vh->blv", x, embedding, preferred_element_type=at_least_float32(x.dtype))
 
 

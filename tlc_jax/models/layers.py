@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config import ModelConfig
+from tlc_jax.core.axes import lie
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.model_config import TransformerConfig
 from tlc_jax.models.dropout import Dropout
@@ -65,21 +66,36 @@ def _matmul_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Arra
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def dense(config: ModelConfig, features: int, name: str) -> nn.Dense:
+Lies = tuple[str | None, str | None]
+OUT: Lies = (None, "tensor")  # a kernel [in, out] each of whose columns is on one device: of heads, of units
+IN: Lies = ("tensor", None)  # the same of its rows
+WHOLE: Lies = (None, None)
+
+
+def dense(config: ModelConfig, features: int, name: str, lies: Lies) -> nn.Dense:
     """x @ kernel + bias with kernel [in, out] ~ N(0, stddev), bias 0."""
-    return linear(config, features, name, nn.initializers.normal(config.stddev))
+    return linear(config, features, name, nn.initializers.normal(config.stddev), lies)
 
 
 def linear(
-    config: TransformerConfig, features: int, name: str, init: nn.initializers.Initializer, bias: bool = True
+    config: TransformerConfig,
+    features: int,
+    name: str,
+    init: nn.initializers.Initializer,
+    lies: Lies,
+    bias: bool = True,
 ) -> nn.Dense:
-    """x @ kernel, with or without a bias that begins at 0."""
+    """x @ kernel, with or without a bias that begins at 0.
+
+    While it is used the kernel lies as `lies` says: what is split over `fsdp` is gathered, in the type of the
+    computation.
+    """
     return nn.Dense(
         features,
         use_bias=bias,
         dtype=compute_dtype(config),
         kernel_init=init,
-        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, kernel),
+        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, lie(kernel, *lies)),
         name=name,
     )
 
@@ -126,12 +142,12 @@ class SelfAttention(nn.Module):
         width = config.heads * config.head_size
 
         def heads(name: str) -> Float[Array, "batch length heads head_size"]:
-            return dense(config, width, name)(x).reshape(batch, length, config.heads, config.head_size)
+            return dense(config, width, name, OUT)(x).reshape(batch, length, config.heads, config.head_size)
 
         query, key, value = heads("query") * config.head_size**-0.5, heads("key"), heads("value")
         drop = Dropout(config.attention_dropout, name="dropout")
         mixed = attend(query, key, value, visible, lambda weights: drop(weights, train=train))
-        return dense(config, hidden, "output")(mixed)
+        return dense(config, hidden, "output", IN)(mixed)
 
 
 class FeedForward(nn.Module):
@@ -141,5 +157,5 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length hidden"]:
-        expanded = gelu(dense(self.config, self.config.feed_forward, "expand")(x))
-        return dense(self.config, x.shape[-1], "contract")(expanded)
+        expanded = gelu(dense(self.config, self.config.feed_forward, "expand", OUT)(x))
+        return dense(self.config, x.shape[-1], "contract", IN)(expanded)

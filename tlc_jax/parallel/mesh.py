@@ -1,23 +1,39 @@
-"""The mesh of all devices, and how arrays lie on it: batches split over `data`, parameters replicated."""
+"""The mesh of all devices, and how batches lie on it (`sharding.py` tells it of parameters)."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tlc_jax.config import MeshConfig
+from tlc_jax.core.axes import AXES, ROWS
 from tlc_jax.core.errors import UserError
 
-AXES = ("data", "fsdp", "tensor")
+
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """All devices (or `devices`), in the shape of the config. Auto axis types: the compiler places what rules
+    leave open."""
+    config, devices = config or MeshConfig(), devices or jax.devices()
+    inner, count = config.fsdp * config.tensor, len(devices)
+    data = config.data or count // inner
+    if data * inner != count:
+        raise UserError(
+            f"mesh.data {data} x mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} are not the {count} "
+            "devices that are here: change one of them"
+        )
+    shape = (data, config.fsdp, config.tensor)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def make_mesh() -> Mesh:
-    """All devices on the axis `data`. Auto axis types: the compiler places what rules leave open."""
-    shape = (jax.device_count(), 1, 1)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+def rows_devices(mesh: Mesh) -> int:
+    """How many parts the rows of a batch are split into."""
+    return math.prod(mesh.shape[name] for name in ROWS)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -26,12 +42,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Splits the leading axis of a batch over the data axes."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def check_divides(mesh: Mesh, rows: int, name: str) -> None:
     """Raises UserError unless `rows`, the config's field `name`, splits evenly over the devices."""
-    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    devices = rows_devices(mesh)
     if rows % devices:
         raise UserError(f"{name} is {rows}, which does not split over {devices} devices: use a multiple")
 
@@ -45,6 +61,16 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
     return slice(spans[0][0], spans[-1][1])
 
 
+def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which when it is traced finds the axes of the mesh (`core/axes.py`)."""
+
+    def traced(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return traced
+
+
 def rows_of(mesh: Mesh) -> Callable[[int], slice]:
     """For a batch of so many rows, which of them this process builds."""
     return lambda batch_size: local_rows(mesh, batch_size)
@@ -52,7 +78,7 @@ def rows_of(mesh: Mesh) -> Callable[[int], slice]:
 
 def place(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows of a batch as global arrays of all rows."""
-    sharding, devices = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
+    sharding, devices = batch_sharding(mesh), rows_devices(mesh)
     own = local_rows(mesh, devices)  # one row a device: which share of them all is here
     whole = devices // (own.stop - own.start)
     return {

@@ -85,7 +85,7 @@ def run(order: Order, console: Console | None = None) -> None:
     if resumed:
         rundir.check_same(config)
         _check_checkpoints(rundir)
-    mesh = make_mesh()
+    mesh = make_mesh(config.mesh)
     check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
     if order.title is None:
         show_config(console, config, order.document)
@@ -218,7 +218,7 @@ def _session(
         clock=clock,
         state=state,
         step=step,
-        train_step=make_train_step(task, config, optimizer),
+        train_step=make_train_step(task, config, optimizer, mesh),
         evaluate=Evaluator(task, rows, mesh, decode=True),
         checkpoints=checkpoints,
         writer=writer,

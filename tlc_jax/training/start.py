@@ -48,7 +48,7 @@ def source_params(source: RunDir, new: Params, warn: Callable[[str], None]) -> t
     model = trained_model(str(source.root), warn)
     shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in new.items()}
     taken = {
-        name: part
+        name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), part, new[name])
         for name, part in model.params.items()
         if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
     }

@@ -15,6 +15,7 @@ from tlc_jax.config import OptimizerConfig
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
+from tlc_jax.parallel.sharding import like_params, param_shardings
 from tlc_jax.tasks.base import Task
 from tlc_jax.training.masked import masked, with_masks
 from tlc_jax.training.optimizer import make_optimizer
@@ -49,15 +50,21 @@ class Start:
 def init_state(
     task: Task, config: OptimizerConfig, key: jax.Array, mesh: Mesh, start: Start | None = None
 ) -> tuple[TrainState, optax.GradientTransformation]:
-    """A new state, born on its devices, and the optimizer that goes with it."""
+    """A new state, born on its devices (`parallel/sharding.py`), and the optimizer that goes with it."""
     optimizer = make_optimizer(config, abstract_params(task))
 
     def init(key: jax.Array) -> TrainState:
         params = task.init(key)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    state = jax.jit(init, out_shardings=replicated(mesh))(key)
+    state = jax.jit(init, out_shardings=state_shardings(mesh, jax.eval_shape(init, key)))(key)
     return (state, optimizer) if start is None else _started(state, optimizer, start)
+
+
+def state_shardings(mesh: Mesh, state: TrainState) -> TrainState:
+    """How a state, which may be abstract, lies on the mesh."""
+    params = param_shardings(mesh, state.params)
+    return TrainState(replicated(mesh), params, like_params(mesh, params, state.optimizer))
 
 
 def _started(

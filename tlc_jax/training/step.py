@@ -18,7 +18,8 @@ from jaxtyping import Array, Shaped
 from tlc_jax.config import Config
 from tlc_jax.core.errors import Interrupted
 from tlc_jax.core.tree import Params
-from tlc_jax.parallel.mesh import batch_sharding, replicated
+from tlc_jax.parallel.mesh import on, replicated
+from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import Batch, Sums, Task
 from tlc_jax.training.state import TrainState
 
@@ -27,14 +28,20 @@ Controls = Mapping[str, jax.Array | np.ndarray]
 
 
 def gradients(
-    task: Task, params: Params, batch: Batch, key: jax.Array, micro_batches: int, shared: Batch | None = None
+    task: Task,
+    params: Params,
+    batch: Batch,
+    key: jax.Array,
+    micro_batches: int,
+    shared: Batch | None = None,
+    lying: Callable[[Params], Params] = lambda grads: grads,
 ) -> tuple[Params, Sums]:
     """Gradient of the mean loss over all predictions of the batch, and the batch's sums.
 
     Micro-batches add up sums of losses and of weights; the division comes once, at the end, so the
     result is that of the one big batch however the predictions are spread. Micro-batch i takes
     rows i, i + n, i + 2n, ...: every device keeps its own rows. Its dropout key is `fold_in(key, i)`.
-    Each gets the arrays in `shared` whole.
+    Each gets the arrays in `shared` whole. `lying` says how a gradient lies on the devices.
     """
     parts = {name: x.reshape(-1, micro_batches, *x.shape[1:]) for name, x in batch.items()}
 
@@ -42,7 +49,7 @@ def gradients(
         part = {name: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False) for name, x in parts.items()}
         step_key = jax.random.fold_in(key, i)
         grads, sums = jax.grad(task.loss, has_aux=True)(params, {**part, **(shared or {})}, step_key)
-        return grads, sums
+        return lying(grads), sums
 
     def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
         return jax.tree.map(jnp.add, total, one(i)), None
@@ -53,7 +60,9 @@ def gradients(
     return jax.tree.map(lambda g: g * scale, grads), sums
 
 
-def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
+def make_train_step(
+    task: Task, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainStep:
     """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient).
 
     A step whose loss or gradient is not finite changes neither parameters nor optimizer state; its sums are
@@ -66,7 +75,16 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
         step_key = jax.random.fold_in(key, state.step)
         rate, shared = controls["learning_rate"], dict(controls)
         del shared["learning_rate"]
-        grads, sums = gradients(task, state.params, batch, step_key, config.micro_batches, shared)
+        lies = param_shardings(mesh, state.params)
+        grads, sums = gradients(
+            task,
+            state.params,
+            batch,
+            step_key,
+            config.micro_batches,
+            shared,
+            lambda grads: jax.lax.with_sharding_constraint(grads, lies),
+        )
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
         sums["gradient_norm"] = optax.tree.norm(grads)
@@ -77,7 +95,7 @@ def make_train_step(task: Task, config: Config, optimizer: optax.GradientTransfo
         sums["skipped_steps"] = 1.0 - finite
         return TrainState(state.step + 1, params, optimizer_state), sums
 
-    return train_step
+    return on(mesh, train_step)
 
 
 @dataclass(frozen=True)
@@ -106,9 +124,10 @@ def compile_train_step(
     mesh: Mesh,
     told: Callable[[int], None] = lambda count: None,
 ) -> CompiledStep:
-    """The step compiled for the shapes of the samples, several at a time; the state may be abstract. `told`
-    hears how many more are done."""
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+    """The step compiled for the shapes of the samples, several at a time; the state may be abstract, with
+    shardings. `told` hears how many more are done."""
+    lies = jax.tree.map(lambda x: x.sharding, state)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(lies, replicated(mesh)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         lowered = ((_shape(batch), jitted.lower(state, batch, key, controls)) for batch in samples)
         compiling = {shape: pool.submit(program.compile) for shape, program in lowered}
@@ -134,7 +153,6 @@ def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
 def make_evaluation_step(task: Task, mesh: Mesh) -> Callable[[Params, Batch], Sums]:
     """(params, batch) -> sums, without dropout."""
     return jax.jit(
-        lambda params, batch: task.loss(params, batch, None)[1],
-        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        on(mesh, lambda params, batch: task.loss(params, batch, None)[1]),
         out_shardings=replicated(mesh),
     )

@@ -50,7 +50,7 @@ def timed(config: Config) -> dict[str, Any]:
 def measure_step_time(config: Config, console: Console, memory_gib: float | None) -> dict[str, Any]:
     """What a timing file holds. `memory_gib` of a device: None takes what the device says that it has; where
     it says nothing (a CPU), the config's own micro_batch is timed."""
-    mesh = make_mesh()
+    mesh = make_mesh(config.mesh)
     task = make_task(config, prepare_data(config, console))
     state, optimizer = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
     limit = device_limit() if memory_gib is None else int(memory_gib * GIB)
@@ -59,7 +59,7 @@ def measure_step_time(config: Config, console: Console, memory_gib: float | None
     def peak(rows: int) -> float:
         def compiled() -> int:
             own = dataclasses.replace(config, micro_batch=rows)
-            steps[rows] = _compiled(task, own, state, make_train_step(task, own, optimizer), mesh)
+            steps[rows] = _compiled(task, own, state, make_train_step(task, own, optimizer, mesh), mesh)
             return steps[rows].peak_bytes
 
         found = peak_or_infinite(compiled)
