@@ -31,6 +31,8 @@ class TransformerConfig:
     """On embeddings and on each sub-layer's output."""
     attention_dropout: float = 0.1
     """On attention probabilities."""
+    remat: Literal["products", "all", "none"] = "products"
+    """What the backward pass computes again: what is not a product with weights, whole layers, or nothing."""
     compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Activations and matrix products; parameters, normalisation, softmax and loss stay float32. 'float64' is
     to compare implementations, with JAX_ENABLE_X64=1."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, locate, write_text
+from tlc_jax.core.place import Place, locate, make_folder, write_text
 
 LOCK = "lock"
 
@@ -103,6 +103,13 @@ def split_mark(text: str) -> tuple[RunDir, str | None]:
 def write_json(path: Place, value: Any) -> None:
     """Writes a whole file or none."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_json_to(text: str, value: Any) -> None:
+    """The same to where a user says, in a folder that need not be there."""
+    place = locate(text)
+    make_folder(place.parent)
+    write_json(place, value)
 
 
 def flat(config: Config) -> dict[str, Any]:

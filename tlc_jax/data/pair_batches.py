@@ -86,6 +86,11 @@ def choose_shapes(
     return sorted(chosen, key=lambda own: (sum(own), own))
 
 
+def rows_of_batch(tokens: int, longest: int, multiple: int) -> int:
+    """How many rows with a longer side of `longest` make a batch of at most `tokens`."""
+    return max(tokens // longest // multiple, 1) * multiple
+
+
 class PairBatches:
     """Cuts pairs into batches of at most `tokens` tokens on the longer side, rows being a multiple of
     `row_multiple`."""
@@ -99,7 +104,7 @@ class PairBatches:
         row_multiple: int,
     ):
         self._pairs, self._stretches, self.shapes = pairs, stretches, list(shapes)
-        self.rows = [max(tokens // max(own) // row_multiple, 1) * row_multiple for own in shapes]
+        self.rows = [rows_of_batch(tokens, max(own), row_multiple) for own in shapes]
         fits = np.array([[_inside(small, large) for large in shapes] for small in shapes])
         # what is left over of a shape goes to the next that holds it: they are in the order of their size
         self._parent = [

@@ -32,7 +32,6 @@ from tlc_jax.core.axes import by_rows, whole
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
-    SAVED,
     WHOLE,
     FeedForward,
     SelfAttention,
@@ -40,6 +39,7 @@ from tlc_jax.models.layers import (
     dense,
     gelu,
     layer_norm,
+    saved,
 )
 
 _ATTENTION = ("attention_norm", "attention")
@@ -105,7 +105,7 @@ class SharedBlocks(nn.Module):
 
         key = self.make_rng("dropout") if train else jax.random.key(0)  # which nothing draws from
         keys = jax.random.split(key, config.num_layers)
-        return jax.lax.scan(jax.checkpoint(layer, policy=SAVED, prevent_cse=False), x, (own, keys))
+        return jax.lax.scan(jax.checkpoint(layer, policy=saved(config), prevent_cse=False), x, (own, keys))
 
 
 class Encoder(nn.Module):
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
         self.embedding_norm = layer_norm(config, "embedding_norm")
         self.embedding_dropout = Dropout(config.dropout)
         stack = nn.scan(
-            nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(3,)),
+            nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(3,)),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),  # type: ignore[arg-type]

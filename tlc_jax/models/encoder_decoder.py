@@ -33,13 +33,13 @@ from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
     IN,
     OUT,
-    SAVED,
     Lies,
     at_least_float32,
     attend,
     compute_dtype,
     layer_norm,
     linear,
+    saved,
 )
 
 # T2T's initializer `uniform_unit_scaling` of gain 1
@@ -152,7 +152,7 @@ class Stack(nn.Module):
         places = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
         x = Dropout(config.dropout, name="input_dropout")(x + places[None], train=train)
         layers = nn.scan(
-            nn.remat(Block, policy=SAVED, prevent_cse=False, static_argnums=(5,)),
+            nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(5,)),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast,) * 4,  # type: ignore[arg-type]

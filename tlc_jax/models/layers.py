@@ -15,10 +15,19 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.model_config import TransformerConfig
 from tlc_jax.models.dropout import Dropout
 
-# Kept for the backward pass: products with weights. The rest is computed again, which costs less
-# than storing it, in memory everywhere and on CPU in time too.
-SAVED = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+# What is kept for the backward pass, by what is computed again. To compute all but products with weights
+# again costs less than storing it, in memory everywhere and on CPU in time too.
+_SAVED = {
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "all": jax.checkpoint_policies.nothing_saveable,
+    "none": jax.checkpoint_policies.everything_saveable,
+}
 EPSILON = 1e-5  # fairseq's LayerNorm; flax's default is 1e-6
+
+
+def saved(config: TransformerConfig) -> Callable[..., bool]:
+    """Which results of a layer are kept for the backward pass."""
+    return _SAVED[config.remat]
 
 
 def compute_dtype(config: TransformerConfig) -> jnp.dtype:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from tlc_jax.core.tree import Params
 
 Batch = dict[str, jax.Array]
+AbstractBatch = dict[str, jax.ShapeDtypeStruct]
 RowsOf = Callable[[int], slice]
 """Which rows of a batch of so many a process builds (parallel/mesh.py: local_rows)."""
 HostBatch = dict[str, np.ndarray]
@@ -20,12 +21,8 @@ Sums = dict[str, Float[Array, ""]]
 """Sums over predictions, with their number under 'weight': divided once, when they are reported."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """One kind of training. Batches are pure in (seed, step); losses are sums."""
-
-    tokens_per_step: float
-    """Tokens of one update, pads not counted; on average where updates differ."""
+class Objective(Protocol):
+    """What is computed of a batch, whatever the data. Losses are sums."""
 
     def init(self, key: jax.Array) -> Params:
         """New parameters."""
@@ -45,6 +42,14 @@ class Task(Protocol):
     ) -> Float[Array, "*predictions classes"]:
         """Of each prediction; their weights are `batch["weights"]`."""
         ...
+
+
+@runtime_checkable
+class Task(Objective, Protocol):
+    """One kind of training, on its data. Batches are pure in (seed, step)."""
+
+    tokens_per_step: float
+    """Tokens of one update, pads not counted; on average where updates differ."""
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         """A process's own rows of the batch of `step`, counted from 0."""

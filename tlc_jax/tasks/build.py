@@ -9,7 +9,16 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from tlc_jax.config import ClassificationConfig, Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
+from tlc_jax.config import (
+    ClassificationConfig,
+    Config,
+    EncoderDecoderConfig,
+    MlmConfig,
+    PairsConfig,
+    TranslationConfig,
+)
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.flops import mlm_update, translation_update
 from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
 from tlc_jax.data import store
@@ -22,10 +31,10 @@ from tlc_jax.data.sources import open_source
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.encoder_decoder import init_encoder_decoder
-from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.base import AbstractBatch, Objective, Task
 from tlc_jax.tasks.classification import Classification
-from tlc_jax.tasks.mlm import MaskedLanguageModelling
-from tlc_jax.tasks.translation import Translation
+from tlc_jax.tasks.mlm import MaskedLanguageModelling, MlmObjective
+from tlc_jax.tasks.translation import Translation, TranslationObjective
 
 Data = PackedText | PackedExamples | PackedPairs
 
@@ -74,6 +83,27 @@ def make_task(config: Config, data: Data) -> Task:
         return Translation(config, config.task, data)
     assert isinstance(data, PackedText)
     return MaskedLanguageModelling(config, config.task, data)
+
+
+def make_objective(config: Config) -> Objective:
+    """What the config computes of a batch; a classification's classes only its data know."""
+    if isinstance(config.task, MlmConfig):
+        return MlmObjective(config, config.task)
+    if isinstance(config.task, TranslationConfig):
+        return TranslationObjective(config, config.task)
+    raise UserError(
+        "the classes of a classification are not known before its data: give a config that pretrains or "
+        "translates"
+    )
+
+
+def update_flops(config: Config, batch: AbstractBatch) -> float:
+    """Of one update with such a batch (core/flops.py)."""
+    if isinstance(config.model, EncoderDecoderConfig):
+        (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
+        return translation_update(config.model, rows, source, target)
+    rows, length = batch["tokens"].shape
+    return mlm_update(config.model, rows, length, batch["positions"].shape[1])
 
 
 def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) -> Params:

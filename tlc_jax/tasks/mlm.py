@@ -14,28 +14,20 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
-from tlc_jax.data.masking import mask
+from tlc_jax.data.masking import mask, slots
 from tlc_jax.data.packing import PackedText
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
+from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, prediction_loss
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
 
-class MaskedLanguageModelling:
-    """`loss` is the summed cross-entropy of masked tokens in nats; perplexity is exp(loss / weight)."""
+class MlmObjective:
+    """`loss` is the summed cross-entropy of masked tokens in nats."""
 
-    def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
+    def __init__(self, config: Config, settings: MlmConfig):
         assert isinstance(config.model, ModelConfig)
-        self._config, self._settings, self._manifest = config, settings, text.manifest
-        self._model = config.model
-        self._train = text.rows("train")
-        held_out = text.rows("held_out")
-        limit = config.evaluation.max_rows or len(held_out)
-        self._held_out = held_out[
-            np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)
-        ]
-        self.tokens_per_step: float = config.batch_size * config.data.sequence_length
+        self._config, self._settings, self._model = config, settings, config.model
 
     def init(self, key: jax.Array) -> Params:
         return init_mlm(self._model, key)
@@ -56,6 +48,28 @@ class MaskedLanguageModelling:
             dropout_key=dropout_key,
             reach=batch.get("attention_reach"),
         )
+
+    def largest_batch(self) -> AbstractBatch:
+        rows, length = self._config.batch_size, self._config.data.sequence_length
+        count = slots(length, self._settings.mask_rate)
+        tokens, places = jax.ShapeDtypeStruct((rows, length), np.int32), (rows, count)
+        ids, weights = (jax.ShapeDtypeStruct(places, dtype) for dtype in (np.int32, np.float32))
+        return {"tokens": tokens, "positions": ids, "targets": ids, "weights": weights}
+
+
+class MaskedLanguageModelling(MlmObjective):
+    """The objective on packed text; perplexity is exp(loss / weight)."""
+
+    def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
+        super().__init__(config, settings)
+        self._manifest = text.manifest
+        self._train = text.rows("train")
+        held_out = text.rows("held_out")
+        limit = config.evaluation.max_rows or len(held_out)
+        self._held_out = held_out[
+            np.linspace(0, len(held_out), min(limit, len(held_out)), endpoint=False, dtype=int)
+        ]
+        self.tokens_per_step: float = config.batch_size * config.data.sequence_length
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         batch_size, seed = self._config.batch_size, self._config.seed

@@ -13,12 +13,20 @@ from jaxtyping import Array, Float
 from tlc_jax.config import Config, EncoderDecoderConfig, TranslationConfig
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.pair_batches import EncodedPairs, PairBatches, Places, Shape, Stretch, gather
+from tlc_jax.data.pair_batches import (
+    EncodedPairs,
+    PairBatches,
+    Places,
+    Shape,
+    Stretch,
+    gather,
+    rows_of_batch,
+)
 from tlc_jax.data.pair_packing import PackedPairs
 from tlc_jax.data.pairs import TRAIN
 from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
-from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
+from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, prediction_loss
 from tlc_jax.tasks.bleu import sacrebleu_score
 from tlc_jax.tasks.decoder import Decoder
 
@@ -27,21 +35,14 @@ _EVALUATION_SHAPES = (
 )
 
 
-class Translation:
+class TranslationObjective:
     """`loss` is the summed cross-entropy of target tokens in nats, </s> among them. While training it is that
     against smoothed labels, without the constant that no parameter changes; what is reported is the plain
     one."""
 
-    def __init__(self, config: Config, settings: TranslationConfig, packed: PackedPairs):
+    def __init__(self, config: Config, settings: TranslationConfig):
         assert isinstance(config.model, EncoderDecoderConfig)
-        self._config, self._settings, self._packed = config, settings, packed
-        self._model, self._train = config.model, packed.pairs(TRAIN)
-        self._batches = self._batches_of(self._train, packed.stretches(), config.batch_size)
-        self._decoder: Decoder | None = None
-        plan = self._batches.plan_of_epoch(config.seed, 0)
-        self._tokens = self._batches.tokens(plan)
-        self._batches_per_epoch = len(plan.places)
-        self.tokens_per_step = self._tokens[1] / self._batches_per_epoch  # of targets
+        self._config, self._settings, self._model = config, settings, config.model
 
     def init(self, key: jax.Array) -> Params:
         return init_encoder_decoder(self._model, key)
@@ -61,6 +62,26 @@ class Translation:
         return apply_encoder_decoder(
             self._model, params, batch["source"], batch["targets"], dropout_key=dropout_key
         )
+
+    def largest_batch(self) -> AbstractBatch:
+        length, multiple = self._config.data.sequence_length, self._settings.row_multiple
+        shape = (rows_of_batch(self._config.batch_size, length, multiple), length)
+        ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (np.int32, np.float32))
+        return {"source": ids, "targets": ids, "weights": weights}
+
+
+class Translation(TranslationObjective):
+    """The objective on cleaned pairs, and BLEU."""
+
+    def __init__(self, config: Config, settings: TranslationConfig, packed: PackedPairs):
+        super().__init__(config, settings)
+        self._packed, self._train = packed, packed.pairs(TRAIN)
+        self._batches = self._batches_of(self._train, packed.stretches(), config.batch_size)
+        self._decoder: Decoder | None = None
+        plan = self._batches.plan_of_epoch(config.seed, 0)
+        self._tokens = self._batches.tokens(plan)
+        self._batches_per_epoch = len(plan.places)
+        self.tokens_per_step = self._tokens[1] / self._batches_per_epoch  # of targets
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         shape, places = self._batches.of_step(self._config.seed, step)

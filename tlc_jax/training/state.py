@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
 from tlc_jax.parallel.sharding import like_params, param_shardings
-from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.base import Objective
 from tlc_jax.training.masked import masked, with_masks
 from tlc_jax.training.optimizer import make_optimizer
 
@@ -34,7 +35,7 @@ class TrainState:
     optimizer: Any
 
 
-def abstract_params(task: Task) -> Params:
+def abstract_params(task: Objective) -> Params:
     """Shapes and types of the task's parameters, nothing computed."""
     return jax.eval_shape(task.init, jax.random.key(0))
 
@@ -48,23 +49,31 @@ class Start:
 
 
 def init_state(
-    task: Task, config: OptimizerConfig, key: jax.Array, mesh: Mesh, start: Start | None = None
+    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh, start: Start | None = None
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """A new state, born on its devices (`parallel/sharding.py`), and the optimizer that goes with it."""
-    optimizer = make_optimizer(config, abstract_params(task))
-
-    def init(key: jax.Array) -> TrainState:
-        params = task.init(key)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    state = jax.jit(init, out_shardings=state_shardings(mesh, jax.eval_shape(init, key)))(key)
+    abstract, optimizer = abstract_state(task, config, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.jit(functools.partial(_init, task, optimizer), out_shardings=shardings)(key)
     return (state, optimizer) if start is None else _started(state, optimizer, start)
 
 
-def state_shardings(mesh: Mesh, state: TrainState) -> TrainState:
-    """How a state, which may be abstract, lies on the mesh."""
+def abstract_state(
+    task: Objective, config: OptimizerConfig, mesh: Mesh
+) -> tuple[TrainState, optax.GradientTransformation]:
+    """Shapes, types and shardings of a state, nothing computed; and its optimizer."""
+    optimizer = make_optimizer(config, abstract_params(task))
+    state = jax.eval_shape(functools.partial(_init, task, optimizer), jax.random.key(0))
     params = param_shardings(mesh, state.params)
-    return TrainState(replicated(mesh), params, like_params(mesh, params, state.optimizer))
+    lies = TrainState(replicated(mesh), params, like_params(mesh, params, state.optimizer))
+    return jax.tree.map(
+        lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), state, lies
+    ), optimizer
+
+
+def _init(task: Objective, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    params = task.init(key)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def _started(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
@@ -20,15 +19,15 @@ from tlc_jax.core.errors import Interrupted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import on, replicated
 from tlc_jax.parallel.sharding import param_shardings
-from tlc_jax.tasks.base import Batch, Sums, Task
+from tlc_jax.tasks.base import AbstractBatch, Batch, Objective, Sums, Task
 from tlc_jax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums]]
-Controls = Mapping[str, jax.Array | np.ndarray]
+Controls = Mapping[str, Any]
 
 
 def gradients(
-    task: Task,
+    task: Objective,
     params: Params,
     batch: Batch,
     key: jax.Array,
@@ -61,7 +60,7 @@ def gradients(
 
 
 def make_train_step(
-    task: Task, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+    task: Objective, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainStep:
     """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient).
 
@@ -118,13 +117,13 @@ class CompiledStep:
 def compile_train_step(
     step: TrainStep,
     state: TrainState,
-    samples: Iterable[Batch],
-    key: jax.Array,
+    samples: Iterable[Batch] | Iterable[AbstractBatch],
+    key: Any,
     controls: Controls,
     mesh: Mesh,
     told: Callable[[int], None] = lambda count: None,
 ) -> CompiledStep:
-    """The step compiled for the shapes of the samples, several at a time; the state may be abstract, with
+    """The step compiled for the shapes of the samples, several at a time; everything may be abstract, with
     shardings. `told` hears how many more are done."""
     lies = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(lies, replicated(mesh)))
@@ -146,7 +145,7 @@ def _peak_bytes(stats: Any) -> int:
     return getattr(stats, "peak_memory_in_bytes", 0) or apart + stats.temp_size_in_bytes
 
 
-def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
+def _shape(batch: Batch | AbstractBatch) -> tuple[tuple[int, ...], ...]:
     return tuple(batch[name].shape for name in sorted(batch))
 
 

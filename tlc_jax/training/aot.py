@@ -1,0 +1,122 @@
+"""The train step of a config, compiled for TPUs that are not here: does it fit, and what does it send?
+
+libtpu compiles for the topology that it is told of. Nothing is executed, and no data are read: the shapes of
+the largest batch follow from the config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError
+from tlc_jax.parallel.collectives import collectives
+from tlc_jax.parallel.mesh import batch_sharding, check_divides, make_mesh, replicated
+from tlc_jax.tasks.base import AbstractBatch, Objective
+from tlc_jax.tasks.build import make_objective, update_flops
+from tlc_jax.training.memory import GIB
+from tlc_jax.training.schedule import controls
+from tlc_jax.training.state import abstract_state
+from tlc_jax.training.step import compile_train_step, make_train_step
+
+# of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)
+MEMORY_GIB = {
+    "TPU v2": 8,
+    "TPU v3": 16,
+    "TPU v4": 32,
+    "TPU v5 lite": 16,
+    "TPU v5": 95,
+    "TPU v6 lite": 32,
+}
+
+
+def topology_devices(name: str) -> Sequence[Any]:
+    """Those of a topology such as v3:2x2 (a v3-8) or v5e:2x4; UserError where libtpu does not know it."""
+    try:
+        return topologies.get_topology_desc(name, "tpu").devices
+    except Exception as error:  # whatever libtpu raises, also where it is missing
+        why = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"--topology {name} cannot be compiled for ({why}): give one such as v3:2x2, v5e:2x4 or v6e:2x4, "
+            "and install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
+        ) from error
+
+
+def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
+    """What the compiler says of one update: `fits`, and the numbers or the compiler's own sentence."""
+    mesh = make_mesh(config.mesh, devices)
+    check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
+    objective = make_objective(config)
+    flops = update_flops(config, objective.largest_batch())
+    found: dict[str, Any] = {
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "mesh": dict(mesh.shape),
+        "micro_batch": config.micro_batch or config.batch_size,
+        "remat": config.model.remat,
+        "memory_gib": MEMORY_GIB.get(devices[0].device_kind),
+        "flops_per_device": flops / len(devices),
+        "jax": jax.__version__,
+    }
+    began = time.monotonic()
+    try:
+        program = _compiled(config, objective, mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {**found, "fits": False, "compiler": " ".join(str(error).split("\n")[0].split())}
+    (text,) = (compiled.as_text() for compiled in program.by_shape.values())
+    return {
+        **found,
+        "fits": True,
+        "compile_seconds": time.monotonic() - began,
+        "peak_gib": program.peak_bytes / GIB,
+        "collectives": [dataclasses.asdict(one) for one in collectives(text or "")],
+    }
+
+
+def described(found: dict[str, Any]) -> str:
+    """What `compile_for` found, for a person."""
+    mesh = " x ".join(f"{name} {size}" for name, size in found["mesh"].items())
+    told = {
+        "devices": found["devices"],
+        "mesh": mesh,
+        "micro-batch": f"{found['micro_batch']:,}, over all devices",
+        "computed again": found["remat"],
+        "FLOPs": f"{found['flops_per_device']:.4g} for each device and update",
+    }
+    if found["fits"]:
+        limit = found["memory_gib"]
+        of = f" of {limit}" if limit else ""
+        told["peak memory"] = f"{found['peak_gib']:.2f} GiB{of} on each device"
+        told["compiled in"] = f"{found['compile_seconds']:.0f} s"
+        for one in found["collectives"] or ():
+            told[one["kind"]] = f"{one['times']:,} an update, {one['bytes'] / 1e6:,.1f} MB"
+    else:
+        told["does not fit"] = found["compiler"]
+    return "\n".join(f"{name:15} {value}" for name, value in told.items())
+
+
+def _compiled(config: Config, objective: Objective, mesh: Mesh) -> Any:
+    state, optimizer = abstract_state(objective, config.optimizer, mesh)
+    batch = objective.largest_batch()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    everywhere = replicated(mesh)
+    scalars = {
+        name: jax.ShapeDtypeStruct(x.shape, np.asarray(x).dtype, sharding=everywhere)
+        for name, x in controls(config, 0.5, 1).items()
+    }
+    placed: AbstractBatch = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
+        for name, x in batch.items()
+    }
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=everywhere)
+    step = make_train_step(objective, config, optimizer, mesh)
+    return compile_train_step(step, state, [placed], key, scalars, mesh)
