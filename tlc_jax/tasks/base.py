@@ -44,6 +44,14 @@ class Objective(Protocol):
         ...
 
 
+class ShapedObjective(Objective, Protocol):
+    """One whose batches' shapes follow from the config."""
+
+    def largest_batch(self) -> AbstractBatch:
+        """The batch of one update that needs most memory."""
+        ...
+
+
 @runtime_checkable
 class Task(Objective, Protocol):
     """One kind of training, on its data. Batches are pure in (seed, step)."""

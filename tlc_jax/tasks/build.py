@@ -31,7 +31,7 @@ from tlc_jax.data.sources import open_source
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.encoder_decoder import init_encoder_decoder
-from tlc_jax.tasks.base import AbstractBatch, Objective, Task
+from tlc_jax.tasks.base import AbstractBatch, ShapedObjective, Task
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.tasks.mlm import MaskedLanguageModelling, MlmObjective
 from tlc_jax.tasks.translation import Translation, TranslationObjective
@@ -85,7 +85,7 @@ def make_task(config: Config, data: Data) -> Task:
     return MaskedLanguageModelling(config, config.task, data)
 
 
-def make_objective(config: Config) -> Objective:
+def make_objective(config: Config) -> ShapedObjective:
     """What the config computes of a batch; a classification's classes only its data know."""
     if isinstance(config.task, MlmConfig):
         return MlmObjective(config, config.task)

@@ -20,7 +20,7 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import batch_sharding, check_divides, make_mesh, replicated
-from tlc_jax.tasks.base import AbstractBatch, Objective
+from tlc_jax.tasks.base import AbstractBatch, ShapedObjective
 from tlc_jax.tasks.build import make_objective, update_flops
 from tlc_jax.training.memory import GIB
 from tlc_jax.training.schedule import controls
@@ -104,7 +104,7 @@ def described(found: dict[str, Any]) -> str:
     return "\n".join(f"{name:15} {value}" for name, value in told.items())
 
 
-def _compiled(config: Config, objective: Objective, mesh: Mesh) -> Any:
+def _compiled(config: Config, objective: ShapedObjective, mesh: Mesh) -> Any:
     state, optimizer = abstract_state(objective, config.optimizer, mesh)
     batch = objective.largest_batch()
     key = jax.eval_shape(lambda: jax.random.key(0))
