@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests import runs
-from tlc_jax import bench, report
+from tlc_jax import bench, report, train
 from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.rundir import RunDir
 from tlc_jax.studies.curves import read_curves
 from tlc_jax.training.memory import largest_micro_batch, micro_batch_sizes, peak_or_infinite
 from tlc_jax.training.step_time import settle_and_time
@@ -93,9 +95,7 @@ def test_time_that_never_settles_is_taken_and_told(capsys: pytest.CaptureFixture
 @pytest.fixture(scope="module")
 def timing(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("timing") / "tiny.json"
-    bench.main(
-        ["step-time", *_without_workdir(command("W")), "--memory-gib", "0.0012", "--output", str(path)]
-    )
+    bench.main(["step-time", *_without_workdir(command("W")), "--memory-gib", "0.002", "--output", str(path)])
     return path
 
 
@@ -103,7 +103,7 @@ def test_timing_file_of_the_largest_micro_batch_that_fits(timing: Path) -> None:
     found = json.loads(timing.read_text())
     assert found["batch_size"] == 16
     assert found["micro_batch"] in (8, 16)  # 8 devices: no other part of 16 rows splits over them
-    assert found["peak_bytes"] <= found["memory_limit_bytes"] == int(0.0012 * 2**30)
+    assert found["peak_bytes"] <= found["memory_limit_bytes"] == int(0.002 * 2**30)
     assert found["steps"] == 100
     assert found["mean_seconds"] * found["tokens_per_second"] == pytest.approx(16 * 32)
     assert 0 < found["median_seconds"] < 2 * found["mean_seconds"]
@@ -141,12 +141,31 @@ def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp
 def test_bench_says_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no measurement speed; it has step-time"):
         bench.main(["speed"])
-    with pytest.raises(SystemExit) as stop:
-        bench.main([])
-    assert stop.value.code == 0
-    assert "step-time --config" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--memory-gib must be positive"):
+    bench.main([])
+    assert "step-time|compile --config" in capsys.readouterr().out
+    with pytest.raises(UserError, match="memory_gib must be positive"):
         bench.main(["step-time", "--config", "quickstart", "--memory-gib", "0"])
+
+
+def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def start(workdir: str, *more: str) -> str:
+        cache = ["--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "2"]
+        train.main(command(tmp_path / workdir, "--micro-batch", "auto", *cache, *more))
+        return capsys.readouterr().out
+
+    with pytest.raises(UserError, match="a cpu does not say how much memory it has: set memory_gib"):
+        start("none")
+    roomy = start("roomy", "--memory-gib", "1")
+    assert "micro_batch 16: the most that fit in 1 GiB of each device" in roomy
+    needs = [float(re.findall(rf"micro-batch of {rows}: (\S+) GiB", roomy)[0]) for rows in (8, 16)]
+    assert needs[0] < needs[1]
+    between = str(sum(needs) / 2)
+    assert "micro_batch 8: the most that fit" in start("one", "--memory-gib", between)
+    assert RunDir(tmp_path / "one").read_config().micro_batch == 8
+    assert "complete: 2 steps" in start("one"), "the run knows, whatever the memory"
+    assert "micro-batch of" not in start("two", "--memory-gib", between), "found before"
+    with pytest.raises(UserError, match=r"a micro-batch of 8 needs \S+ GiB on each device, which has"):
+        start("three", "--memory-gib", str(needs[0] / 2))
 
 
 def _without_workdir(arguments: list[str]) -> list[str]:

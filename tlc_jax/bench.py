@@ -23,13 +23,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _step_time(args: StepTime) -> None:
-    if args.memory_gib is not None and not args.memory_gib > 0:
-        raise UserError(f"--memory-gib must be positive, not {args.memory_gib:g}")
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.step_time import measure_step_time  # jax is imported only when it is needed
     from tlc_jax.training.view import make_console
 
-    found = measure_step_time(args.settings, make_console(), args.memory_gib)
+    found = measure_step_time(args.settings, make_console())
     write_json_to(args.output, found)
     mean, median = found["mean_seconds"], found["median_seconds"]
     print(f"mean {mean:.4g} s, median {median:.4g} s over {found['steps']} steps; written to {args.output}")

@@ -223,9 +223,11 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     batch_size: int = 8192
     """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
-    micro_batch: Optional[int] = None
+    micro_batch: Union[int, Literal["auto"], None] = None
     """Rows (or tokens) computed at once, over all devices; gradients are summed up to batch_size. None: all
-    at once."""
+    at once. 'auto': the most that fit, as the compiler tells before the first step; the run then keeps it."""
+    memory_gib: Optional[float] = None
+    """Of one device, which 'auto' may fill; None: what the device says (a CPU says nothing)."""
     max_skipped: int = 20
     """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
     hung_after: float = 1800.0
@@ -249,9 +251,11 @@ class Config:
             check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
         micro = self.micro_batch
         check(
-            micro is None or (micro >= 1 and self.batch_size % micro == 0),
+            not isinstance(micro, int) or (micro >= 1 and self.batch_size % micro == 0),
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
+        memory = self.memory_gib
+        check(memory is None or memory > 0, f"memory_gib must be positive, not {memory}")
         self._check_parts()
         check(
             getattr(self.budget, self.schedule.follows) is not None,
@@ -279,7 +283,7 @@ class Config:
         if isinstance(task, TranslationConfig):
             rows, longest = task.row_multiple, data.sequence_length
             check(
-                rows % self.micro_batches == 0,
+                self.micro_batch == "auto" or rows % self.micro_batches == 0,
                 f"task.row_multiple {rows} is not a multiple of {self.micro_batches} micro-batches",
             )
             check(
@@ -306,11 +310,18 @@ class Config:
         return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
 
     @property
+    def at_once(self) -> int:
+        """Rows (or tokens) of one micro-batch."""
+        if self.micro_batch == "auto":
+            raise ValueError("micro_batch is 'auto': it is known only once a run has begun")
+        return self.micro_batch or self.batch_size
+
+    @property
     def rows_at_once(self) -> int:
         """What devices must divide: rows of a micro-batch, or what these are a multiple of."""
         if isinstance(self.task, TranslationConfig):
             return self.task.row_multiple // self.micro_batches
-        return self.micro_batch or self.batch_size
+        return self.at_once
 
     @property
     def rows_at_once_named(self) -> str:
@@ -322,7 +333,7 @@ class Config:
     @property
     def micro_batches(self) -> int:
         """How many micro-batches make one update; part of the run's identity."""
-        return self.batch_size // (self.micro_batch or self.batch_size)
+        return self.batch_size // self.at_once
 
 
 # Fields that a resumed run may change: they alter neither the parameters nor the data.
@@ -336,6 +347,7 @@ FREE_ON_RESUME = (
     "checkpoint.every_steps",
     "checkpoint.keep",
     "data.cache_dir",
+    "memory_gib",
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",

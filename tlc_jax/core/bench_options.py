@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -19,14 +19,15 @@ step-time --help and compile --help show the options"""
 
 @dataclasses.dataclass(frozen=True)
 class StepTime:
-    """Time 100 updates once their time has settled, with the largest micro-batch that fits (paper 2.2)."""
+    """Time 100 updates once their time has settled, with the largest micro-batch that fits (paper 2.2).
+
+    It fits in --memory-gib (the paper's V100: 16), or in what the device says that it has. Where neither is
+    known, on a CPU, the config's micro_batch is timed.
+    """
 
     config: str
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    memory_gib: float | None = None
-    """Memory of one device, in GiB (the paper's V100: 16); None: what it says that it has. A CPU does not
-    say: then the config's micro_batch is timed."""
     output: str = "step_time.json"
     """The timing file; `python -m tlc_jax.report --step-time` draws curves over it."""
 
@@ -43,5 +44,5 @@ class Compile:
     settings: Annotated[Config, tyro.conf.arg(name="")]
     topology: str
     """v3:2x2 (a v3-8), v3:4x4, v5e:2x4, v6e:2x4, v5p:2x2x2 ..."""
-    output: str | None = None
+    output: Optional[str] = None
     """Write what was found there, too (JSON)."""

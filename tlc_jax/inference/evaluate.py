@@ -48,7 +48,7 @@ def evaluate_checkpoint(
 def evaluate_run(run: LoadedModel, console: Console) -> dict[str, Any]:
     """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines; of a translation with
     BLEU."""
-    rows = run.config.micro_batch or run.config.batch_size
+    rows = run.config.at_once
     evaluate, found = Evaluator(run.task, rows, run.mesh), {}
     for name in (*run.task.evaluation_sets(), *run.task.reported_sets()):
         stopping.check()

@@ -66,7 +66,7 @@ def write_predictions(run: LoadedModel, path: Place) -> None:
     """One JSON object an example, of all sets: what it is, what the model and the linear model say."""
     if not isinstance(run.task, Classification):
         raise UserError("--predictions is for classification: this run was trained on plain text")
-    task, rows = run.task, run.config.micro_batch or run.config.batch_size
+    task, rows = run.task, run.config.at_once
     predict = Predictor(task, rows, run.mesh)
     if path.is_dir():
         raise UserError(f"--predictions {path} is a folder: name a file")

@@ -52,7 +52,7 @@ def prune_in_rounds(
     task = make_task(model.config, open_data(model.config, model.rundir.data))
     accuracy = f"eval/{task.evaluation_sets()[0]}/accuracy"
     told, source = list[Round](), model.rundir
-    rows = model.config.micro_batch or model.config.batch_size
+    rows = model.config.at_once
     dense = Evaluator(task, rows, make_mesh())(model.params, task.evaluation_sets())[accuracy]
     steps = math.ceil(config.recovery.max_epochs / task.epochs(1))
     target = config.recovery.target * dense

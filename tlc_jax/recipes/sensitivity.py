@@ -108,7 +108,7 @@ class Divergence:
 
     def __init__(self, task: Task, tensors: Tensors, config: Config, examples: int = EXAMPLES):
         self._tensors = tensors
-        rows = config.micro_batch or config.batch_size
+        rows = config.at_once
         steps = range(-(-examples // rows))
         batches = [
             jax.device_put(task.train_batch(step, lambda size: slice(0, min(rows, size)))) for step in steps

@@ -21,6 +21,7 @@ Sums = dict[str, Float[Array, ""]]
 """Sums over predictions, with their number under 'weight': divided once, when they are reported."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is computed of a batch, whatever the data. Losses are sums."""
 
@@ -44,6 +45,7 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
 class ShapedObjective(Objective, Protocol):
     """One whose batches' shapes follow from the config."""
 

@@ -12,20 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.parallel.collectives import collectives
-from tlc_jax.parallel.mesh import batch_sharding, check_divides, make_mesh, replicated
-from tlc_jax.tasks.base import AbstractBatch, ShapedObjective
+from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.tasks.build import make_objective, update_flops
-from tlc_jax.training.memory import GIB
-from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import abstract_state
-from tlc_jax.training.step import compile_train_step, make_train_step
+from tlc_jax.training.memory import GIB, compile_abstract
 
 # of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)
 MEMORY_GIB = {
@@ -59,7 +53,7 @@ def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "mesh": dict(mesh.shape),
-        "micro_batch": config.micro_batch or config.batch_size,
+        "micro_batch": config.at_once,
         "remat": config.model.remat,
         "memory_gib": MEMORY_GIB.get(devices[0].device_kind),
         "flops_per_device": flops / len(devices),
@@ -67,7 +61,7 @@ def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
     }
     began = time.monotonic()
     try:
-        program = _compiled(config, objective, mesh)
+        program = compile_abstract(objective, config, mesh, [objective.largest_batch()])
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -102,21 +96,3 @@ def described(found: dict[str, Any]) -> str:
     else:
         told["does not fit"] = found["compiler"]
     return "\n".join(f"{name:15} {value}" for name, value in told.items())
-
-
-def _compiled(config: Config, objective: ShapedObjective, mesh: Mesh) -> Any:
-    state, optimizer = abstract_state(objective, config.optimizer, mesh)
-    batch = objective.largest_batch()
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    everywhere = replicated(mesh)
-    scalars = {
-        name: jax.ShapeDtypeStruct(x.shape, np.asarray(x).dtype, sharding=everywhere)
-        for name, x in controls(config, 0.5, 1).items()
-    }
-    placed: AbstractBatch = {
-        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
-        for name, x in batch.items()
-    }
-    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=everywhere)
-    step = make_train_step(objective, config, optimizer, mesh)
-    return compile_train_step(step, state, [placed], key, scalars, mesh)

@@ -42,7 +42,7 @@ class TensorEvaluator:
     """The same of tensors by name, on the sets that choices are made on."""
 
     def __init__(self, task: Task, config: Config, mesh: Mesh):
-        self._evaluate, self._mesh = Evaluator(task, config.micro_batch or config.batch_size, mesh), mesh
+        self._evaluate, self._mesh = Evaluator(task, config.at_once, mesh), mesh
         self._sets = task.evaluation_sets()
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:

@@ -2,20 +2,113 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
 
 from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
+from tlc_jax.tasks.base import AbstractBatch, Objective, Task
+from tlc_jax.training.schedule import controls
+from tlc_jax.training.state import abstract_state
+from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
 
 GIB = 2**30
 
 
-def device_limit() -> int | None:
-    """Bytes that a program may use on a device; None where the device does not say (a CPU)."""
+def device_limit(config: Config) -> int | None:
+    """Bytes that a program may use on a device: what the config says, or the device; None where neither
+    does (a CPU)."""
+    if config.memory_gib is not None:
+        return int(config.memory_gib * GIB)
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def fitted(config: Config, task: Task, mesh: Mesh, console: Console) -> Config:
+    """The config, with the largest micro-batch that fits in place of 'auto'. What was found before, for the
+    same program on the same devices, is kept in `data.cache_dir`."""
+    if config.micro_batch != "auto":
+        return config
+    limit = device_limit(config)
+    if limit is None:
+        kind = jax.devices()[0].device_kind
+        raise UserError(
+            f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
+        )
+    known = Path(config.data.cache_dir).expanduser() / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    batch = max(abstract_batches(task), key=lambda own: max(max(x.shape[1:]) for x in own.values()))
+    sizes = micro_batch_sizes(config, rows_devices(mesh))
+
+    def peak(rows: int) -> float:
+        own = dataclasses.replace(config, micro_batch=rows)
+        return peak_or_infinite(lambda: compile_abstract(task, own, mesh, [batch]).peak_bytes)
+
+    if not known.exists():
+        rows = largest_micro_batch(sizes, limit, told(peak, console))
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.write_text(json.dumps({"micro_batch": rows}))
+    rows = json.loads(known.read_text())["micro_batch"]
+    console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
+    return dataclasses.replace(config, micro_batch=rows)
+
+
+def told(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:
+    """`peak`, which tells what it finds."""
+
+    def one(rows: int) -> float:
+        found = peak(rows)
+        console.print(f"micro-batch of {rows:,}: {found / GIB:.4g} GiB on each device")
+        return found
+
+    return one
+
+
+def abstract_batches(task: Task) -> list[AbstractBatch]:
+    """Shapes and types of the task's batches, of all processes together."""
+    return [
+        {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+        for batch in task.sample_batches(slice)
+    ]
+
+
+def compile_abstract(
+    objective: Objective, config: Config, mesh: Mesh, batches: Sequence[AbstractBatch]
+) -> CompiledStep:
+    """The train step of the config on the mesh, for these shapes; nothing is there but shapes."""
+    state, optimizer = abstract_state(objective, config.optimizer, mesh)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    placed = [
+        {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
+            for name, x in batch.items()
+        }
+        for batch in batches
+    ]
+    scalars = {
+        name: jax.ShapeDtypeStruct((), np.asarray(x).dtype, sharding=replicated(mesh))
+        for name, x in controls(config, 0.5, 1).items()
+    }
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
+    step = make_train_step(objective, config, optimizer, mesh)
+    return compile_train_step(step, state, placed, key, scalars, mesh)
+
+
+def _program(config: Config, mesh: Mesh, limit: int) -> str:
+    """What the memory of an update depends on."""
+    whole = dataclasses.asdict(config)
+    about = {name: whole[name] for name in ("model", "task", "optimizer", "batch_size", "memory_gib")}
+    about |= {"length": config.data.sequence_length, "mesh": dict(mesh.shape), "limit": limit}
+    about |= {"device": mesh.devices.flat[0].device_kind, "jax": jax.__version__}
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def micro_batch_sizes(config: Config, devices: int) -> list[int]:

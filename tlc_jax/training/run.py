@@ -42,6 +42,7 @@ from tlc_jax.training import loop
 from tlc_jax.training.branch import Branch
 from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity, whole_steps
 from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.memory import fitted
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.skipped import SkippedSteps
@@ -83,10 +84,12 @@ def run(order: Order, console: Console | None = None) -> None:
     config, rundir = order.config, RunDir(order.workdir)
     resumed = rundir.exists()
     if resumed:
-        rundir.check_same(config)
+        order = _as_begun(order, rundir)
+        rundir.check_same(order.config)
         _check_checkpoints(rundir)
-    mesh = make_mesh(config.mesh)
-    check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
+    config, mesh = order.config, make_mesh(order.config.mesh)
+    if config.micro_batch != "auto":
+        check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
     if order.title is None:
         show_config(console, config, order.document)
     if order.dry_run:
@@ -96,6 +99,9 @@ def run(order: Order, console: Console | None = None) -> None:
         make_folder(rundir.root)
         rundir.root.rmdir()
     data = None if resumed else _open_data(config, order.data_from or rundir, console)
+    if data is not None:
+        config = fitted(config, make_task(config, data), mesh, console)
+        order = dataclasses.replace(order, config=config)
     make_folder(rundir.root)
     with locked(rundir.root):
         if rundir.config.exists():
@@ -103,6 +109,14 @@ def run(order: Order, console: Console | None = None) -> None:
         else:
             write_json(rundir.config, dataclasses.asdict(config))
         _run(order, rundir, mesh, data or _open_data(config, rundir, console), console, started)
+
+
+def _as_begun(order: Order, rundir: RunDir) -> Order:
+    """With the micro-batch that 'auto' stood for when the run began: it is part of what the run is."""
+    if order.config.micro_batch != "auto":
+        return order
+    begun = dataclasses.replace(order.config, micro_batch=rundir.read_config().micro_batch)
+    return dataclasses.replace(order, config=begun)
 
 
 def _run(
@@ -205,7 +219,7 @@ def _session(
     )
     if writer.last is None:
         writer.write(0, clock.state(), {f"eval/{name}": value for name, value in task.baselines().items()})
-    rows = config.micro_batch or config.batch_size
+    rows = config.at_once
     budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
     share = budget.fraction(step, clock.training_seconds)
     view = View(console, budget, step, clock.training_seconds, order.title)

@@ -102,6 +102,8 @@ class CompiledStep:
     """A train step compiled for each shape of batch; it takes over the memory of the state it is given."""
 
     by_shape: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled]
+    platform: str
+    """Of the devices that it is for."""
 
     def __call__(
         self, state: TrainState, batch: Batch, key: jax.Array, controls: Controls
@@ -111,7 +113,9 @@ class CompiledStep:
     @property
     def peak_bytes(self) -> int:
         """What the compiler says that one device needs at most, state and batch included."""
-        return max(_peak_bytes(compiled.memory_analysis()) for compiled in self.by_shape.values())
+        return max(
+            _peak_bytes(compiled.memory_analysis(), self.platform) for compiled in self.by_shape.values()
+        )
 
 
 def compile_train_step(
@@ -136,13 +140,16 @@ def compile_train_step(
         except Interrupted:
             pool.shutdown(cancel_futures=True)
             raise
-        return CompiledStep({shape: program.result() for shape, program in compiling.items()})
+        programs = {shape: program.result() for shape, program in compiling.items()}
+        return CompiledStep(programs, mesh.devices.flat[0].platform)
 
 
-def _peak_bytes(stats: Any) -> int:
+def _peak_bytes(stats: Any, platform: str) -> int:
+    if platform != "cpu" and stats.peak_memory_in_bytes:
+        return stats.peak_memory_in_bytes
+    # a CPU's peak is that of the arguments alone; the sum of everything is never below the true one
     apart = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    # not every backend knows the peak; the sum is never below it
-    return getattr(stats, "peak_memory_in_bytes", 0) or apart + stats.temp_size_in_bytes
+    return apart + stats.temp_size_in_bytes
 
 
 def _shape(batch: Batch | AbstractBatch) -> tuple[tuple[int, ...], ...]:

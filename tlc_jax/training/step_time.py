@@ -20,19 +20,21 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.core.progress import stage
 from tlc_jax.data.batches import Prefetcher
-from tlc_jax.parallel.mesh import make_mesh, place, rows_of
+from tlc_jax.parallel.mesh import make_mesh, place, rows_devices, rows_of
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.tasks.build import make_task, prepare_data
 from tlc_jax.training.memory import (
-    GIB,
+    abstract_batches,
+    compile_abstract,
     device_limit,
     largest_micro_batch,
     micro_batch_sizes,
     peak_or_infinite,
+    told,
 )
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState, init_state
-from tlc_jax.training.step import CompiledStep, TrainStep, compile_train_step, make_train_step
+from tlc_jax.training.step import CompiledStep
 
 STEPS = 100  # paper 2.2
 WINDOW = 10  # steps whose median is compared with that of the ten before
@@ -47,30 +49,30 @@ def timed(config: Config) -> dict[str, Any]:
     return {**about, "sequence_length": config.data.sequence_length}
 
 
-def measure_step_time(config: Config, console: Console, memory_gib: float | None) -> dict[str, Any]:
-    """What a timing file holds. `memory_gib` of a device: None takes what the device says that it has; where
-    it says nothing (a CPU), the config's own micro_batch is timed."""
+def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
+    """What a timing file holds. Where neither config nor device says how much memory there is (a CPU), the
+    config's own micro_batch is timed."""
     mesh = make_mesh(config.mesh)
     task = make_task(config, prepare_data(config, console))
-    state, optimizer = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
-    limit = device_limit() if memory_gib is None else int(memory_gib * GIB)
+    state, _ = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
+    limit = device_limit(config)
     steps: dict[int, CompiledStep] = {}
 
     def peak(rows: int) -> float:
         def compiled() -> int:
             own = dataclasses.replace(config, micro_batch=rows)
-            steps[rows] = _compiled(task, own, state, make_train_step(task, own, optimizer, mesh), mesh)
+            steps[rows] = compile_abstract(task, own, mesh, abstract_batches(task))
             return steps[rows].peak_bytes
 
-        found = peak_or_infinite(compiled)
-        console.print(f"micro-batch of {rows:,}: {found / GIB:.3f} GiB on each device")
-        return found
+        return peak_or_infinite(compiled)
 
-    rows = config.micro_batch or config.batch_size
     if limit is not None:
-        rows = largest_micro_batch(micro_batch_sizes(config, mesh.size), limit, peak)
+        sizes = micro_batch_sizes(config, rows_devices(mesh))
+        rows = largest_micro_batch(sizes, limit, told(peak, console))
+    else:
+        rows = config.at_once
     if rows not in steps:
-        peak(rows)
+        told(peak, console)(rows)
     warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
     return {
         **timed(config),
@@ -115,13 +117,6 @@ def _settled(seconds: list[float]) -> bool:
         return False
     before, now = statistics.median(seconds[-2 * WINDOW : -WINDOW]), statistics.median(seconds[-WINDOW:])
     return abs(now / before - 1) <= SETTLED
-
-
-def _compiled(
-    task: Task, config: Config, state: TrainState, step: TrainStep, mesh: jax.sharding.Mesh
-) -> CompiledStep:
-    samples = (place(mesh, batch) for batch in task.sample_batches(rows_of(mesh)))
-    return compile_train_step(step, state, samples, jax.random.key(config.seed), _controls(config), mesh)
 
 
 def _controls(config: Config) -> dict[str, Any]:
