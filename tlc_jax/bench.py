@@ -14,7 +14,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
-    elif arguments[0] == "step-time":
+        sys.exit(0)
+    if arguments[0] == "step-time":
         _step_time(cli.parse(StepTime, arguments[1:], "bench step-time"))
     elif arguments[0] == "compile":
         _compile(cli.parse(Compile, arguments[1:], "bench compile"))
