@@ -126,3 +126,5 @@ def test_what_does_not_split_is_refused(config: Config) -> None:
         param_shardings(mesh_of((1, 1, 8)), abstract_params(narrow, ()))
     with pytest.raises(UserError, match=r"mesh.data 2 x mesh.fsdp 2 x mesh.tensor 1 are not the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
+    with pytest.raises(ValueError, match=r"mesh.tensor 8 does not divide the 4 attention heads"):
+        dataclasses.replace(config, mesh=MeshConfig(tensor=8))

@@ -274,6 +274,10 @@ class Config:
             f"else ModelConfig and DataConfig: here are {type(model).__name__}, {type(task).__name__} and "
             f"{type(data).__name__}",
         )
+        check(
+            model.heads % self.mesh.tensor == 0,
+            f"mesh.tensor {self.mesh.tensor} does not divide the {model.heads} attention heads",
+        )
         if isinstance(model, ModelConfig):
             check(
                 data.sequence_length <= model.max_positions,
