@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tlc_jax import bench
 from tlc_jax.config import BudgetConfig, Config, DataConfig, EncoderDecoderConfig, MeshConfig, ModelConfig
+from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.flops import mlm_update, translation_update
+from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.parallel.collectives import Collective, collectives
 from tlc_jax.tasks.build import make_objective
 from tlc_jax.training import aot
 
-MESH = (8,)
-
 
 def program(function, *shapes: tuple[tuple[int, ...], P]) -> str:
-    mesh = jax.make_mesh(MESH, ("x",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     arguments = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec)) for shape, spec in shapes
     ]
@@ -80,8 +81,6 @@ def test_flops_of_the_papers_sizes(size: tuple[int, int], teraflops: int) -> Non
 def test_flops_are_those_of_the_compiler() -> None:
     """One layer, so that the compiler, which counts the body of a loop once, counts all; forward only."""
     model = EncoderDecoderConfig(num_layers=1, hidden_size=256, vocab_size=2048, dropout=0.0)
-    from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
-
     params = jax.eval_shape(lambda key: init_encoder_decoder(model, key), jax.random.key(0))
     source, target = (jax.ShapeDtypeStruct((8, n), jnp.int32) for n in (48, 64))
     lowered = jax.jit(lambda *args: apply_encoder_decoder(model, *args)).lower(params, source, target)
@@ -104,6 +103,7 @@ def test_a_report_of_the_devices_that_are_here() -> None:
     told = aot.described(found)
     assert "mesh            data 1 x fsdp 8 x tensor 1" in told
     assert "all-gather" in told
+    assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", told)
 
 
 def test_what_does_not_fit_is_told_in_the_compilers_words(monkeypatch) -> None:
@@ -117,7 +117,9 @@ def test_what_does_not_fit_is_told_in_the_compilers_words(monkeypatch) -> None:
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:
+    with pytest.raises(UserError, match="give a number to compile for"):
+        aot.compile_for(small(micro_batch="auto"), jax.devices())
     with pytest.raises(UserError, match="give a config that pretrains or translates"):
-        make_objective(bench.cli.load_config("finetune_sst2", Config))
+        make_objective(cli.load_config("finetune_sst2", Config))
     with pytest.raises(UserError, match=r"--topology nonsense cannot be compiled for"):
         aot.topology_devices("nonsense")

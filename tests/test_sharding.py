@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.runs import lines
 from tests.words import write_pairs
+from tlc_jax import train
 from tlc_jax.config import (
     BudgetConfig,
     Config,
@@ -23,8 +25,8 @@ from tlc_jax.config import (
     PairsConfig,
     TranslationConfig,
 )
-from tlc_jax.core import tree
-from tlc_jax.core.errors import UserError
+from tlc_jax.core import stopping, tree
+from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.parallel.mesh import make_mesh, place, rows_of
 from tlc_jax.parallel.sharding import param_shardings, placements
 from tlc_jax.tasks.build import abstract_params, make_task, prepare_data
@@ -116,6 +118,20 @@ def test_each_device_holds_its_share(task, config: Config) -> None:
             assert here.nbytes == told[path].bytes_per_device
             small = re.search(r"(bias|scale|position_embedding|mlm_head/dense/kernel)$", path)
             assert here.size == (x.size if small else x.size // 8), path
+
+
+def test_a_run_goes_on_on_another_mesh(command, finished, tmp_path, monkeypatch, capsys) -> None:
+    asked = iter([False] * 5 + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: next(asked))
+        with pytest.raises(Interrupted, match="step 6"):
+            train.main(command(tmp_path / "run", "--mesh.fsdp", "4", "--mesh.tensor", "2"))
+    train.main(command(tmp_path / "run", "--mesh.fsdp", "2"))
+    assert "continuing after step 6" in capsys.readouterr().out
+    for ours, theirs in zip(lines(tmp_path / "run"), lines(finished), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-6), (ours["step"], name)
 
 
 def test_what_does_not_split_is_refused(config: Config) -> None:

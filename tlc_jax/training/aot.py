@@ -18,8 +18,10 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh
+from tlc_jax.parallel.sharding import placements
 from tlc_jax.tasks.build import make_objective, update_flops
 from tlc_jax.training.memory import GIB, compile_abstract
+from tlc_jax.training.state import abstract_params
 
 # of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)
 MEMORY_GIB = {
@@ -47,6 +49,8 @@ def topology_devices(name: str) -> Sequence[Any]:
 def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
     """What the compiler says of one update: `fits`, and the numbers or the compiler's own sentence."""
     mesh = make_mesh(config.mesh, devices)
+    if config.micro_batch == "auto":
+        raise UserError("micro_batch is auto, which a run finds on its devices: give a number to compile for")
     check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
     objective = make_objective(config)
     flops = update_flops(config, objective.largest_batch())
@@ -57,6 +61,7 @@ def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
         "remat": config.model.remat,
         "memory_gib": MEMORY_GIB.get(devices[0].device_kind),
         "flops_per_device": flops / len(devices),
+        "parameters": [dataclasses.asdict(one) for one in placements(mesh, abstract_params(objective))],
         "jax": jax.__version__,
     }
     began = time.monotonic()
@@ -95,4 +100,9 @@ def described(found: dict[str, Any]) -> str:
             told[one["kind"]] = f"{one['times']:,} an update, {one['bytes'] / 1e6:,.1f} MB"
     else:
         told["does not fit"] = found["compiler"]
-    return "\n".join(f"{name:15} {value}" for name, value in told.items())
+    lying = [
+        f"  {one['path']:50} {list(one['shape'])!s:20} {one['spec']:20} {one['bytes_per_device']:>13,} bytes"
+        for one in found["parameters"]
+    ]
+    told["parameters"] = "how they lie, and what each device has of them"
+    return "\n".join([*(f"{name:15} {value}" for name, value in told.items()), *lying])

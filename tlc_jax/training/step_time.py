@@ -27,6 +27,7 @@ from tlc_jax.training.memory import (
     abstract_batches,
     compile_abstract,
     device_limit,
+    fitted,
     largest_micro_batch,
     micro_batch_sizes,
     peak_or_infinite,
@@ -70,7 +71,7 @@ def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
         sizes = micro_batch_sizes(config, rows_devices(mesh))
         rows = largest_micro_batch(sizes, limit, told(peak, console))
     else:
-        rows = config.at_once
+        rows = fitted(config, task, mesh, console).at_once
     if rows not in steps:
         told(peak, console)(rows)
     warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
