@@ -4,10 +4,10 @@
 
 DATA holds the pairs that `TRAIN` names. First the time of an update of each size of `SIZES` is measured
 (paper 2.2); leave the machine alone for that. Then each size is trained, once for each seed, for as many
-updates as it does in so many seconds: a machine that is busy in the meantime makes the runs longer, and no size
-worse. The recipe is that of `translate_small`, with 400 updates of warm-up in place of 1,000 (a run has 700 of
-the largest size on one core) to the same peak of the learning rate. What OUT.json has is not repeated, what was
-interrupted goes on.
+updates as it does in so many seconds: a machine that is busy in the meantime makes the runs longer, and no
+size worse. The recipe is that of `translate_small`, with 400 updates of warm-up in place of 1,000 (a run has
+700 of the largest size on one core) to the same peak of the learning rate. What OUT.json has is not repeated,
+what was interrupted goes on.
 
 Written are OUT.json (BLEU of every evaluation over updates and minutes, that of the test set at the end, the
 verdict on width against depth), and OUT.png.
