@@ -10,6 +10,7 @@ import tyro
 from tlc_jax.config import Config
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError, run_door
+from tlc_jax.core.hosts_options import HostsOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Train:
     """RUN@MARK, instead of --config: finishes a trunk at one of its marks, with all of its settings."""
     dry_run: bool = False
     """Show config, parameter count, data and destination; compile and write nothing."""
+    hosts: HostsOptions = dataclasses.field(default_factory=HostsOptions)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,13 +41,16 @@ def main(argv: list[str] | None = None) -> None:
     if args.branch_from and (args.init_from or args.settings != Config()):
         raise UserError("--branch-from takes all settings from its trunk: give no others with it")
     from tlc_jax.core.place import locate
+    from tlc_jax.parallel.peers import joined
     from tlc_jax.training.branch import parse_branch
     from tlc_jax.training.run import Order, run  # jax is imported only when it is needed
 
     document = cli.load_config(args.config, Config) if args.config else args.settings
     branch = parse_branch(args.branch_from) if args.branch_from else None
     source = locate(args.init_from) if args.init_from else None
-    run(Order(args.settings, document, locate(args.workdir), source, branch, dry_run=args.dry_run))
+    order = Order(args.settings, document, locate(args.workdir), source, branch, dry_run=args.dry_run)
+    with joined(args.hosts):
+        run(order)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 
 EXIT_FAILED = 1  # what was done could not be kept
@@ -23,23 +24,30 @@ class Interrupted(Exception):
 
 
 def run_door(main: Callable[[], None]) -> None:
-    """Runs a command and ends the process with the exit code of how it went.
-
-    0 done, 2 the user's input is wrong, 75 interrupted and resumable, 1 the last checkpoint could not be
-    saved; any other exception is a fault of ours and keeps Python's traceback and exit code 1.
-    """
+    """Runs a command and ends the process with the exit code of how it went."""
     from tlc_jax.core import compiled, stopping
 
     compiled.keep_compiled_programs()
     stopping.listen()
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_USER)
-    except SaveFailed as failure:
-        print(f"error: {failure}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_FAILED)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr, flush=True)
-        sys.exit(EXIT_INTERRUPTED)
+    except (UserError, SaveFailed, Interrupted) as error:
+        sys.exit(report(error))
+
+
+def report(error: BaseException, who: str = "") -> int:
+    """Tells on stderr how a command ended, and gives its exit code.
+
+    2 the user's input is wrong, 75 interrupted and resumable, 1 the last checkpoint could not be saved; any
+    other exception is a fault of ours: Python's traceback and exit code 1.
+    """
+    if isinstance(error, Interrupted):
+        text, code = str(error), EXIT_INTERRUPTED
+    elif isinstance(error, UserError | SaveFailed):
+        text, code = f"error: {error}", EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
+    elif isinstance(error, SystemExit):
+        text, code = f"exit {error.code}", error.code if isinstance(error.code, int) else EXIT_FAILED
+    else:
+        text, code = "".join(traceback.format_exception(error)), EXIT_FAILED
+    print(f"{who}{text}", file=sys.stderr, flush=True)
+    return code

@@ -17,7 +17,7 @@ from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
 from tlc_jax.models.decoding import empty_cache, prepare, step
-from tlc_jax.parallel.mesh import make_mesh, place
+from tlc_jax.parallel.mesh import local_rows, make_mesh, place, replicated
 
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
 ALPHA = 0.6
@@ -48,7 +48,10 @@ class Decoder:
         best: int = 1,
     ):
         self._tokenizer, self._best, self._mesh = tokenizer, best, make_mesh()
-        self._search = jax.jit(functools.partial(search, config, beams=beams, alpha=alpha))
+        self._search = jax.jit(
+            functools.partial(search, config, beams=beams, alpha=alpha),
+            out_shardings=replicated(self._mesh),  # every process reads all
+        )
 
     def translate(
         self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
@@ -69,7 +72,8 @@ class Decoder:
             for row, i in enumerate(chosen):
                 source[row, : len(ids[i]) + 1] = [*ids[i], EOS]
                 limits[row] = len(ids[i]) + 1 + EXTRA
-            batch = place(self._mesh, {"source": source, "limits": limits})
+            own = local_rows(self._mesh, rows)
+            batch = place(self._mesh, {"source": source[own], "limits": limits[own]})
             best = jax.device_get(self._search(params, batch["source"], batch["limits"]))
             for row, i in enumerate(chosen):
                 found[i] = self._texts(best, row)

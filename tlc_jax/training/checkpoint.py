@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from tlc_jax.core.place import (
 )
 from tlc_jax.core.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest, seal
 from tlc_jax.core.tree import Params
+from tlc_jax.parallel import hosts
 from tlc_jax.training.masked import MaskedState
 from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
@@ -64,10 +66,7 @@ class Checkpoints:
 
     def __init__(self, folder: Place, keep: int):
         self._folder, self._keep = absolute(folder), keep
-        make_folder(self._folder)
-        if is_remote(self._folder):  # a bucket has no empty folder, and a run without this one is damaged
-            write_text(self._folder / "begun", "")
-        _sweep(self._folder)
+        hosts.first(lambda: _begin(self._folder))
         self._orbax = _new_orbax()
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Future[None]] | None = None
@@ -100,7 +99,7 @@ class Checkpoints:
         """
         self.wait()
         began = time.monotonic()
-        _check_room(self._folder, step, state)
+        hosts.first(lambda: _check_room(self._folder, step, state))
         copied = self._snapshot.take(state)
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
@@ -108,7 +107,9 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
         )
         written = self._thread.submit(self._orbax.save, self._folder / str(step), args=args)
-        if copied is state:  # the next step takes this memory: Orbax must have copied it by then
+        # the next step takes this memory, if it is not a copy; and among several processes nothing may come
+        # between what Orbax and the step send
+        if copied is state or hosts.count() > 1:
             concurrent.futures.wait([written])
         masked = isinstance(state.optimizer, MaskedState)
         times = {name: meta.get(name) for name in _TIMES}
@@ -125,6 +126,8 @@ class Checkpoints:
     ) -> None:
         written.result()
         self._orbax.wait_until_finished()
+        if not hosts.is_first():
+            return
         before()
         seal(self._folder / str(step), about)
         self.longest_save = max(self.longest_save, time.monotonic() - began)
@@ -135,20 +138,20 @@ class Checkpoints:
                     _retire(self._folder / str(old))
 
     def wait(self) -> None:
-        """Until the last save is whole on disk; SaveFailed if it cannot be."""
+        """Until the last save is whole on disk; SaveFailed, in every process, if it cannot be."""
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
-        try:
-            future.result()
-        except Exception as error:  # whatever Orbax, its stores and the file system raise
-            raise self._failure(step, error) from error
+        error = future.exception()  # whatever Orbax, its stores and the file system raise
+        why = next(filter(None, hosts.all_say(_short(error))), None)
+        if why is not None:
+            raise self._failure(step, why) from error
 
     def failed(self) -> bool:
         """Whether the save in the background has ended badly; `wait` tells how."""
         return self._pending is not None and self._pending[1].done() and bool(self._pending[1].exception())
 
-    def _failure(self, step: int, error: Exception) -> SaveFailed:
+    def _failure(self, step: int, why: str) -> SaveFailed:
         with contextlib.suppress(Exception):  # it may raise the same again
             self._orbax.close()
         self._orbax = _new_orbax()  # the old one would fail the next save for the errors of this one
@@ -157,7 +160,6 @@ class Checkpoints:
             f"the last whole checkpoint is of step {whole[-1]:,}" if whole else "there is no checkpoint yet"
         )
         free = "" if is_remote(self._folder) else f"; {_free(self._folder):,} bytes are free there"
-        why = " ".join(str(error).split())[:300]  # a store may tell its whole life
         return SaveFailed(f"saving step {step:,} to {self._folder} failed ({why}){free}; {last}")
 
     def restore(self, like: TrainState) -> Restored | None:
@@ -166,10 +168,21 @@ class Checkpoints:
         Damaged newer ones are put aside. UserError if there are only damaged ones.
         """
         found = restore_state(self._folder, like)
-        for other in whole_steps(self._folder):
-            if found is not None and other > found.step:
-                _put_aside(self._folder / str(other))
+        if found is not None:
+            hosts.first(lambda: _put_newer_aside(self._folder, found.step))
         return found
+
+
+def _begin(folder: Place) -> None:
+    make_folder(folder)
+    if is_remote(folder):  # a bucket has no empty folder, and a run without this one is damaged
+        write_text(folder / "begun", "")
+    _sweep(folder)
+
+
+def _short(error: BaseException | None) -> str | None:
+    """A store may tell its whole life."""
+    return None if error is None else " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _new_orbax() -> ocp.AsyncCheckpointer:
@@ -246,10 +259,8 @@ def restore_masks(folder: Place, step: int) -> dict[str, np.ndarray]:
 
 def saved_data_identity(folder: Place) -> str | None:
     """What the newest checkpoint below `folder` was trained on; None if there is none."""
-    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
-        found = _newest(folder, "meta/", lambda path: orbax.restore(path, args=args)["meta"])
-    return None if found is None else found[1]["data"]
+    step, _ = _choose(folder, "meta/", None, None)
+    return None if step is None else json.loads((folder / str(step) / "meta/metadata").read_text())["data"]
 
 
 def _marks(folder: Place, step: int) -> list[str]:
@@ -267,6 +278,20 @@ def _newest(
     steps: list[int] | None = None,
 ) -> tuple[int, Any, list[str]] | None:
     """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
+    step, refused = hosts.first(lambda: _choose(folder, part, mark, steps))
+    if step is None:
+        return None
+    path = absolute(folder) / str(step)
+    try:
+        return step, read(path), refused
+    except (KeyError, ValueError) as error:  # Orbax's words for another tree and for other shapes
+        raise UserError(f"the checkpoint {path} is of another model: {error}") from error
+
+
+def _choose(
+    folder: Place, part: str, mark: str | None, steps: list[int] | None
+) -> tuple[int | None, list[str]]:
+    """The newest step whose `part` is whole, and what was wrong with newer ones."""
     refused: list[str] = []
     if steps is None:
         steps = whole_steps(folder) if mark is None else marked_steps(folder, mark)
@@ -277,16 +302,13 @@ def _newest(
         except Damaged as damage:
             refused.append(f"the checkpoint of step {step:,} is damaged: {damage}")
             continue
-        try:
-            return step, read(path), refused
-        except (KeyError, ValueError) as error:  # Orbax's words for another tree and for other shapes
-            raise UserError(f"the checkpoint {path} is of another model: {error}") from error
+        return step, refused
     if refused:
         raise UserError(
             f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back, or begin "
             "again in a new folder"
         )
-    return None
+    return None, refused
 
 
 def _check_step(manifest: dict[str, Any], path: Place) -> None:
@@ -317,6 +339,12 @@ def _sweep(folder: Place) -> None:
             remove_folder(path, last=_RETIRED)
         elif path.name.isdigit() and not is_sealed(path):
             _put_aside(path)
+
+
+def _put_newer_aside(folder: Place, step: int) -> None:
+    for other in whole_steps(folder):
+        if other > step:
+            _put_aside(folder / str(other))
 
 
 def _put_aside(path: Place) -> None:

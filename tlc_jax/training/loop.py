@@ -17,6 +17,7 @@ from tlc_jax.core.errors import Interrupted, SaveFailed
 from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.rundir import digest
 from tlc_jax.data.batches import Prefetcher
+from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.training.checkpoint import Checkpoints
@@ -60,9 +61,13 @@ class Session:
         rows = rows_of(self.mesh)
         self.batch = lambda step: place(self.mesh, self.task.train_batch(step, rows))
 
+    def seconds(self) -> float:
+        """Of training, by the clock of process 0: no other decides anything."""
+        return hosts.first(lambda: self.clock.training_seconds)
+
     def done(self) -> bool:
         """Whether the budget is used, or what the run was to reach is reached."""
-        return self.budget.done(self.step, self.clock.training_seconds) or self.reached()
+        return self.budget.done(self.step, self.seconds()) or self.reached()
 
     def reached(self) -> bool:
         """Whether the last evaluation, of this very step, found `evaluation.stop_at_accuracy`."""
@@ -75,13 +80,13 @@ class Session:
 def train(session: Session) -> None:
     """Trains until the budget is used; evaluates and saves at the end. Raises Interrupted after a signal."""
     s, config = session, session.config
-    first, in_flight = FirstStep(s.clock), None
+    first, in_flight, lockstep = FirstStep(s.clock), None, hosts.lockstep()
     if s.step == 0 and config.evaluation.stop_at_accuracy is not None:
         _evaluate_first(s)
-    done = s.done()
+    seconds, done = s.seconds(), s.done()
     with s.watchdog, Prefetcher(s.batch, s.step) as batches, s.clock.running():
         while not done:
-            fraction = s.budget.fraction(s.step, s.clock.training_seconds)
+            fraction = s.budget.fraction(s.step, seconds)
             if config.schedule.follows == "training_seconds":
                 s.fractions.append(fraction)  # nobody could work them out again
             control = controls(config, fraction, s.step)
@@ -91,10 +96,11 @@ def train(session: Session) -> None:
             if in_flight is not None:
                 s.skipped.add(s.step - 1, in_flight)  # waits for the step before: the device never idles
             in_flight = sums
+            if first.pending() or lockstep:
+                jax.block_until_ready((s.state, sums))
             if first.pending():
-                jax.block_until_ready(sums)
                 first.ended()
-            seconds = s.clock.training_seconds  # one look at the clock decides all that is due
+            seconds = s.seconds()  # one look at the clock decides all that is due
             done = s.budget.done(s.step, seconds)
             marks = s.ahead.reached(s.budget.fraction(s.step, seconds), s.task.epochs(s.step))
             if s.step % config.log_every == 0:
@@ -102,15 +108,14 @@ def train(session: Session) -> None:
             if done or marks or _due(s.step, config.evaluation.every_steps):
                 _evaluate(s, marks)
                 done = done or s.reached()
-            over = s.deadline.near(s.checkpoints.longest_save)
-            stop = (over or stopping.requested()) and not done
+            why = hosts.stop_wanted(_stop_wanted(s))
+            stop = bool(why) and not done
             due = _due(s.step, config.checkpoint.every_steps) and not s.skipped.in_a_row
             if done or stop or marks or due:
                 _save(s, marks, last=done or stop)
-            elif s.checkpoints.failed():
+            elif hosts.first(s.checkpoints.failed):
                 _settle_save(s)
             if stop:
-                why = f"stopped before {config.stop_after:g} s are over," if over else "interrupted"
                 raise Interrupted(f"{why} after step {s.step}, saved; {stopping.AGAIN}")
             s.watchdog.alive(s.step)
             s.view.stepped(s.step, s.clock.training_seconds)
@@ -135,6 +140,13 @@ def evaluate_if_lost(session: Session) -> None:
     if last is None or last["step"] != session.step or not any(name.startswith("eval/") for name in last):
         with session.clock.running():
             _evaluate(session, ())
+
+
+def _stop_wanted(s: Session) -> str:
+    """Why this process wants to stop now, or ''."""
+    if s.deadline.near(s.checkpoints.longest_save):
+        return f"stopped before {s.config.stop_after:g} s are over,"
+    return "interrupted" if stopping.requested() else ""
 
 
 def _due(step: int, every: int | None) -> bool:

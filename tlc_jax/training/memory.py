@@ -16,8 +16,10 @@ from rich.console import Console
 
 from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
+from tlc_jax.tasks.build import make_objective
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import abstract_state
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
@@ -33,9 +35,10 @@ def device_limit(config: Config) -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def fitted(config: Config, task: Task, mesh: Mesh, console: Console) -> Config:
+def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> Config:
     """The config, with the largest micro-batch that fits in place of 'auto'. What was found before, for the
-    same program on the same devices, is kept in `data.cache_dir`."""
+    same program on the same devices, is kept in `data.cache_dir`. Of several processes the first gives its
+    task, the others none."""
     if config.micro_batch != "auto":
         return config
     limit = device_limit(config)
@@ -45,20 +48,33 @@ def fitted(config: Config, task: Task, mesh: Mesh, console: Console) -> Config:
             f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
         )
     known = Path(config.data.cache_dir).expanduser() / "micro_batch" / f"{_program(config, mesh, limit)}.json"
-    batch = max(abstract_batches(task), key=lambda own: max(max(x.shape[1:]) for x in own.values()))
-    sizes = micro_batch_sizes(config, rows_devices(mesh))
+    rows = hosts.first(lambda: json.loads(known.read_text())["micro_batch"] if known.exists() else None)
+    if rows is None:
+        objective, batch = task or make_objective(config), _largest(task)
 
-    def peak(rows: int) -> float:
-        own = dataclasses.replace(config, micro_batch=rows)
-        return peak_or_infinite(lambda: compile_abstract(task, own, mesh, [batch]).peak_bytes)
+        def peak(rows: int) -> float:
+            own = dataclasses.replace(config, micro_batch=rows)
+            found = peak_or_infinite(lambda: compile_abstract(objective, own, mesh, [batch]).peak_bytes)
+            return max(hosts.all_say(found))
 
-    if not known.exists():
-        rows = largest_micro_batch(sizes, limit, told(peak, console))
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps({"micro_batch": rows}))
-    rows = json.loads(known.read_text())["micro_batch"]
+        rows = largest_micro_batch(micro_batch_sizes(config, rows_devices(mesh)), limit, told(peak, console))
+        if hosts.is_first():
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps({"micro_batch": rows}))
     console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
     return dataclasses.replace(config, micro_batch=rows)
+
+
+def _largest(task: Task | None) -> AbstractBatch:
+    """The longest of the batches of the task that process 0 has."""
+
+    def find() -> dict[str, tuple[tuple[int, ...], str]]:
+        assert task is not None
+        batch = max(abstract_batches(task), key=lambda own: max(max(x.shape[1:]) for x in own.values()))
+        return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
+
+    found = hosts.first(find)
+    return {name: jax.ShapeDtypeStruct(tuple(shape), dtype) for name, (shape, dtype) in found.items()}
 
 
 def told(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:

@@ -26,6 +26,7 @@ from tlc_jax.core.progress import duration, stage
 from tlc_jax.core.rundir import RunDir, digest, write_json
 from tlc_jax.core.sealed import is_sealed
 from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import (
@@ -82,11 +83,11 @@ def run(order: Order, console: Console | None = None) -> None:
         data_from = order.branch.trunk
         order = dataclasses.replace(order, config=order.branch.config(), document=trunk, data_from=data_from)
     config, rundir = order.config, RunDir(order.workdir)
-    resumed = rundir.exists()
+    resumed = hosts.first(rundir.exists)
     if resumed:
         order = _as_begun(order, rundir)
         rundir.check_same(order.config)
-        _check_checkpoints(rundir)
+        hosts.first(lambda: _check_checkpoints(rundir))
     config, mesh = order.config, make_mesh(order.config.mesh)
     if config.micro_batch != "auto":
         check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
@@ -95,20 +96,33 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.dry_run:
         show_facts(console, _facts(order, None, _whether_there(order)))
         return
-    if not rundir.root.exists() and not is_remote(rundir.root):  # before the long work: can it be made?
+    data: list[Data] = []
+    with contextlib.ExitStack() as held:
+        if not resumed:
+            hosts.first(lambda: _check_folder(rundir))  # before the long work: can it be made?
+            hosts.first(lambda: data.append(_open_data(config, order.data_from or rundir, console)))
+            config = fitted(config, make_task(config, data[0]) if data else None, mesh, console)
+            order = dataclasses.replace(order, config=config)
+        hosts.first(lambda: _claim(rundir, config, held))
+        if resumed:
+            hosts.first(lambda: data.append(_open_data(config, rundir, console)))
+        _run(order, rundir, mesh, data, console, started)
+
+
+def _check_folder(rundir: RunDir) -> None:
+    if not rundir.root.exists() and not is_remote(rundir.root):
         make_folder(rundir.root)
         rundir.root.rmdir()
-    data = None if resumed else _open_data(config, order.data_from or rundir, console)
-    if data is not None:
-        config = fitted(config, make_task(config, data), mesh, console)
-        order = dataclasses.replace(order, config=config)
+
+
+def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> None:
+    """The folder is this run's, and nobody else's while it is `held`."""
     make_folder(rundir.root)
-    with locked(rundir.root):
-        if rundir.config.exists():
-            rundir.check_same(config)
-        else:
-            write_json(rundir.config, dataclasses.asdict(config))
-        _run(order, rundir, mesh, data or _open_data(config, rundir, console), console, started)
+    held.enter_context(locked(rundir.root))
+    if rundir.config.exists():
+        rundir.check_same(config)
+    else:
+        write_json(rundir.config, dataclasses.asdict(config))
 
 
 def _as_begun(order: Order, rundir: RunDir) -> Order:
@@ -120,16 +134,17 @@ def _as_begun(order: Order, rundir: RunDir) -> Order:
 
 
 def _run(
-    order: Order, rundir: RunDir, mesh: jax.sharding.Mesh, data: Data, console: Console, started: float
+    order: Order,
+    rundir: RunDir,
+    mesh: jax.sharding.Mesh,
+    opened: list[Data],
+    console: Console,
+    started: float,
 ) -> None:
-    """The part of a run that nobody else may be doing."""
+    """The part of a run that nobody else may be doing. Process 0 has `opened` the data, no other has."""
     config = order.config
-    if not _has_data(rundir):
-        if is_remote(rundir.data):
-            console.print(f"copying the data to {rundir.data}")
-        data = keep_data(data, config, rundir.data)
-    copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
-    _record_start(order, rundir)
+    hosts.first(lambda: _keep(order, rundir, opened, console))
+    data = opened[0] if opened else open_data(config, rundir.data)
     task = make_task(config, data)
     if order.title is None:
         show_facts(console, _facts(order, data, task.facts()))
@@ -145,6 +160,15 @@ def _run(
             with session.view:
                 loop.train(session)
         console.print(f"done: {session.step:,} steps in {rundir.root}")
+
+
+def _keep(order: Order, rundir: RunDir, opened: list[Data], console: Console) -> None:
+    if not _has_data(rundir):
+        if is_remote(rundir.data):
+            console.print(f"copying the data to {rundir.data}")
+        opened[0] = keep_data(opened[0], order.config, rundir.data)
+    copy_file(opened[0].folder / "tokenizer.json", rundir.tokenizer)
+    _record_start(order, rundir)
 
 
 def _check_checkpoints(rundir: RunDir) -> None:
@@ -199,19 +223,20 @@ def _session(
     if (restored := checkpoints.restore(state)) is not None:
         step, state, meta = restored.step, restored.state, restored.meta
         _check_belongs(restored, config, rundir, data)
-        _tell_restored(restored, rundir, console)
+        hosts.first(lambda: _tell_restored(restored, rundir, console))
     elif order.branch is not None:
         restored = order.branch.restore(state)
         step, state, meta = restored.step, restored.state, restored.meta
-        copy_file(order.branch.trunk.metrics, rundir.metrics)
+        trunk = order.branch.trunk
+        hosts.first(lambda: copy_file(trunk.metrics, rundir.metrics))
         checkpoints.save(step, state, {**meta, "config": digest(config)})
         console.print(f"{order.branch.point} of {order.branch.trunk.root}, step {step:,}")
     elif order.init_from is not None:
         params, source_step = source_params(RunDir(order.init_from), state.params, console.print)
         state = dataclasses.replace(state, params=params)
         console.print(f"parameters from {order.init_from}, step {source_step:,}")
-    elif reached := max((line["step"] for line in read_metrics(rundir.metrics)), default=0):
-        console.print(f"no checkpoint was saved before step {reached:,}: starting again from step 0")
+    else:
+        hosts.first(lambda: _tell_lost(rundir, console))
     writer = MetricsWriter(rundir.metrics, step)
     clock = Clock(
         training_seconds=meta.get("training_seconds", 0.0),
@@ -256,6 +281,11 @@ def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Dat
         raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
 
 
+def _tell_lost(rundir: RunDir, console: Console) -> None:
+    if reached := max((line["step"] for line in read_metrics(rundir.metrics)), default=0):
+        console.print(f"no checkpoint was saved before step {reached:,}: starting again from step 0")
+
+
 def _tell_restored(restored: Restored, rundir: RunDir, console: Console) -> None:
     for text in restored.refused:
         console.print(f"{text}; it is put aside")
@@ -279,6 +309,7 @@ def _compile(session: loop.Session, console: Console) -> None:
     with named as told:
         more = {} if told is None else {"told": told}
         s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh, **more)
+    hosts.all_say("compiled")  # a connection would not wait for the slowest compiler
     s.checkpoints.reserve(s.state)
 
 
@@ -292,9 +323,10 @@ def _facts(order: Order, data: Data | None, facts: dict[str, str]) -> dict[str, 
         parameters = f"{tree.count(params):,}"
     except UserError:  # only the data tell how many classes there are, and they are not there
         parameters = "known with the data"
-    devices = jax.devices()
+    devices, processes = jax.devices(), hosts.count()
+    among = f" of {processes} processes" if processes > 1 else ""
     return {
-        "devices": f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})",
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()}){among}",
         "parameters": parameters,
         **facts,
         "writes to": str(order.workdir),
@@ -333,6 +365,7 @@ def _record_start(order: Order, rundir: RunDir) -> None:
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in packages},
             "devices": [device.device_kind for device in jax.devices()],
+            "processes": hosts.count(),
             "platform": platform.platform(),
         }
     )

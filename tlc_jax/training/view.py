@@ -12,13 +12,15 @@ from tlc_jax.config import Config
 from tlc_jax.core.clock import Budget
 from tlc_jax.core.progress import duration
 from tlc_jax.core.rundir import flat
+from tlc_jax.parallel import hosts
 
 _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
 
 def make_console() -> Console:
-    """Standard output; plain lines are not wrapped at 80 columns."""
-    plain = functools.partial(Console, highlight=False, markup=False, emoji=False)  # paths hold [brackets]
+    """Standard output, of the first of several processes; plain lines are not wrapped at 80 columns."""
+    looks = {"highlight": False, "markup": False, "emoji": False}  # paths hold [brackets]
+    plain = functools.partial(Console, **looks, quiet=not hosts.is_first())
     return plain() if plain().is_terminal else plain(width=10_000)
 
 

@@ -1,0 +1,84 @@
+"""One of several processes of a run, to which something happens: `python -m tests.host TROUBLE [options]`.
+
+The options are those of train. TROUBLE is JSON: {"signal": [step, number], "fail": step, "full_disk": step,
+"clock_ahead": seconds}. Where the loop left off is written to stderr: {"step": ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from tlc_jax import train
+from tlc_jax.core.errors import UserError, run_door
+from tlc_jax.training import checkpoint, loop, view
+
+
+def after(step: int, do: Any) -> None:
+    """Calls `do` when so many steps are done."""
+    on = view.View.stepped
+
+    def stepped(self: view.View, now: int, seconds: float) -> None:
+        on(self, now, seconds)
+        if now == step:
+            do()
+
+    view.View.stepped = stepped  # type: ignore[method-assign]
+
+
+def fail() -> None:
+    raise UserError("this one fails")
+
+
+def full_disk(step: int) -> None:
+    """Process 1 cannot write its part of this step."""
+    save = checkpoint.ocp.AsyncCheckpointer.wait_until_finished
+
+    def full(self: Any) -> None:
+        save(self)
+        if self.failing:
+            raise OSError("No space left on device")
+
+    on = checkpoint.Checkpoints.save
+
+    def saving(self: checkpoint.Checkpoints, now: int, *args: Any, **more: Any) -> None:
+        on(self, now, *args, **more)
+        self._orbax.failing = now == step  # type: ignore[attr-defined]
+
+    checkpoint.ocp.AsyncCheckpointer.failing = False  # type: ignore[attr-defined]
+    checkpoint.ocp.AsyncCheckpointer.wait_until_finished = full  # type: ignore[method-assign]
+    checkpoint.Checkpoints.save = saving  # type: ignore[method-assign]
+
+
+def tell_the_end() -> None:
+    train_on = loop.train
+
+    def told(session: loop.Session) -> None:
+        try:
+            train_on(session)
+        finally:
+            print(json.dumps({"step": session.step}), file=sys.stderr, flush=True)
+
+    loop.train = told
+
+
+def main() -> None:
+    trouble = json.loads(sys.argv[1])
+    if "signal" in trouble:
+        step, number = trouble["signal"]
+        after(step, lambda: os.kill(os.getpid(), number))
+    if "fail" in trouble:
+        after(trouble["fail"], fail)
+    if "full_disk" in trouble:
+        full_disk(trouble["full_disk"])
+    if "clock_ahead" in trouble:
+        own = loop.Clock.training_seconds.fget  # type: ignore[attr-defined]
+        loop.Clock.training_seconds = property(lambda self: own(self) + trouble["clock_ahead"])  # type: ignore[assignment,method-assign]
+    tell_the_end()
+    run_door(lambda: train.main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Several processes that train one run: two of 4 fake CPU devices each, which talk through gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runs import lines, parameters
+from tlc_jax import train
+from tlc_jax.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
+from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.parallel import hosts
+from tlc_jax.training.checkpoint import whole_steps
+
+HEARTBEAT = 5
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one process ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def step(self) -> int:
+        """Where its loop left off."""
+        return json.loads(re.findall(r'^\{"step": .*\}$', self.err, re.M)[-1])["step"]
+
+
+def together(troubles: list[dict[str, Any]], arguments: list[str], **environment: str) -> list[Ended]:
+    """Runs the training door in one process for each trouble, and waits for all."""
+    port = free_port()
+    processes = []
+    for index, trouble in enumerate(troubles):
+        who = ["--hosts.coordinator", f"localhost:{port}", "--hosts.processes", str(len(troubles))]
+        who += ["--hosts.index", str(index), "--hosts.heartbeat", str(HEARTBEAT)]
+        command = [sys.executable, "-m", "tests.host", json.dumps(trouble), *arguments, *who]
+        processes.append(
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**four_devices(), **environment},
+            )
+        )
+    return [Ended(*outcome(process)) for process in processes]
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def four_devices() -> dict[str, str]:
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    return {**os.environ, "XLA_FLAGS": flags}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def assert_close_runs(one: Path, other: Path) -> None:
+    """The same batches, losses within 1e-5, parameters within 1e-4 of their greatest."""
+    for ours, theirs in zip(lines(one), lines(other), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert value == pytest.approx(theirs[name], rel=1e-5), name
+    expected = parameters(other)
+    for path, value in parameters(one).items():
+        np.testing.assert_allclose(
+            value, expected[path], atol=1e-4 * np.abs(expected[path]).max(), err_msg=path
+        )
+
+
+def test_two_processes_train_as_one_and_stop_as_one(finished: Path, command, tmp_path: Path) -> None:
+    """SIGTERM to the second of two saves the same step in both; one process of 8 devices ends what they
+    began, and they end what it began."""
+    stopped = together([{}, {"signal": [7, signal.SIGTERM]}], command(tmp_path / "two"))
+    assert [ended.code for ended in stopped] == [EXIT_INTERRUPTED] * 2, stopped[0].err + stopped[1].err
+    assert {ended.step for ended in stopped} == {8}
+    assert "process 1 of 2: interrupted after step 8, saved" in stopped[1].err
+    assert "process 0 of 2: interrupted after step 8, saved" in stopped[0].err
+    assert whole_steps(tmp_path / "two" / "checkpoints")[-1] == 8
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    ended = together([{}, {}], command(tmp_path / "two"))
+    assert [one.code for one in ended] == [0, 0], ended[0].err + ended[1].err
+    assert "of 2 processes" in ended[0].out
+    assert_close_runs(tmp_path / "two", finished)
+    train.main(command(tmp_path / "one"))
+    assert_close_runs(tmp_path / "one", finished)
+
+
+def test_clocks_that_are_100_seconds_apart(command, tmp_path: Path) -> None:
+    """The budget is one of training seconds, and by the clock of process 1 it is over before it begins. Both
+    stop at the same step, and what process 1 could not save of step 2 fails for both, and is survived."""
+    budget = ["--budget.steps", "None", "--budget.training-seconds", "8", "--schedule.follows"]
+    more = [*budget, "training_seconds", "--checkpoint.every-steps", "2"]
+    ended = together([{}, {"clock_ahead": 100, "full_disk": 2}], command(tmp_path / "w", *more))
+    assert [one.code for one in ended] == [0, 0], ended[0].err + ended[1].err
+    assert ended[0].step == ended[1].step >= 2
+    assert "saving step 2 to" in ended[0].out
+    assert "No space left on device" in ended[0].out
+    last = lines(tmp_path / "w")[-1]
+    assert last["step"] == ended[0].step == whole_steps(tmp_path / "w" / "checkpoints")[-1]
+
+
+def test_a_dead_peer_ends_the_run(command, tmp_path: Path) -> None:
+    survivor, dead = together([{}, {"signal": [3, signal.SIGKILL]}], command(tmp_path / "w"))
+    assert dead.code == -signal.SIGKILL
+    assert survivor.code == EXIT_INTERRUPTED, survivor.err
+    assert (
+        f"process 1 of 2 has given no sign of life for {HEARTBEAT} s; start all processes again"
+        in survivor.err
+    )
+
+
+def test_a_peer_that_fails_is_quoted(command, tmp_path: Path) -> None:
+    survivor, failed = together([{}, {"fail": 3}], command(tmp_path / "w"))
+    assert (failed.code, survivor.code) == (EXIT_USER, EXIT_INTERRUPTED), survivor.err + failed.err
+    assert "process 1 of 2: error: this one fails" in failed.err
+    assert "process 0 of 2: ended because process 1 of 2 ended: this one fails" in survivor.err
+
+
+def test_what_is_wrong_for_one_is_wrong_for_all(command, tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "thesis.txt").write_text("mine")
+    ended = together([{}, {}], command(tmp_path / "w"))
+    assert [one.code for one in ended] == [EXIT_USER] * 2
+    assert all("is not empty and holds no run" in one.err for one in ended)
+
+
+SLURM = """
+import json, sys
+from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.parallel import hosts
+from tlc_jax.parallel.peers import joined
+with joined(HostsOptions(heartbeat=5)):
+    said = hosts.all_say(hosts.first(lambda: {"from": "0"}))
+    while not (why := hosts.stop_wanted("" if hosts.is_first() else "why")):
+        pass
+    print(json.dumps([hosts.count(), said, why]))
+"""
+
+
+def test_slurm_tells_its_tasks_who_they_are() -> None:
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLURM],
+            env={**four_devices(), **job, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for task in tasks:
+        out, _ = task.communicate(timeout=120)
+        assert task.returncode == 0
+        assert json.loads(out.splitlines()[-1]) == [2, [{"from": "0"}] * 2, "why"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"coordinator": "localhost:1"}, "goes with"),
+        ({"processes": 2}, "go with"),
+        ({"coordinator": "localhost", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
+        ({"coordinator": "localhost:1", "processes": 2, "index": 2}, "count from 0"),
+        ({"heartbeat": 0.5}, "at least 1 second"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        HostsOptions(**options).check()
+
+
+def test_one_process_asks_nobody() -> None:
+    assert hosts.first(lambda: 3) == 3
+    assert hosts.all_say("word") == ["word"]
+    assert (hosts.stop_wanted(""), hosts.stop_wanted("why")) == ("", "why")

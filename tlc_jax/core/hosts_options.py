@@ -1,0 +1,40 @@
+"""The options `--hosts.*` of a command that several processes run together. Imports no jax."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tlc_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class HostsOptions:
+    """Several processes, on one machine or many, that train one run: each is given the same command.
+
+    SLURM tells its tasks who they are (`srun` is enough); a TPU pod does with --hosts.coordinator auto.
+    """
+
+    coordinator: str | None = None
+    """ADDRESS:PORT of process 0, a free port there; 'auto': the pod or the cluster knows."""
+    processes: int | None = None
+    """How many there are, with an ADDRESS:PORT."""
+    index: int | None = None
+    """Which of them this is, from 0; the only option that differs between them."""
+    heartbeat: float = 60.0
+    """Seconds without a sign of life after which a process counts as dead, and the others end."""
+
+    def check(self) -> None:
+        """Raises UserError where the options do not go together."""
+        explicit = self.coordinator not in (None, "auto")
+        if explicit and (self.processes is None or self.index is None):
+            raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
+        if not explicit and (self.processes is not None or self.index is not None):
+            raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
+        if explicit and not str(self.coordinator).rpartition(":")[2].isdigit():
+            raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
+        if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
+            raise UserError(
+                f"--hosts.index {self.index} is none of --hosts.processes {self.processes}: they count from 0"
+            )
+        if self.heartbeat < 1:
+            raise UserError(f"--hosts.heartbeat must be at least 1 second, not {self.heartbeat:g}")
