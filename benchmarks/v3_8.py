@@ -89,12 +89,13 @@ def document(found: dict[str, Any]) -> str:
         "",
         f"    {found['command']}",
         "",
-        f"Commit {found['commit']}, {found['date']}, on {found['machine']}: libtpu compiled the train step for "
-        f"`{TOPOLOGY}` (a v3-8: 4 chips, 8 devices with 15.5 GiB to use each); nothing was run. RoBERTa: 8,192 "
-        "rows of 128 tokens an update; translation: 32,768 tokens on each side; bfloat16. The micro-batch is the "
-        "largest of the whole batch and its halves that fits, over all devices, in rows (translation: tokens). "
-        "Peak memory and bytes sent are those of one device; TFLOPs those of one device and update. Commands, "
-        "compile times and the compiler's words for what did not fit are in `v3_8.json`.",
+        f"Commit {found['commit']}, {found['date']}, on {found['machine']}: libtpu compiled the train step "
+        f"for `{TOPOLOGY}` (a v3-8: 4 chips, 8 devices with 15.5 GiB to use each); nothing was run. RoBERTa: "
+        "8,192 rows of 128 tokens an update; translation: 32,768 tokens on each side; bfloat16. The "
+        "micro-batch is the largest of the whole batch and its halves that fits, over all devices, in rows "
+        "(translation: tokens). Peak memory and bytes sent are those of one device; TFLOPs those of one "
+        "device and update. Commands, compile times and the compiler's words for what did not fit are in "
+        "`v3_8.json`.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
@@ -102,8 +103,9 @@ def document(found: dict[str, Any]) -> str:
     for name, one in found["sizes"].items():
         mesh = " x ".join(f"{axis} {size}" for axis, size in one["mesh"].items() if size > 1)
         sent = ", ".join(f"{c['times']} {c['kind']} ({c['bytes'] / 1e6:,.0f} MB)" for c in one["collectives"])
-        cells = [name, mesh, f"{one['micro_batch']:,}", one["remat"], f"{one['peak_gib']:.2f}", sent]
-        lines.append(f"| {' | '.join([*cells, f'{one["flops_per_device"] / 1e12:,.1f}'])} |")
+        flops = f"{one['flops_per_device'] / 1e12:,.1f}"
+        cells = [name, mesh, f"{one['micro_batch']:,}", one["remat"], f"{one['peak_gib']:.2f}", sent, flops]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
