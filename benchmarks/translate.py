@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from about import about
+from engine import Engine
 
 ENGINES = ("tlc_jax", "huggingface", "ctranslate2_float32", "ctranslate2_int8")
 BEAMS = (1, 4)
@@ -37,7 +38,7 @@ def main() -> None:
     roots = {"tlc_jax": args.checkpoint, "huggingface": args.work / "huggingface"}
     export(args.checkpoint, args.work / "huggingface", args.work / "ctranslate2")
     roots |= {name: args.work / "ctranslate2" for name in ENGINES if name.startswith("ctranslate2")}
-    engines = {name: Engine(name, roots[name], args.lines) for name in ENGINES}
+    engines = {name: Engine("translate_engine.py", name, roots[name], args.lines) for name in ENGINES}
     found: dict[str, Any] = {
         **about(),
         "versions": versions(),
@@ -50,32 +51,12 @@ def main() -> None:
     print(json.dumps(found, indent=1))
 
 
-class Engine:
-    """A process that translates when it is asked to."""
-
-    def __init__(self, name: str, root: Path | str, lines: Path):
-        script = Path(__file__).with_name("translate_engine.py")
-        self._process = subprocess.Popen(
-            [sys.executable, script, name, str(root), lines],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def translate(self, beams: int) -> tuple[float, list[str]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps({"do": "translate", "beams": beams}), file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
-        return answer["seconds"], answer["texts"]
-
-
 def compare(engines: dict[str, Engine], beams: int, rounds: int) -> dict[str, Any]:
-    texts = {name: engine.translate(beams)[1] for name, engine in engines.items()}
+    texts = {name: engine.ask({"beams": beams})["texts"] for name, engine in engines.items()}
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, engine in engines.items():
-            seconds[name].append(engine.translate(beams)[0])
+            seconds[name].append(engine.ask({"beams": beams})["seconds"])
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     return {
         "median_seconds": medians,

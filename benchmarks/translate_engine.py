@@ -1,15 +1,17 @@
 """One engine that `translate.py` times, in a process of its own. It reads JSON lines and answers:
 
-{"do": "translate", "beams": 4}  ->  {"seconds": 1.2, "texts": [...]}
+{"beams": 4}  ->  {"seconds": 1.2, "texts": [...]}
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from engine import serve
 
 BATCH = 32
 EXTRA = 50
@@ -86,8 +88,6 @@ def ctranslate2(root: Path, kind: str) -> Translate:
 
 def main() -> None:
     name, root, lines_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    answers = sys.stdout
-    sys.stdout = sys.stderr
     lines = lines_file.read_text().splitlines()
     if name == "tlc_jax":
         translate = ours(root)
@@ -95,12 +95,13 @@ def main() -> None:
         translate = huggingface(root)
     else:
         translate = ctranslate2(root, name.removeprefix("ctranslate2_"))
-    for line in sys.stdin:
-        order = json.loads(line)
+
+    def answer(order: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         texts = translate(lines, order["beams"])
-        answer = {"seconds": time.perf_counter() - started, "texts": texts}
-        print(json.dumps(answer), file=answers, flush=True)
+        return {"seconds": time.perf_counter() - started, "texts": texts}
+
+    serve(answer)
 
 
 if __name__ == "__main__":

@@ -82,16 +82,14 @@ def free_port() -> int:
 
 
 def assert_close_runs(one: Path, other: Path) -> None:
-    """The same batches, losses within 1e-5, parameters within 1e-4 of their greatest."""
+    """The same batches, losses within 1e-5, parameters within 1e-5 and 1e-4 of their size."""
     for ours, theirs in zip(lines(one), lines(other), strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
             assert value == pytest.approx(theirs[name], rel=1e-5), name
     expected = parameters(other)
     for path, value in parameters(one).items():
-        np.testing.assert_allclose(
-            value, expected[path], atol=1e-4 * np.abs(expected[path]).max(), err_msg=path
-        )
+        np.testing.assert_allclose(value, expected[path], atol=1e-5, rtol=1e-4, err_msg=path)
 
 
 def test_two_processes_train_as_one_and_stop_as_one(finished: Path, command, tmp_path: Path) -> None:
@@ -99,14 +97,16 @@ def test_two_processes_train_as_one_and_stop_as_one(finished: Path, command, tmp
     began, and they end what it began."""
     stopped = together([{}, {"signal": [7, signal.SIGTERM]}], command(tmp_path / "two"))
     assert [ended.code for ended in stopped] == [EXIT_INTERRUPTED] * 2, stopped[0].err + stopped[1].err
-    assert {ended.step for ended in stopped} == {8}
-    assert "process 1 of 2: interrupted after step 8, saved" in stopped[1].err
-    assert "process 0 of 2: interrupted after step 8, saved" in stopped[0].err
-    assert whole_steps(tmp_path / "two" / "checkpoints")[-1] == 8
+    step = stopped[0].step
+    assert step in (8, 9), "process 0 hears of it at its next look, or at the one after"
+    assert stopped[1].step == step
+    for index, ended in enumerate(stopped):
+        assert f"process {index} of 2: interrupted after step {step}, saved" in ended.err
+    assert whole_steps(tmp_path / "two" / "checkpoints")[-1] == step
     shutil.copytree(tmp_path / "two", tmp_path / "one")
-    ended = together([{}, {}], command(tmp_path / "two"))
-    assert [one.code for one in ended] == [0, 0], ended[0].err + ended[1].err
-    assert "of 2 processes" in ended[0].out
+    went_on = together([{}, {}], command(tmp_path / "two"))
+    assert [ended.code for ended in went_on] == [0, 0], went_on[0].err + went_on[1].err
+    assert "of 2 processes" in went_on[0].out
     assert_close_runs(tmp_path / "two", finished)
     train.main(command(tmp_path / "one"))
     assert_close_runs(tmp_path / "one", finished)

@@ -56,12 +56,13 @@ class Decoder:
     def translate(
         self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
     ) -> list[list[Translated]]:
-        """The best hypotheses of each sentence, at least one, in their order; an empty sentence becomes an
-        empty one. `told` hears how many sentences are done."""
+        """The best hypotheses of each sentence, at least one, in their order; an empty or blank sentence
+        becomes an empty one. `told` hears how many sentences are done."""
         encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         found: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
-        order = sorted((i for i in range(len(ids)) if ids[i]), key=lambda i: (len(ids[i]), i))
+        worded = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
+        order = sorted(worded, key=lambda i: (len(ids[i]), i))
         while order:
             length = padded_length(len(ids[order[0]]) + 1)
             rows = max(1, min(_MOST_ROWS, _TOKENS // length))
