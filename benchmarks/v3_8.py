@@ -94,8 +94,8 @@ def document(found: dict[str, Any]) -> str:
         "8,192 rows of 128 tokens an update; translation: 32,768 tokens on each side; bfloat16. The "
         "micro-batch counts rows (translation: tokens) over all devices; 1,024 rows, or all tokens at once, "
         "were tried first, then halves of it. Peak memory and bytes sent are those of one device; TFLOPs "
-        "those of one device and update. Commands, compile times and the compiler's words for what did not fit "
-        "are in `v3_8.json`.",
+        "those of one device and update. Commands, compile times and the compiler's words for what did not "
+        "fit are in `v3_8.json`.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
