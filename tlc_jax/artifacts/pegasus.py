@@ -163,6 +163,8 @@ def _config(config: EncoderDecoderConfig, longest: int) -> dict[str, Any]:
         "dropout": config.dropout,
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.activation_dropout,
+        "normalize_before": True,  # these two for CTranslate2's converter
+        "normalize_embedding": False,
         **{f"{side}_{name}": value for side in _SIDES for name, value in sides.items()},
     }
 
