@@ -16,7 +16,7 @@ from tests.golden.make_decoding import BEAMS, LIMIT, SHAPE
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.stacked import join
 from tlc_jax.models.beam_search import Hypotheses, _continuations, beam_search
-from tlc_jax.models.decoding import empty_cache, prepare, step
+from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.tasks.decoder import search
 
@@ -50,6 +50,7 @@ def run(logits: np.ndarray, limits: list[int], **options) -> Hypotheses:
 
     cache = {"sum": jnp.zeros((len(limits), options["beams"]), jnp.int32)}
     length = options.pop("length", max(limits))
+    options["reorder"] = lambda cache, parents: {"sum": jnp.take_along_axis(cache["sum"], parents, axis=1)}
     return jax.jit(lambda: beam_search(own_step, cache, jnp.asarray(limits), length=length, **options))()
 
 
@@ -166,7 +167,7 @@ def test_the_cached_decoder_gives_the_logits_of_the_whole_one(params: dict) -> N
     source[1, 4:] = PAD
     target = rng.integers(2, 11, (3, 2, 5))
     ready = prepare(CONFIG, params, jnp.asarray(source), 5)
-    cache, last = empty_cache(CONFIG, ready, 2), jnp.zeros((3, 2), jnp.int32)
+    cache, last = empty_cache(CONFIG, ready, 2, 2), jnp.zeros((3, 2), jnp.int32)
     apply = jax.jit(functools.partial(apply_encoder_decoder, CONFIG))
     one_step = jax.jit(functools.partial(step, CONFIG))
     for beam in range(2):
@@ -174,9 +175,29 @@ def test_the_cached_decoder_gives_the_logits_of_the_whole_one(params: dict) -> N
         if beam == 0:
             found = []
             for place in range(5):
+                cache = grown(cache, 5) if place == 2 else cache
                 logits, cache = one_step(ready, cache, last, jnp.int32(place))
                 found.append(logits)
                 last = jnp.asarray(target[:, :, place])
+        np.testing.assert_allclose(jnp.stack(found, axis=2)[:, beam], whole, atol=2e-5)
+
+
+def test_hypotheses_that_change_places_keep_their_own_past(params: dict) -> None:
+    """The second goes on in the first's place and the first in the second's, twice."""
+    ready = prepare(CONFIG, params, jnp.asarray([[4, 7, 3, EOS]]), 4)
+    cache, tokens = empty_cache(CONFIG, ready, 2, 4), jnp.asarray([[[5, 6, 7], [8, 9, 10]]])
+    one_step, last, found = jax.jit(functools.partial(step, CONFIG)), jnp.zeros((1, 2), jnp.int32), []
+    for place in range(4):
+        logits, cache = one_step(ready, cache, last, jnp.int32(place))
+        found.append(logits[:, ::-1] if place % 2 else logits)
+        if place < 3:
+            cache, last = (
+                reordered(cache, jnp.asarray([[1, 0]])),
+                tokens[:, :: (1 if place % 2 else -1), place],
+            )
+    apply = jax.jit(functools.partial(apply_encoder_decoder, CONFIG))
+    for beam in range(2):
+        whole = apply(params, jnp.asarray([[4, 7, 3, EOS]]), jnp.pad(tokens[:, beam], ((0, 0), (0, 1))))
         np.testing.assert_allclose(jnp.stack(found, axis=2)[:, beam], whole, atol=2e-5)
 
 
@@ -209,5 +230,5 @@ def test_equals_generate_of_huggingface_with_the_same_weights(beams: int) -> Non
     own = jax.jit(functools.partial(search, config, beams=beams, alpha=0.0))(join(found), source, limits)
     np.testing.assert_array_equal(np.asarray(own.tokens)[:, :, :LIMIT], expected)
     if beams > 1:
-        np.testing.assert_allclose(own.scores, scores, atol=2e-3)
+        np.testing.assert_allclose(own.scores, scores, atol=4e-3)
     assert len(np.unique(expected.reshape(-1, LIMIT), axis=0)) >= 5

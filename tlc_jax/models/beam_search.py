@@ -10,13 +10,14 @@ beam is greedy: only the best continuation is looked at.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
@@ -24,8 +25,11 @@ from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 Step = Callable[
     [Any, Int[Array, "batch beams"], Int[Array, ""]], tuple[Float[Array, "batch beams vocab"], Any]
 ]
-"""(cache, last tokens, place) -> (logits of the token at that place, cache with leaves [batch, beams,
-...])."""
+"""(cache, last tokens, place) -> (logits of the token at that place, cache)."""
+Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
+"""(cache, parents) -> the cache of hypotheses that go on those in places `parents`."""
+Grow = Callable[[Any, int], Any]
+"""(cache, length) -> the same with room for so many places."""
 NEVER = -1.0e30
 _CHUNK = 128  # tokens of a vocabulary whose largest logit is looked at first
 
@@ -61,9 +65,16 @@ def beam_search(
     beams: int,
     length: int,
     alpha: float,
+    reorder: Reorder,
+    grow: Grow | None = None,
+    first: int = 0,
     stop_early: bool = True,
 ) -> Hypotheses:
-    """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all."""
+    """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all.
+
+    The cache has room for `length` places or, with `grow`, for `first`: most translations end before those
+    are full, and what there is no room for costs no time.
+    """
     batch = len(limits)
     # at first there is one hypothesis, the empty one
     log_probs = jnp.full((batch, beams), NEVER).at[:, 0].set(0.0)
@@ -71,13 +82,16 @@ def beam_search(
     scores = jnp.full((batch, beams), NEVER)
     start = _State(jnp.int32(0), limits <= 0, nothing, log_probs, cache, nothing, scores)
 
-    def go_on(state: _State) -> Array:
-        return (state.place < length) & ~state.done.all()
-
     def advance(state: _State) -> _State:
-        return _advance(step, state, limits, beams, alpha, stop_early)
+        return _advance(step, reorder, state, limits, beams, alpha, stop_early)
 
-    end = jax.lax.while_loop(go_on, advance, start)
+    def until(state: _State, place: int) -> _State:
+        return jax.lax.while_loop(lambda own: (own.place < place) & ~own.done.all(), advance, state)
+
+    if grow is not None and first < length:
+        start = until(start, first)
+        start = dataclasses.replace(start, cache=grow(start.cache, length))
+    end = until(start, length)
     ended = end.scores > NEVER / 2
     none = ~ended.any(axis=1, keepdims=True)
     unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / _penalty(limits, alpha)[:, None], NEVER)
@@ -85,7 +99,9 @@ def beam_search(
     return Hypotheses(tokens, jnp.where(none, unended, end.scores), ended)
 
 
-def _advance(step: Step, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool) -> _State:
+def _advance(
+    step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool
+) -> _State:
     place, batch = state.place, len(limits)
     last = jnp.where(
         place == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(place - 1, 0), 2, False)
@@ -104,7 +120,7 @@ def _advance(step: Step, state: _State, limits: Array, beams: int, alpha: float,
     still, order = jax.lax.top_k(jnp.where(ends, NEVER, best), beams)
     alive = jnp.take_along_axis(sequences, order[:, :, None], axis=1)
     source = jnp.take_along_axis(parents, order, axis=1)
-    cache = jax.tree.map(lambda x: _pick(x, source), cache)
+    cache = reorder(cache, source) if beams > 1 else cache
 
     new = jnp.where(ends & (best > NEVER / 2), best / _penalty(place + 1, alpha), NEVER)
     new = jnp.where(state.done[:, None], NEVER, new)
@@ -148,10 +164,6 @@ def _top_by_chunks(logits: Array, count: int) -> tuple[Array, Array]:
     best, inside = jax.lax.top_k(candidates.reshape(*logits.shape[:2], -1), count)
     chunk = jnp.take_along_axis(which, inside // _CHUNK, axis=-1)
     return best, chunk * _CHUNK + inside % _CHUNK
-
-
-def _pick(x: Shaped[Array, "batch beams ..."], parents: Int[Array, "batch beams"]) -> Array:
-    return jnp.take_along_axis(x, parents.reshape(*parents.shape, *(1,) * (x.ndim - 2)), axis=1)
 
 
 def _penalty(length: Any, alpha: float) -> Array:

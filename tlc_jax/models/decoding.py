@@ -2,7 +2,13 @@
 
 `apply_encoder_decoder` computes every position at once, for training; this gives the same logits a position
 at a time. Layers are unstacked and keys and values of the source are computed once, before any loop over
-positions; they are shared by all hypotheses of a sentence."""
+positions; they are shared by all hypotheses of a sentence.
+
+So are those of the target: every hypothesis writes its key into a place of its own, and none is ever moved.
+Which of them a hypothesis descends from is a small table of ancestors, and attention is a product of all
+hypotheses with all keys of the sentence, of which each sees its own. To move what is kept when hypotheses
+change places, as is usual, writes all of it in each step.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +24,6 @@ from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.encoder_decoder import encode, sinusoids
 from tlc_jax.models.layers import at_least_float32, compute_dtype
-
-Cache = list[dict[str, Float[Array, "batch beams heads length head_size"]]]
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +48,9 @@ def prepare(
     dtype = compute_dtype(config)
     stacked = jax.tree.map(lambda x: x.astype(dtype), params["decoder"]["layers"])
     layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(config.num_layers)]
+    for layer in layers:
+        own = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
+        layer["query_key_value"] = jnp.concatenate(own, axis=1)  # one product in place of three
     cross = []
     for layer in layers:
         own = layer["cross_attention"]
@@ -60,12 +67,41 @@ def prepare(
     )
 
 
-def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int) -> Cache:
-    """Room for keys and values of every position of every hypothesis."""
-    length = len(prepared.positions)
-    shape = (len(prepared.visible), beams, config.heads, length, config.head_size)
-    nothing = jnp.zeros(shape, prepared.embedding.dtype)
-    return [{"key": nothing, "value": nothing} for _ in prepared.layers]
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cache:
+    """Of each layer keys [batch, heads, head_size, length x beams] and values [batch, heads, length x beams,
+    head_size]: what the hypothesis in place j computed of position t is at t x beams + j. `ancestors` tells
+    in which place the hypothesis that is now in place j was at position t."""
+
+    kept: list[tuple[Array, Array]]
+    ancestors: Int[Array, "batch beams length"]
+
+
+def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, length: int) -> Cache:
+    """Room for keys and values of `length` positions of every hypothesis."""
+    batch, heads, size = len(prepared.visible), config.heads, config.head_size
+    keys, values = (batch, heads, size, length * beams), (batch, heads, length * beams, size)
+    dtype = prepared.embedding.dtype
+    kept = [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in prepared.layers]
+    return Cache(kept, jnp.zeros((batch, beams, length), jnp.int32))
+
+
+def grown(cache: Cache, length: int) -> Cache:
+    """The same with room for so many positions."""
+    _, beams, before = cache.ancestors.shape
+
+    def longer(x: Array, axis: int, by: int) -> Array:
+        return jnp.pad(x, [(0, by if i == axis else 0) for i in range(x.ndim)])
+
+    more = (length - before) * beams
+    kept = [(longer(keys, 3, more), longer(values, 2, more)) for keys, values in cache.kept]
+    return Cache(kept, longer(cache.ancestors, 2, length - before))
+
+
+def reordered(cache: Cache, parents: Int[Array, "batch beams"]) -> Cache:
+    """Of hypotheses that go on those in places `parents`."""
+    return Cache(cache.kept, jnp.take_along_axis(cache.ancestors, parents[:, :, None], axis=1))
 
 
 def step(
@@ -78,20 +114,25 @@ def step(
     """Logits of the token at `place`, given the one before it (PAD at place 0), and the cache with it."""
     x = prepared.embedding[tokens] * jnp.asarray(config.hidden_size**0.5, prepared.embedding.dtype)
     x = jnp.where((tokens != PAD)[:, :, None], x, 0) + prepared.positions[place][None, None]
-    before = (jnp.arange(len(prepared.positions)) <= place)[None, None, None]
-    found: Cache = []
-    for layer, cross, own in zip(prepared.layers, prepared.cross, cache, strict=True):
+    here = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
+    ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, place, axis=2)
+    visible = _descends(ancestors, place)
+    kept = []
+    for layer, cross, (keys, values) in zip(prepared.layers, prepared.cross, cache.kept, strict=True):
         y = _norm(config, layer["attention_norm"], x)
         query, key, value = (
-            _heads(config, y @ layer["attention"][name]["kernel"]) for name in ("query", "key", "value")
+            _heads(config, part).transpose(0, 2, 1, 3)
+            for part in jnp.split(y @ layer["query_key_value"], 3, axis=-1)
         )
-        kept = {
-            name: jax.lax.dynamic_update_slice_in_dim(own[name], new[:, :, :, None], place, axis=3)
-            for name, new in (("key", key), ("value", value))
-        }
-        scores = _scores(config, "bkhd,bkhtd->bkht", query, kept["key"])
-        weights = _softmax(scores, before, x.dtype)
-        mixed = jnp.einsum("bkht,bkhtd->bkhd", weights, kept["value"])
+        at = place * tokens.shape[1]
+        keys = jax.lax.dynamic_update_slice_in_dim(keys, key.transpose(0, 1, 3, 2), at, axis=3)
+        values = jax.lax.dynamic_update_slice_in_dim(values, value, at, axis=2)
+        keys, values = jax.lax.optimization_barrier((keys, values))  # written once, in their place, then read
+        kept.append((keys, values))
+        seen = _scores(config, "bhkd,bhdn->bhkn", query, keys)
+        weights = _softmax(seen, visible[:, None], x.dtype)
+        mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, values)
+        mixed = mixed.transpose(0, 2, 1, 3)
         x = x + _flat(mixed) @ layer["attention"]["output"]["kernel"]
         y = _norm(config, layer["cross_attention_norm"], x)
         query = _heads(config, y @ layer["cross_attention"]["query"]["kernel"])
@@ -100,10 +141,21 @@ def step(
         mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, cross[1])
         x = x + _flat(mixed) @ layer["cross_attention"]["output"]["kernel"]
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
-        found.append(kept)
     x = _norm(config, prepared.final_norm, x)
-    accurate = at_least_float32(x.dtype)
-    return jnp.einsum("bkd,vd->bkv", x, prepared.embedding, preferred_element_type=accurate), found
+    logits = jnp.einsum(
+        "bkd,vd->bkv", x, prepared.embedding, preferred_element_type=at_least_float32(x.dtype)
+    )
+    return logits, Cache(kept, ancestors)
+
+
+def _descends(
+    ancestors: Int[Array, "batch beams length"], place: Int[Array, ""]
+) -> Bool[Array, "batch beams kept"]:
+    """Which of what is kept each hypothesis descends from, itself included."""
+    batch, beams, length = ancestors.shape
+    own = ancestors[..., None] == jnp.arange(beams)[None, None, None]
+    before = (jnp.arange(length) <= place)[None, None, :, None]
+    return (own & before).reshape(batch, beams, length * beams)
 
 
 def _heads(config: EncoderDecoderConfig, x: Array) -> Array:

@@ -16,14 +16,15 @@ from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
-from tlc_jax.models.decoding import empty_cache, prepare, step
+from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
 from tlc_jax.parallel.mesh import local_rows, make_mesh, place, replicated
 
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
+_USUAL = 8  # that most are not: no more room is made before it is needed
 ALPHA = 0.6
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _TOKENS = 2048  # of a batch's source, pads included
-_MOST_ROWS = 64
+_MOST_ROWS, _FEW_ROWS = 64, 8
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,14 @@ class Decoder:
         encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         found: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
-        worded = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
-        order = sorted(worded, key=lambda i: (len(ids[i]), i))
-        while order:
+        order = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
+        order.sort(key=lambda i: (-len(ids[i]), i))
+        while order:  # the longest first: only the last batch has fewer sentences than rows
             length = padded_length(len(ids[order[0]]) + 1)
-            rows = max(1, min(_MOST_ROWS, _TOKENS // length))
+            most = _MOST_ROWS if len(order) > _FEW_ROWS else _FEW_ROWS
+            rows = max(1, min(most, _TOKENS // length))
             rows = -(-rows // self._mesh.size) * self._mesh.size  # as many on each device
-            chosen = [i for i in order[:rows] if len(ids[i]) < length]
+            chosen = order[:rows]
             source = np.full((rows, length), PAD, np.int32)
             limits = np.zeros(rows, np.int32)
             for row, i in enumerate(chosen):
@@ -111,7 +113,8 @@ def search(
     """The best hypotheses of padded sources, each of at most so many tokens."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
-    cache = empty_cache(config, prepared, beams)
+    first = min(length, source.shape[1] + _USUAL)
+    cache = empty_cache(config, prepared, beams, first)
     return beam_search(
         lambda cache, tokens, place: step(config, prepared, cache, tokens, place),
         cache,
@@ -119,6 +122,9 @@ def search(
         beams=beams,
         length=length,
         alpha=alpha,
+        reorder=reordered,
+        grow=grown,
+        first=first,
     )
 
 
