@@ -35,7 +35,7 @@ ROOMS = (
     "training",
 )
 # nor the options: what they say of a misspelt field would be jaxtyping's words
-OPTIONS = ("model_config", "data_config", "bench_options")
+OPTIONS = ("model_config", "data_config", "bench_options", "hosts_options")
 CORE = [
     path.stem
     for path in (Path(__file__).parent.parent / "tlc_jax" / "core").glob("*.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Optional
 
 from tlc_jax.core.errors import UserError
 
@@ -14,11 +15,11 @@ class HostsOptions:
     SLURM tells its tasks who they are (`srun` is enough); a TPU pod does with --hosts.coordinator auto.
     """
 
-    coordinator: str | None = None
+    coordinator: Optional[str] = None
     """ADDRESS:PORT of process 0, a free port there; 'auto': the pod or the cluster knows."""
-    processes: int | None = None
+    processes: Optional[int] = None
     """How many there are, with an ADDRESS:PORT."""
-    index: int | None = None
+    index: Optional[int] = None
     """Which of them this is, from 0; the only option that differs between them."""
     heartbeat: float = 60.0
     """Seconds without a sign of life after which a process counts as dead, and the others end."""
