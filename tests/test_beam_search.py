@@ -201,25 +201,6 @@ def test_hypotheses_that_change_places_keep_their_own_past(params: dict) -> None
         np.testing.assert_allclose(jnp.stack(found, axis=2)[:, beam], whole, atol=2e-5)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_sentences_that_are_done_are_left_out_and_nothing_changes(params: dict, beams: int) -> None:
-    rng = np.random.default_rng(1)
-    source = rng.integers(2, 11, (12, 6))
-    for row in range(12):
-        source[row, 1 + row % 6 :] = PAD
-    limits = jnp.asarray(rng.integers(1, 25, 12))
-    plain, cut = (
-        jax.jit(functools.partial(search, CONFIG, beams=beams, alpha=0.6, fewer=fewer))(
-            params, jnp.asarray(source), limits
-        )
-        for fewer in ((), (20, 6, 2))
-    )
-    np.testing.assert_array_equal(plain.tokens, cut.tokens)
-    np.testing.assert_allclose(plain.scores, cut.scores, atol=1e-5)
-    np.testing.assert_array_equal(plain.ended, cut.ended)
-    assert len(np.unique((np.asarray(plain.tokens[:, 0]) != PAD).sum(1))) >= 4
-
-
 def test_greedy_takes_the_best_token_each_time(params: dict) -> None:
     source = jnp.asarray([[4, 7, 3, EOS], [9, EOS, 0, 0]])
     limits = jnp.asarray([12, 12])

@@ -11,7 +11,7 @@ beam is greedy: only the best continuation is looked at.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,7 @@ from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 Step = Callable[
     [Any, Int[Array, "batch beams"], Int[Array, ""]], tuple[Float[Array, "batch beams vocab"], Any]
 ]
-"""(cache, last tokens, place) -> (logits of the token at that place, cache). All arrays of a cache have a
-leading axis of sentences."""
+"""(cache, last tokens, place) -> (logits of the token at that place, cache)."""
 Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
 """(cache, parents) -> the cache of hypotheses that go on those in places `parents`."""
 Grow = Callable[[Any, int], Any]
@@ -50,20 +49,10 @@ class Hypotheses:
 @dataclass(frozen=True)
 class _State:
     place: Int[Array, ""]
-    limits: Int[Array, "batch"]
     done: Bool[Array, "batch"]
     alive: Int[Array, "batch beams length"]
     log_probs: Float[Array, "batch beams"]
     cache: Any
-    finished: Int[Array, "batch beams length"]
-    scores: Float[Array, "batch beams"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Results:
-    alive: Int[Array, "batch beams length"]
-    log_probs: Float[Array, "batch beams"]
     finished: Int[Array, "batch beams length"]
     scores: Float[Array, "batch beams"]
 
@@ -79,41 +68,30 @@ def beam_search(
     reorder: Reorder,
     grow: Grow | None = None,
     first: int = 0,
-    fewer: Sequence[int] = (),
     stop_early: bool = True,
 ) -> Hypotheses:
     """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all.
 
     The cache has room for `length` places or, with `grow`, for `first`: most translations end before those
-    are full, and what there is no room for costs no time. Nor do sentences that are done, as soon as no more
-    than the first of `fewer` are left (then the second, ...): only these are computed from there on.
+    are full, and what there is no room for costs no time.
     """
     batch = len(limits)
     # at first there is one hypothesis, the empty one
     log_probs = jnp.full((batch, beams), NEVER).at[:, 0].set(0.0)
     nothing = jnp.full((batch, beams, length), PAD, jnp.int32)
     scores = jnp.full((batch, beams), NEVER)
-    state = _State(jnp.int32(0), limits, limits <= 0, nothing, log_probs, cache, nothing, scores)
+    start = _State(jnp.int32(0), limits <= 0, nothing, log_probs, cache, nothing, scores)
 
-    def until(state: _State, place: int, left: int) -> _State:
-        def go_on(own: _State) -> Array:
-            return (own.place < place) & ((~own.done).sum() > left)
+    def advance(state: _State) -> _State:
+        return _advance(step, reorder, state, limits, beams, alpha, stop_early)
 
-        return jax.lax.while_loop(
-            go_on, lambda own: _advance(step, reorder, own, beams, alpha, stop_early), state
-        )
+    def until(state: _State, place: int) -> _State:
+        return jax.lax.while_loop(lambda own: (own.place < place) & ~own.done.all(), advance, state)
 
-    sizes = [size for size in fewer if size < batch]
     if grow is not None and first < length:
-        state = until(state, first, [*sizes, 0][0])
-        state = dataclasses.replace(state, cache=grow(state.cache, length))
-    rows, end = jnp.arange(batch), _Results(nothing, log_probs, nothing, scores)
-    for size in (*sizes, 0):
-        state = until(state, length, size)
-        found = _Results(state.alive, state.log_probs, state.finished, state.scores)
-        end = jax.tree.map(lambda all_, own, rows=rows: all_.at[rows].set(own), end, found)
-        chosen = jnp.argsort(state.done, stable=True)[:size]  # those that are not done
-        rows, state = rows[chosen], jax.tree.map(lambda x, own=chosen: x[own] if x.ndim else x, state)
+        start = until(start, first)
+        start = dataclasses.replace(start, cache=grow(start.cache, length))
+    end = until(start, length)
     ended = end.scores > NEVER / 2
     none = ~ended.any(axis=1, keepdims=True)
     unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / _penalty(limits, alpha)[:, None], NEVER)
@@ -122,9 +100,9 @@ def beam_search(
 
 
 def _advance(
-    step: Step, reorder: Reorder, state: _State, beams: int, alpha: float, stop_early: bool
+    step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool
 ) -> _State:
-    place, limits, batch = state.place, state.limits, len(state.limits)
+    place, batch = state.place, len(limits)
     last = jnp.where(
         place == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(place - 1, 0), 2, False)
     )
@@ -158,7 +136,7 @@ def _advance(
     keep = state.done
     alive = jnp.where(keep[:, None, None], state.alive, alive)
     still = jnp.where(keep[:, None], state.log_probs, still)
-    return _State(place + 1, limits, done, alive, still, cache, finished, scores)
+    return _State(place + 1, done, alive, still, cache, finished, scores)
 
 
 def _continuations(

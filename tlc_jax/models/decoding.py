@@ -12,7 +12,6 @@ change places, as is usual, writes all of it in each step.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,13 +72,10 @@ def prepare(
 class Cache:
     """Of each layer keys [batch, heads, head_size, length x beams] and values [batch, heads, length x beams,
     head_size]: what the hypothesis in place j computed of position t is at t x beams + j. `ancestors` tells
-    in which place the hypothesis that is now in place j was at position t. `cross` and `visible` are the
-    source's (`Prepared`): every array has a leading axis of sentences."""
+    in which place the hypothesis that is now in place j was at position t."""
 
     kept: list[tuple[Array, Array]]
     ancestors: Int[Array, "batch beams length"]
-    cross: list[tuple[Array, Array]]
-    visible: Bool[Array, "batch others"]
 
 
 def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, length: int) -> Cache:
@@ -88,8 +84,7 @@ def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, le
     keys, values = (batch, heads, size, length * beams), (batch, heads, length * beams, size)
     dtype = prepared.embedding.dtype
     kept = [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in prepared.layers]
-    nobody = jnp.zeros((batch, beams, length), jnp.int32)
-    return Cache(kept, nobody, prepared.cross, prepared.visible)
+    return Cache(kept, jnp.zeros((batch, beams, length), jnp.int32))
 
 
 def grown(cache: Cache, length: int) -> Cache:
@@ -101,13 +96,12 @@ def grown(cache: Cache, length: int) -> Cache:
 
     more = (length - before) * beams
     kept = [(longer(keys, 3, more), longer(values, 2, more)) for keys, values in cache.kept]
-    return dataclasses.replace(cache, kept=kept, ancestors=longer(cache.ancestors, 2, length - before))
+    return Cache(kept, longer(cache.ancestors, 2, length - before))
 
 
 def reordered(cache: Cache, parents: Int[Array, "batch beams"]) -> Cache:
     """Of hypotheses that go on those in places `parents`."""
-    ancestors = jnp.take_along_axis(cache.ancestors, parents[:, :, None], axis=1)
-    return dataclasses.replace(cache, ancestors=ancestors)
+    return Cache(cache.kept, jnp.take_along_axis(cache.ancestors, parents[:, :, None], axis=1))
 
 
 def step(
@@ -124,7 +118,7 @@ def step(
     ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, place, axis=2)
     visible = _descends(ancestors, place)
     kept = []
-    for layer, cross, (keys, values) in zip(prepared.layers, cache.cross, cache.kept, strict=True):
+    for layer, cross, (keys, values) in zip(prepared.layers, prepared.cross, cache.kept, strict=True):
         y = _norm(config, layer["attention_norm"], x)
         query, key, value = (
             _heads(config, part).transpose(0, 2, 1, 3)
@@ -143,7 +137,7 @@ def step(
         y = _norm(config, layer["cross_attention_norm"], x)
         query = _heads(config, y @ layer["cross_attention"]["query"]["kernel"])
         scores = _scores(config, "bkhd,bhsd->bkhs", query, cross[0])
-        weights = _softmax(scores, cache.visible[:, None, None], x.dtype)
+        weights = _softmax(scores, prepared.visible[:, None, None], x.dtype)
         mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, cross[1])
         x = x + _flat(mixed) @ layer["cross_attention"]["output"]["kernel"]
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
@@ -151,7 +145,7 @@ def step(
     logits = jnp.einsum(
         "bkd,vd->bkv", x, prepared.embedding, preferred_element_type=at_least_float32(x.dtype)
     )
-    return logits, dataclasses.replace(cache, kept=kept, ancestors=ancestors)
+    return logits, Cache(kept, ancestors)
 
 
 def _descends(

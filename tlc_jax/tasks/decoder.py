@@ -50,13 +50,9 @@ class Decoder:
     ):
         self._tokenizer, self._best, self._mesh = tokenizer, best, make_mesh()
         self._search = jax.jit(
-            functools.partial(search, config, beams=beams, alpha=alpha, fewer=self._fewer()),
+            functools.partial(search, config, beams=beams, alpha=alpha),
             out_shardings=replicated(self._mesh),  # every process reads all
         )
-
-    def _fewer(self) -> tuple[int, ...]:
-        """Where rows are split over devices each stays on its own."""
-        return () if self._mesh.size > 1 else (_MOST_ROWS // 2, _FEW_ROWS)
 
     def translate(
         self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
@@ -113,9 +109,8 @@ def search(
     *,
     beams: int,
     alpha: float,
-    fewer: tuple[int, ...] = (),
 ) -> Hypotheses:
-    """The best hypotheses of padded sources, each of at most so many tokens; `fewer` as for beam_search."""
+    """The best hypotheses of padded sources, each of at most so many tokens."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
     first = min(length, source.shape[1] + _USUAL)
@@ -130,7 +125,6 @@ def search(
         reorder=reordered,
         grow=grown,
         first=first,
-        fewer=fewer,
     )
 
 
