@@ -30,12 +30,6 @@ class Engine:
             sys.exit(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")  # type: ignore[arg-type]
         return json.loads(answer)
 
-    def end(self) -> None:
-        """Its memory is free again."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """What such a process does until its orders end. What is printed meanwhile goes to stderr."""

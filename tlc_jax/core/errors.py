@@ -35,6 +35,11 @@ def run_door(main: Callable[[], None]) -> None:
         sys.exit(report(error))
 
 
+def one_line(error: BaseException | str, most: int = 300) -> str:
+    """What somebody else's error says, as a part of a sentence of ours: such texts may tell a whole life."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def report(error: BaseException, who: str = "") -> int:
     """Tells on stderr how a command ended, and gives its exit code.
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from etils import epath
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
 
 Place = Path | epath.Path
 Where = TypeVar("Where", bound=Place)
@@ -41,7 +41,7 @@ def locate(text: str | os.PathLike[str]) -> Place:
     try:
         where.exists()
     except Exception as error:  # of networks, of credentials, of gcsfs
-        why = " ".join(str(error).split())[:300]
+        why = one_line(error)
         raise UserError(f"{text} cannot be reached ({why}): look at network and credentials") from error
     return where
 

@@ -114,7 +114,7 @@ def step(
     """Logits of the token at `place`, given the one before it (PAD at place 0), and the cache with it."""
     x = prepared.embedding[tokens] * jnp.asarray(config.hidden_size**0.5, prepared.embedding.dtype)
     x = jnp.where((tokens != PAD)[:, :, None], x, 0) + prepared.positions[place][None, None]
-    here = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
+    here = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :, None], (*tokens.shape, 1))
     ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, place, axis=2)
     visible = _descends(ancestors, place)
     kept = []

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError, one_line
 from tlc_jax.core.hosts_options import HostsOptions
 
 Found = TypeVar("Found")
@@ -28,6 +28,10 @@ def start(options: HostsOptions) -> None:
     """Joins the other processes, if there are others. Before anything is computed."""
     options.check()
     if options.coordinator is None and not _slurm_tasks():
+        if count() > 1:
+            raise UserError(
+                f"this is one of {count()} hosts of a TPU pod: start all with --hosts.coordinator auto"
+            )
         return
     # its notifier takes SIGTERM away from us: whoever is asked to stop tells the others himself
     jax.config.update("jax_enable_preemption_service", False)
@@ -44,7 +48,7 @@ def start(options: HostsOptions) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the processes did not find each other ({' '.join(str(error).split())[:300]}): start all of "
+            f"the processes did not find each other ({one_line(error)}): start all of "
             "them with the same --hosts.coordinator, each with an index of its own"
         ) from error
 
@@ -92,6 +96,14 @@ def first(find: Callable[[], Found]) -> Found:
         if "error" in word:
             raise _ERRORS[word["error"]](word["text"])
     return word["found"]
+
+
+def on_first(find: Callable[[], Found]) -> Found | None:
+    """What `find` gives on process 0, where alone it is called; None elsewhere. Of anything; errors as for
+    `first`."""
+    kept: list[Found] = []
+    first(lambda: kept.append(find()))
+    return kept[0] if kept else None
 
 
 def all_say(word: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import jax
 
-from tlc_jax.core.errors import EXIT_INTERRUPTED, report
+from tlc_jax.core.errors import EXIT_INTERRUPTED, one_line, report
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
 
@@ -53,7 +53,7 @@ def _leave(error: BaseException, heartbeat: float) -> None:
     own = jax.process_index()
     code = report(error, f"process {own} of {hosts.count()}: ")
     with contextlib.suppress(Exception):  # process 0 may be gone
-        hosts.client().key_value_set(f"left/{own}", str(error).split("\n")[0] or type(error).__name__)
+        hosts.client().key_value_set(f"left/{own}", one_line(error))
         # process 0 keeps the service for all: it waits for who ends with it, or notices that it has ended
         until = time.monotonic() + heartbeat
         while own == 0 and time.monotonic() < until and len(_left()) < hosts.count():
@@ -78,7 +78,7 @@ def _watch(heartbeat: float, over: threading.Event) -> None:
             left = _left()
         except Exception as error:  # of the connection
             if not over.is_set():
-                _end(f"process 0 of {count} cannot be reached any more ({_short(error)}); {_AGAIN}")
+                _end(f"process 0 of {count} cannot be reached any more ({one_line(error, 100)}); {_AGAIN}")
             return
         for i, why in left.items():
             if i != own and not over.is_set():
@@ -97,7 +97,3 @@ def _end(why: str) -> None:
     with contextlib.suppress(Exception):
         hosts.client().key_value_set(f"left/{own}", why)
     os._exit(EXIT_INTERRUPTED)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:100]

@@ -15,7 +15,7 @@ import jax
 from jax.experimental import topologies
 
 from tlc_jax.config import Config
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.parallel.sharding import placements
@@ -39,7 +39,7 @@ def topology_devices(name: str) -> Sequence[Any]:
     try:
         return topologies.get_topology_desc(name, "tpu").devices
     except Exception as error:  # whatever libtpu raises, also where it is missing
-        why = " ".join(str(error).split())[:300]
+        why = one_line(error)
         raise UserError(
             f"--topology {name} cannot be compiled for ({why}): give one such as v3:2x2, v5e:2x4 or v6e:2x4, "
             "and install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
@@ -70,7 +70,7 @@ def compile_for(config: Config, devices: Sequence[Any]) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return {**found, "fits": False, "compiler": " ".join(str(error).split("\n")[0].split())}
+        return {**found, "fits": False, "compiler": one_line(str(error).split("\n")[0])}
     (text,) = (compiled.as_text() for compiled in program.by_shape.values())
     return {
         **found,

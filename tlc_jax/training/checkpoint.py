@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.core.errors import SaveFailed, UserError, one_line
 from tlc_jax.core.place import (
     Place,
     absolute,
@@ -143,7 +143,7 @@ class Checkpoints:
             return
         (step, future), self._pending = self._pending, None
         error = future.exception()  # whatever Orbax, its stores and the file system raise
-        why = next(filter(None, hosts.all_say(_short(error))), None)
+        why = next(filter(None, hosts.all_say(error and one_line(error))), None)
         if why is not None:
             raise self._failure(step, why) from error
 
@@ -178,11 +178,6 @@ def _begin(folder: Place) -> None:
     if is_remote(folder):  # a bucket has no empty folder, and a run without this one is damaged
         write_text(folder / "begun", "")
     _sweep(folder)
-
-
-def _short(error: BaseException | None) -> str | None:
-    """A store may tell its whole life."""
-    return None if error is None else " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _new_orbax() -> ocp.AsyncCheckpointer:

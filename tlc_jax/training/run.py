@@ -96,17 +96,18 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.dry_run:
         show_facts(console, _facts(order, None, _whether_there(order)))
         return
-    data: list[Data] = []
     with contextlib.ExitStack() as held:
+        opened = None
         if not resumed:
             hosts.first(lambda: _check_folder(rundir))  # before the long work: can it be made?
-            hosts.first(lambda: data.append(_open_data(config, order.data_from or rundir, console)))
-            config = fitted(config, make_task(config, data[0]) if data else None, mesh, console)
+            opened = hosts.on_first(lambda: _open_data(config, order.data_from or rundir, console))
+            config = fitted(config, make_task(config, opened) if opened else None, mesh, console)
             order = dataclasses.replace(order, config=config)
         hosts.first(lambda: _claim(rundir, config, held))
-        if resumed:
-            hosts.first(lambda: data.append(_open_data(config, rundir, console)))
-        _run(order, rundir, mesh, data, console, started)
+        data = hosts.on_first(
+            lambda: _keep(order, rundir, opened or _open_data(config, rundir, console), console)
+        )
+        _run(order, rundir, mesh, data or open_data(config, rundir.data), console, started)
 
 
 def _check_folder(rundir: RunDir) -> None:
@@ -134,17 +135,10 @@ def _as_begun(order: Order, rundir: RunDir) -> Order:
 
 
 def _run(
-    order: Order,
-    rundir: RunDir,
-    mesh: jax.sharding.Mesh,
-    opened: list[Data],
-    console: Console,
-    started: float,
+    order: Order, rundir: RunDir, mesh: jax.sharding.Mesh, data: Data, console: Console, started: float
 ) -> None:
-    """The part of a run that nobody else may be doing. Process 0 has `opened` the data, no other has."""
+    """The part of a run that nobody else may be doing."""
     config = order.config
-    hosts.first(lambda: _keep(order, rundir, opened, console))
-    data = opened[0] if opened else open_data(config, rundir.data)
     task = make_task(config, data)
     if order.title is None:
         show_facts(console, _facts(order, data, task.facts()))
@@ -162,13 +156,16 @@ def _run(
         console.print(f"done: {session.step:,} steps in {rundir.root}")
 
 
-def _keep(order: Order, rundir: RunDir, opened: list[Data], console: Console) -> None:
+def _keep(order: Order, rundir: RunDir, opened: Data | None, console: Console) -> Data:
+    """The run's own copy of its data, and of what else tells its story."""
+    data = opened or _open_data(order.config, rundir, console)
     if not _has_data(rundir):
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
-        opened[0] = keep_data(opened[0], order.config, rundir.data)
-    copy_file(opened[0].folder / "tokenizer.json", rundir.tokenizer)
+        data = keep_data(data, order.config, rundir.data)
+    copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
     _record_start(order, rundir)
+    return data
 
 
 def _check_checkpoints(rundir: RunDir) -> None:
