@@ -262,6 +262,8 @@ def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: 
 
     export.main(["--checkpoint", str(out), "--format", "huggingface", "--out", str(tmp_path / "peg")])
     weights = safetensors.numpy.load((tmp_path / "peg" / "model.safetensors").read_bytes())
+    says = json.loads((tmp_path / "peg" / "config.json").read_text())
+    assert (says["normalize_before"], says["normalize_embedding"]) == (True, False), "CTranslate2 reads them"
     again = tree.flatten(params_from_pegasus(weights, 2))
     for path, x in params_of(out).items():
         np.testing.assert_array_equal(again[path], x, err_msg=path)
