@@ -1,13 +1,16 @@
 """Eight fake CPU devices, no silent broadcasting, and shapes of public signatures checked on every call."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-# what is compiled here runs for moments: optimizing it takes a third of all the time
+# what is compiled here runs for moments: optimizing it takes most of all the time
 _FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that XLA does not know ends the process
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # the same small programs are compiled again and again, by processes of their own too

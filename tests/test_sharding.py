@@ -61,51 +61,52 @@ def mesh_of(shape: tuple[int, int, int]) -> jax.sharding.Mesh:
     return make_mesh(MeshConfig(*shape), jax.devices()[: int(np.prod(shape))])
 
 
-def compiled_step(task, config: Config, shape: tuple[int, int, int]):
-    mesh, key = mesh_of(shape), jax.random.key(1)
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Twenty steps on a mesh: their losses, and the programs' texts."""
+
+    shape: tuple[int, int, int]
+    losses: list[float]
+    programs: list[str]
+
+
+def trained(task, config: Config, shape: tuple[int, int, int]) -> Trained:
+    mesh, key, found = mesh_of(shape), jax.random.key(1), []
     state, optimizer = init_state(task, config.optimizer, jax.random.key(0), mesh)
     samples = [place(mesh, batch) for batch in task.sample_batches(rows_of(mesh))]
     control = {"learning_rate": np.array(3e-3, np.float32)}
     step = make_train_step(task, config, optimizer, mesh)
-    return (
-        mesh,
-        state,
-        lambda s, b: program(s, b, key, control),
-        (program := compile_train_step(step, state, samples, key, control, mesh)),
-    )
-
-
-def losses(task, config: Config, shape: tuple[int, int, int]) -> list[float]:
-    mesh, state, step, _ = compiled_step(task, config, shape)
-    found = []
+    program = compile_train_step(step, state, samples, key, control, mesh)
     for number in range(20):
-        state, sums = step(state, place(mesh, task.train_batch(number, rows_of(mesh))))
+        state, sums = program(state, place(mesh, task.train_batch(number, rows_of(mesh))), key, control)
         found.append(float(sums["loss"] / sums["weight"]))
     for path, x in tree.flatten(state.params).items():
         assert x.sharding == tree.flatten(param_shardings(mesh, state.params))[path], path
-    return found
+    return Trained(shape, found, [compiled.as_text() or "" for compiled in program.by_shape.values()])
 
 
 @pytest.fixture(scope="module")
 def alone(task, config: Config) -> list[float]:
-    return losses(task, config, (1, 1, 1))
+    return trained(task, config, (1, 1, 1)).losses
 
 
-@pytest.mark.parametrize("shape", MESHES)
-def test_every_mesh_has_the_losses_of_one_device(task, config, alone, shape) -> None:
+@pytest.fixture(scope="module", params=MESHES, ids=str)
+def on_a_mesh(task, config, request: pytest.FixtureRequest) -> Trained:
+    return trained(task, config, request.param)
+
+
+def test_every_mesh_has_the_losses_of_one_device(on_a_mesh: Trained, alone: list[float]) -> None:
     """With dropout, in two micro-batches."""
-    np.testing.assert_allclose(losses(task, config, shape), alone, atol=1e-5)
+    np.testing.assert_allclose(on_a_mesh.losses, alone, atol=1e-5)
     assert alone[-1] < alone[0] - 0.3, "it learns"
 
 
-@pytest.mark.parametrize("shape", MESHES)
-def test_nothing_is_sent_from_one_device_to_another_only(task, config, shape) -> None:
+def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> None:
     """All-to-all and collective-permute are how the compiler mends a layout that the rules do not say."""
-    *_, program = compiled_step(task, config, shape)
-    for compiled in program.by_shape.values():
-        kinds = set(re.findall(KINDS, compiled.as_text()))
+    for text in on_a_mesh.programs:
+        kinds = set(re.findall(KINDS, text))
         assert kinds <= {"all-reduce", "all-gather", "reduce-scatter"}
-        assert ("all-gather" in kinds) == (shape[1] > 1 or shape[2] > 1)
+        assert ("all-gather" in kinds) == (max(on_a_mesh.shape[1:]) > 1)
 
 
 def test_each_device_holds_its_share(task, config: Config) -> None:
