@@ -12,7 +12,8 @@ import pytest
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.models.encoder import Block, Encoder, apply_mlm, init_mlm
-from tlc_jax.models.layers import gelu, matmul
+from tlc_jax.models.layers import add_bias, gelu, matmul
+from tlc_jax.tasks.base import prediction_loss
 
 SMALL = ModelConfig(num_layers=3, hidden_size=32, head_size=8, vocab_size=60, max_positions=16)
 
@@ -176,3 +177,25 @@ def test_matmul_has_the_gradient_that_jax_derives(widths: tuple[int, int]) -> No
     derived = jax.grad(loss, (1, 2))(jnp.matmul, x, kernel)
     for one, other in zip(ours, derived, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bias_has_the_gradient_that_jax_derives() -> None:
+    keys = jax.random.split(jax.random.key(5), 3)
+    shapes = [(3, 5, 7), (7,), (3, 5, 7)]
+    x, bias, weights = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+
+    def loss(add, x: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.sum(weights * jnp.sin(add(x, bias)))
+
+    ours = jax.grad(loss, (1, 2))(add_bias, x, bias)
+    derived = jax.grad(loss, (1, 2))(lambda x, bias: x + bias[None, None], x, bias)
+    for found, expected in zip(ours, derived, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_prediction_is_right_where_its_logit_is_the_largest() -> None:
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 5, 40)
+    weights = rng.integers(0, 2, 40).astype(np.float32)
+    _, sums = prediction_loss(jnp.asarray(logits), {"targets": jnp.asarray(targets), "weights": weights})
+    assert float(sums["correct"]) == (weights * (logits.argmax(axis=1) == targets)).sum() > 0

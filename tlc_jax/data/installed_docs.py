@@ -24,6 +24,7 @@ from pathlib import Path
 
 from etils import epath
 
+from tlc_jax.core.cores import usable_cores
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.sources import Source
 
@@ -99,7 +100,7 @@ def read_docstrings(paths: list[Path]) -> list[Docstrings]:
     if new:
         # spawn: a forked child could hold a lock of a thread that it does not have
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        with ProcessPoolExecutor(usable_cores(), mp_context=context) as pool:
             _READ.update(zip(new, pool.map(module_docstrings, new, chunksize=32), strict=True))
     return [_READ[path] for path in paths]
 

@@ -35,6 +35,7 @@ from tlc_jax.models.layers import (
     WHOLE,
     FeedForward,
     SelfAttention,
+    add_bias,
     compute_dtype,
     dense,
     gelu,
@@ -186,7 +187,7 @@ class MaskedLanguageModel(nn.Module):
         hidden = self.encoder(tokens, reach, train=train)
         gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
         projected, bias = self.mlm_head(gathered)
-        return self.encoder.logits(projected) + bias[None, None, :]
+        return add_bias(self.encoder.logits(projected), bias)
 
 
 def init_mlm(config: ModelConfig, key: jax.Array) -> dict[str, Any]:

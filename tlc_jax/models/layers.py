@@ -75,6 +75,26 @@ def _matmul_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Arra
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+@jax.custom_vjp
+def add_bias(x: Float[Array, "*shape a"], bias: Float[Array, "a"]) -> Float[Array, "*shape a"]:
+    """x + bias, with the bias's gradient written as a product with ones: where `a` is a vocabulary, XLA's CPU
+    compiler takes 50 times as long for a sum over rows."""
+    return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+def _add_bias_forward(x: Array, bias: Array) -> tuple[Array, None]:
+    return add_bias(x, bias), None
+
+
+def _add_bias_backward(_: None, dy: Array) -> tuple[Array, Array]:
+    rows = tuple(range(dy.ndim - 1))
+    ones = jnp.ones(dy.shape[:-1], dy.dtype)
+    return dy, jax.lax.dot_general(ones, dy, ((rows, rows), ((), ())), precision=jax.lax.Precision.HIGHEST)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 Lies = tuple[str | None, str | None]
 OUT: Lies = (None, "tensor")  # a kernel [in, out] each of whose columns is on one device: of heads, of units
 IN: Lies = ("tensor", None)  # the same of its rows

@@ -297,7 +297,7 @@ def _compile(session: loop.Session, console: Console) -> None:
     """Compiles the step for every shape of batch, before the clock runs."""
     s = session
     samples = [place(s.mesh, batch) for batch in s.task.sample_batches(rows_of(s.mesh))]
-    first = controls(s.config, 0.0, s.step)
+    first, began = controls(s.config, 0.0, s.step), time.monotonic()
     if len(samples) == 1:
         console.print("compiling")
     named = (
@@ -306,6 +306,8 @@ def _compile(session: loop.Session, console: Console) -> None:
     with named as told:
         more = {} if told is None else {"told": told}
         s.train_step = compile_train_step(s.train_step, s.state, samples, s.key, first, s.mesh, **more)
+    if len(samples) == 1:
+        console.print(f"compiled in {time.monotonic() - began:.1f} s")
     hosts.all_say("compiled")  # a connection would not wait for the slowest compiler
     s.checkpoints.reserve(s.state)
 

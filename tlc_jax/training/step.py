@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
 
 from tlc_jax.config import Config
+from tlc_jax.core.cores import usable_cores
 from tlc_jax.core.errors import Interrupted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import on, replicated
@@ -53,8 +54,11 @@ def gradients(
     def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
         return jax.tree.map(jnp.add, total, one(i)), None
 
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
-    (grads, sums), _ = jax.lax.scan(add, nothing, jnp.arange(micro_batches))
+    if micro_batches == 1:
+        grads, sums = one(0)  # without a sum of gradients beside them
+    else:
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
+        (grads, sums), _ = jax.lax.scan(add, nothing, jnp.arange(micro_batches))
     scale = 1.0 / jnp.maximum(sums["weight"], 1.0)
     return jax.tree.map(lambda g: g * scale, grads), sums
 
@@ -131,11 +135,16 @@ def compile_train_step(
     shardings. `told` hears how many more are done."""
     lies = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(lies, replicated(mesh)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        lowered = ((_shape(batch), jitted.lower(state, batch, key, controls)) for batch in samples)
-        compiling = {shape: pool.submit(program.compile) for shape, program in lowered}
+    compiling: dict[tuple[tuple[int, ...], ...], Future[jax.stages.Compiled]] = {}
+    with ThreadPoolExecutor(usable_cores()) as pool:
         try:
-            for _ in as_completed(compiling.values()):
+            done = 0
+            for batch in samples:
+                compiling[_shape(batch)] = pool.submit(jitted.lower(state, batch, key, controls).compile)
+                more = sum(future.done() for future in compiling.values()) - done
+                told(more)
+                done += more
+            for _ in itertools.islice(as_completed(compiling.values()), done, None):
                 told(1)
         except Interrupted:
             pool.shutdown(cancel_futures=True)
