@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -96,6 +97,56 @@ def test_without_a_validation_set_pairs_are_held_out(config: PairsConfig) -> Non
     assert not {source for source, _ in held_out} & {source for source, _ in train}
 
 
+def test_what_is_like_an_evaluated_sentence_is_not_trained_on(config: PairsConfig, tmp_path: Path) -> None:
+    """But for case, spaces and punctuation; on either side."""
+    source, target = "A dog runs fast here.", "Un chien court vite ici."
+    near = [
+        (f"{source} ", "tout autre chose que cela"),
+        (source.lower(), "encore une autre chose"),
+        ("A dog, runs fast here", "et encore une autre"),
+        ("the animal is running", target.upper()),
+    ]
+    kept = [
+        ("a dog runs fast there", "un chien court vite là"),
+        ("a cat sleeps on it", "un chat dort dessus"),
+    ]
+    (tmp_path / "t.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in [*near, *kept]))
+    (tmp_path / "v.tsv").write_text(f"{source}\t{target}\n")
+    own = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
+    packed = prepare_pairs(own, 280, QUIET)
+    assert texts(packed, "train") == kept
+    assert packed.manifest["sources"][0]["left out"]["in an evaluation set"] == len(near)
+
+
+def test_held_out_pairs_have_nothing_like_them_in_training(tmp_path: Path) -> None:
+    pairs = [(f"sentence number {i} is said", f"la phrase {i % 40} est dite") for i in range(400)]
+    (tmp_path / "t.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
+    config = PairsConfig(
+        train="t.tsv", validation="", test="", dir=str(tmp_path), sequence_length=80, held_out=0.02,
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    packed = prepare_pairs(config, 300, QUIET)
+    held_out, train = packed.texts("held_out"), texts(packed, "train")
+    assert held_out
+    assert train
+    for side in (0, 1):
+        assert not {pair[side] for pair in held_out} & {pair[side] for pair in train}
+
+
+def test_what_is_only_evaluated_on_needs_no_training_pairs(
+    config: PairsConfig, packed: PackedPairs, tmp_path: Path
+) -> None:
+    for name in ("validation.tsv", "test.tsv"):
+        shutil.copy(Path(str(config.dir)) / name, tmp_path)
+    own = dataclasses.replace(config, dir=str(tmp_path), tokenizer=str(packed.folder / "tokenizer.json"))
+    found = prepare_pairs(own, VOCAB, QUIET, to_train=False)
+    assert not len(found.pairs("train"))
+    assert found.texts("test") == packed.texts("test")
+    np.testing.assert_array_equal(found.pairs("test").source_ids, packed.pairs("test").source_ids)
+    with pytest.raises(UserError, match=r"there is no one\.tsv"):
+        prepare_pairs(own, VOCAB, QUIET)
+
+
 def test_the_same_pairs_anywhere_are_the_same_data(
     config: PairsConfig, packed: PackedPairs, tmp_path
 ) -> None:
@@ -166,11 +217,19 @@ def test_what_is_left_out(source: str, target: str, reason: str) -> None:
         ({"train": "wmt14_translate/fr-en:train"}, "is not prepared"),
         ({"dir": None}, r"data\.dir is not set"),
         ({"train": "broken.tsv"}, r"broken\.tsv line 2 has 1 column"),
+        ({"train": "german.tsv"}, r"german\.tsv has the columns en, de, not en and fr"),
+        ({"train": "one.tsv=1,=2"}, "'=2' names no source"),
+        ({"train": "one.tsv=1,one.tsv=1"}, r"none of the 300 pairs of one\.tsv is left .*duplicate"),
+        (
+            {"train": "validation.tsv"},
+            r"nothing is left to train on of 60 of validation\.tsv .*evaluation set 60",
+        ),
     ],
 )
 def test_wrong_sources_are_refused(config: PairsConfig, folder: Path, change: dict, words: str) -> None:
     (folder / "train.tsv").write_text("a\tb\n")
     (folder / "broken.tsv").write_text("a\tb\nno tab here\n")
+    (folder / "german.tsv").write_text("\ufeffen\tde\na\tb\n")
     with pytest.raises(UserError, match=words):
         prepare_pairs(dataclasses.replace(config, **change), VOCAB, QUIET)
 

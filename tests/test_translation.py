@@ -6,16 +6,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
 from rich.console import Console
 
 from tests.runs import lines
@@ -24,13 +29,14 @@ from tlc_jax import compress, evaluate, export, train
 from tlc_jax.artifacts.pegasus import params_from_pegasus
 from tlc_jax.config import TranslationConfig
 from tlc_jax.core import tree
-from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.rundir import RunDir
-from tlc_jax.inference.translate import Translator, pieces, translate_stream
+from tlc_jax.inference.translate import Translator, lines_of, translate_stream, writer_to
 from tlc_jax.models.beam_search import NEVER, Hypotheses
 from tlc_jax.tasks.base import prediction_loss
 from tlc_jax.tasks.build import make_task, open_data
 from tlc_jax.tasks.decoder import Decoder
+from tlc_jax.tasks.pieces import pieces
 from tlc_jax.tasks.translation import Translation, smoothing
 from tlc_jax.training.restore import trained_model
 
@@ -115,7 +121,7 @@ def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
             texts = []
             for batch in task.evaluation_batches(name, tokens, slice):
                 rows = (row[row > 0] for row in batch["targets"])
-                texts += [task.tokenizer().decode(row[:-1].tolist()) for row in rows if len(row)]
+                texts += [task.packed.tokenizer().decode(row[:-1].tolist()) for row in rows if len(row)]
                 np.testing.assert_array_equal(batch["weights"], batch["targets"] != 0)
             assert sorted(texts) == expected
 
@@ -208,12 +214,15 @@ def test_n_best_is_sorted_and_begins_with_the_best(finished: Path) -> None:
         own = [(text, float(score)) for n, text, score in found if int(n) == number]
         assert own[0][0] == expected
         assert [score for _, score in own] == sorted((score for _, score in own), reverse=True)
-    with pytest.raises(UserError, match="--n-best is 4 and --beams 3"):
-        translated(str(finished), content, beams=3, best=4)
+    wrong = [({"best": 4}, "--n-best is 4 and"), ({"best": 0}, "--n-best is 0 and")]
+    wrong += [({"alpha": -1.0}, "--alpha"), ({"alpha": math.nan}, "--alpha"), ({"beams": 0}, "--beams")]
+    for options, match in wrong:
+        with pytest.raises(UserError, match=match):
+            translated(str(finished), content, **{"beams": 3, **options})
 
 
 def test_long_lines_are_cut_between_sentences_then_words(finished: Path) -> None:
-    tokenizer = task_of(finished).tokenizer()
+    tokenizer = task_of(finished).packed.tokenizer()
 
     def size(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -247,6 +256,50 @@ def test_lines_that_come_slowly_are_answered_at_once(finished: Path) -> None:
     assert process.returncode == 0
 
 
+def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Path) -> None:
+    """The thread that waits for lines once took a lock that Python needs at its end (exit code 134)."""
+    command = [sys.executable, "-m", "tlc_jax.translate", "--checkpoint", str(finished), "--beams", "1"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    for stop, code in ((True, 75), (False, 0)):
+        with subprocess.Popen(command, **pipes) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdin.write(b"the model keeps\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            if stop:
+                process.send_signal(signal.SIGTERM)
+            else:
+                process.stdout.close()
+                process.stdin.write(b"a row\n")
+                process.stdin.flush()
+            process.wait(timeout=60)
+            told = process.stderr.read().decode()
+        assert process.returncode == code, told
+        assert ("1 lines are translated; give those from line 2 on" in told) == stop
+
+
+def test_what_cannot_be_written_or_read_is_told() -> None:
+    told = "standard output cannot be written: .*No space left"
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(SaveFailed, match=told):
+        writer_to(full)("text")
+    folder = os.open("/", os.O_RDONLY)
+    with pytest.raises(UserError, match="standard input cannot be read"):
+        list(lines_of(folder))
+    os.close(folder)
+
+
+@given(st.binary(max_size=60))
+def test_lines_are_those_between_line_feeds(content: bytes) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    whole = content.split(b"\n")
+    assert list(lines_of(reading)) == (whole if whole[-1] else whole[:-1])
+    os.close(reading)
+
+
 def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "small"
     run = f"{finished}@last2"
@@ -254,7 +307,10 @@ def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: 
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["source"]["mean_of"].keys() == {"8", "12"}
     capsys.readouterr()
-    evaluate.main(["--checkpoint", str(out), "--task", "translation", "--json"])
+    data = RunDir(finished).read_config().data
+    for name in ("validation.tsv", "test.tsv"):  # what it was trained on is not needed
+        shutil.copy(Path(str(data.dir)) / name, tmp_path)
+    evaluate.main(["--checkpoint", str(out), "--task", "translation", "--json", "--data.dir", str(tmp_path)])
     found = json.loads(capsys.readouterr().out)
     names = {"loss", "perplexity", "bleu", "bleu_compounds", "chrf", "signature"}
     assert {f"eval/{name}/{own}" for name in ("validation", "test") for own in names} <= found.keys()
@@ -282,7 +338,8 @@ def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) ->
 
 
 def test_fewer_hypotheses_than_asked_for_are_not_filled_up(finished: Path) -> None:
-    decoder = Decoder(RunDir(finished).read_config().model, task_of(finished).tokenizer(), beams=3, best=3)
+    model, tokenizer = RunDir(finished).read_config().model, task_of(finished).packed.tokenizer()
+    decoder = Decoder(model, tokenizer, longest=64, beams=3, best=3)
     tokens = np.array([[[5, 6, 1], [7, 1, 0], [0, 0, 0]]])
     best = Hypotheses(tokens, np.array([[-1.0, -2.0, NEVER]]), np.array([[True, True, False]]))
     assert [one.score for one in decoder._texts(best, 0)] == [-1.0, -2.0]

@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> None:
         args.references is None
     ):
         raise UserError("give either --checkpoint, or --hypotheses and --references")
+    if args.hypotheses is not None and (args.task, args.data.dir, args.predictions) != (None, None, None):
+        raise UserError("--task, --data.dir and --predictions go with --checkpoint, not with --hypotheses")
     from tlc_jax.inference.evaluate import compare_files, evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console
 

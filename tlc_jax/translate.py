@@ -28,21 +28,19 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
     from rich.console import Console
 
-    from tlc_jax.core.errors import UserError
-    from tlc_jax.inference.translate import translate_stream
+    from tlc_jax.core.errors import SaveFailed, UserError
+    from tlc_jax.inference.translate import lines_of, translate_stream, writer_to
 
-    if args.beams < 1:
-        raise UserError(f"--beams must be at least 1, not {args.beams}")
-
-    def write(text: str) -> None:
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()  # whoever waits for this line may read it
-
+    if sys.stdin is None or sys.stdout is None:
+        raise UserError("standard input or output is closed: give lines with < FILE and a place with > FILE")
+    lines, write = lines_of(sys.stdin.fileno()), writer_to(sys.stdout.buffer)
     options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
     try:
-        translate_stream(args.checkpoint, sys.stdin.buffer, write, Console(stderr=True), **options)
-    except BrokenPipeError:  # nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        translate_stream(args.checkpoint, lines, write, Console(stderr=True), **options)
+    except (BrokenPipeError, SaveFailed) as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+        if isinstance(error, SaveFailed):
+            raise  # else nobody reads any more, which is no fault
 
 
 if __name__ == "__main__":

@@ -90,6 +90,11 @@ def is_artifact(folder: Place) -> bool:
 
 def read_artifact(folder: Place) -> Artifact:
     """Every byte is checked. UserError names the tensor or the file that is damaged."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(
+            f"{folder} has a {WEIGHTS} but no {MANIFEST}: it is an artifact that lost it, which another copy "
+            "mends, or the folder of another program, which only compress --hf reads"
+        )
     try:
         manifest = read_manifest(folder)
         if manifest.get("format") != FORMAT:

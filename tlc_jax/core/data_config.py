@@ -79,7 +79,8 @@ class PairsConfig:
     """Pairs of which one side is so many times longer (in characters, 10 added to both) are not trained
     on."""
     max_shapes: int = 32
-    """Shapes of batches at most: fewer are compiled sooner and pad more. About 25 keep pads below 10 %."""
+    """Shapes of batches at most: fewer are compiled sooner and pad more. About 25 keep pads below 10 %; few
+    pairs get fewer, one for every three updates of an epoch."""
     held_out: float = 0.005
     """Share of the training pairs that is kept to evaluate on where no validation set is named."""
     seed: int = 0
@@ -95,5 +96,5 @@ class PairsConfig:
         check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
         check(self.max_shapes >= 1, f"data.max_shapes must be at least 1, not {self.max_shapes}")
         check(self.max_ratio > 1, f"data.max_ratio must be above 1, not {self.max_ratio}")
-        check(bool(self.train.strip()), "data.train names no source")
+        check(bool(self.train.strip(" ,")), "data.train names no source")
         check(self.source != self.target, f"data.source and data.target are both {self.source!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
@@ -30,16 +32,32 @@ def same_language(source: str, target: str) -> bool:
     return min(len(one), len(other)) >= _WORDS and 2 * len(one & other) > len(one | other)
 
 
+def likeness(sentence: str) -> str:
+    """What sentences have in common that differ in case, spaces or punctuation only."""
+    return "".join(re.findall(r"\w+", sentence.casefold())) or sentence.strip()
+
+
+def leave_out(
+    verdicts: UInt8[np.ndarray, "pairs"],
+    sides: UInt64[np.ndarray, "pairs 2"],
+    evaluated: UInt64[np.ndarray, "sentences 2"],
+) -> None:
+    """Pairs of which a side is like one that is evaluated on are not trained on. Both are hashes of the
+    likeness of source and target."""
+    like = np.isin(sides[:, 0], evaluated[:, 0]) | np.isin(sides[:, 1], evaluated[:, 1])
+    verdicts[(verdicts == KEPT) & like] = REASONS.index("in an evaluation set")
+
+
 def judge_all(
     verdicts: UInt8[np.ndarray, "pairs"],
     pairs: UInt64[np.ndarray, "pairs"],
-    sources: UInt64[np.ndarray, "pairs"],
-    evaluated: UInt64[np.ndarray, "sentences"],
+    sides: UInt64[np.ndarray, "pairs 2"],
+    evaluated: UInt64[np.ndarray, "sentences 2"],
 ) -> UInt8[np.ndarray, "pairs"]:
-    """Adds what only all pairs together tell. `pairs` and `sources` are hashes of both sides and of the
-    source; `evaluated` those of source sentences that are evaluated on."""
+    """Adds what only all pairs together tell. `pairs` are hashes of both sides as they are; for the others
+    see `leave_out`."""
     found = verdicts.copy()
-    found[(found == KEPT) & np.isin(sources, evaluated)] = REASONS.index("in an evaluation set")
+    leave_out(found, sides, evaluated)
     kept = np.flatnonzero(found == KEPT)
     _, first = np.unique(pairs[kept], return_index=True)
     again: Bool[np.ndarray, "kept"] = np.ones(len(kept), bool)

@@ -60,9 +60,9 @@ class PairPlan:
 def choose_shapes(
     lengths: Int[np.ndarray, "pairs 2"], weights: Float[np.ndarray, "pairs"], longest: int, most: int
 ) -> list[Shape]:
-    """At most so many shapes, the smallest first, that pad these pairs little: each was the one that saved
-    most computed tokens beside those before it. The last holds every pair. Lengths are multiples of 2 up to
-    32, of 4 up to 64, of 8 beyond."""
+    """At most so many shapes that pad these pairs little. The first holds every pair, and each that follows
+    is the one that saves most computed tokens beside those before it. Lengths are multiples of 2 up to 32, of
+    4 up to 64, of 8 beyond."""
     grid = [n for n in range(2, longest, 2) if n <= 32 or n % (4 if n <= 64 else 8) == 0] + [longest]
     cells = np.searchsorted(grid, lengths)
     counts = np.zeros((len(grid), len(grid)))
@@ -83,7 +83,7 @@ def choose_shapes(
             break
         now = np.where(holds[best], np.minimum(now, cost[best]), now)
         chosen.append((int(sizes[best, 0]), int(sizes[best, 1])))
-    return sorted(chosen, key=lambda own: (sum(own), own))
+    return chosen
 
 
 def rows_of_batch(tokens: int, longest: int, multiple: int) -> int:
@@ -103,7 +103,8 @@ class PairBatches:
         tokens: int,
         row_multiple: int,
     ):
-        self._pairs, self._stretches, self.shapes = pairs, stretches, list(shapes)
+        shapes = sorted(((own[0], own[1]) for own in shapes), key=lambda own: (sum(own), own))
+        self._pairs, self._stretches, self.shapes = pairs, stretches, shapes
         self.rows = [rows_of_batch(tokens, max(own), row_multiple) for own in shapes]
         fits = np.array([[_inside(small, large) for large in shapes] for small in shapes])
         # what is left over of a shape goes to the next that holds it: they are in the order of their size

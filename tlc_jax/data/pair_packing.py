@@ -23,7 +23,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import locate, new_folder
 from tlc_jax.core.progress import stage
 from tlc_jax.data import clean, store
-from tlc_jax.data.pair_batches import EncodedPairs, Stretch, choose_shapes
+from tlc_jax.data.pair_batches import EncodedPairs, Shape, Stretch, choose_shapes
 from tlc_jax.data.pairs import HELD_OUT, TRAIN, Pair, PairSets, open_pairs
 from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
@@ -74,6 +74,10 @@ class PackedPairs:
             start += size
         return found
 
+    def shapes(self) -> list[Shape]:
+        """Those of batches (see `choose_shapes`)."""
+        return [(source, target) for source, target in self.manifest["shapes"]]
+
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
 
@@ -83,9 +87,13 @@ def open_packed_pairs(folder: Path) -> PackedPairs:
     return PackedPairs(folder, store.open_sealed(folder))
 
 
-def prepare_pairs(config: PairsConfig, vocab_size: int, console: Console) -> PackedPairs:
-    """The packed pairs of the sources, from the cache if equal ones were packed before."""
-    sets, tokenizer = open_pairs(config), "trained"
+def prepare_pairs(
+    config: PairsConfig, vocab_size: int, console: Console, *, to_train: bool = True
+) -> PackedPairs:
+    """The packed pairs of the sources, from the cache if equal ones were packed before. Where nothing is
+    trained, the sets to evaluate on are enough; if there are none, they are held out of those to train on."""
+    to_train = to_train or not config.validation.strip()
+    sets, tokenizer = open_pairs(config, to_train), "trained"
     if config.tokenizer is not None:
         # a wrong one is refused before anything is read
         load_tokenizer(config.tokenizer, vocab_size, TRANSLATION)
@@ -93,6 +101,7 @@ def prepare_pairs(config: PairsConfig, vocab_size: int, console: Console) -> Pac
     parts = {
         "format": FORMAT,
         "kind": "pairs",
+        "judged": "by likeness",
         "sets": sets.identity(),
         "languages": [config.source, config.target],
         "length": config.sequence_length,
@@ -155,17 +164,28 @@ class _Packer:
             "truncated": truncated,
         }
         packed = PackedPairs(self._folder, manifest)
-        lengths, stretches = packed.pairs(TRAIN).lengths, packed.stretches()
-        weights = np.concatenate([np.full(own.size, own.per_epoch / own.size) for own in stretches])
+        lengths, weights = packed.pairs(TRAIN).lengths, np.ones(0)
+        if sources:
+            stretches = packed.stretches()
+            weights = np.concatenate([np.full(own.size, own.per_epoch / own.size) for own in stretches])
+        else:  # nothing is trained
+            lengths = np.concatenate([packed.pairs(name).lengths for name in evaluated])
+            weights = np.ones(len(lengths))
         shapes = choose_shapes(lengths, weights, config.sequence_length, config.max_shapes)
         return {**manifest, "shapes": shapes}
 
+    def _sides(self, pair: Pair) -> tuple[int, int]:
+        source, target = (hash64(clean.likeness(side), self._config.seed) for side in pair)
+        return source, target
+
     def _judge(self, evaluated: dict[str, list[Pair]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(verdict, characters) of every pair, source by source."""
+        if not self._sets.train:
+            return [], []
         seed, ratio = self._config.seed, self._config.max_ratio
         verdicts: list[int] = []
         hashes: list[int] = []
-        sources: list[int] = []
+        sides: list[tuple[int, int]] = []
         characters: list[int] = []
         ends = []
         for own in self._sets.train:
@@ -173,33 +193,43 @@ class _Packer:
                 for source, target in own.pairs():
                     verdicts.append(clean.verdict(source, target, ratio))
                     hashes.append(hash64(f"{source}\0{target}", seed))
-                    sources.append(hash64(source, seed))
+                    sides.append(self._sides((source, target)))
                     characters.append(len(source) + len(target))
                     advance(1)
             ends.append(len(verdicts))
-        told = {hash64(source, seed) for pairs in evaluated.values() for source, _ in pairs}
+        told = [self._sides(pair) for pairs in evaluated.values() for pair in pairs]
         judged = clean.judge_all(
             np.array(verdicts, np.uint8),
             np.array(hashes, np.uint64),
-            np.array(sources, np.uint64),
-            np.array(sorted(told), np.uint64),
+            np.array(sides, np.uint64).reshape(-1, 2),
+            np.array(told, np.uint64).reshape(-1, 2),
         )
         return np.split(judged, ends[:-1]), np.split(np.array(characters, np.int64), ends[:-1])
 
     def _hold_out(self, verdicts: list[np.ndarray]) -> list[Pair]:
-        """Takes pairs by the hashes of their sources out of those to train on."""
-        limit, found = int(self._config.held_out * 2**64), []
+        """Takes pairs by the hashes of their sources out of those to train on, and what is like them."""
+        limit, found, sides = int(self._config.held_out * 2**64), [], []
         for own, verdict in zip(self._sets.train, verdicts, strict=True):
-            for number, pair in enumerate(own.pairs()):
-                if hash64(pair[0], self._config.seed) < limit:
-                    if verdict[number] == clean.KEPT:
-                        found.append(pair)
-                    verdict[number] = clean.REASONS.index("in an evaluation set")
+            each = [self._sides(pair) for pair in own.pairs()]
+            sides.append(np.array(each, np.uint64).reshape(-1, 2))
+            chosen = (sides[-1][:, 0] < limit) & (verdict == clean.KEPT)
+            found += [pair for pair, own_chosen in zip(own.pairs(), chosen, strict=True) if own_chosen]
+        told = np.array([self._sides(pair) for pair in found], np.uint64).reshape(-1, 2)
+        for own, verdict in zip(sides, verdicts, strict=True):
+            clean.leave_out(verdict, own, told)
         if not found or not any((verdict == clean.KEPT).any() for verdict in verdicts):
             raise UserError(
-                f"data.held_out {self._config.held_out} leaves {len(found)} of these pairs to evaluate on"
+                f"data.held_out {self._config.held_out} leaves {len(found)} pairs to evaluate on of "
+                f"{self._counts(verdicts)}: give more pairs, or another share"
             )
         return found
+
+    def _counts(self, verdicts: list[np.ndarray]) -> str:
+        """What there is to train on, and why the rest is not."""
+        sets = zip(self._sets.train, verdicts, strict=True)
+        read = [f"{len(verdict):,} of {own.name}" for own, verdict in sets]
+        sizes = {name: sum(int((v == i).sum()) for v in verdicts) for i, name in enumerate(clean.REASONS)}
+        return f"{', '.join(read)} ({', '.join(f'{name} {size:,}' for name, size in sizes.items() if size)})"
 
     def _tokenizer(self, verdicts: list[np.ndarray], characters: list[np.ndarray]) -> Tokenizer:
         config = self._config
@@ -208,7 +238,7 @@ class _Packer:
         shares = np.array([own.share or 0.0 for own in self._sets.train])
         sizes = np.array([int(c[v == clean.KEPT].sum()) for v, c in zip(verdicts, characters, strict=True)])
         if not sizes.sum():
-            raise UserError(f"no pair of {self._sets.description} is fit to be trained on")
+            raise UserError(f"nothing is left to train on of {self._counts(verdicts)}")
         shares = shares / shares.sum() if shares.sum() else sizes / sizes.sum()
         total = int(min(TOKENIZER_SAMPLE, min(sizes[i] / shares[i] for i in np.flatnonzero(sizes))))
         with stage(self._console, "Training the tokenizer", total, "characters") as advance:
@@ -228,6 +258,9 @@ class _Packer:
 
     def _write_train(self, writer: _Writer, verdicts: list[np.ndarray]) -> list[dict[str, Any]]:
         found = []
+        if not verdicts:
+            writer.open(TRAIN).close()
+            return found
         size = sum(int((verdict == clean.KEPT).sum()) for verdict in verdicts)
         with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
             for own, verdict in zip(self._sets.train, verdicts, strict=True):
@@ -241,8 +274,13 @@ class _Packer:
                 del counts["kept"]
                 about = {"name": own.name, "share": own.share, "pairs": writer.pairs[TRAIN] - before}
                 found.append({**about, "read": len(verdict), "left out": {**counts, "too long": too_long}})
-        if not writer.pairs[TRAIN]:
-            raise UserError(f"no pair of {self._sets.description} is fit to be trained on")
+        for own in found:
+            if not own["pairs"]:
+                left = ", ".join(f"{name} {size:,}" for name, size in own["left out"].items() if size)
+                raise UserError(
+                    f"none of the {own['read']:,} pairs of {own['name']} is left to train on "
+                    f"({left or 'it is empty'}): take it out of data.train"
+                )
         return found
 
     def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
@@ -273,6 +311,9 @@ class _Writer:
         return None
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         for side in _SIDES:
             self._files[side].close()
             offsets = np.cumsum(np.concatenate(self._lengths[side]))

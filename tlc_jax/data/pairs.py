@@ -24,6 +24,7 @@ Pair = tuple[str, str]
 SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst")
 CATALOGUES = "catalogues"
 TRAIN, HELD_OUT = "train", "held_out"
+_LANGUAGE = re.compile(r"[a-z]{2}([-_][A-Za-z]{2,4})?")
 RESERVED = {TRAIN, HELD_OUT}  # the sets that are made of the sources in data.train
 
 
@@ -66,11 +67,11 @@ class PairSets:
         return ", ".join(own.name for own in self.train)
 
 
-def open_pairs(config: PairsConfig) -> PairSets:
-    """The sources that `config` names; UserError where one is not there or two evaluation sets have one
-    name."""
+def open_pairs(config: PairsConfig, to_train: bool = True) -> PairSets:
+    """The sources that `config` names, or those to evaluate on only; UserError where one is not there or two
+    evaluation sets have one name."""
     sets = PairSets(
-        _sources("data.train", config.train, config),
+        _sources("data.train", config.train, config) if to_train else [],
         _sources("data.validation", config.validation, config),
         _sources("data.test", config.test, config),
     )
@@ -88,7 +89,10 @@ def open_pairs(config: PairsConfig) -> PairSets:
             f"a set to evaluate on is called {', '.join(taken)}, which names another one: rename its file"
         )
     if twice := {label for label in labels if labels.count(label) > 1}:
-        raise UserError(f"two sets to evaluate on are called {', '.join(sorted(twice))}: name each once")
+        raise UserError(
+            f"two sets to evaluate on are called {', '.join(sorted(twice))}: name each once, and files by "
+            "names of their own"
+        )
     return sets
 
 
@@ -98,6 +102,8 @@ def _sources(option: str, text: str, config: PairsConfig) -> list[PairSource]:
         if not part:
             continue
         name, equals, given = part.partition("=")
+        if not name.strip():
+            raise UserError(f"{option}: {part!r} names no source")
         try:
             share = float(given) if equals else None
         except ValueError:
@@ -142,13 +148,19 @@ def _source(option: str, name: str, share: float | None, config: PairsConfig) ->
 
 
 def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
-    """Pairs of a table without quotes. A first line that names both languages says which column is which."""
+    """Pairs of a table without quotes. A first line that names both languages says which column is which;
+    without one the source is first."""
     places = (0, 1)
     for number, line in enumerate(read_lines(path), start=1):
-        cells = line.split("\t")
+        cells = line.removeprefix("\ufeff").split("\t") if number == 1 else line.split("\t")
         if number == 1 and set(columns) <= set(cells):
             places = (cells.index(columns[0]), cells.index(columns[1]))
             continue
+        if number == 1 and len(cells) > 1 and all(_LANGUAGE.fullmatch(cell) for cell in cells):
+            raise UserError(
+                f"{path} has the columns {', '.join(cells)}, not {' and '.join(columns)}: give --data.source "
+                "and --data.target, or take its first line away"
+            )
         if not line.strip():
             continue
         if len(cells) <= max(places):
@@ -159,7 +171,7 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
 
 
 def _tfds(name: str, share: float | None, config: PairsConfig) -> PairSource:
-    dataset, _, split = name.rpartition(":")
+    dataset, _, split = name.partition(":")
     folder = tfds_folder(dataset, config.dir)
     files = tfds_files(dataset, folder, split)
 

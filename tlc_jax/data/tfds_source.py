@@ -30,7 +30,7 @@ def tfds_files(name: str, folder: epath.Path, split: str) -> dict[str, epath.Pat
     shards = sorted(path for path in folder.iterdir() if f"-{split}." in path.name and not path.is_dir())
     if not shards:
         raise UserError(
-            f"TFDS dataset {name} in {folder} has no split {split!r} (slices are not read): set --data.split"
+            f"TFDS dataset {name} in {folder} has no split {split!r} (slices are not read): name another"
         )
     return {f"{name}/{path.name}": path for path in [folder / "dataset_info.json", *shards]}
 

@@ -7,16 +7,15 @@ from typing import Any
 
 from rich.console import Console
 
-from tlc_jax.config import EncoderDecoderConfig, PairsConfig
+from tlc_jax.config import PairsConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import write_predictions
-from tlc_jax.tasks.bleu import scores
+from tlc_jax.tasks.bleu import known_languages, scores
 from tlc_jax.tasks.classification import Classification
-from tlc_jax.tasks.decoder import Decoder
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.tasks.translation import Translation
 from tlc_jax.training.evaluate import Evaluator
@@ -60,10 +59,9 @@ def evaluate_run(run: LoadedModel, console: Console) -> dict[str, Any]:
 
 def _translated(run: LoadedModel, task: Translation, console: Console) -> dict[str, Any]:
     """BLEU of all sets with a beam of 4."""
-    model, data, found = run.config.model, run.config.data, {}
-    assert isinstance(model, EncoderDecoderConfig)
+    data, found = run.config.data, {}
     assert isinstance(data, PairsConfig)
-    decoder = Decoder(model, task.tokenizer())
+    decoder = task.decoder(beams=4)
     for name in (*task.evaluation_sets(), *task.reported_sets()):
         sources, references = zip(*task.texts(name), strict=True)
         with stage(console, f"translating {name}", len(sources), "sentences") as told:
@@ -75,10 +73,13 @@ def _translated(run: LoadedModel, task: Translation, console: Console) -> dict[s
 
 def compare_files(hypotheses: str | None, references: str | None, language: str) -> dict[str, Any]:
     """BLEU and chrF of two files with as many lines."""
+    if language not in known_languages():
+        raise UserError(f"--language {language} is none of {', '.join(known_languages())}")
     sides = []
     for option, name in (("--hypotheses", hypotheses), ("--references", references)):
         try:
-            sides.append(Path(str(name)).read_text(encoding="utf-8").split("\n"))
+            # as sacrebleu's command line reads them: no other character than this ends a line
+            sides.append(Path(str(name)).read_bytes().decode().split("\n"))
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{option} {name} cannot be read: {error}") from error
         if sides[-1][-1] == "":

@@ -53,7 +53,7 @@ def _other_data(
         config = dataclasses.replace(config, data=changed)
     except ValueError as error:
         raise UserError(f"--data.dir {data_dir} does not go with this model: {error}") from error
-    return config, prepare_data(config, console)
+    return config, prepare_data(config, console, to_train=False)
 
 
 def _check_labels(config: Config, data: Data, expected: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ class Predictor:
 def write_predictions(run: LoadedModel, path: Place) -> None:
     """One JSON object an example, of all sets: what it is, what the model and the linear model say."""
     if not isinstance(run.task, Classification):
-        raise UserError("--predictions is for classification: this run was trained on plain text")
+        raise UserError("--predictions is for classification, which this run was not trained for")
     task, rows = run.task, run.config.at_once
     predict = Predictor(task, rows, run.mesh)
     if path.is_dir():

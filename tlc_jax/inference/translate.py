@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
 from rich.console import Console
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core import stopping
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
-from tlc_jax.data.tokenizer import TRANSLATION, Tokenizer, load_tokenizer
+from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated
 from tlc_jax.training.restore import trained_model
 
@@ -36,20 +38,69 @@ def translate_stream(
     `best`, writes so many hypotheses of each as `number ||| translation ||| score`.
 
     Bytes that are not UTF-8 become U+FFFD. A line that is longer than what the model was trained on is cut at
-    the ends of its sentences, or words, and its parts are translated one by one.
+    the ends of its sentences, or words, and its parts are translated one by one. Interrupted says how many
+    lines were written.
     """
+    check_wishes(beams, alpha, best)
     translator = Translator(root, console, beams=beams, alpha=alpha, best=best or 1)
     number = 0
-    with stage(console, "translating", None, "lines") as advance:
-        for window in _windows(lines):
-            stopping.check()
-            for found in translator(window):
-                if best is None:
-                    write(f"{found[0].text}\n")
-                for one in found if best is not None else ():
-                    write(f"{number} ||| {one.text} ||| {one.score:.6f}\n")
-                number += 1
-            advance(len(window))
+    try:
+        with stage(console, "translating", None, "lines") as advance:
+            for window in _windows(lines):
+                stopping.check()
+                for found in translator(window):
+                    if best is None:
+                        write(f"{found[0].text}\n")
+                    for one in found if best is not None else ():
+                        write(f"{number} ||| {one.text} ||| {one.score:.6f}\n")
+                    number += 1
+                advance(len(window))
+    except Interrupted as error:
+        raise Interrupted(
+            f"interrupted: {number:,} lines are translated; give those from line {number + 1:,} on to go on"
+        ) from error
+
+
+def check_wishes(beams: int, alpha: float, best: int | None) -> None:
+    """UserError where no search could do what is asked for."""
+    if beams < 1:
+        raise UserError(f"--beams must be at least 1, not {beams}")
+    if not 0 <= alpha < math.inf:
+        raise UserError(f"--alpha must be a number from 0 on, not {alpha}")
+    if best is not None and not 1 <= best <= beams:
+        raise UserError(f"--n-best is {best} and --beams {beams}: ask for 1 to {beams} hypotheses")
+
+
+def writer_to(output: BinaryIO) -> Callable[[str], None]:
+    """Writes what whoever waits for it can read at once; SaveFailed where that cannot be."""
+
+    def write(text: str) -> None:
+        try:
+            output.write(text.encode())
+            output.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise SaveFailed(f"standard output cannot be written: {error}") from error
+
+    return write
+
+
+def lines_of(descriptor: int) -> Iterator[bytes]:
+    """Lines of an open file, as they come. Not those of `sys.stdin`: a thread that waits for it holds a lock
+    that Python wants when it ends, and dies of."""
+    rest: list[bytes] = []
+    try:
+        while chunk := os.read(descriptor, 1 << 16):
+            first, *others = chunk.split(b"\n")
+            rest.append(first)
+            for one in others:
+                yield b"".join(rest)
+                rest = [one]
+    except OSError as error:
+        raise UserError(f"standard input cannot be read ({error}): give lines of text") from error
+    if any(rest):
+        yield b"".join(rest)
 
 
 class Translator:
@@ -60,52 +111,15 @@ class Translator:
         config = model.config.model
         if not isinstance(config, EncoderDecoderConfig):
             raise UserError(f"{root} holds no translation model: it was trained on another task")
-        if not 1 <= best <= beams:
-            raise UserError(f"--n-best is {best} and --beams {beams}: ask for 1 to {beams} hypotheses")
-        self._tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
+        tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
+        longest = model.config.data.sequence_length
         self._params: Params = model.params
-        self._longest = model.config.data.sequence_length
-        self._decoder = Decoder(config, self._tokenizer, beams=beams, alpha=alpha, best=best)
+        self._decoder = Decoder(config, tokenizer, longest=longest, beams=beams, alpha=alpha, best=best)
 
     def __call__(self, lines: list[str]) -> list[list[Translated]]:
         """The hypotheses of each line, best first; of a line that was cut there is one."""
-        parts = [pieces(line, self._tokenizer, self._longest - 1) for line in lines]
-        found = iter(self._decoder.translate(self._params, [part for own in parts for part in own]))
-        whole = []
-        for own in parts:
-            each = [next(found) for _ in own]
-            whole.append(each[0] if len(each) == 1 else [_joined([best[0] for best in each])])
-        return [[_one_line(one) for one in own] for own in whole]
-
-
-def pieces(line: str, tokenizer: Tokenizer, longest: int) -> list[str]:
-    """The line in parts of at most `longest` tokens, cut behind sentences, else between words, else
-    anywhere."""
-    if _size(tokenizer, line) <= longest:
-        return [line]
-    for pattern in (r"(?<=[.!?;:…])\s+", r"\s+"):
-        if len(parts := [part for part in re.split(pattern, line) if part]) > 1:
-            break
-    else:
-        middle = len(line) // 2
-        parts = [line[:middle], line[middle:]]
-    found, joined = [], ""
-    for part in parts:
-        longer = f"{joined} {part}".strip()
-        if joined and _size(tokenizer, longer) > longest:
-            found += pieces(joined, tokenizer, longest)
-            longer = part
-        joined = longer
-    return [*found, *pieces(joined, tokenizer, longest)]
-
-
-def _size(tokenizer: Tokenizer, text: str) -> int:
-    return len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def _joined(parts: list[Translated]) -> Translated:
-    text = " ".join(part.text.strip() for part in parts if part.text.strip())
-    return Translated(text, sum(part.score for part in parts), all(part.ended for part in parts))
+        found = self._decoder.translate(self._params, lines)
+        return [[_one_line(one) for one in own] for own in found]
 
 
 def _one_line(one: Translated) -> Translated:

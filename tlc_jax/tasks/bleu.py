@@ -44,6 +44,13 @@ def plain_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return metric.corpus_score(hypotheses, [references]).score
 
 
+def known_languages() -> list[str]:
+    """Those of which Moses' tokenizer knows the abbreviations; of others it takes the English ones."""
+    from sacremoses.corpus import NonbreakingPrefixes
+
+    return sorted(set(NonbreakingPrefixes().available_langs.values()))
+
+
 def tokenized(line: str, language: str) -> str:
     """Moses tokens, after its unicode punctuation was replaced."""
     tokenizer, normalizer = _moses(language)

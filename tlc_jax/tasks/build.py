@@ -49,11 +49,11 @@ def describe_source(config: Config) -> str:
     return open_source(data).description
 
 
-def prepare_data(config: Config, console: Console) -> Data:
+def prepare_data(config: Config, console: Console, *, to_train: bool = True) -> Data:
     """The data of a run, from the cache if the same were prepared before."""
     data, vocab_size = config.data, config.model.vocab_size
     if isinstance(data, PairsConfig):
-        return prepare_pairs(data, vocab_size, console)
+        return prepare_pairs(data, vocab_size, console, to_train=to_train)
     if isinstance(config.task, ClassificationConfig):
         return prepare_examples(data, vocab_size, console, config.task.max_examples)
     return prepare(data, vocab_size, console)

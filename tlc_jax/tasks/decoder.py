@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
 from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
 from tlc_jax.parallel.mesh import local_rows, make_mesh, place, replicated
+from tlc_jax.tasks.pieces import pieces
 
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
 _USUAL = 8  # that most are not: no more room is made before it is needed
@@ -39,18 +41,20 @@ class Translated:
 
 
 class Decoder:
-    """Translates with a beam; compiles each shape once, for whatever parameters it is given."""
+    """Translates with a beam; compiles each shape once, for whatever parameters it is given. A sentence of
+    more than `longest` tokens, its end included, is translated in parts."""
 
     def __init__(
         self,
         config: EncoderDecoderConfig,
         tokenizer: Tokenizer,
         *,
+        longest: int,
         beams: int = 4,
         alpha: float = ALPHA,
         best: int = 1,
     ):
-        self._tokenizer, self._best, self._mesh = tokenizer, best, make_mesh()
+        self._tokenizer, self._longest, self._best, self._mesh = tokenizer, longest, best, make_mesh()
         self._search = jax.jit(
             functools.partial(search, config, beams=beams, alpha=alpha),
             out_shardings=replicated(self._mesh),  # every process reads all
@@ -60,8 +64,24 @@ class Decoder:
     def translate(
         self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
     ) -> list[list[Translated]]:
-        """The best hypotheses of each sentence, at least one, in their order; an empty or blank sentence
-        becomes an empty one. `told` hears how many sentences are done."""
+        """The best hypotheses of each sentence, at least one, in their order; of one that was cut there is
+        one. An empty or blank sentence becomes an empty one. `told` hears how many sentences are done."""
+        parts = [pieces(sentence, self._tokenizer, self._longest - 1) for sentence in sentences]
+        last = [number == len(own) for own in parts for number in range(1, len(own) + 1)]
+        found = iter(
+            self._each(
+                params,
+                list(itertools.chain(*parts)),
+                lambda done: told(sum(last[i] for i in done)),
+            )
+        )
+        whole = [[next(found) for _ in own] for own in parts]
+        return [own[0] if len(own) == 1 else [_joined([best[0] for best in own])] for own in whole]
+
+    def _each(
+        self, params: Params, sentences: Sequence[str], told: Callable[[Sequence[int]], None]
+    ) -> list[list[Translated]]:
+        """Of sentences that are short enough; `told` hears which are done."""
         encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         found: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
@@ -87,7 +107,7 @@ class Decoder:
                 for chosen, best in pool.map(lambda one: (one[0], self._found(params, one[1])), batches):
                     for row, i in enumerate(chosen):
                         found[i] = self._texts(best, row)
-                    told(len(chosen))
+                    told(chosen)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -122,6 +142,11 @@ class Decoder:
             )
             if score > NEVER / 2  # else there are fewer than were asked for
         ]
+
+
+def _joined(parts: list[Translated]) -> Translated:
+    text = " ".join(part.text.strip() for part in parts if part.text.strip())
+    return Translated(text, sum(part.score for part in parts), all(part.ended for part in parts))
 
 
 def search(

@@ -24,15 +24,13 @@ from tlc_jax.data.pair_batches import (
 )
 from tlc_jax.data.pair_packing import PackedPairs
 from tlc_jax.data.pairs import TRAIN
-from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
-from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, prediction_loss
+from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, at_targets, prediction_loss
 from tlc_jax.tasks.bleu import sacrebleu_score
 from tlc_jax.tasks.decoder import Decoder
 
-_EVALUATION_SHAPES = (
-    4  # every fourth shape is enough for evaluation: the others cost more to compile than pads
-)
+_EVALUATION_SHAPES = 6  # more cost more to compile than pads
+_FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a shape that is rare is not worth its compilation
 
 
 class TranslationObjective:
@@ -75,9 +73,17 @@ class Translation(TranslationObjective):
 
     def __init__(self, config: Config, settings: TranslationConfig, packed: PackedPairs):
         super().__init__(config, settings)
-        self._packed, self._train = packed, packed.pairs(TRAIN)
-        self._batches = self._batches_of(self._train, packed.stretches(), config.batch_size)
+        self.packed, self._train = packed, packed.pairs(TRAIN)
         self._decoder: Decoder | None = None
+        self.tokens_per_step = 0.0
+        if len(self._train):  # else the data were read to be evaluated on
+            self._plan()
+
+    def _plan(self) -> None:
+        config, packed = self._config, self.packed
+        updates = packed.manifest["tokens"][TRAIN]["target"] // config.batch_size
+        shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
+        self._batches = self._batches_of(self._train, packed.stretches(), shapes)
         plan = self._batches.plan_of_epoch(config.seed, 0)
         self._tokens = self._batches.tokens(plan)
         self._batches_per_epoch = len(plan.places)
@@ -92,18 +98,19 @@ class Translation(TranslationObjective):
             yield _batch(self._train, shape, np.full(size, -1)[rows(size)])
 
     def evaluation_sets(self) -> tuple[str, ...]:
-        return tuple(self._packed.manifest["validation"])
+        return tuple(self.packed.manifest["validation"])
 
     def reported_sets(self) -> tuple[str, ...]:
-        return tuple(self._packed.manifest["test"])
+        return tuple(self.packed.manifest["test"])
 
     def evaluation_size(self, name: str) -> int:
-        return self._packed.manifest["pairs"][name]
+        return self.packed.manifest["pairs"][name]
 
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
-        pairs = self._packed.pairs(name)
+        pairs = self.packed.pairs(name)
         stretch = Stretch(0, len(pairs), len(pairs))
-        batches = self._batches_of(pairs, [stretch], batch_size, every=_EVALUATION_SHAPES)
+        shapes = self.packed.shapes()[:_EVALUATION_SHAPES]
+        batches = self._batches_of(pairs, [stretch], shapes, batch_size)
         plan = batches.plan(np.arange(len(pairs)), None)
         for number, places in zip(plan.shapes, plan.places, strict=True):
             yield _batch(pairs, batches.shapes[number], places[rows(len(places))])
@@ -119,23 +126,24 @@ class Translation(TranslationObjective):
             return {}
         pairs = self.texts(name)[:count]
         if self._decoder is None:  # one for all evaluations of a run: it compiles
-            self._decoder = Decoder(self._model, self.tokenizer(), beams=1)
+            self._decoder = self.decoder(beams=1)
         found = self._decoder.translate(params, [source for source, _ in pairs])
         references = [target for _, target in pairs]
         return {"greedy_bleu": sacrebleu_score([best[0].text for best in found], references)}
 
-    def tokenizer(self) -> Tokenizer:
-        return self._packed.tokenizer()
+    def decoder(self, beams: int) -> Decoder:
+        longest = self._config.data.sequence_length
+        return Decoder(self._model, self.packed.tokenizer(), longest=longest, beams=beams)
 
     def texts(self, name: str) -> list[tuple[str, str]]:
         """The lines of a set, source and reference."""
-        return self._packed.texts(name)
+        return self.packed.texts(name)
 
     def baselines(self) -> dict[str, float]:
         return {}
 
     def facts(self) -> dict[str, str]:
-        manifest = self._packed.manifest
+        manifest = self.packed.manifest
         languages, digest = " to ".join(manifest["languages"]), manifest["tokenizer_sha256"]
         left_out = {
             reason: sum(own["left out"][reason] for own in manifest["sources"])
@@ -163,18 +171,17 @@ class Translation(TranslationObjective):
         return step / self._batches_per_epoch
 
     def _batches_of(
-        self, pairs: EncodedPairs, stretches: list[Stretch], tokens: int, every: int = 1
+        self, pairs: EncodedPairs, stretches: list[Stretch], shapes: list[Shape], tokens: int | None = None
     ) -> PairBatches:
-        shapes = [(source, target) for source, target in self._packed.manifest["shapes"]]
-        shapes = shapes[::-1][::every][::-1]  # the largest, which holds every pair, is among them
-        return PairBatches(pairs, stretches, shapes, tokens, self._settings.row_multiple)
+        most = tokens or self._config.batch_size
+        return PairBatches(pairs, stretches, shapes, most, self._settings.row_multiple)
 
 
 def smoothing(logits: Float[Array, "batch length vocab"], batch: Batch, share: float) -> Float[Array, ""]:
     """What label smoothing adds to the cross-entropy: `share` of the probability is not at the target but
     spread over all other tokens (T2T; fairseq label_smoothed_cross_entropy)."""
     vocab, targets = logits.shape[-1], batch["targets"]
-    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    picked = at_targets(logits, targets)
     others = (jnp.sum(logits, axis=-1) - picked) / (vocab - 1)
     return share * jnp.sum(batch["weights"] * (picked - others))
 
