@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_REST = 0.5  # seconds
 
 
 class Engine:
@@ -29,6 +32,11 @@ class Engine:
         if not answer:
             sys.exit(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")  # type: ignore[arg-type]
         return json.loads(answer)
+
+    def turn(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The same, when the engine before is at rest: its threads wait busily for more, for a while."""
+        time.sleep(_REST)
+        return self.ask(order)
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/train_step.py --output OUT.json [--sizes 4x256x8 12x768x4] [--rounds 7] [--steps 2]
 
-A size is layers x width x rows. Engines: ours; Hugging Face as it is (logits of every place, scaled dot
-product attention, fused AdamW); the same with a head for the predicted places only, as ours; with --compiled,
-both under torch.compile. They take turns in processes of their own on the same cores (or GPU); a first turn
-is not timed. Told are medians, how often ours fits into each, tokens a second and, with
+A size is layers x width x rows. Engines: `tlc_jax`; `huggingface` as it is (logits of every place, scaled dot
+product attention, fused AdamW); `huggingface_gathered`, with a head for the predicted places only, as ours;
+either with `_compiled`, under torch.compile. They take turns in processes of their own on the same cores (or
+GPU); a first turn is not timed. Told are medians, how often ours fits into each, tokens a second and, with
 --peak-tflops, the share of that peak that the model's own operations use (core/flops.py).
 
 Also told: the seconds that the host needs to build our batch, and what share of a step that is.
@@ -30,6 +30,8 @@ from tlc_jax.core.flops import mlm_update
 from tlc_jax.core.model_config import ModelConfig
 from tlc_jax.data.masking import slots
 
+ENGINES = ["tlc_jax", *(f"huggingface{how}" for how in ("", "_gathered", "_compiled", "_gathered_compiled"))]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -39,14 +41,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of an engine's turn")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--remat", choices=("products", "all", "none"), default="products")
-    parser.add_argument("--compiled", action="store_true", help="the peers under torch.compile, too")
+    parser.add_argument("--engines", nargs="+", default=ENGINES[:3], choices=ENGINES)
     parser.add_argument("--peak-tflops", type=float, help="of the device, in this dtype")
     args = parser.parse_args()
-    names = ["tlc_jax", "huggingface", "huggingface_gathered"]
-    if args.compiled:
-        names += ["huggingface_compiled", "huggingface_gathered_compiled"]
-    engines = {name: Engine("train_step_engine.py", name, args.dtype, args.remat) for name in names}
-    found: dict[str, Any] = {**about(), "dtype": args.dtype, "rounds": args.rounds, "sizes": {}}
+    engines = {name: Engine("train_step_engine.py", name, args.dtype, args.remat) for name in args.engines}
+    about_engines = {name: engine.ask({"about": True}) for name, engine in engines.items()}
+    settings = {name: getattr(args, name) for name in ("dtype", "remat", "rounds", "steps")}
+    found: dict[str, Any] = {**about(), **settings, "engines": about_engines, "sizes": {}}
     for size in args.sizes:
         found["sizes"][size] = compare(size, engines, args)
         args.output.write_text(json.dumps(found, indent=1) + "\n")
@@ -61,7 +62,7 @@ def compare(size: str, engines: dict[str, Engine], args: argparse.Namespace) -> 
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(args.rounds):
         for name, engine in engines.items():
-            seconds[name].append(engine.ask(order)["seconds"])
+            seconds[name].append(engine.turn(order)["seconds"])
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     model = ModelConfig(num_layers=layers, hidden_size=width)
     flops = mlm_update(model, rows, LENGTH, slots(LENGTH, RATE))

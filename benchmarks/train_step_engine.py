@@ -1,5 +1,6 @@
 """One engine that `train_step.py` times, in a process of its own: steps of masked language modelling.
 
+{"about": true}                    ->  versions and device
 {"size": [4, 256, 8], "steps": 3}  ->  {"seconds": of each step, on average}
 
 Layers, width and rows; rows of 128 random tokens of 50,265, 19 of them predicted, AdamW, dropout 0.1.
@@ -7,6 +8,7 @@ Layers, width and rows; rows of 128 random tokens of 50,265, 19 of them predicte
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -60,7 +62,7 @@ def huggingface(layers: int, width: int, rows: int, dtype: str, gathered: bool, 
     import transformers
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(len(os_cores()))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     config = transformers.RobertaPreLayerNormConfig(
         vocab_size=VOCAB,
         num_hidden_layers=layers,
@@ -103,10 +105,18 @@ def huggingface(layers: int, width: int, rows: int, dtype: str, gathered: bool, 
     return one
 
 
-def os_cores() -> set[int]:
-    import os
+def about_ours() -> dict[str, str]:
+    import jax
 
-    return os.sched_getaffinity(0)
+    return {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+
+
+def about_torch() -> dict[str, str]:
+    import torch
+    import transformers
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "device": device}
 
 
 def main() -> None:
@@ -114,6 +124,8 @@ def main() -> None:
     made: dict[tuple[int, ...], Step] = {}
 
     def answer(order: dict[str, Any]) -> dict[str, Any]:
+        if "about" in order:
+            return about_ours() if name == "tlc_jax" else about_torch()
         size = tuple(order["size"])
         if size not in made:
             made.clear()  # one model at a time in memory

@@ -56,7 +56,7 @@ def compare(engines: dict[str, Engine], beams: int, rounds: int) -> dict[str, An
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, engine in engines.items():
-            seconds[name].append(engine.ask({"beams": beams})["seconds"])
+            seconds[name].append(engine.turn({"beams": beams})["seconds"])
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     return {
         "median_seconds": medians,
