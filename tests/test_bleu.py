@@ -76,6 +76,9 @@ def test_evaluating_files_equals_the_command_line_of_sacrebleu(tmp_path: Path, c
         (["--checkpoint", "x", "--hypotheses", "HYP", "--references", "REF"], "give either"),
         (["--hypotheses", "HYP", "--references", "none"], "--references none cannot be read"),
         (["--hypotheses", "SHORT", "--references", "REF"], "has 1 lines and .* has 6"),
+        (["--hypotheses", "HYP", "--references", "REF", "--language", "zz"], "--language zz is none of .*fr"),
+        (["--hypotheses", "HYP", "--references", "REF", "--task", "mlm"], "go with --checkpoint"),
+        (["--hypotheses", "HYP", "--references", "REF", "--data.dir", "x"], "go with --checkpoint"),
     ],
 )
 def test_wrong_files_are_refused(arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -84,3 +87,16 @@ def test_wrong_files_are_refused(arguments: list[str], words: str, tmp_path: Pat
     places = {"HYP": hypotheses, "REF": references, "SHORT": str(tmp_path / "short")}
     with pytest.raises(UserError, match=words):
         evaluate.main([places.get(own, own) for own in arguments])
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, capsys) -> None:
+    """As for sacrebleu's command line; a carriage return does not."""
+    hypotheses, references = write(tmp_path)
+    for path in (hypotheses, references):
+        content = Path(path).read_bytes().replace(b"\n", b" \r end\r\n", 1)
+        Path(path).write_bytes(content)
+    evaluate.main(["--hypotheses", hypotheses, "--references", references, "--json"])
+    ours = json.loads(capsys.readouterr().out)["bleu"]
+    command = [sys.executable, "-m", "sacrebleu", references, "-i", hypotheses, "-b", "-w", "6"]
+    theirs = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert ours == pytest.approx(float(theirs), abs=1e-6)
