@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that one GPU should tell of the training step, in parts of at most ten minutes each.
+# Everything that one GPU should tell of the training step, in parts that can be called one by one.
 #
 #     bash benchmarks/gpu.sh OUT [12x768 12x768_none 24x1024]
 #

@@ -2,11 +2,11 @@
 
     python benchmarks/meshes.py --work runs/meshes --output docs/results/meshes
 
-On a CPU that pretends to be eight devices: one device; five meshes of eight; two processes of four devices
+On a CPU that pretends to be eight devices: one device; four meshes of eight; two processes of four devices
 each. An encoder on installed documentation and an encoder-decoder on message catalogues, float32, with
 dropout, two micro-batches. Written are OUTPUT.json, with every loss, and OUTPUT.md, the table.
 
-Cost: about 20 minutes on one core; two processes wait for each other most of their time.
+Cost: a quarter of an hour on one core.
 """
 
 from __future__ import annotations

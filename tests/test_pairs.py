@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.words import sentence_pairs, write_pairs
 from tlc_jax.config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data import clean
+from tlc_jax.data import clean, pair_packing
 from tlc_jax.data.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.pair_packing import PackedPairs, open_packed_pairs, prepare_pairs
 from tlc_jax.data.pairs import open_pairs
@@ -164,6 +164,13 @@ def test_a_damaged_file_is_named(config: PairsConfig, tmp_path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"train\.target\.bin"):
+        open_packed_pairs(packed.folder)
+
+
+def test_pairs_of_another_format_are_refused(packed: PackedPairs, monkeypatch) -> None:
+    """Their shapes, for one, had another order: a pair might have been cut silently."""
+    monkeypatch.setattr(pair_packing, "FORMAT", 3)
+    with pytest.raises(UserError, match="in format 2, and this version reads 3"):
         open_packed_pairs(packed.folder)
 
 

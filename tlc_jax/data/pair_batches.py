@@ -103,7 +103,7 @@ class PairBatches:
         tokens: int,
         row_multiple: int,
     ):
-        shapes = sorted(((own[0], own[1]) for own in shapes), key=lambda own: (sum(own), own))
+        shapes = sorted(shapes, key=lambda own: (sum(own), own))
         self._pairs, self._stretches, self.shapes = pairs, stretches, shapes
         self.rows = [rows_of_batch(tokens, max(own), row_multiple) for own in shapes]
         fits = np.array([[_inside(small, large) for large in shapes] for small in shapes])

@@ -7,8 +7,10 @@ with </s>."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from tlc_jax.data.pairs import HELD_OUT, TRAIN, Pair, PairSets, open_pairs
 from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on, of both sides
 _CHUNK = 20_000  # pairs encoded at a time
 _SIDES = ("source", "target")
@@ -84,7 +86,13 @@ class PackedPairs:
 
 def open_packed_pairs(folder: Path) -> PackedPairs:
     """Opens packed pairs after checking every byte; a damaged or changed file is refused by name."""
-    return PackedPairs(folder, store.open_sealed(folder))
+    manifest = store.open_sealed(folder)
+    if manifest["format"] != FORMAT:
+        raise UserError(
+            f"{folder} holds pairs in format {manifest['format']}, and this version reads {FORMAT}: use the "
+            "version that packed them, or begin again in a new --workdir (translate still reads the old run)"
+        )
+    return PackedPairs(folder, manifest)
 
 
 def prepare_pairs(
@@ -101,7 +109,6 @@ def prepare_pairs(
     parts = {
         "format": FORMAT,
         "kind": "pairs",
-        "judged": "by likeness",
         "sets": sets.identity(),
         "languages": [config.source, config.target],
         "length": config.sequence_length,
@@ -163,46 +170,36 @@ class _Packer:
             "tokens": writer.tokens,
             "truncated": truncated,
         }
-        packed = PackedPairs(self._folder, manifest)
-        lengths, weights = packed.pairs(TRAIN).lengths, np.ones(0)
-        if sources:
-            stretches = packed.stretches()
-            weights = np.concatenate([np.full(own.size, own.per_epoch / own.size) for own in stretches])
-        else:  # nothing is trained
-            lengths = np.concatenate([packed.pairs(name).lengths for name in evaluated])
-            weights = np.ones(len(lengths))
+        lengths, weights = _batched(PackedPairs(self._folder, manifest))
         shapes = choose_shapes(lengths, weights, config.sequence_length, config.max_shapes)
         return {**manifest, "shapes": shapes}
 
-    def _sides(self, pair: Pair) -> tuple[int, int]:
-        source, target = (hash64(clean.likeness(side), self._config.seed) for side in pair)
-        return source, target
+    def _likeness(self, pairs: Iterable[Pair]) -> Iterator[int]:
+        """Hashes of what the sides are like: of a source, of its target, of the next source ..."""
+        for pair in pairs:
+            for side in pair:
+                yield hash64(clean.likeness(side), self._config.seed)
 
     def _judge(self, evaluated: dict[str, list[Pair]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(verdict, characters) of every pair, source by source."""
         if not self._sets.train:
             return [], []
         seed, ratio = self._config.seed, self._config.max_ratio
-        verdicts: list[int] = []
-        hashes: list[int] = []
-        sides: list[tuple[int, int]] = []
-        characters: list[int] = []
+        # there may be many millions: lists of numbers would take five times the memory
+        verdicts, hashes, sides, characters = array("B"), array("Q"), array("Q"), array("q")
         ends = []
         for own in self._sets.train:
             with stage(self._console, f"Reading {own.name}", None, "pairs") as advance:
                 for source, target in own.pairs():
                     verdicts.append(clean.verdict(source, target, ratio))
                     hashes.append(hash64(f"{source}\0{target}", seed))
-                    sides.append(self._sides((source, target)))
+                    sides.extend(self._likeness([(source, target)]))
                     characters.append(len(source) + len(target))
                     advance(1)
             ends.append(len(verdicts))
-        told = [self._sides(pair) for pairs in evaluated.values() for pair in pairs]
+        told = self._likeness(itertools.chain(*evaluated.values()))
         judged = clean.judge_all(
-            np.array(verdicts, np.uint8),
-            np.array(hashes, np.uint64),
-            np.array(sides, np.uint64).reshape(-1, 2),
-            np.array(told, np.uint64).reshape(-1, 2),
+            np.array(verdicts, np.uint8), np.array(hashes, np.uint64), _by_pairs(sides), _by_pairs(told)
         )
         return np.split(judged, ends[:-1]), np.split(np.array(characters, np.int64), ends[:-1])
 
@@ -210,11 +207,10 @@ class _Packer:
         """Takes pairs by the hashes of their sources out of those to train on, and what is like them."""
         limit, found, sides = int(self._config.held_out * 2**64), [], []
         for own, verdict in zip(self._sets.train, verdicts, strict=True):
-            each = [self._sides(pair) for pair in own.pairs()]
-            sides.append(np.array(each, np.uint64).reshape(-1, 2))
+            sides.append(_by_pairs(self._likeness(own.pairs())))
             chosen = (sides[-1][:, 0] < limit) & (verdict == clean.KEPT)
             found += [pair for pair, own_chosen in zip(own.pairs(), chosen, strict=True) if own_chosen]
-        told = np.array([self._sides(pair) for pair in found], np.uint64).reshape(-1, 2)
+        told = _by_pairs(self._likeness(found))
         for own, verdict in zip(sides, verdicts, strict=True):
             clean.leave_out(verdict, own, told)
         if not found or not any((verdict == clean.KEPT).any() for verdict in verdicts):
@@ -341,6 +337,21 @@ class _Writer:
             self.tokens[self._name][side] += int(lengths.sum())
         self.pairs[self._name] += int(fits.sum()) if drop else len(fits)
         return int((~fits).sum())
+
+
+def _batched(packed: PackedPairs) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of the pairs that batches are made of, and how often an epoch takes each: those to train on,
+    or else those to evaluate on."""
+    if stretches := packed.stretches():
+        weights = [np.full(own.size, own.per_epoch / own.size) for own in stretches]
+        return packed.pairs(TRAIN).lengths, np.concatenate(weights)
+    lengths = np.concatenate([packed.pairs(name).lengths for name in packed.manifest["pairs"]])
+    return lengths, np.ones(len(lengths))
+
+
+def _by_pairs(hashes: Iterable[int]) -> np.ndarray:
+    """[pairs, 2] of hashes of both sides in turns."""
+    return np.array(array("Q", hashes), np.uint64).reshape(-1, 2)
 
 
 def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
