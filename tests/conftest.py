@@ -24,30 +24,14 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401, the hook names it
 
-# not the doors: tyro fills those with stand-ins
-ROOMS = (
-    "artifacts",
-    "compression",
-    "data",
-    "inference",
-    "models",
-    "parallel",
-    "recipes",
-    "studies",
-    "tasks",
-    "training",
-)
-# nor the options: what they say of a misspelt field would be jaxtyping's words
-OPTIONS = ("model_config", "data_config", "bench_options", "hosts_options")
-CORE = [
-    path.stem
-    for path in (Path(__file__).parent.parent / "tlc_jax" / "core").glob("*.py")
-    if path.stem not in OPTIONS
+# where arrays are spoken of: elsewhere, around every call, they would only tell what pyright tells
+PACKAGE = Path(__file__).parent.parent / "tlc_jax"
+CHECKED = [
+    f"tlc_jax.{path.parent.name}.{path.stem}"
+    for path in PACKAGE.glob("*/*.py")
+    if "from jaxtyping import" in path.read_text(encoding="utf-8")
 ]
-install_import_hook(
-    [*(f"tlc_jax.{room}" for room in ROOMS), *(f"tlc_jax.core.{name}" for name in CORE)],
-    "tests.typecheck.check",
-)
+install_import_hook(CHECKED, "tests.typecheck.check")
 
 import hypothesis
 import jax

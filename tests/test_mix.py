@@ -85,11 +85,14 @@ def test_what_was_measured_is_what_the_artifact_does(
     assert found["eval/held_out/loss"] == pytest.approx(chosen["eval/held_out/loss"], abs=1e-4)
 
 
-def test_too_few_bytes(finished: Path, tmp_path: Path) -> None:
+def test_too_few_bytes(tmp_path: Path) -> None:
     """The message says how many are enough, and they are."""
-    out, command = tmp_path / "out", ["--checkpoint", str(finished), "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"0\.01 cannot be reached: the file has") as caught:
-        compress.main([*command, "--target-mb", "0.01"])
+    (tmp_path / "hf").mkdir()
+    weights = np.random.default_rng(0).normal(size=(2, 256, 256)).astype(np.float32)
+    safetensors.numpy.save_file({"a": weights[0], "b": weights[1]}, tmp_path / "hf" / "model.safetensors")
+    out, command = tmp_path / "out", ["--hf", str(tmp_path / "hf"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"0\.001 cannot be reached: the file has") as caught:
+        compress.main([*command, "--target-mb", "0.001"])
     assert not out.exists()
     enough = re.search(r"give --target-mb (\d+\.\d+)", str(caught.value))
     assert enough

@@ -34,11 +34,15 @@ from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 
 KINDS = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
-MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)]
+# all of them with both models, through the training door and on two processes: benchmarks/meshes.py
+MESHES = [("encoder", shape) for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)]]
+MESHES += [("encoder_decoder", (2, 2, 2))]
+both = pytest.mark.parametrize("config", ["encoder", "encoder_decoder"], indirect=True, scope="module")
+on_meshes = pytest.mark.parametrize(("config", "on_a_mesh"), MESHES, indirect=True, scope="module", ids=str)
 SHAPE = {"num_layers": 2, "hidden_size": 32, "head_size": 8, "vocab_size": 301}
 
 
-@pytest.fixture(scope="module", params=["encoder", "encoder_decoder"])
+@pytest.fixture(scope="module")
 def config(request, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     cache, budget = str(tmp_path_factory.mktemp("cache")), BudgetConfig(steps=100)
     if request.param == "encoder":
@@ -90,17 +94,19 @@ def alone(task, config: Config) -> list[float]:
     return trained(task, config, (1, 1, 1)).losses
 
 
-@pytest.fixture(scope="module", params=MESHES, ids=str)
+@pytest.fixture(scope="module")
 def on_a_mesh(task, config, request: pytest.FixtureRequest) -> Trained:
     return trained(task, config, request.param)
 
 
+@on_meshes
 def test_every_mesh_has_the_losses_of_one_device(on_a_mesh: Trained, alone: list[float]) -> None:
     """With dropout, in two micro-batches."""
     np.testing.assert_allclose(on_a_mesh.losses, alone, atol=1e-5)
     assert alone[-1] < alone[0] - 0.3, "it learns"
 
 
+@on_meshes
 def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> None:
     """All-to-all and collective-permute are how the compiler mends a layout that the rules do not say."""
     for text in on_a_mesh.programs:
@@ -109,6 +115,7 @@ def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> 
         assert ("all-gather" in kinds) == (max(on_a_mesh.shape[1:]) > 1)
 
 
+@both
 def test_each_device_holds_its_share(task, config: Config) -> None:
     mesh = mesh_of((1, 8, 1))
     state, _ = init_state(task, config.optimizer, jax.random.key(0), mesh)
@@ -135,6 +142,7 @@ def test_a_run_goes_on_on_another_mesh(command, finished, tmp_path, monkeypatch,
             assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-6), (ours["step"], name)
 
 
+@both
 def test_what_does_not_split_is_refused(config: Config) -> None:
     narrow = dataclasses.replace(config, model=dataclasses.replace(config.model, feed_forward_size=36))
     with pytest.raises(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from tlc_jax.core import cli
 from tlc_jax.core.bench_options import USAGE, Compile, StepTime
+from tlc_jax.core.compiled import compile_for_absent_tpus
 from tlc_jax.core.errors import EXIT_FAILED, UserError, run_door
 
 
@@ -35,8 +35,7 @@ def _step_time(args: StepTime) -> None:
 
 
 def _compile(args: Compile) -> None:
-    # before jax is imported: it must not look for a TPU here, and libtpu not for its neighbours
-    os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    compile_for_absent_tpus()  # before jax is imported
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.aot import compile_for, described, topology_devices
 

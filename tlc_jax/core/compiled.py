@@ -1,6 +1,7 @@
-"""Programs that the compiler has made are kept for the next start of the same config.
+"""Programs that the compiler has made are kept for the next start of the same config; those for TPUs that are
+not here are not.
 
-Jax reads where from its environment, so this comes before jax is imported, and a user's own
+Jax and libtpu read this from their environment, so it comes before jax is imported, and a user's own
 JAX_COMPILATION_CACHE_DIR stands. Imports only the standard library.
 """
 
@@ -25,6 +26,18 @@ def keep_compiled_programs() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             os.environ[VARIABLE] = str(folder)
+
+
+def compile_for_absent_tpus() -> None:
+    """Jax does not look for a TPU here, nor libtpu for its neighbours."""
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # programs for an absent TPU cannot be read again
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",  # libtpu complains where this and the next are not known
+        "TPU_ACCELERATOR_TYPE": "v3-8",  # of any kind: the topology alone says what is compiled for
+    }
 
 
 def _processor() -> str:

@@ -36,8 +36,10 @@ MEMORY_GIB = {
 
 def topology_devices(name: str) -> Sequence[Any]:
     """Those of a topology such as v3:2x2 (a v3-8) or v5e:2x4; UserError where libtpu does not know it."""
+    # libtpu would describe a v4 by its cores; programs run on it with a chip as one device, as jax insists
+    more = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     try:
-        return topologies.get_topology_desc(name, "tpu").devices
+        return topologies.get_topology_desc(name, "tpu", **more).devices
     except Exception as error:  # whatever libtpu raises, also where it is missing
         why = one_line(error)
         raise UserError(
