@@ -19,7 +19,7 @@ from tlc_jax.parallel.mesh import AXES, make_mesh, place, rows_of
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.state import init_state
-from tlc_jax.training.step import compile_train_step, gradients, make_train_step
+from tlc_jax.training.step import compile_train_step, make_train_step, summed_gradients
 
 VOCAB = 300
 EVERY = slice  # of a batch of n rows: the first n
@@ -62,6 +62,11 @@ def unequal(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**batch, "weights": weights}
 
 
+def mean_gradients(*args):
+    grads, sums = summed_gradients(*args)
+    return jax.tree.map(lambda g: g / sums["weight"], grads), sums
+
+
 @pytest.mark.parametrize("micro_batches", [2, 4, 16])
 def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, micro_batches: int) -> None:
     params = task.init(jax.random.key(0))
@@ -69,7 +74,7 @@ def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, mi
     counts = batch["weights"].sum(axis=1)
     assert len(set(counts)) > 3, "rows have unequal numbers of predictions"
     key = jax.random.key(1)
-    run = jax.jit(lambda n: gradients(task, params, on_device(batch), key, n), static_argnums=0)
+    run = jax.jit(lambda n: mean_gradients(task, params, on_device(batch), key, n), static_argnums=0)
     whole, whole_sums = run(1)
     parts, sums = run(micro_batches)
     assert float(sums["weight"]) == float(whole_sums["weight"]) == counts.sum()
@@ -82,7 +87,7 @@ def test_the_mean_of_means_would_differ(task: MaskedLanguageModelling) -> None:
     """The check above has teeth: averaging micro-batch gradients gives another gradient."""
     params = task.init(jax.random.key(0))
     batch = unequal(task.train_batch(0, EVERY))
-    run = jax.jit(lambda batch: gradients(task, params, batch, jax.random.key(1), 1)[0])
+    run = jax.jit(lambda batch: mean_gradients(task, params, batch, jax.random.key(1), 1)[0])
     whole = run(on_device(batch))
     halves = [{name: x[i::2] for name, x in batch.items()} for i in range(2)]
     halves = [{**half, "weights": half["weights"] * (1.0 if i else 0.25)} for i, half in enumerate(halves)]
@@ -129,7 +134,7 @@ def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModell
     half = wet_task.train_batch(0, lambda _: slice(0, 8))
     twice = {name: np.repeat(x, 2, axis=0) for name, x in half.items()}
     key = jax.random.key(3)
-    _, both = jax.jit(lambda batch: gradients(wet_task, params, batch, key, 2))(on_device(twice))
+    _, both = jax.jit(lambda batch: summed_gradients(wet_task, params, batch, key, 2))(on_device(twice))
     loss = jax.jit(lambda batch, i: wet_task.loss(params, batch, jax.random.fold_in(key, i))[0])
     each = [loss(on_device(half), i) for i in range(2)]
     assert float(each[0]) != float(each[1])

@@ -27,7 +27,7 @@ TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums
 Controls = Mapping[str, Any]
 
 
-def gradients(
+def summed_gradients(
     task: Objective,
     params: Params,
     batch: Batch,
@@ -36,10 +36,10 @@ def gradients(
     shared: Batch | None = None,
     lying: Callable[[Params], Params] = lambda grads: grads,
 ) -> tuple[Params, Sums]:
-    """Gradient of the mean loss over all predictions of the batch, and the batch's sums.
+    """Gradient of the summed loss over all predictions of the batch, and the batch's sums.
 
-    Micro-batches add up sums of losses and of weights; the division comes once, at the end, so the
-    result is that of the one big batch however the predictions are spread. Micro-batch i takes
+    Micro-batches add up sums of losses and of weights; who divides does it once, at the end, so the
+    mean is that of the one big batch however the predictions are spread. Micro-batch i takes
     rows i, i + n, i + 2n, ...: every device keeps its own rows. Its dropout key is `fold_in(key, i)`.
     Each gets the arrays in `shared` whole. `lying` says how a gradient lies on the devices.
     """
@@ -59,8 +59,7 @@ def gradients(
     else:
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
         (grads, sums), _ = jax.lax.scan(add, nothing, jnp.arange(micro_batches))
-    scale = 1.0 / jnp.maximum(sums["weight"], 1.0)
-    return jax.tree.map(lambda g: g * scale, grads), sums
+    return grads, sums
 
 
 def make_train_step(
@@ -79,7 +78,7 @@ def make_train_step(
         rate, shared = controls["learning_rate"], dict(controls)
         del shared["learning_rate"]
         lies = param_shardings(mesh, state.params)
-        grads, sums = gradients(
+        grads, sums = summed_gradients(
             task,
             state.params,
             batch,
@@ -88,12 +87,17 @@ def make_train_step(
             shared,
             lambda grads: jax.lax.with_sharding_constraint(grads, lies),
         )
-        directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, d: p - rate * d, state.params, directions)
-        sums["gradient_norm"] = optax.tree.norm(grads)
+        scale = 1.0 / jnp.maximum(sums["weight"], 1.0)
+        sums["gradient_norm"] = scale * optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(sums["gradient_norm"])
-        new, old = (params, optimizer_state), (state.params, state.optimizer)
-        params, optimizer_state = jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
+
+        def updated() -> tuple[Params, Any]:
+            mean = jax.tree.map(lambda g: scale * g, grads)
+            directions, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
+            return jax.tree.map(lambda p, d: p - rate * d, state.params, directions), optimizer_state
+
+        # a branch and not a choice of results: it is done in place, without two more copies of the gradients
+        params, optimizer_state = jax.lax.cond(finite, updated, lambda: (state.params, state.optimizer))
         sums = {name: jnp.where(finite, x, 0.0) for name, x in sums.items()}
         sums["skipped_steps"] = 1.0 - finite
         return TrainState(state.step + 1, params, optimizer_state), sums
