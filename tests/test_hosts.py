@@ -41,14 +41,21 @@ class Ended:
         return json.loads(re.findall(r'^\{"step": .*\}$', self.err, re.M)[-1])["step"]
 
 
-def together(troubles: list[dict[str, Any]], arguments: list[str], **environment: str) -> list[Ended]:
-    """Runs the training door in one process for each trouble, and waits for all."""
+def together(
+    troubles: list[dict[str, Any]],
+    arguments: list[str],
+    more: list[list[str]] | None = None,
+    **environment: str,
+) -> list[Ended]:
+    """Runs the training door in one process for each trouble, and waits for all; each may have `more`
+    options."""
     port = free_port()
     processes = []
     for index, trouble in enumerate(troubles):
         who = ["--hosts.coordinator", f"localhost:{port}", "--hosts.processes", str(len(troubles))]
         who += ["--hosts.index", str(index), "--hosts.heartbeat", str(HEARTBEAT)]
-        command = [sys.executable, "-m", "tests.host", json.dumps(trouble), *arguments, *who]
+        own = more[index] if more else []
+        command = [sys.executable, "-m", "tests.host", json.dumps(trouble), *arguments, *own, *who]
         processes.append(
             subprocess.Popen(
                 command,
@@ -161,6 +168,13 @@ def test_what_is_wrong_for_one_is_wrong_for_all(short, tmp_path: Path) -> None:
     assert all("is not empty and holds no run" in one.err for one in ended)
 
 
+def test_processes_with_different_options_train_nothing(short, tmp_path: Path) -> None:
+    ended = together([{}, {}], short(tmp_path / "w"), more=[[], ["--seed", "5"]])
+    assert [one.code for one in ended] == [EXIT_USER] * 2, ended[0].err + ended[1].err
+    assert all("in process 1, seed is 5 but process 0 has 0. Give all" in one.err for one in ended)
+    assert not (tmp_path / "w").exists()
+
+
 SLURM = """
 import json, sys
 from tlc_jax.core.hosts_options import HostsOptions
@@ -197,6 +211,8 @@ def test_slurm_tells_its_tasks_who_they_are() -> None:
         ({"coordinator": "localhost:1"}, "goes with"),
         ({"processes": 2}, "go with"),
         ({"coordinator": "localhost", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
+        ({"coordinator": "12345", "processes": 1, "index": 0}, "no ADDRESS:PORT"),
+        ({"coordinator": "localhost:99999", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
         ({"coordinator": "localhost:1", "processes": 2, "index": 2}, "count from 0"),
         ({"heartbeat": 0.5}, "at least 1 second"),
     ],
@@ -204,6 +220,13 @@ def test_slurm_tells_its_tasks_who_they_are() -> None:
 def test_options_that_do_not_go_together(options: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
         HostsOptions(**options).check()
+
+
+def test_a_number_of_slurm_tasks_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
+    monkeypatch.setenv("SLURM_NTASKS", "two")
+    with pytest.raises(UserError, match="SLURM_NTASKS is 'two'"):
+        hosts.start(HostsOptions())
 
 
 def test_one_process_asks_nobody() -> None:

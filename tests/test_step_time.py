@@ -165,7 +165,12 @@ def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.Cap
     assert "micro_batch 8: the most that fit" in start("one", "--memory-gib", between)
     assert RunDir(tmp_path / "one").read_config().micro_batch == 8
     assert "complete: 2 steps" in start("one"), "the run knows, whatever the memory"
+    with pytest.raises(UserError, match=r"batch_size is 4 but the run has 16"):
+        start("one", "--batch-size", "4")
     assert "micro-batch of" not in start("two", "--memory-gib", between), "found before"
+    for known in (tmp_path / "cache" / "micro_batch").iterdir():
+        known.write_text("")  # torn
+    assert "micro-batch of" in start("four", "--memory-gib", between), "found again"
     with pytest.raises(UserError, match=r"a micro-batch of 8 needs \S+ GiB on each device, which has"):
         start("three", "--memory-gib", str(needs[0] / 2))
 

@@ -31,7 +31,8 @@ class HostsOptions:
             raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
         if not explicit and (self.processes is not None or self.index is not None):
             raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
-        if explicit and not str(self.coordinator).rpartition(":")[2].isdigit():
+        address, _, port = str(self.coordinator).rpartition(":")
+        if explicit and not (address and port.isdigit() and 0 < int(port) < 65536):
             raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
             raise UserError(

@@ -55,7 +55,12 @@ def start(options: HostsOptions) -> None:
 
 def _slurm_tasks() -> bool:
     """Whether srun has started several of us."""
-    return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    if "SLURM_STEP_NODELIST" not in os.environ:
+        return False
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if not tasks.isdigit():
+        raise UserError(f"SLURM_NTASKS is {tasks!r}, which is no number of tasks: start with srun")
+    return int(tasks) > 1
 
 
 def client() -> Any:
@@ -114,6 +119,21 @@ def all_say(word: Any) -> list[Any]:
     client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(word))
     told = [client().blocking_key_value_get(f"{key}/{i}", _FOREVER) for i in range(count())]
     return [json.loads(text) for text in told]
+
+
+def check_same(options: dict[str, Any]) -> None:
+    """UserError in all processes where one has other options than process 0: they would train no run at all,
+    or wait for each other for ever."""
+    own, *others = all_say(options)
+    for index, other in enumerate(others, start=1):
+        if differ := sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name)):
+            said = "; ".join(
+                f"{name} is {other.get(name)!r} but process 0 has {own.get(name)!r}" for name in differ
+            )
+            raise UserError(
+                f"the processes were given different options: in process {index}, {said}. Give all the same "
+                "command but for --hosts.index"
+            )
 
 
 def stop_wanted(own: str) -> str:

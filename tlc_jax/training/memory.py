@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.rundir import write_json
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
@@ -48,7 +49,7 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
             f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
         )
     known = Path(config.data.cache_dir).expanduser() / "micro_batch" / f"{_program(config, mesh, limit)}.json"
-    rows = hosts.first(lambda: json.loads(known.read_text())["micro_batch"] if known.exists() else None)
+    rows = hosts.first(lambda: _read(known))
     if rows is None:
         objective, batch = task or make_objective(config), _largest(task)
 
@@ -60,9 +61,17 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         rows = largest_micro_batch(micro_batch_sizes(config, rows_devices(mesh)), limit, told(peak, console))
         if hosts.is_first():
             known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps({"micro_batch": rows}))
+            write_json(known, {"micro_batch": rows})
     console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
     return dataclasses.replace(config, micro_batch=rows)
+
+
+def _read(known: Path) -> int | None:
+    """What was found before; None also where the file is not whole: then it is found again."""
+    try:
+        return json.loads(known.read_text())["micro_batch"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _largest(task: Task | None) -> AbstractBatch:

@@ -23,7 +23,7 @@ from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
 from tlc_jax.core.place import Place, copy_file, is_remote, make_folder
 from tlc_jax.core.progress import duration, stage
-from tlc_jax.core.rundir import RunDir, digest, write_json
+from tlc_jax.core.rundir import RunDir, digest, flat, write_json
 from tlc_jax.core.sealed import is_sealed
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.parallel import hosts
@@ -75,6 +75,9 @@ def run(order: Order, console: Console | None = None) -> None:
     """Does what the order says; UserError where the input is wrong, Interrupted after a signal."""
     started = time.monotonic()
     console = console or make_console()
+    hosts.check_same(
+        {**flat(order.config), "--workdir": str(order.workdir), "--init-from": str(order.init_from)}
+    )
     if order.init_from is not None:
         config = with_source(order.config, order.document, RunDir(order.init_from))
         order = dataclasses.replace(order, config=config)
@@ -130,7 +133,11 @@ def _as_begun(order: Order, rundir: RunDir) -> Order:
     """With the micro-batch that 'auto' stood for when the run began: it is part of what the run is."""
     if order.config.micro_batch != "auto":
         return order
-    begun = dataclasses.replace(order.config, micro_batch=rundir.read_config().micro_batch)
+    try:
+        begun = dataclasses.replace(order.config, micro_batch=rundir.read_config().micro_batch)
+    except ValueError:  # it does not go with another batch_size
+        rundir.check_same(order.config)
+        raise
     return dataclasses.replace(order, config=begun)
 
 
