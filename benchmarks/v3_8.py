@@ -100,15 +100,14 @@ def compiled(options: list[str]) -> dict[str, Any]:
 
 
 def table(first: str, rows: dict[str, Any]) -> list[str]:
+    """Lines of Markdown; `first` is what the names of the rows are."""
     head = [first, "mesh", "micro-batch", "computed again", "peak GiB", "collectives an update", "TFLOPs"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, one in rows.items():
         mesh = " x ".join(f"{axis} {size}" for axis, size in one["mesh"].items() if size > 1)
         sent = ", ".join(f"{c['times']} {c['kind']} ({c['bytes'] / 1e6:,.0f} MB)" for c in one["collectives"])
-        flops, peak = (
-            f"{one['flops_per_device'] / 1e12:,.1f}",
-            f"{one['peak_gib']:.2f} of {one['memory_gib']}",
-        )
+        flops = f"{one['flops_per_device'] / 1e12:,.1f}"
+        peak = f"{one['peak_gib']:.2f} of {one['memory_gib']}"
         cells = [name, mesh, f"{one['micro_batch']:,}", one["remat"], peak, sent, flops]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -116,6 +115,7 @@ def table(first: str, rows: dict[str, Any]) -> list[str]:
 
 def document(found: dict[str, Any]) -> str:
     """The tables for people."""
+    at_once = sum(not one["refused"] for one in found["sizes"].values())
     other = next(iter(found["elsewhere"].values()))
     lines = [
         "# Every size of the paper on a v3-8, before anybody pays for one",
@@ -126,9 +126,9 @@ def document(found: dict[str, Any]) -> str:
         f"for `{TOPOLOGY}` (a v3-8: 4 chips, 8 devices with 15.5 GiB to use each); nothing was run. RoBERTa: "
         "8,192 rows of 128 tokens an update; translation: 32,768 tokens on each side; bfloat16. The "
         "micro-batch counts rows (translation: tokens) over all devices; 1,024 rows, or all tokens at once, "
-        "were tried first, then halves of it. Peak memory and bytes sent are those of one device; TFLOPs "
-        "those of one device and update. Commands, compile times and the compiler's words for what did not "
-        "fit are in `v3_8.json`.",
+        f"were tried first, and {at_once} of {len(found['sizes'])} sizes fit so. Peak memory and bytes sent "
+        "are those of one device; TFLOPs those of one device and update. Commands, compile times and what "
+        "the compiler said of larger micro-batches, where one was refused, are in `v3_8.json`.",
         "",
         *table("size", found["sizes"]),
         "",

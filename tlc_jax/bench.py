@@ -6,7 +6,7 @@ import sys
 
 from tlc_jax.core import cli
 from tlc_jax.core.bench_options import USAGE, Compile, StepTime
-from tlc_jax.core.compiled import compile_for_absent_tpus
+from tlc_jax.core.compiled import look_for_no_tpu
 from tlc_jax.core.errors import EXIT_FAILED, UserError, run_door
 
 
@@ -35,7 +35,7 @@ def _step_time(args: StepTime) -> None:
 
 
 def _compile(args: Compile) -> None:
-    compile_for_absent_tpus()  # before jax is imported
+    look_for_no_tpu()  # before jax is imported
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.aot import compile_for, described, topology_devices
 

@@ -28,7 +28,7 @@ def keep_compiled_programs() -> None:
             os.environ[VARIABLE] = str(folder)
 
 
-def compile_for_absent_tpus() -> None:
+def look_for_no_tpu() -> None:
     """Jax does not look for a TPU here, nor libtpu for its neighbours."""
     os.environ |= {
         "JAX_PLATFORMS": "cpu",

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
@@ -76,16 +77,20 @@ class RunDir:
     def check_same(self, config: Config) -> None:
         """Raises UserError naming every field in which `config` is not the run's, but for harmless ones."""
         old, new = flat(self.read_config()), flat(config)
-        changed = [
-            f"{name} is {new.get(name)!r} but the run has {old.get(name)!r}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name) and name not in FREE_ON_RESUME
-        ]
-        if changed:
+        if changed := differences(new, old, "the run", FREE_ON_RESUME):
             raise UserError(
-                f"--workdir {self.root} holds a run of another config: {'; '.join(changed)}. Give a new "
+                f"--workdir {self.root} holds a run of another config: {changed}. Give a new "
                 "--workdir, or the run's own command to go on with it"
             )
+
+
+def differences(new: dict[str, Any], old: dict[str, Any], whose: str, free: Collection[str] = ()) -> str:
+    """In words, what is another thing in `new` than in `old`, but for what is `free`; '' where nothing is."""
+    return "; ".join(
+        f"{name} is {new.get(name)!r} but {whose} has {old.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in free
+    )
 
 
 def digest(config: Config) -> str:

@@ -16,6 +16,7 @@ import jax
 
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError, one_line
 from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.core.rundir import differences
 
 Found = TypeVar("Found")
 _ERRORS = {kind.__name__: kind for kind in (UserError, SaveFailed, Interrupted)}
@@ -126,13 +127,10 @@ def check_same(options: dict[str, Any]) -> None:
     or wait for each other for ever."""
     own, *others = all_say(options)
     for index, other in enumerate(others, start=1):
-        if differ := sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name)):
-            said = "; ".join(
-                f"{name} is {other.get(name)!r} but process 0 has {own.get(name)!r}" for name in differ
-            )
+        if differ := differences(other, own, "process 0"):
             raise UserError(
-                f"the processes were given different options: in process {index}, {said}. Give all the same "
-                "command but for --hosts.index"
+                f"the processes were given different options: in process {index}, {differ}. "
+                "Give all the same command but for --hosts.index"
             )
 
 

@@ -75,9 +75,7 @@ def run(order: Order, console: Console | None = None) -> None:
     """Does what the order says; UserError where the input is wrong, Interrupted after a signal."""
     started = time.monotonic()
     console = console or make_console()
-    hosts.check_same(
-        {**flat(order.config), "--workdir": str(order.workdir), "--init-from": str(order.init_from)}
-    )
+    hosts.check_same(_asked(order))
     if order.init_from is not None:
         config = with_source(order.config, order.document, RunDir(order.init_from))
         order = dataclasses.replace(order, config=config)
@@ -111,6 +109,14 @@ def run(order: Order, console: Console | None = None) -> None:
             lambda: _keep(order, rundir, opened or _open_data(config, rundir, console), console)
         )
         _run(order, rundir, mesh, data or open_data(config, rundir.data), console, started)
+
+
+def _asked(order: Order) -> dict[str, Any]:
+    """What a command line asks for."""
+    branch = order.branch and f"{order.branch.trunk.root}@{order.branch.mark.name}"
+    init_from = order.init_from and str(order.init_from)
+    more = {"--init-from": init_from, "--branch-from": branch, "--dry-run": order.dry_run}
+    return {**flat(order.config), "--workdir": str(order.workdir), **more}
 
 
 def _check_folder(rundir: RunDir) -> None:
