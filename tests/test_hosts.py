@@ -22,6 +22,7 @@ from tlc_jax import train
 from tlc_jax.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.joining import join
 from tlc_jax.training.checkpoint import whole_steps
 
 HEARTBEAT = 5
@@ -157,7 +158,7 @@ def test_a_peer_that_fails_is_quoted(short, tmp_path: Path) -> None:
     survivor, failed = together([{}, {"fail": 3}], short(tmp_path / "w"))
     assert (failed.code, survivor.code) == (EXIT_USER, EXIT_INTERRUPTED), survivor.err + failed.err
     assert "process 1 of 2: error: this one fails" in failed.err
-    assert "process 0 of 2: ended because process 1 of 2 ended: this one fails" in survivor.err
+    assert "process 0 of 2: ended with process 1 of 2: this one fails" in survivor.err
 
 
 def test_what_is_wrong_for_one_is_wrong_for_all(short, tmp_path: Path) -> None:
@@ -175,10 +176,54 @@ def test_processes_with_different_options_train_nothing(short, tmp_path: Path) -
     assert not (tmp_path / "w").exists()
 
 
+ALONE = """
+import sys
+from tlc_jax.core.errors import run_door
+from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.parallel import joining
+joining.PATIENCE, joining._FIRST_TOLD = float(sys.argv[1]), 0.2
+who = (int(number) for number in sys.argv[3:])
+run_door(lambda: joining.join(HostsOptions(sys.argv[2], *who)))
+"""
+
+
+def started(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env={**four_devices(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_who_waits_for_others_says_so_and_not_for_ever() -> None:
+    address = f"localhost:{free_port()}"
+    first = started(ALONE, "60", address, "3", "0")
+    early = started(ALONE, "1", f"localhost:{free_port()}", "3", "1")
+    nobody = started(ALONE, "60", "auto", JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1")
+    assert first.stderr is not None
+    told = first.stderr.readline()
+    assert f"process 0 listens at {address}, but not all of the 3 processes have come (0 s)" in told
+    another = started(ALONE, "60", address, "3", "0")
+    says = {
+        early: "process 1 finds no process 0 at localhost",
+        nobody: "nothing here tells who the other processes are",
+        another: "is another process 0 there already?",
+    }
+    for process, text in says.items():
+        code, _, err = outcome(process)
+        assert (code, text in err) == (EXIT_USER, True), err
+    first.terminate()
+    code, _, err = outcome(first)
+    assert (code, "interrupted while waiting for other" in err) == (EXIT_INTERRUPTED, True), err
+
+
 SLURM = """
 import json, sys
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.joining import join
 from tlc_jax.parallel.peers import joined
 with joined(HostsOptions(heartbeat=5)):
     said = hosts.all_say(hosts.first(lambda: {"from": "0"}))
@@ -190,18 +235,10 @@ with joined(HostsOptions(heartbeat=5)):
 
 def test_slurm_tells_its_tasks_who_they_are() -> None:
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, "-c", SLURM],
-            env={**four_devices(), **job, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
+    tasks = [started(SLURM, **job, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)) for i in range(2)]
     for task in tasks:
-        out, _ = task.communicate(timeout=120)
-        assert task.returncode == 0
+        code, out, err = outcome(task)
+        assert code == 0, err
         assert json.loads(out.splitlines()[-1]) == [2, [{"from": "0"}] * 2, "why"]
 
 
@@ -226,7 +263,7 @@ def test_a_number_of_slurm_tasks_that_is_none(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
     monkeypatch.setenv("SLURM_NTASKS", "two")
     with pytest.raises(UserError, match="SLURM_NTASKS is 'two'"):
-        hosts.start(HostsOptions())
+        join(HostsOptions())
 
 
 def test_one_process_asks_nobody() -> None:

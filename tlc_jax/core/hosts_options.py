@@ -24,6 +24,13 @@ class HostsOptions:
     heartbeat: float = 60.0
     """Seconds without a sign of life after which a process counts as dead, and the others end."""
 
+    @property
+    def address(self) -> Optional[tuple[str, int]]:
+        """Host and port of process 0; None where the cluster knows, or nobody."""
+        host, _, port = str(self.coordinator).rpartition(":")
+        named = host and port.isdigit() and 0 < int(port) < 65536
+        return (host, int(port)) if named else None
+
     def check(self) -> None:
         """Raises UserError where the options do not go together."""
         explicit = self.coordinator not in (None, "auto")
@@ -31,8 +38,7 @@ class HostsOptions:
             raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
         if not explicit and (self.processes is not None or self.index is not None):
             raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
-        address, _, port = str(self.coordinator).rpartition(":")
-        if explicit and not (address and port.isdigit() and 0 < int(port) < 65536):
+        if explicit and self.address is None:
             raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
             raise UserError(

@@ -8,14 +8,12 @@ All processes call `first` and `all_say` in the same order, from their main thre
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 
-from tlc_jax.core.errors import Interrupted, SaveFailed, UserError, one_line
-from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.rundir import differences
 
 Found = TypeVar("Found")
@@ -23,45 +21,6 @@ _ERRORS = {kind.__name__: kind for kind in (UserError, SaveFailed, Interrupted)}
 _FOREVER = 7 * 24 * 3_600_000  # milliseconds; the watch over peers (peers.py) ends a wait for the dead
 _KEPT = 1000  # newest words: nobody is so far behind, since every step waits for all
 _calls = 0
-
-
-def start(options: HostsOptions) -> None:
-    """Joins the other processes, if there are others. Before anything is computed."""
-    options.check()
-    if options.coordinator is None and not _slurm_tasks():
-        if count() > 1:
-            raise UserError(
-                f"this is one of {count()} hosts of a TPU pod: start all with --hosts.coordinator auto"
-            )
-        return
-    # its notifier takes SIGTERM away from us: whoever is asked to stop tells the others himself
-    jax.config.update("jax_enable_preemption_service", False)
-    explicit = options.coordinator not in (None, "auto")
-    where = options.coordinator if explicit else None
-    try:
-        jax.distributed.initialize(
-            where,
-            options.processes,
-            options.index,
-            # ours notices first, and has better words
-            heartbeat_timeout_seconds=round(2 * options.heartbeat),
-            cluster_detection_method="deactivate" if explicit else None,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the processes did not find each other ({one_line(error)}): start all of "
-            "them with the same --hosts.coordinator, each with an index of its own"
-        ) from error
-
-
-def _slurm_tasks() -> bool:
-    """Whether srun has started several of us."""
-    if "SLURM_STEP_NODELIST" not in os.environ:
-        return False
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    if not tasks.isdigit():
-        raise UserError(f"SLURM_NTASKS is {tasks!r}, which is no number of tasks: start with srun")
-    return int(tasks) > 1
 
 
 def client() -> Any:

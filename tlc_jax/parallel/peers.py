@@ -18,6 +18,7 @@ import jax
 from tlc_jax.core.errors import EXIT_INTERRUPTED, one_line, report
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.joining import join
 
 _LOOKS = 5  # in a heartbeat
 _AGAIN = "start all processes again to go on from the last checkpoint"
@@ -27,7 +28,7 @@ _AGAIN = "start all processes again to go on from the last checkpoint"
 def joined(options: HostsOptions) -> Iterator[None]:
     """Inside, this process is one of several, if there are several. It ends when another is gone (exit code
     75: the run can go on), and the others hear of it when this one fails."""
-    hosts.start(options)
+    join(options)
     heartbeat = options.heartbeat
     if hosts.count() == 1:
         yield
@@ -82,7 +83,7 @@ def _watch(heartbeat: float, over: threading.Event) -> None:
             return
         for i, why in left.items():
             if i != own and not over.is_set():
-                _end(f"ended because process {i} of {count} ended: {why}")
+                _end(f"ended with process {i} of {count}: {why}")
         for i in range(count):
             beat, since = found.get(f"alive/{i}", ""), seen[i][1]
             if beat != seen[i][0]:

@@ -1,0 +1,134 @@
+"""How several processes find each other, before anything is computed: within five minutes, or told why not.
+
+jax's own wait says nothing, obeys no signal, and ends in a stack trace. So it waits in a thread of its own,
+while this one tells what is waited for, listens to signals and has the last word.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+import jax
+
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted, UserError, one_line, report
+from tlc_jax.core.hosts_options import HostsOptions
+
+PATIENCE = 300.0  # seconds until the others must have come
+_FIRST_TOLD, _TOLD_AGAIN = 10.0, 60.0  # seconds
+
+
+def join(options: HostsOptions) -> None:
+    """Joins the other processes, if there are others; UserError where options or cluster do not tell how. It
+    ends this process, told, when they do not come."""
+    options.check()
+    if options.coordinator is None and not _slurm_tasks():
+        if jax.process_count() > 1:
+            raise UserError(
+                f"this is one of {jax.process_count()} hosts of a TPU pod: start all with "
+                "--hosts.coordinator auto"
+            )
+        return
+    # its notifier takes SIGTERM away from us: whoever is asked to stop tells the others himself
+    jax.config.update("jax_enable_preemption_service", False)
+    named = options.address
+    if named and options.index == 0:
+        _check_free(named)
+    failures = _wait(
+        options,
+        coordinator_address=named and "{}:{}".format(*named),
+        num_processes=options.processes,
+        process_id=options.index,
+        # ours notices first, and has better words
+        heartbeat_timeout_seconds=round(2 * options.heartbeat),
+        initialization_timeout=round(2 * PATIENCE),
+        cluster_detection_method="deactivate" if named else None,
+    )
+    for error in failures:
+        if isinstance(error, ValueError):  # jax found no cluster that tells it
+            raise UserError(
+                f"nothing here tells who the other processes are ({one_line(error)}): start with srun or "
+                "on a TPU pod, or give --hosts.coordinator ADDRESS:PORT"
+            ) from error
+        if isinstance(error, RuntimeError):
+            raise UserError(f"the processes did not find each other: {one_line(error)}") from error
+        raise error
+
+
+def _slurm_tasks() -> bool:
+    """Whether srun has started several of us."""
+    if "SLURM_STEP_NODELIST" not in os.environ:
+        return False
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if not tasks.isdigit():
+        raise UserError(f"SLURM_NTASKS is {tasks!r}, which is no number of tasks: start with srun")
+    return int(tasks) > 1
+
+
+def _check_free(named: tuple[str, int]) -> None:
+    """The system lets two processes 0 share a port; each would wait for those that the other one has."""
+    try:
+        socket.create_server(("", named[1])).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise UserError(
+            f"process 0 cannot listen on port {named[1]} ({why}): is another process 0 there already? Give "
+            "the others an index of their own, or all a free port"
+        ) from error
+
+
+def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
+    """What jax raised, if it did."""
+    failures: list[BaseException] = []
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(**arguments)
+        except BaseException as error:
+            failures.append(error)
+
+    joining = threading.Thread(target=initialize, name="joining", daemon=True)
+    joining.start()
+    began, tell = time.monotonic(), _FIRST_TOLD
+    while joining.is_alive():
+        joining.join(0.05)
+        waited = time.monotonic() - began
+        if stopping.requested():
+            _end(Interrupted(f"interrupted while waiting for other processes; {stopping.AGAIN}"))
+        if waited > PATIENCE:
+            _end(
+                UserError(f"{_missing(options)}, in {PATIENCE:g} s: start all of them at about the same time")
+            )
+        if waited > tell:
+            print(f"{_missing(options)} ({waited:.0f} s)", file=sys.stderr, flush=True)
+            tell += _TOLD_AGAIN
+    return failures
+
+
+def _missing(options: HostsOptions) -> str:
+    """Who has not come yet, as far as this process can know."""
+    if options.address is None:
+        return "not all other processes have come"
+    where = "{}:{}".format(*options.address)
+    if options.index == 0:
+        return f"process 0 listens at {where}, but not all of the {options.processes} processes have come"
+    try:
+        socket.create_connection(options.address, timeout=1).close()
+    except OSError as error:
+        return f"process {options.index} finds no process 0 at {where} ({one_line(error)})"
+    return (
+        f"process 0 is there at {where}, but not all of the {options.processes} processes have come, each "
+        "with an index of its own"
+    )
+
+
+def _end(error: Exception) -> NoReturn:
+    """At once: jax's thread cannot be called back, and its good-bye at Python's end would wait for it."""
+    code = report(error)
+    sys.stdout.flush()
+    os._exit(code)
