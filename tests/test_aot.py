@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,10 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.flops import mlm_update, translation_update
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.parallel.collectives import Collective, collectives
+from tlc_jax.tasks.base import Objective
 from tlc_jax.tasks.build import make_objective
 from tlc_jax.training import aot
+from tlc_jax.training.memory import compile_abstract
 
 
 def program(function, *shapes: tuple[tuple[int, ...], P]) -> str:
@@ -96,7 +100,7 @@ def small(**more) -> Config:
 
 def test_a_report_of_the_devices_that_are_here() -> None:
     config = small(mesh=MeshConfig(fsdp=8), micro_batch=16)
-    found = aot.compile_for(config, jax.devices())
+    found = aot.compile_for(config, jax.devices(), print)
     assert found["fits"]
     assert {one["kind"] for one in found["collectives"]} <= {"all-gather", "all-reduce", "reduce-scatter"}
     assert found["flops_per_device"] == mlm_update(config.model, 32, 32, 5) / 8
@@ -111,15 +115,40 @@ def test_what_does_not_fit_is_told_in_the_compilers_words(monkeypatch) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nand more")
 
     monkeypatch.setattr(aot, "compile_abstract", refused)
-    found = aot.compile_for(small(), jax.devices())
+    found = aot.compile_for(small(), jax.devices(), print)
     assert not found["fits"]
     assert "does not fit    RESOURCE_EXHAUSTED: Ran out of memory" in aot.described(found)
 
 
+def test_auto_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peaks of the three micro-batches that 32 rows on 8 devices allow, and limits between them."""
+    compiled: dict[int, Any] = {}
+
+    def once(objective: Objective, config: Config, *more: Any) -> Any:
+        if config.at_once not in compiled:
+            compiled[config.at_once] = compile_abstract(objective, config, *more)
+        return compiled[config.at_once]
+
+    monkeypatch.setattr(aot, "compile_abstract", once)
+    peaks = {n: aot.compile_for(small(micro_batch=n), jax.devices(), print)["peak_gib"] for n in (8, 16, 32)}
+    assert peaks[8] < peaks[16] < peaks[32]
+    tried: list[str] = []
+    for memory, expected in ((peaks[32], 32), ((peaks[16] + peaks[32]) / 2, 16), (peaks[8], 8)):
+        auto = small(micro_batch="auto", memory_gib=memory)
+        found = aot.compile_for(auto, jax.devices(), tried.append)
+        assert (found["fits"], found["micro_batch"]) == (True, expected)
+    assert tried[0] == f"micro-batch of 16: {peaks[16]:.2f} GiB"
+    found = aot.compile_for(small(micro_batch="auto", memory_gib=peaks[8] / 2), jax.devices(), tried.append)
+    assert (found["fits"], found["micro_batch"]) == (False, 8)
+    assert re.search(r"does not fit +it needs \d.\d\d GiB more than memory_gib", aot.described(found))
+
+
 def test_what_cannot_be_compiled_is_refused() -> None:
-    with pytest.raises(UserError, match="give a number to compile for"):
-        aot.compile_for(small(micro_batch="auto"), jax.devices())
+    with pytest.raises(UserError, match="no micro-batch splits over 8 devices: take a batch_size"):
+        aot.compile_for(dataclasses.replace(small(), batch_size=20, micro_batch="auto"), jax.devices(), print)
     with pytest.raises(UserError, match="give a config that pretrains or translates"):
         make_objective(cli.load_config("finetune_sst2", Config))
     with pytest.raises(UserError, match=r"--topology nonsense cannot be compiled for"):
         aot.topology_devices("nonsense")
+    with pytest.raises(UserError, match=r"--topology  cannot be compiled for \(it has no name\)"):
+        aot.topology_devices("")

@@ -27,7 +27,7 @@ from tlc_jax.config import (
 )
 from tlc_jax.core import stopping, tree
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.parallel.mesh import make_mesh, place, rows_of
+from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.parallel.sharding import param_shardings, placements
 from tlc_jax.tasks.build import abstract_params, make_task, prepare_data
 from tlc_jax.training.state import init_state
@@ -151,5 +151,9 @@ def test_what_does_not_split_is_refused(config: Config) -> None:
         param_shardings(mesh_of((1, 1, 8)), abstract_params(narrow, ()))
     with pytest.raises(UserError, match=r"mesh.data 2 x mesh.fsdp 2 x mesh.tensor 1 are not the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
+    with pytest.raises(UserError, match=r"mesh.fsdp 16 x mesh.tensor 1 do not divide the 8 devices"):
+        make_mesh(MeshConfig(fsdp=16))
+    with pytest.raises(UserError, match="does not split over 8 devices: the run keeps it, so take a number"):
+        check_divides(mesh_of((8, 1, 1)), 12, "micro_batch", kept=True)
     with pytest.raises(ValueError, match=r"mesh.tensor 8 does not divide the 4 attention heads"):
         dataclasses.replace(config, mesh=MeshConfig(tensor=8))

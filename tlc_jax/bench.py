@@ -39,7 +39,7 @@ def _compile(args: Compile) -> None:
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.aot import compile_for, described, topology_devices
 
-    found = compile_for(args.settings, topology_devices(args.topology))
+    found = compile_for(args.settings, topology_devices(args.topology), print)
     print(described(found))
     if args.output:
         write_json_to(args.output, found)

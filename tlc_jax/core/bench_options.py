@@ -36,7 +36,8 @@ class StepTime:
 class Compile:
     """Compile an update for TPUs that are not here (extra `tpu`): peak memory, communication, FLOPs.
 
-    Exit code 1, with the compiler's own sentence, where it does not fit.
+    Exit code 1, with the compiler's own sentence, where it does not fit, or not in --memory-gib. With
+    --micro-batch auto it finds the largest that fits, a few compilations later.
     """
 
     config: str

@@ -23,9 +23,11 @@ def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = 
     inner, count = config.fsdp * config.tensor, len(devices)
     data = config.data or count // inner
     if data * inner != count:
+        groups = f"mesh.data {config.data} x " if config.data else ""
+        are = "are not" if config.data else "do not divide"
         raise UserError(
-            f"mesh.data {data} x mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} are not the {count} "
-            "devices that are here: change one of them"
+            f"{groups}mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} {are} the {count} devices "
+            "that are here: change one of them"
         )
     shape = (data, config.fsdp, config.tensor)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
@@ -45,11 +47,18 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
-def check_divides(mesh: Mesh, rows: int, name: str) -> None:
-    """Raises UserError unless `rows`, the config's field `name`, splits evenly over the devices."""
+def check_divides(mesh: Mesh, rows: int, name: str, kept: bool = False) -> None:
+    """Raises UserError unless `rows`, the config's field `name`, splits evenly over the devices. `kept`: it
+    is that of a run, which may change its mesh, but not this."""
     devices = rows_devices(mesh)
     if rows % devices:
-        raise UserError(f"{name} is {rows}, which does not split over {devices} devices: use a multiple")
+        todo = "use a multiple"
+        if kept:
+            todo = (
+                f"the run keeps it, so take a number of devices that divides {rows}, or set mesh.tensor, "
+                "whose devices do not split rows"
+            )
+        raise UserError(f"{name} is {rows}, which does not split over {devices} devices: {todo}")
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -137,12 +139,18 @@ def _program(config: Config, mesh: Mesh, limit: int) -> str:
 
 
 def micro_batch_sizes(config: Config, devices: int) -> list[int]:
-    """Every `micro_batch` of a config whose rows split over the devices, the smallest first."""
+    """Every `micro_batch` of a config whose rows split over the devices, the smallest first. UserError if
+    there is none."""
     whole, task = config.batch_size, config.task
     if isinstance(task, TranslationConfig):  # tokens; the rows are a multiple of row_multiple / micro-batches
         parts = [n for n in range(1, task.row_multiple + 1) if task.row_multiple % (n * devices) == 0]
-        return [whole // n for n in reversed(parts) if whole % n == 0]
-    return [rows for rows in range(devices, whole + 1, devices) if whole % rows == 0]
+        sizes = [whole // n for n in reversed(parts) if whole % n == 0]
+    else:
+        sizes = [rows for rows in range(devices, whole + 1, devices) if whole % rows == 0]
+    if not sizes:
+        named = "task.row_multiple" if isinstance(task, TranslationConfig) else "batch_size"
+        raise UserError(f"no micro-batch splits over {devices} devices: take a {named} that is a multiple")
+    return sizes
 
 
 def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], float]) -> int:
@@ -150,24 +158,16 @@ def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], 
 
     `peak(size)` in bytes grows with the size; it is asked for a few of them only. UserError if none fits.
     """
-    if not sizes:
-        raise UserError(
-            "no micro-batch splits over the devices: take a batch_size that is a multiple of them"
-        )
-    needs: dict[int, float] = {}
-    low, high = -1, len(sizes)  # sizes[low] fits, sizes[high] does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        needs[sizes[middle]] = peak(sizes[middle])
-        low, high = (middle, high) if needs[sizes[middle]] <= limit else (low, middle)
-    if low < 0:
-        needed = needs[sizes[0]]
+    needs = functools.cache(peak)
+    fitting = bisect.bisect_left(sizes, True, key=lambda size: needs(size) > limit)
+    if not fitting:
+        needed = needs(sizes[0])
         amount = f"{needed / GIB:.3g} GiB" if needed < math.inf else "more than the device has"
         raise UserError(
             f"a micro-batch of {sizes[0]} needs {amount} on each device, which has {limit / GIB:.3g} GiB: "
             "take a smaller model, a shorter data.sequence_length or more memory"
         )
-    return sizes[low]
+    return sizes[fitting - 1]
 
 
 def peak_or_infinite(peak: Callable[[], int]) -> float:

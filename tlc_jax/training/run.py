@@ -86,12 +86,12 @@ def run(order: Order, console: Console | None = None) -> None:
     config, rundir = order.config, RunDir(order.workdir)
     resumed = hosts.first(rundir.exists)
     if resumed:
-        order = _as_begun(order, rundir)
+        order = _as_begun(order, rundir, console)
         rundir.check_same(order.config)
         hosts.first(lambda: _check_checkpoints(rundir))
     config, mesh = order.config, make_mesh(order.config.mesh)
     if config.micro_batch != "auto":
-        check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
+        check_divides(mesh, config.rows_at_once, config.rows_at_once_named, kept=resumed)
     if order.title is None:
         show_config(console, config, order.document)
     if order.dry_run:
@@ -135,7 +135,7 @@ def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> None:
         write_json(rundir.config, dataclasses.asdict(config))
 
 
-def _as_begun(order: Order, rundir: RunDir) -> Order:
+def _as_begun(order: Order, rundir: RunDir, console: Console) -> Order:
     """With the micro-batch that 'auto' stood for when the run began: it is part of what the run is."""
     if order.config.micro_batch != "auto":
         return order
@@ -144,6 +144,7 @@ def _as_begun(order: Order, rundir: RunDir) -> Order:
     except ValueError:  # it does not go with another batch_size
         rundir.check_same(order.config)
         raise
+    console.print(f"micro_batch {begun.at_once:,}: which the run began with")
     return dataclasses.replace(order, config=begun)
 
 
