@@ -25,6 +25,9 @@ class Branch:
     trunk: RunDir
     mark: Mark
 
+    def __str__(self) -> str:
+        return f"{self.trunk.root}@{self.mark.name}"
+
     @property
     def point(self) -> str:
         """The name of the checkpoint that the branch begins from."""

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
-import json
-import platform
-import sys
 import time
 from typing import Any
 
@@ -16,7 +11,7 @@ import jax
 from rich.console import Console
 
 from tlc_jax.config import Config
-from tlc_jax.core import stopping, tree
+from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.lock import locked
@@ -25,16 +20,12 @@ from tlc_jax.core.place import Place, copy_file, is_remote, make_folder
 from tlc_jax.core.progress import duration, stage
 from tlc_jax.core.rundir import RunDir, digest, flat, write_json
 from tlc_jax.core.sealed import is_sealed
-from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import (
     Data,
-    abstract_params,
-    describe_source,
     keep_data,
-    label_names,
     make_task,
     open_data,
     prepare_data,
@@ -43,6 +34,7 @@ from tlc_jax.training import loop
 from tlc_jax.training.branch import Branch
 from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity, whole_steps
 from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.facts import facts, record_start, whether_there
 from tlc_jax.training.memory import fitted
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 from tlc_jax.training.schedule import controls
@@ -50,7 +42,7 @@ from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.start import source_params, with_source
 from tlc_jax.training.state import Start, init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
-from tlc_jax.training.view import View, budget_text, make_console, show_config, show_facts
+from tlc_jax.training.view import View, make_console, show_config, show_facts
 from tlc_jax.training.watchdog import Watchdog
 
 
@@ -95,7 +87,7 @@ def run(order: Order, console: Console | None = None) -> None:
     if order.title is None:
         show_config(console, config, order.document)
     if order.dry_run:
-        show_facts(console, _facts(order, None, _whether_there(order)))
+        show_facts(console, facts(config, None, rundir, whether_there(config, rundir)))
         return
     with contextlib.ExitStack() as held:
         opened = None
@@ -113,10 +105,13 @@ def run(order: Order, console: Console | None = None) -> None:
 
 def _asked(order: Order) -> dict[str, Any]:
     """What a command line asks for."""
-    branch = order.branch and f"{order.branch.trunk.root}@{order.branch.mark.name}"
-    init_from = order.init_from and str(order.init_from)
-    more = {"--init-from": init_from, "--branch-from": branch, "--dry-run": order.dry_run}
-    return {**flat(order.config), "--workdir": str(order.workdir), **more}
+    return {
+        **flat(order.config),
+        "--workdir": str(order.workdir),
+        "--init-from": order.init_from and str(order.init_from),
+        "--branch-from": order.branch and str(order.branch),
+        "--dry-run": order.dry_run,
+    }
 
 
 def _check_folder(rundir: RunDir) -> None:
@@ -155,7 +150,7 @@ def _run(
     config = order.config
     task = make_task(config, data)
     if order.title is None:
-        show_facts(console, _facts(order, data, task.facts()))
+        show_facts(console, facts(config, data, rundir, task.facts()))
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, data, mesh, checkpoints, console, started)
         with contextlib.closing(session.writer):
@@ -178,7 +173,7 @@ def _keep(order: Order, rundir: RunDir, opened: Data | None, console: Console) -
             console.print(f"copying the data to {rundir.data}")
         data = keep_data(data, order.config, rundir.data)
     copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
-    _record_start(order, rundir)
+    record_start(rundir, order.init_from and str(order.init_from), order.branch and str(order.branch))
     return data
 
 
@@ -324,69 +319,3 @@ def _compile(session: loop.Session, console: Console) -> None:
         console.print(f"compiled in {time.monotonic() - began:.1f} s")
     hosts.all_say("compiled")  # a connection would not wait for the slowest compiler
     s.checkpoints.reserve(s.state)
-
-
-# --- what is told ------------------------------------------------------------------------------------
-
-
-def _facts(order: Order, data: Data | None, facts: dict[str, str]) -> dict[str, str]:
-    config = order.config
-    try:
-        params = abstract_params(config, label_names(config, data.folder if data else None))
-        parameters = f"{tree.count(params):,}"
-    except UserError:  # only the data tell how many classes there are, and they are not there
-        parameters = "known with the data"
-    devices, processes = jax.devices(), hosts.count()
-    among = f" of {processes} processes" if processes > 1 else ""
-    return {
-        "devices": f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()}){among}",
-        "parameters": parameters,
-        **facts,
-        "writes to": str(order.workdir),
-        "to resume": "run the same command again",
-        "time": budget_text(config),
-    }
-
-
-def _whether_there(order: Order) -> dict[str, str]:
-    if RunDir(order.workdir).data.exists():
-        return {"data": f"packed in {RunDir(order.workdir).data}"}
-    try:
-        tokenizer = order.config.data.tokenizer
-        if tokenizer is not None:
-            load_tokenizer(tokenizer, order.config.model.vocab_size)
-        return {"data": f"there: {describe_source(order.config)}"}
-    except UserError as error:
-        return {"data": f"NOT THERE: {error}"}
-
-
-def _record_start(order: Order, rundir: RunDir) -> None:
-    """Adds an entry to environment.json."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
-    starts = []
-    if rundir.environment.exists():
-        try:
-            starts = json.loads(rundir.environment.read_text())["starts"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{rundir.environment} is damaged ({error}): remove it to go on") from error
-    starts.append(
-        {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            "init_from": str(order.init_from) if order.init_from else None,
-            "branch_from": f"{order.branch.trunk.root}@{order.branch.mark.name}" if order.branch else None,
-            "python": platform.python_version(),
-            "packages": {name: _version(name) for name in packages},
-            "devices": [device.device_kind for device in jax.devices()],
-            "processes": hosts.count(),
-            "platform": platform.platform(),
-        }
-    )
-    write_json(rundir.environment, {"starts": starts})
-
-
-def _version(name: str) -> Any:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # run from a checkout that is not installed
