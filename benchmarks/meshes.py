@@ -17,6 +17,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,18 @@ def free_port() -> int:
 
 def document(found: dict[str, Any]) -> str:
     """The table for people."""
+    here = (
+        f"Commit {found['commit']}, {found['date']}, on {found['machine']}, eight fake devices. Meshes are "
+        f"data x fsdp x tensor; 2x128, float32, dropout 0.1, two micro-batches, {STEPS} updates through "
+        "`python -m tlc_jax.train`. The difference is the largest of any update's loss from one device's; "
+        "all losses are in `meshes.json`."
+    )
     lines = [
         "# The same run on every mesh, and on two processes",
         "",
         f"    {found['command']}",
         "",
-        f"Commit {found['commit']}, {found['date']}, on {found['machine']}, eight fake devices. Meshes are "
-        f"data x fsdp x tensor; 2x128, float32, dropout 0.1, two micro-batches, {STEPS} updates through "
-        "`python -m tlc_jax.train`. The difference is the largest of any update's loss from one device's; "
-        "all losses are in `meshes.json`.",
+        textwrap.fill(here, 120),
         "",
         "| model | layout | first loss | last loss | largest difference |",
         "|---|---|---|---|---|",

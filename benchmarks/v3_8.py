@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from about import about
 
 TOPOLOGY = "v3:2x2"
 DEEPER = "--fibers_default_thread_stack_size=1048576"  # what libtpu 0.0.42.1 needs to compile for a v4
+WIDTH = 120  # of a line of text
 ELSEWHERE = ("v3:4x4", "v4:2x2x1", "v5e:2x4", "v5p:2x2x1", "v6e:2x4")  # the paper's base size there
 FIRST = {"pretrain": 1024, "translate": 32_768}  # micro-batch that is tried first
 # name: config, depth, width, devices that split the parameters, what is computed again
@@ -117,18 +119,25 @@ def document(found: dict[str, Any]) -> str:
     """The tables for people."""
     at_once = sum(not one["refused"] for one in found["sizes"].values())
     other = next(iter(found["elsewhere"].values()))
-    lines = [
-        "# Every size of the paper on a v3-8, before anybody pays for one",
-        "",
-        f"    {found['command']}",
-        "",
+    here = (
         f"Commit {found['commit']}, {found['date']}, on {found['machine']}: libtpu compiled the train step "
         f"for `{TOPOLOGY}` (a v3-8: 4 chips, 8 devices with 15.5 GiB to use each); nothing was run. RoBERTa: "
         "8,192 rows of 128 tokens an update; translation: 32,768 tokens on each side; bfloat16. The "
         "micro-batch counts rows (translation: tokens) over all devices; 1,024 rows, or all tokens at once, "
         f"were tried first, and {at_once} of {len(found['sizes'])} sizes fit so. Peak memory and bytes sent "
         "are those of one device; TFLOPs those of one device and update. Commands, compile times and what "
-        "the compiler said of larger micro-batches, where one was refused, are in `v3_8.json`.",
+        "the compiler said of larger micro-batches, where one was refused, are in `v3_8.json`."
+    )
+    elsewhere = (
+        f"The same with another `--topology`, on {other['date']} at commit {other['commit']}. For the v4, "
+        f"libtpu 0.0.42.1 overflows a stack of its own unless `LIBTPU_INIT_ARGS={DEEPER}` is set."
+    )
+    lines = [
+        "# Every size of the paper on a v3-8, before anybody pays for one",
+        "",
+        f"    {found['command']}",
+        "",
+        textwrap.fill(here, WIDTH),
         "",
         *table("size", found["sizes"]),
         "",
@@ -136,8 +145,7 @@ def document(found: dict[str, Any]) -> str:
         "",
         "## roberta-12x768 on other TPUs",
         "",
-        f"The same with another `--topology`, on {other['date']} at commit {other['commit']}. For the v4, "
-        f"libtpu 0.0.42.1 overflows a stack of its own unless `LIBTPU_INIT_ARGS={DEEPER}` is set.",
+        textwrap.fill(elsewhere, WIDTH),
         "",
         *table("topology", {f"`{name}`": one for name, one in found["elsewhere"].items()}),
     ]
