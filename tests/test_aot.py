@@ -12,7 +12,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tlc_jax.config import BudgetConfig, Config, DataConfig, EncoderDecoderConfig, MeshConfig, ModelConfig
+from tlc_jax.config import (
+    BudgetConfig,
+    Config,
+    DataConfig,
+    EncoderDecoderConfig,
+    MeshConfig,
+    ModelConfig,
+    PairsConfig,
+    TranslationConfig,
+)
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.flops import mlm_update, translation_update
@@ -110,6 +119,18 @@ def test_a_report_of_the_devices_that_are_here() -> None:
     assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", told)
 
 
+def test_auto_of_a_translation_is_one_of_its_sizes() -> None:
+    """Tokens, such that 32 rows split over micro-batches and 8 devices: all, a half or a quarter of them."""
+    model = EncoderDecoderConfig(num_layers=1, hidden_size=32, head_size=8, vocab_size=300)
+    data, task = PairsConfig(sequence_length=16), TranslationConfig(row_multiple=32)
+    more = {"batch_size": 512, "micro_batch": "auto", "memory_gib": 4.0, "budget": BudgetConfig(steps=5)}
+    config = Config(model=model, data=data, task=task, **more)  # type: ignore[arg-type]
+    tried: list[str] = []
+    found = aot.compile_for(config, jax.devices(), tried.append)
+    assert (found["fits"], found["micro_batch"]) == (True, 512)
+    assert [one.split(":")[0] for one in tried] == ["micro-batch of 256", "micro-batch of 512"]
+
+
 def test_what_does_not_fit_is_told_in_the_compilers_words(monkeypatch) -> None:
     def refused(*_) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nand more")
@@ -137,10 +158,10 @@ def test_auto_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         auto = small(micro_batch="auto", memory_gib=memory)
         found = aot.compile_for(auto, jax.devices(), tried.append)
         assert (found["fits"], found["micro_batch"]) == (True, expected)
-    assert tried[0] == f"micro-batch of 16: {peaks[16]:.2f} GiB"
+    assert tried[0] == f"micro-batch of 16: {peaks[16]:.4g} GiB"
     found = aot.compile_for(small(micro_batch="auto", memory_gib=peaks[8] / 2), jax.devices(), tried.append)
     assert (found["fits"], found["micro_batch"]) == (False, 8)
-    assert re.search(r"does not fit +it needs \d.\d\d GiB more than memory_gib", aot.described(found))
+    assert re.search(r"does not fit +it needs \S+ GiB more than memory_gib", aot.described(found))
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:
@@ -148,7 +169,7 @@ def test_what_cannot_be_compiled_is_refused() -> None:
         aot.compile_for(dataclasses.replace(small(), batch_size=20, micro_batch="auto"), jax.devices(), print)
     with pytest.raises(UserError, match="give a config that pretrains or translates"):
         make_objective(cli.load_config("finetune_sst2", Config))
-    with pytest.raises(UserError, match=r"--topology nonsense cannot be compiled for"):
+    with pytest.raises(UserError, match=r"--topology 'nonsense' cannot be compiled for"):
         aot.topology_devices("nonsense")
-    with pytest.raises(UserError, match=r"--topology  cannot be compiled for \(it has no name\)"):
+    with pytest.raises(UserError, match=r"--topology '' cannot be compiled for \(it has no name\)"):
         aot.topology_devices("")

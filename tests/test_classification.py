@@ -21,6 +21,7 @@ from tlc_jax.models.encoder import Encoder
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.memory import fitted
 
 MODEL = ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32)
 
@@ -85,6 +86,11 @@ def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
         loss += np.log(np.exp(logits).sum()) - logits[label]
     assert found["eval/test/accuracy"] == correct / 51
     assert found["eval/test/loss"] == pytest.approx(loss / 51, rel=1e-4)
+
+
+def test_auto_knows_the_memory_of_a_classifier(config: Config) -> None:
+    auto = dataclasses.replace(config, micro_batch="auto", memory_gib=4.0)
+    assert fitted(auto, make(auto), make_mesh(), Console(quiet=True)).micro_batch == 16
 
 
 def test_fewer_examples_are_a_part_of_more(config: Config) -> None:

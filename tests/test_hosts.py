@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -54,8 +55,10 @@ def together(
     processes = []
     for index, trouble in enumerate(troubles):
         who = ["--hosts.coordinator", f"localhost:{port}", "--hosts.processes", str(len(troubles))]
-        who += ["--hosts.index", str(index), "--hosts.heartbeat", str(HEARTBEAT)]
+        who += ["--hosts.index", str(index)]
         own = more[index] if more else []
+        if "--hosts.heartbeat" not in own:
+            own = [*own, "--hosts.heartbeat", str(HEARTBEAT)]
         command = [sys.executable, "-m", "tests.host", json.dumps(trouble), *arguments, *own, *who]
         processes.append(
             subprocess.Popen(
@@ -173,6 +176,9 @@ def test_processes_with_different_options_train_nothing(short, tmp_path: Path) -
     ended = together([{}, {}], short(tmp_path / "w"), more=[[], ["--seed", "5"]])
     assert [one.code for one in ended] == [EXIT_USER] * 2, ended[0].err + ended[1].err
     assert all("in process 1, seed is 5 but process 0 has 0. Give all" in one.err for one in ended)
+    ended = together([{}, {}], short(tmp_path / "w"), more=[["--hosts.heartbeat", "9"], []])
+    assert [one.code for one in ended] == [EXIT_USER] * 2, ended[0].err + ended[1].err
+    assert all("in process 1, --hosts.heartbeat is 5.0 but process 0 has 9.0" in one.err for one in ended)
     assert not (tmp_path / "w").exists()
 
 
@@ -204,11 +210,11 @@ def test_who_waits_for_others_says_so_and_not_for_ever() -> None:
     nobody = started(ALONE, "60", "auto", JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1")
     assert first.stderr is not None
     told = first.stderr.readline()
-    assert f"process 0 listens at {address}, but not all of the 3 processes have come (0 s)" in told
+    assert f"the others look for {address}; not all of the 3 processes have come (0 s)" in told
     another = started(ALONE, "60", address, "3", "0")
     says = {
         early: "process 1 finds no process 0 at localhost",
-        nobody: "nothing here tells who the other processes are",
+        nobody: "no cluster tells who the processes are",
         another: "is another process 0 there already?",
     }
     for process, text in says.items():
@@ -249,9 +255,11 @@ def test_slurm_tells_its_tasks_who_they_are() -> None:
         ({"processes": 2}, "go with"),
         ({"coordinator": "localhost", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
         ({"coordinator": "12345", "processes": 1, "index": 0}, "no ADDRESS:PORT"),
+        ({"coordinator": "AUTO"}, "no ADDRESS:PORT, and not 'auto'"),
         ({"coordinator": "localhost:99999", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
         ({"coordinator": "localhost:1", "processes": 2, "index": 2}, "count from 0"),
         ({"heartbeat": 0.5}, "at least 1 second"),
+        ({"heartbeat": math.nan}, "at least 1 second"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict, says: str) -> None:

@@ -56,6 +56,8 @@ def get_config():
         evaluation=EvaluationConfig(every_steps=6),
         checkpoint=CheckpointConfig(every_steps=4, keep=3),
         batch_size=640,
+        micro_batch="auto",
+        memory_gib=4.0,
         log_every=4,
     )
 """
@@ -90,6 +92,7 @@ def task_of(run: Path) -> Translation:
 
 
 def test_a_run_learns_and_reports_bleu(finished: Path) -> None:
+    assert RunDir(finished).read_config().micro_batch == 640, "auto: all of it fits"
     found = [line for line in lines(finished) if "eval/validation/loss" in line]
     assert [line["step"] for line in found] == [6, 12]
     assert found[1]["eval/validation/loss"] < found[0]["eval/validation/loss"] < np.log(320)
@@ -329,7 +332,7 @@ def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="--task sst2"):
         evaluate.main(["--checkpoint", str(finished), "--task", "sst2"])
     with pytest.raises(ValueError, match="do not hold task.row_multiple"):
-        dataclasses.replace(RunDir(finished).read_config(), batch_size=100)
+        dataclasses.replace(RunDir(finished).read_config(), batch_size=100, micro_batch=None)
     compress.main(["--checkpoint", str(finished), "--bits", "8", "--out", str(tmp_path / "small")])
     out = ["--format", "compressed-tensors", "--out", str(tmp_path / "codes")]
     with pytest.raises(UserError, match="its codes are not written for compressed-tensors"):

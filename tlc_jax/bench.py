@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from tlc_jax.core import cli
 from tlc_jax.core.bench_options import USAGE, Compile, StepTime
@@ -35,6 +36,8 @@ def _step_time(args: StepTime) -> None:
 
 
 def _compile(args: Compile) -> None:
+    if args.output and Path(args.output).is_dir():
+        raise UserError(f"--output {args.output} is a folder: give a file")
     look_for_no_tpu()  # before jax is imported
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.aot import compile_for, described, topology_devices
@@ -42,7 +45,7 @@ def _compile(args: Compile) -> None:
     found = compile_for(args.settings, topology_devices(args.topology), print)
     print(described(found))
     if args.output:
-        write_json_to(args.output, found)
+        write_json_to(args.output, {"config": args.config, "topology": args.topology, **found})
     if not found["fits"]:
         sys.exit(EXIT_FAILED)
 

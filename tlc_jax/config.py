@@ -255,7 +255,9 @@ class Config:
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
         memory = self.memory_gib
-        check(memory is None or memory > 0, f"memory_gib must be positive, not {memory}")
+        check(
+            memory is None or 0 < memory < math.inf, f"memory_gib must be positive and finite, not {memory}"
+        )
         self._check_parts()
         check(
             getattr(self.budget, self.schedule.follows) is not None,
@@ -286,9 +288,10 @@ class Config:
             )
         if isinstance(task, TranslationConfig):
             rows, longest = task.row_multiple, data.sequence_length
+            parts = 1 if self.micro_batch == "auto" else self.micro_batches
             check(
-                self.micro_batch == "auto" or rows % self.micro_batches == 0,
-                f"task.row_multiple {rows} is not a multiple of {self.micro_batches} micro-batches",
+                rows % parts == 0,
+                f"task.row_multiple {rows} is not a multiple of {parts} micro-batches",
             )
             check(
                 self.batch_size >= rows * longest,

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import importlib.util
 import itertools
+import os
 import re
 import sys
 import typing
@@ -48,7 +49,7 @@ def parse(door: type[Door], argv: Sequence[str] | None = None, command: str | No
     default = door(**{**required, "settings": settings})
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
     try:
-        return tyro.cli(door, args=arguments, default=default, config=_OPTIONS, prog=prog)
+        return _tyro(door, args=arguments, default=default, prog=prog)
     except ValueError as error:  # a check of the whole config; tyro boxes those of its parts
         raise UserError(str(error)) from error
 
@@ -57,7 +58,18 @@ def parse_plain(door: type[Door], argv: Sequence[str] | None = None, command: st
     """Parses a command line of a door without a config document; `command` as for `parse`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
-    return tyro.cli(door, args=arguments, config=_OPTIONS, prog=prog)
+    return _tyro(door, args=arguments, prog=prog)
+
+
+def _tyro(door: type[Door], **options: Any) -> Door:
+    try:
+        try:
+            return tyro.cli(door, config=_OPTIONS, **options)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # --help | head: who reads it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Optional
 
 from tlc_jax.core.errors import UserError
@@ -34,15 +35,15 @@ class HostsOptions:
     def check(self) -> None:
         """Raises UserError where the options do not go together."""
         explicit = self.coordinator not in (None, "auto")
+        if explicit and self.address is None:
+            raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if explicit and (self.processes is None or self.index is None):
             raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
         if not explicit and (self.processes is not None or self.index is not None):
             raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
-        if explicit and self.address is None:
-            raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
             raise UserError(
                 f"--hosts.index {self.index} is none of --hosts.processes {self.processes}: they count from 0"
             )
-        if self.heartbeat < 1:
+        if not 1 <= self.heartbeat < math.inf:
             raise UserError(f"--hosts.heartbeat must be at least 1 second, not {self.heartbeat:g}")

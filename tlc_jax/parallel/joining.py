@@ -52,8 +52,8 @@ def join(options: HostsOptions) -> None:
     for error in failures:
         if isinstance(error, ValueError):  # jax found no cluster that tells it
             raise UserError(
-                f"nothing here tells who the other processes are ({one_line(error)}): start with srun or "
-                "on a TPU pod, or give --hosts.coordinator ADDRESS:PORT"
+                f"no cluster tells who the processes are ({one_line(error)}): start with srun or on a TPU "
+                "pod, or give --hosts.coordinator ADDRESS:PORT"
             ) from error
         if isinstance(error, RuntimeError):
             raise UserError(f"the processes did not find each other: {one_line(error)}") from error
@@ -94,18 +94,18 @@ def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
 
     joining = threading.Thread(target=initialize, name="joining", daemon=True)
     joining.start()
-    began, tell = time.monotonic(), _FIRST_TOLD
+    began, tell, missing = time.monotonic(), _FIRST_TOLD, ""
     while joining.is_alive():
         joining.join(0.05)
         waited = time.monotonic() - began
         if stopping.requested():
             _end(Interrupted(f"interrupted while waiting for other processes; {stopping.AGAIN}"))
-        if waited > PATIENCE:
-            _end(
-                UserError(f"{_missing(options)}, in {PATIENCE:g} s: start all of them at about the same time")
-            )
+        if waited > PATIENCE:  # who was there until now may just have given up
+            missing = missing or _missing(options)
+            _end(UserError(f"{missing}, in {PATIENCE:g} s: start all at about the same time"))
         if waited > tell:
-            print(f"{_missing(options)} ({waited:.0f} s)", file=sys.stderr, flush=True)
+            missing = _missing(options)
+            print(f"{missing} ({waited:.0f} s)", file=sys.stderr, flush=True)
             tell += _TOLD_AGAIN
     return failures
 
@@ -115,16 +115,14 @@ def _missing(options: HostsOptions) -> str:
     if options.address is None:
         return "not all other processes have come"
     where = "{}:{}".format(*options.address)
+    missing = f"not all of the {options.processes} processes have come"
     if options.index == 0:
-        return f"process 0 listens at {where}, but not all of the {options.processes} processes have come"
+        return f"process 0 listens on port {options.address[1]}, the others look for {where}; {missing}"
     try:
         socket.create_connection(options.address, timeout=1).close()
     except OSError as error:
         return f"process {options.index} finds no process 0 at {where} ({one_line(error)})"
-    return (
-        f"process 0 is there at {where}, but not all of the {options.processes} processes have come, each "
-        "with an index of its own"
-    )
+    return f"{where} answers, but {missing}, each with an index of its own"
 
 
 def _end(error: Exception) -> NoReturn:

@@ -26,8 +26,8 @@ def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = 
         groups = f"mesh.data {config.data} x " if config.data else ""
         are = "are not" if config.data else "do not divide"
         raise UserError(
-            f"{groups}mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} {are} the {count} devices "
-            "that are here: change one of them"
+            f"{groups}mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} {are} the {count} devices: "
+            "change one of them"
         )
     shape = (data, config.fsdp, config.tensor)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)

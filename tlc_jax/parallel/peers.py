@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 
@@ -21,6 +22,9 @@ from tlc_jax.parallel import hosts
 from tlc_jax.parallel.joining import join
 
 _LOOKS = 5  # in a heartbeat
+_LAST = (
+    0.5  # seconds that the service stays when all have said that they end: jax ends who is left without it
+)
 _AGAIN = "start all processes again to go on from the last checkpoint"
 
 
@@ -37,28 +41,31 @@ def joined(options: HostsOptions) -> Iterator[None]:
     watch = threading.Thread(target=_watch, args=(heartbeat, over), name="peers", daemon=True)
     watch.start()
     try:
+        hosts.check_same({"--hosts.heartbeat": heartbeat, "--hosts.processes": options.processes})
         yield
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             # a connection broke, perhaps: the watch says whose, and ends us
             time.sleep((1 + 2 / _LOOKS) * heartbeat)
         over.set()
-        _leave(error, heartbeat)
+        code = report(error, f"process {jax.process_index()} of {hosts.count()}: ")
+        _leave(code, one_line(error), heartbeat)
     hosts.all_say("done")
     over.set()
     watch.join()
 
 
-def _leave(error: BaseException, heartbeat: float) -> None:
-    """Ends this process at once: jax's own good-bye would wait for those that wait for us."""
+def _leave(code: int, why: str, heartbeat: float, dead: int | None = None) -> NoReturn:
+    """Ends this process, and tells the others why; jax's own good-bye would wait for those that wait for us.
+    Process `dead` has ended before."""
     own = jax.process_index()
-    code = report(error, f"process {own} of {hosts.count()}: ")
     with contextlib.suppress(Exception):  # process 0 may be gone
-        hosts.client().key_value_set(f"left/{own}", one_line(error))
+        hosts.client().key_value_set(f"left/{own}", why)
         # process 0 keeps the service for all: it waits for who ends with it, or notices that it has ended
         until = time.monotonic() + heartbeat
-        while own == 0 and time.monotonic() < until and len(_left()) < hosts.count():
+        while own == 0 and time.monotonic() < until and len({dead, *_left()} - {None}) < hosts.count():
             time.sleep(0.1)
+        time.sleep(_LAST if own == 0 else 0)
     sys.stdout.flush()
     os._exit(code)
 
@@ -71,6 +78,11 @@ def _left() -> dict[int, str]:
 def _watch(heartbeat: float, over: threading.Event) -> None:
     own, count, beats = jax.process_index(), hosts.count(), 0
     seen: dict[int, tuple[str, float]] = {i: ("", time.monotonic()) for i in range(count)}
+
+    def end(why: str, dead: int | None = None) -> NoReturn:
+        print(f"process {own} of {count}: {why}", file=sys.stderr, flush=True)
+        _leave(EXIT_INTERRUPTED, why, heartbeat, dead)
+
     while not over.wait(heartbeat / _LOOKS):
         beats += 1
         try:
@@ -79,22 +91,14 @@ def _watch(heartbeat: float, over: threading.Event) -> None:
             left = _left()
         except Exception as error:  # of the connection
             if not over.is_set():
-                _end(f"process 0 of {count} cannot be reached any more ({one_line(error, 100)}); {_AGAIN}")
+                end(f"process 0 of {count} cannot be reached any more ({one_line(error, 100)}); {_AGAIN}", 0)
             return
         for i, why in left.items():
             if i != own and not over.is_set():
-                _end(f"ended with process {i} of {count}: {why}")
+                end(f"ended with process {i} of {count}: {why}")
         for i in range(count):
             beat, since = found.get(f"alive/{i}", ""), seen[i][1]
             if beat != seen[i][0]:
                 seen[i] = beat, time.monotonic()
             elif time.monotonic() - since > heartbeat:
-                _end(f"process {i} of {count} has given no sign of life for {heartbeat:g} s; {_AGAIN}")
-
-
-def _end(why: str) -> None:
-    own, count = jax.process_index(), hosts.count()
-    print(f"process {own} of {count}: {why}", file=sys.stderr, flush=True)
-    with contextlib.suppress(Exception):
-        hosts.client().key_value_set(f"left/{own}", why)
-    os._exit(EXIT_INTERRUPTED)
+                end(f"process {i} of {count} has given no sign of life for {heartbeat:g} s; {_AGAIN}", i)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
@@ -46,10 +48,10 @@ def topology_devices(name: str) -> Sequence[Any]:
         return topologies.get_topology_desc(name, "tpu", **more).devices
     except Exception as error:  # whatever libtpu raises, also where it is missing
         why = one_line(error)
-        raise UserError(
-            f"--topology {name} cannot be compiled for ({why}): give one such as v3:2x2, v5e:2x4 or v6e:2x4, "
-            "and install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
-        ) from error
+        todo = "give one such as v3:2x2, v5e:2x4 or v6e:2x4"
+        if importlib.util.find_spec("libtpu") is None:
+            todo = "install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
+        raise UserError(f"--topology {name!r} cannot be compiled for ({why}): {todo}") from error
 
 
 def compile_for(
@@ -65,8 +67,9 @@ def compile_for(
     found: dict[int, dict[str, Any]] = {}
 
     def too_large(rows: int) -> bool:
+        stopping.check()
         one = found[rows] = _compiled(dataclasses.replace(config, micro_batch=rows), mesh)
-        needs = f"{one['peak_gib']:.2f} GiB" if "peak_gib" in one else one["compiler"]
+        needs = f"{one['peak_gib']:.4g} GiB" if "peak_gib" in one else one["compiler"]
         tell(f"micro-batch of {rows:,}: {needs}")
         return not one["fits"]
 
@@ -120,9 +123,9 @@ def described(found: dict[str, Any]) -> str:
     else:
         limit = found["memory_gib"]
         of = f" of {limit}" if limit else ""
-        told["peak memory"] = f"{found['peak_gib']:.2f} GiB{of} on each device"
+        told["peak memory"] = f"{found['peak_gib']:.4g} GiB{of} on each device"
         if not found["fits"]:
-            told["does not fit"] = f"it needs {found['peak_gib'] - limit:.2f} GiB more than memory_gib"
+            told["does not fit"] = f"it needs {found['peak_gib'] - limit:.3g} GiB more than memory_gib"
         told["compiled in"] = f"{found['compile_seconds']:.0f} s"
         for one in found["collectives"] or ():
             told[one["kind"]] = f"{one['times']:,} an update, {one['bytes'] / 1e6:,.1f} MB"

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from tlc_jax.config import Config, TranslationConfig
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import write_json
 from tlc_jax.parallel import hosts
@@ -77,11 +78,11 @@ def _read(known: Path) -> int | None:
 
 
 def _largest(task: Task | None) -> AbstractBatch:
-    """The longest of the batches of the task that process 0 has."""
+    """The batch with the most elements of the task that process 0 has."""
 
     def find() -> dict[str, tuple[tuple[int, ...], str]]:
         assert task is not None
-        batch = max(abstract_batches(task), key=lambda own: max(max(x.shape[1:]) for x in own.values()))
+        batch = max(abstract_batches(task), key=lambda own: sum(x.size for x in own.values()))
         return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
 
     found = hosts.first(find)
@@ -89,9 +90,10 @@ def _largest(task: Task | None) -> AbstractBatch:
 
 
 def told(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:
-    """`peak`, which tells what it finds."""
+    """`peak`, which tells what it finds, and begins with nothing when somebody wants this process to stop."""
 
     def one(rows: int) -> float:
+        stopping.check()
         found = peak(rows)
         console.print(f"micro-batch of {rows:,}: {found / GIB:.4g} GiB on each device")
         return found
