@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         lambda: Config(budget=BudgetConfig()),
         lambda: Config(budget=BudgetConfig(steps=5), schedule=ScheduleConfig(follows="training_seconds")),
         lambda: Config(seed=-1),
+        lambda: Config(memory_gib=float("inf")),
     ],
 )
 def test_values_out_of_range(make) -> None:
@@ -164,6 +166,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in done.stdout
     assert "--model.num-layers" in done.stdout
     assert "125000" in done.stdout, "the values of that config"
+
+
+def test_help_into_a_pipe_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tlc_jax.train", "--help", "--config", "quickstart"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_console_command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

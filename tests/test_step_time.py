@@ -138,7 +138,7 @@ def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp
         read_curves([fresh], [])
 
 
-def test_bench_says_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_says_what_it_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no measurement speed; it has step-time"):
         bench.main(["speed"])
     with pytest.raises(SystemExit) as stop:
@@ -147,6 +147,9 @@ def test_bench_says_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None
     assert "step-time|compile --config" in capsys.readouterr().out
     with pytest.raises(UserError, match="memory_gib must be positive"):
         bench.main(["step-time", "--config", "quickstart", "--memory-gib", "0"])
+    topology = ["--topology", "v3:2x2", "--output", str(tmp_path)]
+    with pytest.raises(UserError, match=f"--output {tmp_path} is a folder"):
+        bench.main(["compile", "--config", "quickstart", *topology])
 
 
 def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
