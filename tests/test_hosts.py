@@ -229,7 +229,6 @@ SLURM = """
 import json, sys
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
-from tlc_jax.parallel.joining import join
 from tlc_jax.parallel.peers import joined
 with joined(HostsOptions(heartbeat=5)):
     said = hosts.all_say(hosts.first(lambda: {"from": "0"}))

@@ -9,6 +9,8 @@ import math
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, Translatio
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.studies.curves import read_curves
-from tlc_jax.training.memory import largest_micro_batch, micro_batch_sizes, peak_or_infinite
+from tlc_jax.tasks.base import Task
+from tlc_jax.training.memory import _largest, largest_micro_batch, micro_batch_sizes, peak_or_infinite
 from tlc_jax.training.step_time import settle_and_time
 
 
@@ -57,6 +60,14 @@ def test_micro_batches_of_tokens_have_rows_for_every_device(devices: int) -> Non
     assert found == [32_768 // n for n in (32, 16, 8, 4, 2, 1) if 32 // n >= devices]
     for size in found:
         assert dataclasses.replace(config, micro_batch=size).rows_at_once % devices == 0
+
+
+def test_memory_is_asked_of_the_longest_batch() -> None:
+    """Attention takes the square of the length: of batches of as many tokens the longest needs most."""
+    shapes = [(32, 20), (16, 40), (64, 10)]
+    batches = [{"tokens": np.zeros(shape, np.int32), "labels": np.zeros(shape[:1])} for shape in shapes]
+    found = _largest(cast(Task, SimpleNamespace(sample_batches=lambda _: batches)))
+    assert found["tokens"].shape == (16, 40)
 
 
 def test_what_the_compiler_refuses_does_not_fit() -> None:
@@ -173,7 +184,7 @@ def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.Cap
     assert RunDir(tmp_path / "one").read_config().micro_batch == 8
     again = start("one")
     assert "complete: 2 steps" in again, "whatever the memory"
-    assert "micro_batch 8: which the run began with" in again
+    assert "micro_batch 8, as when the run began" in again
     with pytest.raises(UserError, match=r"batch_size is 4 but the run has 16"):
         start("one", "--batch-size", "4")
     assert "micro-batch of" not in start("two", "--memory-gib", less), "found before"

@@ -255,9 +255,8 @@ class Config:
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
         memory = self.memory_gib
-        check(
-            memory is None or 0 < memory < math.inf, f"memory_gib must be positive and finite, not {memory}"
-        )
+        meant = memory is None or 0 < memory < math.inf
+        check(meant, f"memory_gib must be positive and finite, not {memory}")
         self._check_parts()
         check(
             getattr(self.budget, self.schedule.follows) is not None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 
 from tlc_jax.core import cli
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
     from rich.console import Console
 
-    from tlc_jax.core.errors import SaveFailed, UserError
+    from tlc_jax.core.errors import SaveFailed, UserError, discard_output
     from tlc_jax.inference.translate import lines_of, translate_stream, writer_to
 
     if sys.stdin is None or sys.stdout is None:
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         translate_stream(args.checkpoint, lines, write, Console(stderr=True), **options)
     except (BrokenPipeError, SaveFailed) as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+        discard_output()
         if isinstance(error, SaveFailed):
             raise  # else nobody reads any more, which is no fault
 

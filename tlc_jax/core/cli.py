@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import importlib.util
 import itertools
-import os
 import re
 import sys
 import typing
@@ -23,7 +22,7 @@ import tyro
 
 import tlc_jax
 from tlc_jax.config import Config
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, discard_output
 
 Door = TypeVar("Door")
 Settings = TypeVar("Settings")
@@ -68,7 +67,7 @@ def _tyro(door: type[Door], **options: Any) -> Door:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # --help | head: who reads it has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(0)
 
 

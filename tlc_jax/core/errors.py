@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,11 @@ def run_door(main: Callable[[], None]) -> None:
         main()
     except (UserError, SaveFailed, Interrupted) as error:
         sys.exit(report(error))
+
+
+def discard_output() -> None:
+    """What is still to be written to standard output goes nowhere: nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: BaseException | str, most: int = 300) -> str:

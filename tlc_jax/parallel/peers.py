@@ -22,9 +22,7 @@ from tlc_jax.parallel import hosts
 from tlc_jax.parallel.joining import join
 
 _LOOKS = 5  # in a heartbeat
-_LAST = (
-    0.5  # seconds that the service stays when all have said that they end: jax ends who is left without it
-)
+_LAST = 0.5  # seconds that the service stays after all have said that they end: jax ends who loses it
 _AGAIN = "start all processes again to go on from the last checkpoint"
 
 

@@ -54,12 +54,12 @@ def topology_devices(name: str) -> Sequence[Any]:
         raise UserError(f"--topology {name!r} cannot be compiled for ({why}): {todo}") from error
 
 
-def compile_for(
-    config: Config, devices: Sequence[Any], tell: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """What the compiler says of one update: `fits`, and the numbers or the compiler's own sentence. Where
-    micro_batch is 'auto', of the largest that fits, or the smallest if none does; each that is tried is
-    told."""
+def compile_for(config: Config, devices: Sequence[Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """What the compiler says of one update: `fits`, and the numbers or the compiler's own sentence.
+
+    Where micro_batch is 'auto', of the largest that fits, or the smallest if none does; `tell` hears of each
+    that is tried.
+    """
     mesh = make_mesh(config.mesh, devices)
     if config.micro_batch != "auto":
         check_divides(mesh, config.rows_at_once, config.rows_at_once_named)

@@ -78,11 +78,13 @@ def _read(known: Path) -> int | None:
 
 
 def _largest(task: Task | None) -> AbstractBatch:
-    """The batch with the most elements of the task that process 0 has."""
+    """The longest of the batches of the task that process 0 has."""
 
     def find() -> dict[str, tuple[tuple[int, ...], str]]:
         assert task is not None
-        batch = max(abstract_batches(task), key=lambda own: sum(x.size for x in own.values()))
+        batch = max(
+            abstract_batches(task), key=lambda own: max(max(x.shape[1:], default=0) for x in own.values())
+        )
         return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
 
     found = hosts.first(find)

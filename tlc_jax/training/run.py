@@ -139,7 +139,7 @@ def _as_begun(order: Order, rundir: RunDir, console: Console) -> Order:
     except ValueError:  # it does not go with another batch_size
         rundir.check_same(order.config)
         raise
-    console.print(f"micro_batch {begun.at_once:,}: which the run began with")
+    console.print(f"micro_batch {begun.at_once:,}, as when the run began")
     return dataclasses.replace(order, config=begun)
 
 
