@@ -1,5 +1,4 @@
-"""`python -m tlc_jax.evaluate --checkpoint RUN`: perplexity, accuracy or BLEU of a run's newest
-checkpoint."""
+"""`python -m tlc_jax.evaluate --checkpoint RUN`: perplexity, accuracy or BLEU of a model."""
 
 from __future__ import annotations
 
@@ -44,9 +43,10 @@ def main(argv: list[str] | None = None) -> None:
         args.references is None
     ):
         raise UserError("give either --checkpoint, or --hypotheses and --references")
-    if args.hypotheses is not None and (args.task, args.data.dir, args.predictions) != (None, None, None):
+    if args.hypotheses and (args.task or args.data.dir or args.predictions):
         raise UserError("--task, --data.dir and --predictions go with --checkpoint, not with --hypotheses")
-    from tlc_jax.inference.evaluate import compare_files, evaluate_checkpoint, print_table
+    from tlc_jax.inference.compare_files import compare_files
+    from tlc_jax.inference.evaluate import evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console
 
     if args.checkpoint is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import write_predictions
-from tlc_jax.tasks.bleu import known_languages, scores
+from tlc_jax.tasks.bleu import scores
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.tasks.translation import Translation
@@ -69,27 +68,6 @@ def _translated(run: LoadedModel, task: Translation, console: Console) -> dict[s
         own = scores([one[0].text for one in best], references, data.target)
         found |= {f"eval/{name}/{metric}": value for metric, value in own.items()}
     return found
-
-
-def compare_files(hypotheses: str | None, references: str | None, language: str) -> dict[str, Any]:
-    """BLEU and chrF of two files with as many lines."""
-    if language not in known_languages():
-        raise UserError(f"--language {language} is none of {', '.join(known_languages())}")
-    sides = []
-    for option, name in (("--hypotheses", hypotheses), ("--references", references)):
-        try:
-            # as sacrebleu's command line reads them: no other character than this ends a line
-            sides.append(Path(str(name)).read_bytes().decode().split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{option} {name} cannot be read: {error}") from error
-        if sides[-1][-1] == "":
-            sides[-1].pop()
-    if len(sides[0]) != len(sides[1]) or not sides[0]:
-        raise UserError(
-            f"{hypotheses} has {len(sides[0])} lines and {references} has {len(sides[1])}: both need as "
-            "many, and at least one"
-        )
-    return scores(sides[0], sides[1], language)
 
 
 def print_table(values: dict[str, Any], console: Console) -> None:
