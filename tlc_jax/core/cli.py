@@ -22,7 +22,7 @@ import tyro
 
 import tlc_jax
 from tlc_jax.config import Config
-from tlc_jax.core.errors import UserError, discard_output
+from tlc_jax.core.errors import UserError
 
 Door = TypeVar("Door")
 Settings = TypeVar("Settings")
@@ -48,7 +48,7 @@ def parse(door: type[Door], argv: Sequence[str] | None = None, command: str | No
     default = door(**{**required, "settings": settings})
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
     try:
-        return _tyro(door, args=arguments, default=default, prog=prog)
+        return tyro.cli(door, args=arguments, default=default, prog=prog, config=_OPTIONS)
     except ValueError as error:  # a check of the whole config; tyro boxes those of its parts
         raise UserError(str(error)) from error
 
@@ -57,18 +57,7 @@ def parse_plain(door: type[Door], argv: Sequence[str] | None = None, command: st
     """Parses a command line of a door without a config document; `command` as for `parse`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
-    return _tyro(door, args=arguments, prog=prog)
-
-
-def _tyro(door: type[Door], **options: Any) -> Door:
-    try:
-        try:
-            return tyro.cli(door, config=_OPTIONS, **options)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # --help | head: who reads it has enough
-        discard_output()
-        sys.exit(0)
+    return tyro.cli(door, args=arguments, prog=prog, config=_OPTIONS)
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -67,6 +67,18 @@ def make_folder(where: Place) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: Place) -> Iterator[None]:
+    """An OSError inside names the file that is written: those of `write` and of numpy name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+            error.strerror = error.strerror or one_line(error)
+        raise
+
+
+@contextlib.contextmanager
 def new_folder(folder: Where) -> Iterator[Where]:
     """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise. In a
     bucket it is `folder` itself: what is written last must tell whether it is whole."""
@@ -135,19 +147,23 @@ def copy_file(source: Place, target: Place) -> None:
 def write_text(where: Place, text: str) -> None:
     """Writes a whole file or none."""
     if not isinstance(where, Path):
-        where.write_text(text)  # an object appears when all of it is there
+        where.write_text(text)  # an object appears when all of it is there; always UTF-8
         return
-    temporary = where.with_name(f"{where.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(where)
+    temporary = where.with_name(f"{where.name}.{os.getpid()}.tmp")
+    try:
+        with writing(where):
+            temporary.write_text(text, encoding="utf-8")
+        temporary.replace(where)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(where: Place, content: bytes) -> None:
-    """Writes a file; UserError where there is no room or no right to."""
-    try:
+    """Writes a file, in a folder that need not be there."""
+    if isinstance(where, Path):
+        where.parent.mkdir(parents=True, exist_ok=True)
+    with writing(where):
         where.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{where} cannot be written ({error.strerror}): make room or name another") from error
 
 
 class TextLog:
@@ -156,7 +172,7 @@ class TextLog:
     def __init__(self, where: Place, text: str):
         self._where, self._parts, self._kept = where, [text], 1
         write_text(where, text)
-        self._file = where.open("a") if isinstance(where, Path) else None
+        self._file = where.open("a", encoding="utf-8") if isinstance(where, Path) else None
 
     def add(self, line: str) -> None:
         if self._file is not None:

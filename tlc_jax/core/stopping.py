@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM as a flag: asked for at any moment, obeyed where nothing is half done.
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) as a flag: asked for at any moment, obeyed where nothing is
+half done.
 
 An exception out of a signal handler can be lost (Python swallows it in a garbage collector's callback), so
 the handler only notes the wish. Long work asks `check()` between its pieces; training asks `requested()`
@@ -7,21 +8,24 @@ after each step and saves first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import sys
 from typing import Any
 
 from tlc_jax.core.errors import EXIT_INTERRUPTED, Interrupted
 
 AGAIN = "run the same command again to go on"
+_STDERR = 2
 _requested = False
 
 
 def listen() -> None:
-    """From now on a signal is a wish; the second Ctrl-C ends the process at once."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _note)
+    """From now on a signal is a request; the second Ctrl-C ends the process at once. Under nohup the closed
+    terminal stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _note)
 
 
 def requested() -> bool:
@@ -38,7 +42,13 @@ def check() -> None:
 def _note(number: int, frame: Any) -> None:
     global _requested
     if _requested and number == signal.SIGINT:
-        os.write(sys.stderr.fileno(), f"\nended at once; {AGAIN}\n".encode())
+        _say(f"ended at once; {AGAIN}")
         os._exit(EXIT_INTERRUPTED)
     _requested = True
-    os.write(sys.stderr.fileno(), b"\nstopping as soon as nothing is half done; Ctrl-C again ends at once\n")
+    _say("stopping as soon as nothing is half done; Ctrl-C again ends at once")
+
+
+def _say(text: str) -> None:
+    """Past Python's own streams, which a handler may have interrupted; nobody may be there to read it."""
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"\n{text}\n".encode())

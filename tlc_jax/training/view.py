@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlc_jax.config import Config
 from tlc_jax.core.clock import Budget
+from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.progress import duration
 from tlc_jax.core.rundir import flat
 from tlc_jax.parallel import hosts
@@ -20,7 +21,7 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 def make_console() -> Console:
     """Standard output, of the first of several processes; plain lines are not wrapped at 80 columns."""
     looks = {"highlight": False, "markup": False, "emoji": False}  # paths hold [brackets]
-    plain = functools.partial(Console, **looks, quiet=not hosts.is_first())
+    plain = functools.partial(SafeConsole, **looks, quiet=not hosts.is_first())
     return plain() if plain().is_terminal else plain(width=10_000)
 
 

@@ -1,0 +1,117 @@
+"""Files that somebody else may have written: only regular files, of a bounded size, below the folder that
+names them (docs/security.md).
+
+A digest beside a file proves that nothing happened to it on the way, not who made it. So nothing is believed
+that a folder says of itself before it was compared with what is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+import unicodedata
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from tlc_jax.core.place import Place
+
+DOCUMENT = 32 << 20  # bytes of a configuration, a manifest, a tokenizer: many times the largest that is known
+_LONGEST_NAME = 1024
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would be waited for
+
+
+def open_regular(path: Place) -> BinaryIO:
+    """A binary file object of a regular file. OSError for anything else, at once."""
+    if not isinstance(path, Path):
+        return path.open("rb")  # type: ignore[return-value]
+    descriptor = os.open(path, _OPEN)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def size_of(path: Place) -> int:
+    """Bytes of a regular file; OSError for anything else."""
+    with open_regular(path) as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def read_bytes(path: Place, most: int = DOCUMENT) -> bytes:
+    """A whole small file. OSError if it is larger, or no regular file."""
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(
+            errno.EFBIG, f"it is larger than the {most:,} bytes that such a file may have", str(path)
+        )
+    return content
+
+
+def read_text(path: Place, most: int = DOCUMENT) -> str:
+    """A whole small file in UTF-8; ValueError if it is in another encoding."""
+    return read_bytes(path, most).decode("utf-8")
+
+
+def read_json(path: Place, most: int = DOCUMENT) -> Any:
+    """The value of a small JSON file; ValueError if it is none, or nested too deeply to be one of ours."""
+    return parse_json(read_text(path, most))
+
+
+def parse_json(text: str) -> Any:
+    """ValueError where the text is no JSON; NaN and infinities are none."""
+
+    def no_number(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        return json.loads(text, parse_constant=no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a relative path stays below its folder, on any system, and can be printed."""
+    return (
+        0 < len(name) <= _LONGEST_NAME
+        and not re.search(r'[\\:*?"<>|]', name)
+        and name == printable(name, _LONGEST_NAME)
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in name.split("/"))
+    )
+
+
+def file_inside(folder: Place, name: str) -> Place:
+    """The regular file `name` below `folder`. OSError where it leads outside, is missing or something else.
+
+    A link may lead to another file of the folder; in a Hugging Face cache also to the repository's `blobs/`,
+    where that cache keeps what `snapshots/REVISION/` links to.
+    """
+    if not is_plain_name(name):
+        raise OSError(errno.EINVAL, "the name does not stay inside the folder that lists it", printable(name))
+    path = folder / name
+    if isinstance(path, Path) and isinstance(folder, Path):
+        real, root = path.resolve(), folder.resolve()
+        roots = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
+        if not any(real.is_relative_to(each) for each in roots):
+            raise OSError(errno.EINVAL, "it is a link that leads outside its folder", str(path))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path
+
+
+def printable(text: object, most: int = 200) -> str:
+    """The text with control characters, terminal escapes and marks of writing direction spelled out, cut to
+    so many characters."""
+    whole = str(text)
+    shown = "".join(
+        char if unicodedata.category(char) not in _UNPRINTABLE else char.encode("unicode_escape").decode()
+        for char in whole[:most]
+    )
+    return shown if len(whole) <= most else f"{shown[: most - 3]}..."
+
+
+# control, format (bidirectional marks among them), half surrogates, line and paragraph separators
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
