@@ -33,7 +33,10 @@ class Predictions:
 
     @property
     def correct(self) -> Bool[np.ndarray, "examples"]:
-        return self.classes == self.targets
+        """Where the label is more probable than every other: a tie, or NaN, is not right."""
+        largest = self.probabilities.max(axis=1, keepdims=True)
+        alone = (self.probabilities == largest).sum(axis=1) == 1
+        return alone & (self.classes == self.targets)
 
     @property
     def accuracy(self) -> float:

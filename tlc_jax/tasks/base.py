@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.core.tree import Params
 
@@ -114,9 +114,16 @@ def prediction_loss(
     weights = batch["weights"]
     picked = at_targets(logits, batch["targets"])
     total = jnp.sum(weights * (jax.nn.logsumexp(logits, axis=-1) - picked))
-    # an argmax over a vocabulary takes a CPU seven times as long
-    correct = jnp.sum(weights * (picked >= jnp.max(logits, axis=-1)))
+    correct = jnp.sum(weights * is_right(jax.lax.stop_gradient(logits), batch["targets"]))
     return total, {"loss": total, "correct": correct, "weight": jnp.sum(weights)}
+
+
+def is_right(logits: Float[Array, "*shape classes"], targets: Int[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Whether the target's logit is larger than every other: a tie, or a logit that is NaN, is not right."""
+    # a maximum over the others: an argmax over a vocabulary takes a CPU seven times as long
+    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    others = jnp.where(classes == targets[..., None], -jnp.inf, logits)
+    return at_targets(logits, targets) > jnp.max(others, axis=-1)
 
 
 def at_targets(logits: Float[Array, "*shape vocab"], targets: Int[Array, "*shape"]) -> Float[Array, "*shape"]:
