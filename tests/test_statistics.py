@@ -82,6 +82,65 @@ def test_seeds_that_agree_exactly_are_no_trouble() -> None:
     assert found.seeds_p == pytest.approx(2 * stats.t.sf(abs(t), 2))
 
 
+def model(rng: np.random.Generator, counts: list[int], examples: int) -> np.ndarray:
+    """Seeds that have so many of the examples right, each others."""
+    return np.stack([rng.permutation(np.arange(examples) < count) for count in counts])
+
+
+SEEDS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
+
+
+@given(SEEDS, SEEDS, st.integers(0, 9))
+def test_p_over_seeds_for_any_seeds(one: list[int], other: list[int], number: int) -> None:
+    """In (0, 1] and the same from either side; Welch's where anything varies; and seeds that all agree, which
+    few examples make likely, resolve nothing."""
+    rng = np.random.default_rng(number)
+    first, second = model(rng, one, 30), model(rng, other, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, back = difference(first, second), difference(second, first)
+    assert (found.seeds_p, found.examples_p) == (back.seeds_p, pytest.approx(back.examples_p))
+    assert 0 < found.examples_p <= 1
+    if len(one) == len(other) == 1:
+        assert found.seeds_p is None
+        return
+    assert found.seeds_p is not None
+    assert 0 < found.seeds_p <= 1
+    if len({*one}) == len({*other}) == 1:
+        assert found.seeds_p == 1
+        assert not found.resolved
+        assert "says nothing of others, not resolved" in str(found)
+    elif min(len(one), len(other)) > 1 and len({*one}) > 1 and len({*other}) > 1:
+        welch = stats.ttest_ind([x / 30 for x in one], [x / 30 for x in other], equal_var=False)
+        assert found.seeds_p == pytest.approx(welch.pvalue)
+
+
+def test_seeds_that_agree_by_chance_claim_nothing_more_often_than_they_may() -> None:
+    """Of two models that do not differ, with two seeds each and few examples, a tenth of the p-values at most
+    lies below 0.1. One comparison in ten has no variance to divide by."""
+    rng = np.random.default_rng(4)
+    agreeing, below = 0, 0
+    for _ in range(600):
+        counts = rng.binomial(10, 0.9, (2, 2))
+        found = difference(*(model(rng, own.tolist(), 10) for own in counts))
+        agreeing += int((counts[:, 0] == counts[:, 1]).all())
+        assert found.seeds_p is not None
+        below += found.seeds_p < 0.1
+    assert agreeing > 20
+    assert below < 60 + 3 * 60**0.5
+
+
+def test_examples_that_all_differ_alike_are_coins() -> None:
+    """A t-test has no variance to divide by."""
+    right, wrong = np.ones((2, 12), bool), np.zeros((3, 12), bool)
+    assert difference(right, wrong).examples_p == pytest.approx(2 * 0.5**12)
+    assert difference(right[:, :1], wrong[:, :1]).examples_p == 1
+    many = np.ones((2, 3000), bool)
+    assert difference(many, ~many).examples_p > 0
+    thirds = np.array([[True, False], [False, True], [True, False]]), np.array([[False, True]])
+    assert 0 < difference(*thirds).examples_p <= 1
+
+
 def test_models_without_a_difference() -> None:
     same = np.arange(10)[None] < 5
     assert difference(same, same).examples_p == 1.0
