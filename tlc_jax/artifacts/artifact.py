@@ -5,7 +5,8 @@ config.json         the run's config, from which the model is rebuilt
 tokenizer.json      its tokenizer
 manifest.json       what was done to each tensor, checksums of tensors and files, and of itself
 
-The same input gives the same bytes: no dates, no paths, sorted names.
+The same input gives the same bytes: no dates, no paths, sorted names. It may come from anybody: nothing of it
+is used before it was checked (docs/security.md).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import safetensors
 import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import Parts, decode, encode
-from tlc_jax.core.errors import UserError
+from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest
+from tlc_jax.core.claim import check_empty
+from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.place import Place, make_folder, new_folder, write_bytes
-from tlc_jax.core.sealed import MANIFEST, Damaged, open_sealed, read_manifest, seal
+from tlc_jax.core.sealed import MANIFEST, Damaged, open_sealed, seal
 from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.untrusted import file_inside, one_reason, read_bytes
 
 WEIGHTS = "model.safetensors"
-FORMAT = "tlc_jax artifact 1"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def write_artifact(
         own, arrays = encode(x, mask, zstd)
         entries[name] = {**own, **told, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}
-    with new_folder(folder) as making:
+    with new_folder(folder, exclusive=True) as making:
         write_bytes(making / WEIGHTS, safetensors.numpy.save(parts))
         for name, content in others.items():
             write_bytes(making / name, content)
@@ -78,8 +81,7 @@ def file_bytes(tensors: Iterable[tuple[str, Any, Any]]) -> int:
 
 def check_new(folder: Place) -> None:
     """Before any work is done for it."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--out {folder} is not empty: give a new folder")
+    check_empty(folder)
     make_folder(folder.parent)
 
 
@@ -96,11 +98,7 @@ def read_artifact(folder: Place) -> Artifact:
             "mends, or the folder of another program, which only compress --hf reads"
         )
     try:
-        manifest = read_manifest(folder)
-        if manifest.get("format") != FORMAT:
-            raise UserError(
-                f"{folder} is of the format {manifest.get('format')}: this program reads {FORMAT}"
-            )
+        manifest = artifact_manifest(folder, WEIGHTS)
         return Artifact(folder, manifest, _read_tensors(folder, manifest))
     except Damaged as damage:
         raise UserError(f"the artifact is damaged: {damage}; put a whole copy there") from damage
@@ -109,15 +107,16 @@ def read_artifact(folder: Place) -> Artifact:
 def other_files(artifact: Artifact) -> dict[str, bytes]:
     """What lies beside the weights, without the manifest: configuration, tokenizer."""
     names = (name for name in artifact.manifest["files"] if name != WEIGHTS)
-    return {name: (artifact.folder / name).read_bytes() for name in names}
+    return {name: read_bytes(file_inside(artifact.folder, name)) for name in names}
 
 
 def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:
     path = folder / WEIGHTS
     try:
-        arrays = safetensors.numpy.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise Damaged(path, f"cannot be read ({type(error).__name__}: {error})") from error
+        declared = manifest["files"][WEIGHTS]["bytes"]
+        arrays = safetensors.numpy.load(read_bytes(file_inside(folder, WEIGHTS), declared))
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise Damaged(path, f"cannot be read ({type(error).__name__}: {one_reason(error)})") from error
     parts: dict[str, Parts] = {name: {} for name in manifest["tensors"]}
     for key, x in arrays.items():
         name, _, part = key.rpartition(".")
@@ -128,7 +127,16 @@ def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:
         if _checksum(name, parts[name]) != entry["sha256"]:
             raise Damaged(path, f"holds a tensor {name} that was changed: its SHA-256 is not the manifest's")
     open_sealed(folder)  # what is left of it: headers, other files
-    return {name: decode(entry, parts[name]) for name, entry in manifest["tensors"].items()}
+    return {name: _decoded(path, name, entry, parts[name]) for name, entry in manifest["tensors"].items()}
+
+
+def _decoded(path: Place, name: str, entry: dict[str, Any], parts: Parts) -> Any:
+    try:
+        return decode(entry, parts)
+    except ValueError as error:
+        raise Damaged(
+            path, f"holds a tensor {name} that is not what its manifest says ({one_line(error)})"
+        ) from error
 
 
 def _checksum(name: str, parts: Parts) -> str:

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
 from tlc_jax.core.qtensor import QTensor, is_dense, stored_offset
 from tlc_jax.core.quantspec import QuantSpec
+from tlc_jax.core.sizes import packed_bytes
 
 Parts = dict[str, np.ndarray]
 _ZSTD_LEVEL = 19
@@ -58,29 +59,75 @@ def encode(x: QTensor | Any, mask: Any, zstd: bool) -> tuple[dict[str, Any], Par
 
 
 def decode(about: dict[str, Any], parts: Parts) -> QTensor | np.ndarray:
-    """What `encode` was given; a float tensor has its zeros in place."""
+    """What `encode` was given; a float tensor has its zeros in place.
+
+    `about` is a TensorEntry (manifest.py) whose numbers agree. ValueError where the parts are not those that
+    it tells of: what is there is compared with what is declared before anything is made of it.
+    """
     shape, dense, bits = tuple(about["shape"]), about["layout"] == "dense", about["bits"]
-    count = about["weights"] if dense else about["nonzeros"]
-    zstd, weights = about.get("zstd", False), about["weights"]
-    mask = None
-    if not dense:
-        size = -(-weights // 8)
-        mask = unpack_mask(_expanded(parts["mask"], size) if zstd else parts["mask"], shape)
+    weights, zstd = about["weights"], about.get("zstd", False)
+    count = weights if dense else about["nonzeros"]
+    quantized = bits <= 8 and "dtype" not in about
+    _check_parts(parts, {"codes", "delta", "offset"} if quantized else {"values"}, dense)
+
+    def stream(part: str, dtype: str, size: int) -> np.ndarray:
+        return _stream(parts[part], part, np.dtype(dtype), size, zstd)
+
+    mask = None if dense else unpack_mask(stream("mask", "|u1", packed_bytes(weights, 1)), shape)
+    if mask is not None and int(mask.sum()) != count:
+        raise ValueError(f"its mask keeps {int(mask.sum()):,} weights and not {count:,}")
     if "dtype" in about:
-        values = parts["values"]
-        values = _expanded(values, weights * bits // 8).view(about["dtype"]) if zstd else values
-        return values.reshape(shape)
-    if bits == 32:
-        values = parts["values"]
-        if zstd:
-            values = _expanded(values, 4 * count).view("<f4")
-        return _placed(values.astype(np.float32, copy=False), mask, shape)
-    codes = _expanded(parts["codes"], count) if zstd else unpack_codes(parts["codes"], bits, count)
-    spec = QuantSpec(**{name: about[name] for name in ("bits", "granularity", "range", "zero")})
-    offset = parts["offset"]
-    if spec.zero == "nudged":
-        offset = offset.astype(np.int32)
-    return QTensor(_placed(codes, mask, shape), parts["delta"], offset, mask, spec)
+        if not dense or 8 * np.dtype(about["dtype"]).itemsize != bits:
+            raise ValueError(
+                f"{about['dtype']} in {bits} bits, {about['layout']}, is no layout of such a tensor"
+            )
+        return stream("values", about["dtype"], weights).reshape(shape)
+    if not quantized:
+        if bits != 32:
+            raise ValueError(f"{bits} is no number of bits")
+        return _placed(stream("values", "<f4", count).astype(np.float32, copy=False), mask, shape)
+    spec = QuantSpec(
+        **{name: about[name] for name in ("bits", "granularity", "range", "zero") if name in about}
+    )
+    codes = stream("codes", "|u1", count if zstd else packed_bytes(count, bits))
+    codes = codes if zstd else unpack_codes(codes, bits, count)
+    if zstd and codes.size and int(codes.max()) >> bits:
+        raise ValueError(f"a code is larger than {bits} bits hold")
+    delta, offset = _ranges(parts, shape, spec)
+    return QTensor(_placed(codes, mask, shape), delta, offset, mask, spec)
+
+
+def _check_parts(parts: Parts, expected: set[str], dense: bool) -> None:
+    if parts.keys() != (expected if dense else expected | {"mask"}):
+        raise ValueError(f"its parts are {', '.join(sorted(parts)) or 'none'}")
+
+
+def _stream(part: np.ndarray, name: str, dtype: np.dtype, size: int, zstd: bool) -> np.ndarray:
+    """So many values of a type, stored as they are or with zstd."""
+    if zstd:
+        if part.dtype != np.uint8 or part.ndim != 1:
+            raise ValueError(f"its {name} are {part.dtype} {part.shape} and no bytes")
+        part = _expanded(part, size * dtype.itemsize, name).view(dtype)
+    if part.dtype != dtype or part.shape != (size,):
+        raise ValueError(f"its {name} are {part.dtype} {part.shape} and not {dtype} ({size},)")
+    return part
+
+
+def _ranges(parts: Parts, shape: tuple[int, ...], spec: QuantSpec) -> tuple[np.ndarray, np.ndarray]:
+    """`delta` and `offset` as a QTensor has them; each of their numbers holds for as many neighbours."""
+    delta, offset = parts["delta"], parts["offset"]
+    kinds = ("<f4",) if spec.zero == "float" else ("|i1", "<i2", "<i4")
+    if delta.dtype != np.float32 or offset.dtype not in [np.dtype(kind) for kind in kinds]:
+        raise ValueError(f"its ranges are {delta.dtype} and {offset.dtype}")
+    blocks = len(delta.shape) == len(shape) and all(
+        own == size or (0 < own <= size and size % own == 0) or (own, size) == (1, 0)
+        for own, size in zip(delta.shape, shape, strict=True)
+    )
+    if not blocks or offset.shape != delta.shape:
+        raise ValueError(f"its ranges are {delta.shape} and {offset.shape} of a tensor {shape}")
+    if not (np.isfinite(delta).all() and np.isfinite(offset).all()):
+        raise ValueError("its ranges are not finite")
+    return delta, offset.astype(np.int32) if spec.zero == "nudged" else offset
 
 
 def _placed(values: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -97,6 +144,12 @@ def _squeezed(part: np.ndarray) -> UInt8[np.ndarray, "bytes"]:
     return np.frombuffer(codec.compress(np.ascontiguousarray(part), asbytes=True), np.uint8)
 
 
-def _expanded(part: UInt8[np.ndarray, "bytes"], size: int) -> UInt8[np.ndarray, "size"]:
-    found = pyarrow.Codec("zstd").decompress(np.ascontiguousarray(part), size, asbytes=True)
+def _expanded(part: UInt8[np.ndarray, "bytes"], size: int, name: str) -> UInt8[np.ndarray, "size"]:
+    """ValueError where it is no zstd of exactly so many bytes."""
+    try:
+        found = pyarrow.Codec("zstd").decompress(np.ascontiguousarray(part), size, asbytes=True)
+    except (OSError, ValueError) as error:  # pyarrow's are both
+        raise ValueError(f"its {name} are no zstd of {size:,} bytes ({error})") from error
+    if len(found) != size:
+        raise ValueError(f"its {name} are zstd of {len(found):,} bytes and not of {size:,}")
     return np.frombuffer(found, np.uint8)

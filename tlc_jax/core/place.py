@@ -7,10 +7,15 @@ there. Needs the extra `gcs`, not TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import glob
 import importlib.util
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +27,8 @@ from tlc_jax.core.errors import UserError, one_line
 Place = Path | epath.Path
 Where = TypeVar("Where", bound=Place)
 _BLOCK = 1 << 22
+_TEMPORARY = ".tmp"
+_MOMENT = 60.0  # seconds that a temporary file or folder is left alone, whoever made it
 
 
 def locate(text: str | os.PathLike[str]) -> Place:
@@ -79,24 +86,75 @@ def writing(path: Place) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Where) -> Iterator[Where]:
-    """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise. In a
-    bucket it is `folder` itself: what is written last must tell whether it is whole."""
+def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
+    """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise.
+
+    Where another process made `folder` meanwhile, that one stays: the same thing, as in a cache, or, if this
+    is `exclusive`, a UserError. In a bucket it is `folder` itself: what is written last must tell whether it
+    is whole.
+    """
     if not isinstance(folder, Path):
         yield folder
         return
     make_folder(folder.parent)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_leftovers(folder)
+    temporary = _temporary(folder)
     make_folder(temporary)
+    with _held(temporary):
+        try:
+            yield temporary
+            try:
+                temporary.rename(folder)  # an empty folder gives way
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                if exclusive:
+                    raise UserError(
+                        f"{folder} was made by another process meanwhile: give a new folder"
+                    ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes have left of `path` before it was whole. Who is at work keeps a lock on
+    its folder; files are written in moments."""
+    for other in path.parent.glob(f"{glob.escape(path.name)}.*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if time.time() - other.stat().st_mtime < _MOMENT:
+                continue
+            if not other.is_dir():
+                other.unlink()
+            elif _abandoned(other):
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name that no other process takes: process numbers are equal in two containers."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """A lock on the folder itself, which goes with its process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield temporary
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        if not folder.exists():  # another process may have made the same meanwhile
-            temporary.rename(folder)
+        with contextlib.suppress(OSError):  # file systems without locks: leftovers are not removed there
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _abandoned(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody works there, or nobody can tell
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def remove_folder(where: Place, last: str | None = None) -> None:
@@ -149,7 +207,7 @@ def write_text(where: Place, text: str) -> None:
     if not isinstance(where, Path):
         where.write_text(text)  # an object appears when all of it is there; always UTF-8
         return
-    temporary = where.with_name(f"{where.name}.{os.getpid()}.tmp")
+    temporary = _temporary(where)
     try:
         with writing(where):
             temporary.write_text(text, encoding="utf-8")

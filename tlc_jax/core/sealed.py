@@ -1,4 +1,8 @@
-"""Places that cannot lie: a manifest.json with the size and SHA-256 of every file, and of itself."""
+"""Places that cannot lie: a manifest.json with the size and SHA-256 of every file, and of itself.
+
+That tells of damage, not of intent: whoever writes a folder can write its manifest. So names, sizes and types
+are checked like those of any stranger (core/untrusted.py).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tlc_jax.core.place import Place, files, write_text
+from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
+from tlc_jax.core.untrusted import file_inside, is_plain_name, one_reason, open_regular, read_json, size_of
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 22
@@ -21,15 +27,30 @@ class Damaged(Exception):
         self.path, self.problem = path, problem
 
 
+@record
+class Fingerprint(TypedDict):
+    """Of one file."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+@record
+class Sealed(TypedDict):
+    """What every manifest has."""
+
+    files: dict[Name, Fingerprint]
+
+
 def sha256(path: Place) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return fingerprint(path)["sha256"]
 
 
-def fingerprint(path: Place) -> dict[str, Any]:
-    """`{'bytes': size, 'sha256': hexadecimal}` of a file."""
+def fingerprint(path: Place) -> Fingerprint:
+    """Size and SHA-256 in hexadecimal of a regular file."""
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             size += len(block)
@@ -37,12 +58,13 @@ def fingerprint(path: Place) -> dict[str, Any]:
 
 
 def seal(folder: Place, about: dict[str, Any]) -> dict[str, Any]:
-    """Writes the manifest, whole or not at all: `about`, and what every file in the folder is now."""
+    """Writes the manifest, whole or not at all: `about`, and what every file in the folder is now. ValueError
+    where `about` holds a number that JSON cannot spell."""
     names = sorted(name for name in files(folder) if name != MANIFEST)
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         found = pool.map(lambda name: fingerprint(folder / name), names)
     manifest = {**about, "files": dict(zip(names, found, strict=True))}
-    text = json.dumps({**manifest, "digest": _digest(manifest)}, indent=1)
+    text = json.dumps({**manifest, "digest": _digest(manifest)}, indent=1, allow_nan=False)
     write_text(folder / MANIFEST, f"{text}\n")
     return manifest
 
@@ -68,15 +90,22 @@ def open_sealed(folder: Place, part: str = "") -> dict[str, Any]:
 
 
 def read_manifest(folder: Place) -> dict[str, Any]:
-    """The manifest alone, checked against its own digest."""
+    """The manifest alone, checked against its own digest; its files have plain names below the folder."""
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         digest = manifest.pop("digest")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise Damaged(path, f"cannot be read ({type(error).__name__}: {error})") from error
+        raise Damaged(path, f"cannot be read ({type(error).__name__}: {one_reason(error)})") from error
     if digest != _digest(manifest):
         raise Damaged(path, "was changed: its digest is not its own")
+    try:
+        checked(manifest, Sealed)
+    except ValueError as error:
+        raise Damaged(path, f"is no manifest ({error})") from error
+    for name in manifest["files"]:
+        if not is_plain_name(name):
+            raise Damaged(path, f"lists the file {name!r}, which is no plain name of a file below its folder")
     return manifest
 
 
@@ -87,9 +116,11 @@ def _digest(manifest: dict[str, Any]) -> str:
 def _problem(folder: Place, manifest: dict[str, Any], name: str) -> str | None:
     expected = manifest["files"][name]
     try:
-        found = fingerprint(folder / name)
+        path = file_inside(folder, name)
+        size = size_of(path)
+        if size != expected["bytes"]:
+            return f"has {size} bytes instead of {expected['bytes']}"
+        found = fingerprint(path)
     except OSError as error:
         return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-    if found["bytes"] != expected["bytes"]:
-        return f"has {found['bytes']} bytes instead of {expected['bytes']}"
     return None if found == expected else "was changed: its SHA-256 is not the manifest's"

@@ -102,6 +102,12 @@ def file_inside(folder: Place, name: str) -> Place:
     return path
 
 
+def one_reason(error: BaseException) -> str:
+    """What an error says of a file, without the file's name where the sentence around it has it already."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(" ".join(reason.split()), 300)
+
+
 def printable(text: object, most: int = 200) -> str:
     """The text with control characters, terminal escapes and marks of writing direction spelled out, cut to
     so many characters."""

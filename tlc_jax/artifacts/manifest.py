@@ -1,0 +1,110 @@
+"""What the manifest of an artifact must look like before anything is done that it says."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+
+from tlc_jax.core.place import Place
+from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
+from tlc_jax.core.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
+from tlc_jax.core.sizes import packed_bytes
+
+FORMAT = "tlc_jax artifact 1"
+INTEGERS = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
+"""Types of tensors that hold no weights: positions and the like."""
+# what zstd may have made small: a constant tensor shrinks 30,000 times
+_LEAST, _EXPANSION = 128 << 20, 1000
+
+Text = Annotated[str, Field(max_length=10_000)]
+
+
+@record
+class TensorEntry(TypedDict):
+    """How one tensor is stored (artifacts/encoding.py), and what compression did to it."""
+
+    layout: Literal["dense", "bitmap"]
+    shape: Annotated[list[Count], Field(max_length=32)]
+    bits: Annotated[int, Field(ge=1, le=64)]
+    weights: Count
+    nonzeros: Count
+    sha256: Sha256
+    relative_error: Annotated[float, Field(ge=0)]
+    granularity: NotRequired[Text]
+    range: NotRequired[Text]
+    zero: NotRequired[Literal["nudged", "float"]]
+    dtype: NotRequired[Literal[INTEGERS]]  # type: ignore[valid-type]
+    zstd: NotRequired[bool]
+    why: NotRequired[Text]
+
+
+@record
+class Source(TypedDict):
+    kind: Literal["run", "folder"]
+    step: NotRequired[Count]
+
+
+@record
+class Size(TypedDict):
+    weights: Count
+    nonzeros: Count
+    float32_bytes: Count
+    paper_bytes: Annotated[float, Field(ge=0)]
+    format_bytes: Count
+
+
+@record
+class ArtifactManifest(TypedDict):
+    format: Text
+    source: Source
+    tensors: dict[Name, TensorEntry]
+    files: dict[Name, Fingerprint]
+    size: Size
+    label_names: NotRequired[
+        Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=10_000)]
+    ]
+
+
+def artifact_manifest(folder: Place, weights: str) -> dict[str, Any]:
+    """The manifest of an artifact whose tensors are in the file `weights`. Damaged where it is not one; the
+    tensors are not larger than their file can hold."""
+    manifest, path = read_manifest(folder), folder / MANIFEST
+    if manifest.get("format") != FORMAT:
+        raise Damaged(path, f"is of the format {manifest.get('format')!r}: this program reads {FORMAT!r}")
+    try:
+        checked(manifest, ArtifactManifest)
+        if weights not in manifest["files"]:
+            raise ValueError(f"files: there is no {weights}")
+        if manifest["source"]["kind"] == "run" and not {"label_names"} <= manifest.keys():
+            raise ValueError("label_names: field required")
+        if manifest["source"]["kind"] == "run" and "step" not in manifest["source"]:
+            raise ValueError("source/step: field required")
+        _check_sizes(manifest["tensors"], manifest["files"][weights]["bytes"])
+    except ValueError as error:
+        raise Damaged(path, f"is no manifest of an artifact ({error})") from error
+    return manifest
+
+
+def _check_sizes(tensors: dict[str, TensorEntry], present: int) -> None:
+    """ValueError where tensors are declared that so many bytes cannot hold."""
+    expanded = 0
+    for name, entry in tensors.items():
+        if math.prod(entry["shape"]) != entry["weights"] or entry["nonzeros"] > entry["weights"]:
+            raise ValueError(f"tensors/{name}: its shape, its weights and its nonzeros contradict each other")
+        stored = entry["weights"] if entry["layout"] == "dense" else entry["nonzeros"]
+        if entry.get("zstd"):
+            expanded += entry["weights"] * (1 if entry["bits"] <= 8 else entry["bits"] // 8)
+        elif packed_bytes(stored, entry["bits"]) > present:
+            raise ValueError(f"tensors/{name}: {stored:,} weights of {entry['bits']} bits are not there")
+        if (
+            entry["layout"] == "bitmap"
+            and not entry.get("zstd")
+            and packed_bytes(entry["weights"], 1) > present
+        ):
+            raise ValueError(f"tensors/{name}: a bitmap of {entry['weights']:,} weights is not there")
+        if expanded > max(_LEAST, _EXPANSION * present):
+            raise ValueError(
+                f"tensors/{name}: {present:,} bytes of zstd do not hold {entry['weights']:,} weights"
+            )
