@@ -23,15 +23,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
-from tlc_jax.compression.ranges import find_range
+from tlc_jax.compression.pieces import PIECE, Codes, in_pieces, percentiles
+from tlc_jax.compression.ranges import find_range, powers_of_two
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor, zero_where_false
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
 
 _FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart
+_LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
+_SMALLEST = float(np.finfo(np.float32).tiny)  # what is below is zero on most devices
 
 
 def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
@@ -53,11 +57,18 @@ def quantize_tensor(
     """The tensor called `name` (which tells its rows) as codes; its own values at 32 bits.
 
     A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
-    Compiled once for each shape, whatever the bits."""
+    Compiled once for each shape, whatever the bits; large arrays of numpy are done in pieces."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
         return x if mask is None else zero_where_false(x, mask)
-    block = block_shape(name, x.shape, spec)
-    codes, delta, offset = _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero)
+    block, ends = block_shape(name, x.shape, spec), None
+    if spec.percentile is not None and isinstance(x, np.ndarray) and x.size > PIECE and block == x.shape:
+        ends = percentiles(x, mask, round(100 * spec.percentile))  # a hundred passes for a device
+
+    def quantized(x: Any, mask: Any) -> Codes:
+        return _quantize(x, mask, ends, 2**spec.bits - 1, block, spec.range, spec.zero)
+
+    whole = not isinstance(x, np.ndarray)
+    codes, delta, offset = quantized(x, mask) if whole else in_pieces(quantized, x, mask, block)
     return QTensor(codes, delta, offset, mask, spec)
 
 
@@ -96,6 +107,7 @@ def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Arra
 def _quantize(
     x: Float[Array, "*shape"],
     mask: Bool[Array, "*shape"] | None,
+    ends: tuple[Float[Array, ""], Float[Array, ""]] | None,
     steps: Int[Array, ""] | int,
     block: tuple[int, ...],
     how: str,
@@ -104,20 +116,33 @@ def _quantize(
     values = to_blocks(x.astype(jnp.float32), block)
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
-    low, high = find_range(values, kept, how, highest, zero)
+    low, high = find_range(values, kept, how, highest, zero, ends)
     values = values if kept is None else jnp.where(kept, values, 0.0)
-    delta = _divide(high - low, highest)
+    delta, offset = _grid(low, high, highest, zero)
     if zero == "float":
-        delta = jnp.where(delta > 0, delta, 1.0)
-        offset = low
         codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
     else:
-        delta = jnp.maximum(delta, jnp.maximum(jnp.abs(low), jnp.abs(high)) / _FARTHEST)
-        delta = jnp.where(delta > 0, delta, 1.0)
-        offset = jnp.round(-_divide(low, delta)).astype(jnp.int32)
         codes = jnp.clip(jnp.round(_divide(values, delta)) + offset, 0.0, highest)
     blocks = tuple(size // own for size, own in zip(x.shape, block, strict=True))
     return codes.astype(jnp.uint8).reshape(x.shape), delta.reshape(blocks), offset.reshape(blocks)
+
+
+def _grid(
+    low: Float[Array, "*pairs"], high: Float[Array, "*pairs"], highest: Float[Array, ""], zero: str
+) -> tuple[Float[Array, "*pairs"], Shaped[Array, "*pairs"]]:
+    """(delta, offset) of ranges anywhere in float32. Steps are normal numbers, and a nudged grid ends where
+    float32 does; a range of `zero` 'float' that is wider than float32 has an infinite step."""
+    scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
+    first, last, limit = low * scale, high * scale, _LARGEST * scale
+    delta = _divide(last - first, highest)
+    if zero == "float":
+        step = jnp.where(last - first > limit, jnp.inf, jnp.maximum(delta * back, _SMALLEST))
+        return jnp.where(delta > 0, step, 1.0), low
+    delta = jnp.maximum(delta, jnp.maximum(jnp.abs(first), jnp.abs(last)) / _FARTHEST)
+    offset = jnp.round(-_divide(first, jnp.where(delta > 0, delta, 1.0)))
+    step = jnp.minimum(delta, limit / jnp.maximum(highest - offset, offset)) * back
+    delta = jnp.where(delta > 0, jnp.maximum(step, _SMALLEST), 1.0)
+    return delta, jnp.round(-_divide(low, delta)).astype(jnp.int32)
 
 
 @jax.jit

@@ -22,18 +22,38 @@ def find_range(
     how: str,
     steps: Float[Array, ""],
     zero: str,
+    ends: tuple[Float[Array, ""], Float[Array, ""]] | None = None,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
-    `steps` is 2^k - 1; `zero` tells which grid the range is for. A block of which nothing is kept has the
-    range [0, 0]."""
-    inside = tuple(range(1, x.ndim, 2))
-    low, high = _smallest_and_largest(x, kept, inside)
-    if how == "minmax":
+    `steps` is 2^k - 1; `zero` tells which grid the range is for: where weights are pruned, a nudged one holds
+    zero, so that other tools, which know no masks, read a code of it. A block of which nothing is kept has
+    the range [0, 0]. `ends` are the percentiles where there is one block and they are known."""
+    inside, with_zero = tuple(range(1, x.ndim, 2)), zero == "nudged" and kept is not None
+    if how in ("minmax", "mse"):
+        low, high = _smallest_and_largest(x, kept, inside)
+    elif ends is None:
+        low, high = _between(x, kept, inside, round(100 * float(how.removeprefix("percentile:"))))
+    else:
+        low, high = (
+            jnp.full([1 if axis in inside else n for axis, n in enumerate(x.shape)], end) for end in ends
+        )
+    if with_zero:
+        low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+    if how != "mse":
         return low, high
-    if how == "mse":
-        return _least_squares(x, kept, inside, low, high, steps, zero)
-    return _between(x, kept, inside, round(100 * float(how.removeprefix("percentile:"))))
+    scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
+    low, high = _least_squares(x * scale, kept, inside, low * scale, high * scale, steps, zero)
+    return low * back, high * back
+
+
+def powers_of_two(largest: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """(s, 1 / s) with 1/2 <= s * largest < 8 for every normal float32: what is computed of numbers times s
+    neither overflows nor vanishes, and is otherwise the same, since powers of two round nothing."""
+    exponent = jax.lax.bitcast_convert_type(largest, jnp.uint32) >> 23  # plus 127
+    exponent = jnp.clip(exponent, 2, 252)
+    bits = (254 - exponent) << 23, exponent << 23
+    return tuple(jax.lax.bitcast_convert_type(each, jnp.float32) for each in bits)  # type: ignore[return-value]
 
 
 def _smallest_and_largest(
@@ -67,7 +87,11 @@ def _least_squares(
     def error(low: jax.Array, high: jax.Array) -> jax.Array:
         return jnp.sum(weight * (_rounded(x, low, high, steps, zero) - x) ** 2, inside, keepdims=True)
 
+    holds_zero = zero == "nudged" and kept is not None
+
     def better(best: tuple[jax.Array, ...], low: jax.Array, high: jax.Array) -> tuple[jax.Array, ...]:
+        if holds_zero:
+            low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
         found = error(low, high)
         less = found < best[2]
         return tuple(jnp.where(less, new, old) for new, old in zip((low, high, found), best, strict=True))
