@@ -155,7 +155,7 @@ def test_it_runs_alone(
     """Evaluated from a copy, as the run's own parameters are when they are compressed in place."""
     alone = shutil.copytree(artifact, tmp_path / "alone")
     capsys.readouterr()
-    evaluate.main(["--checkpoint", str(alone), "--json"])
+    evaluate.main(["--checkpoint", str(alone), "--data.dir", str(corpus), "--json"])
     found = json.loads(capsys.readouterr().out)
     evaluate.main(["--checkpoint", str(finished), "--json"])
     dense = json.loads(capsys.readouterr().out)
@@ -309,7 +309,7 @@ def test_diff_tells_what_compression_changed(
 
 
 def test_heads_and_units_go_and_the_smaller_model_trains(
-    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
+    finished: Path, corpus: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Half of each: an artifact of a smaller model, which is evaluated, compressed again and trained
     further."""
@@ -322,7 +322,7 @@ def test_heads_and_units_go_and_the_smaller_model_trains(
     model = json.loads((small / "config.json").read_text())["model"]
     assert (model["num_heads"], model["head_size"], model["feed_forward_size"]) == (2, 8, 64)
     capsys.readouterr()
-    evaluate.main(["--checkpoint", str(small), "--json"])
+    evaluate.main(["--checkpoint", str(small), "--data.dir", str(corpus), "--json"])
     before = json.loads(capsys.readouterr().out)["eval/held_out/perplexity"]
     train.main(command(tmp_path / "run", "--init-from", str(small)))
     evaluate.main(["--checkpoint", str(tmp_path / "run"), "--json"])

@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     second |= {"encoder.layer.0.output.dense.bias": rng.normal(size=16).astype(np.float32)}
     safetensors.numpy.save_file(first, root / "model-00001-of-00002.safetensors")
     safetensors.numpy.save_file(second, root / "model-00002-of-00002.safetensors")
-    names = dict.fromkeys(first, "model-00001-of-00002.safetensors") | dict.fromkeys(second, "other")
+    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    names = dict.fromkeys(first, shards[0]) | dict.fromkeys(second, shards[1])
     (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     (root / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (root / "pytorch_model.bin").write_bytes(b"weights once more")
@@ -146,7 +147,7 @@ def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
         "empty.weight": np.zeros((0, 4), np.float32),
         "mask": np.array([[True, False]]),
     }
-    safetensors.numpy.save_file(odd, root / "model.safetensors")
+    safetensors.numpy.save_file(odd, root / "weights.safetensors")
     for options in (["--bits", "8"], ["--bits", "4", "--range", "mse"]):
         out = tmp_path / f"out{options[1]}"
         compress.main(["--hf", str(root), *options, "--out", str(out)])
@@ -157,16 +158,20 @@ def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 'mask' once more"):
         compress.main(refused)
     (root / "other.safetensors").unlink()
-    (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lost.weight": "x"}}))
-    with pytest.raises(UserError, match="names 1 tensors that no file holds, 'lost.weight'"):
-        compress.main(refused)
+    for file, says in (
+        ("x", "names x, not there"),
+        ("weights.safetensors", "names 1 tensors that no file holds"),
+    ):
+        (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lost.weight": file}}))
+        with pytest.raises(UserError, match=says):
+            compress.main(refused)
     (root / "model.safetensors.index.json").unlink()
     for value in (np.nan, np.inf):
         broken = {"a.weight": np.array([[1.0, value]], np.float32)}
-        safetensors.numpy.save_file(broken, root / "model.safetensors")
+        safetensors.numpy.save_file(broken, root / "weights.safetensors")
         with pytest.raises(UserError, match="'a.weight' has weights that are not finite"):
             compress.main(refused)
-    safetensors.numpy.save_file({"mask": odd["mask"]}, root / "model.safetensors")
+    safetensors.numpy.save_file({"mask": odd["mask"]}, root / "weights.safetensors")
     with pytest.raises(UserError, match="holds no weights"):
         compress.main(refused)
     assert not (tmp_path / "refused").exists()

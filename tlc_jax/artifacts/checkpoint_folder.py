@@ -1,50 +1,95 @@
-"""A folder of anybody's safetensors files, read tensor by tensor."""
+"""A folder of anybody's safetensors files, read tensor by tensor.
+
+Which files hold the weights, the folder's index says; without one, model.safetensors, or else all that are
+not known for something else. Documents beside them (configuration, tokenizer) are kept, those of the modules
+of a SentenceTransformer too. Links may lead to other files of the folder only (docs/security.md).
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors
+from pydantic import Field
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.schema import Name, TypedDict, checked, record
+from tlc_jax.core.untrusted import (
+    DOCUMENT,
+    file_inside,
+    is_plain_name,
+    one_reason,
+    open_regular,
+    read_json,
+    size_of,
+)
 
+DOCUMENTS = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken", ".vocab")
+"""Ends of the names of configurations, tokenizers and templates."""
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
+_STRAY = ("adapter", "consolidated", "optimizer", "scheduler", "training", "rng", "lora")
+_MODULES = "modules.json"
+_MOST_DOCUMENTS = 1000
+_LONGEST_HEADER = 32 << 20  # bytes; of a model of 400 tensors 50 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
+@record
+class _Index(TypedDict):
+    weight_map: dict[Name, Name]
+
+
+@record
+class _Module(TypedDict):
+    path: Annotated[str, Field(max_length=1024)]
+
+
 class CheckpointFolder(Mapping[str, Any]):
     """{tensor name: array}; an array is read whenever it is asked for, and nobody keeps it. Floats come as
-    float32, whatever they are stored as."""
+    float32, whatever they are stored as. `left_out` names safetensors files that are not the model's
+    weights."""
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
             raise UserError(f"--hf {folder} is no folder: name the folder of a checkpoint")
-        paths = sorted(folder.glob("*.safetensors"))
-        if not paths:
-            raise UserError(f"--hf {folder} holds no .safetensors file: name the folder of a checkpoint")
+        present = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
+        index = _read_index(folder)
+        chosen = sorted(set(index.values())) if index else _without_index(folder, present)
+        self.left_out = [name for name in present if name not in chosen]
         self._files: dict[str, Any] = {}
-        for path in paths:
-            try:
-                file = safetensors.safe_open(path, "numpy")
-            except (OSError, safetensors.SafetensorError) as error:
-                raise UserError(f"{path} is no whole safetensors file: {error}") from error
-            if twice := self._files.keys() & set(file.keys()):
-                raise UserError(f"{path} holds {sorted(twice)[0]!r} once more: keep one of both files")
-            self._files |= dict.fromkeys(file.keys(), file)
-        _check_index(folder, set(self._files))
+        for name in chosen:
+            file = _opened(folder, name)
+            own = [key for key in file.keys() if not index or index.get(key) == name]  # noqa: SIM118
+            if twice := self._files.keys() & set(own):
+                raise UserError(
+                    f"{folder / name} holds {sorted(twice)[0]!r} once more: keep one of both files"
+                )
+            self._files |= dict.fromkeys(own, file)
+        if missing := sorted(index.keys() - self._files.keys()):
+            raise UserError(
+                f"{folder / _INDEX} names {len(missing)} tensors that no file holds, {missing[0]!r} first: "
+                "put the missing files there"
+            )
         for name, file in self._files.items():
             if (kind := file.get_slice(name).get_dtype()) not in (*_FLOATS, *_OTHERS):
                 raise UserError(f"{name!r} is of the type {kind}, which cannot be read: convert it first")
-        self.folder = folder
-        self.others = {path.name: path for path in sorted(folder.iterdir()) if _is_small_file(path)}
+        self.folder, self.files = folder, chosen
+        self.others = _documents(folder)
 
     def __getitem__(self, name: str) -> np.ndarray:
         x = self._files[name].get_tensor(name)
-        return x.astype(np.float32) if self.is_float(name) else x
+        if not self.is_float(name):
+            return x
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused by name
+            return x.astype(np.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._files))
@@ -60,19 +105,106 @@ class CheckpointFolder(Mapping[str, Any]):
         return tuple(self._files[name].get_slice(name).get_shape())
 
 
-def _is_small_file(path: Path) -> bool:
-    """Configuration and tokenizers, not weights in another format."""
-    return path.is_file() and path.suffix in (".json", ".txt", ".model") and ".safetensors" not in path.name
+def _read_index(folder: Path) -> dict[str, str]:
+    """{tensor: file} of the folder's index; empty where there is none."""
+    path = folder / _INDEX
+    if not os.path.lexists(path):
+        return {}
+    try:
+        found = checked(read_json(file_inside(folder, _INDEX)), _Index)["weight_map"]
+        if wrong := [name for name in found.values() if not is_plain_name(name)]:
+            raise ValueError(f"{wrong[0]!r} is no plain name of a file below the folder")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is no index of a checkpoint ({one_reason(error)}): put the right one there"
+        ) from error
+    if missing := sorted({name for name in found.values() if not os.path.lexists(folder / name)}):
+        raise UserError(f"{path} names {', '.join(missing[:3])}, not there: put the missing files there")
+    return found
 
 
-def _check_index(folder: Path, found: set[str]) -> None:
-    """Where there is an index, its tensors are all there: a missing shard would be half a model."""
-    for path in folder.glob("*.safetensors.index.json"):
+def _without_index(folder: Path, present: list[str]) -> list[str]:
+    """The files with the weights of a folder that has no index."""
+    if _WEIGHTS in present:
+        return [_WEIGHTS]
+    chosen = [name for name in present if not name.startswith(_STRAY)]
+    if not chosen:
+        stray = f" but {', '.join(present)}, which is no model's" if present else ""
+        raise UserError(
+            f"--hf {folder} holds no .safetensors file{stray}: name the folder of a checkpoint (of PyTorch's "
+            "pytorch_model.bin, save it again with safe_serialization=True)"
+        )
+    shards = {found[1]: int(found[3]) for name in chosen if (found := _SHARD.fullmatch(name))}
+    for stem, count in shards.items():
+        expected = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+        if missing := [name for name in expected if name not in chosen]:
+            raise UserError(f"--hf {folder} lacks {', '.join(missing[:3])}: put the missing files there")
+    return chosen
+
+
+def _opened(folder: Path, name: str) -> Any:
+    try:
+        path = file_inside(folder, name)
+        with open_regular(path) as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > _LONGEST_HEADER:
+            raise ValueError(f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read")
+        return safetensors.safe_open(path, "numpy")
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{folder / name} is no whole safetensors file: {one_reason(error)}") from error
+
+
+def _documents(folder: Path) -> dict[str, Path]:
+    """{name: path} of the documents to keep: regular files of the folder itself, and of the folders that a
+    SentenceTransformer's modules.json names. UserError where one is a link out of the folder."""
+    names = [path.name for path in folder.iterdir() if _is_document(path.name)]
+    for module in _modules(folder):
+        below = folder / module
+        names += [f"{module}/{path.name}" for path in below.iterdir() if _is_kept(path.name)]
+    found = {}
+    for name in sorted(names):
         try:
-            expected = json.loads(path.read_text())["weight_map"].keys()
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            path = file_inside(folder, name)
+            size = size_of(path)
+        except OSError as error:
             raise UserError(
-                f"{path} is no index of a checkpoint ({error}): put the right one there"
+                f"{folder / name} would be copied, but cannot be ({one_reason(error)}): remove it or put the "
+                "file itself there"
             ) from error
-        if missing := sorted(expected - found):
-            raise UserError(f"{path} names {len(missing)} tensors that no file holds, {missing[0]!r} first")
+        if size > DOCUMENT:
+            raise UserError(
+                f"{folder / name} has {size:,} bytes, too many for a document to be copied: remove it"
+            )
+        found[name] = path
+    if len(found) > _MOST_DOCUMENTS:
+        raise UserError(
+            f"--hf {folder} has {len(found):,} documents beside its weights: remove what is not needed"
+        )
+    return found
+
+
+def _modules(folder: Path) -> list[str]:
+    """The folders below this one that a SentenceTransformer is made of."""
+    if not os.path.lexists(folder / _MODULES):
+        return []
+    try:
+        listed = checked(read_json(file_inside(folder, _MODULES)), list[_Module])
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / _MODULES} lists no modules ({one_reason(error)}): mend or remove it"
+        ) from error
+    paths = sorted({module["path"].rstrip("/") for module in listed} - {""})
+    if wrong := [path for path in paths if not is_plain_name(path)]:
+        raise UserError(
+            f"{folder / _MODULES} names {wrong[0]!r}, which is no folder below it: mend or remove it"
+        )
+    return [path for path in paths if (folder / path).is_dir()]
+
+
+def _is_document(name: str) -> bool:
+    return name.endswith(DOCUMENTS) and ".safetensors" not in name and not name.startswith(".")
+
+
+def _is_kept(name: str) -> bool:
+    """Of a module's folder: its documents, and its weights as they are, which are small."""
+    return _is_document(name) or (name.endswith(".safetensors") and not name.startswith("."))

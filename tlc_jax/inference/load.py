@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 
 import jax
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.config import Config
+from tlc_jax.config import Config, DataConfig, PairsConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
@@ -46,14 +47,33 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
 def _other_data(
     config: Config, tokenizer: Place, data_dir: str | None, console: Console
 ) -> tuple[Config, Data]:
-    """Data prepared anew, with the model's tokenizer; None: from where the config has them."""
-    where = config.data.dir if data_dir is None else data_dir
+    """Data prepared anew, with the model's tokenizer, from where the reader says: a model's config may come
+    from anybody, and no place on the reader's machine is looked at because it says so."""
+    if data_dir is None and config.data.dir is not None:
+        raise UserError(
+            f"the artifact says that its data are in {config.data.dir!r}, which is not believed: give "
+            f"--data.dir {shlex.quote(config.data.dir)} if that is where yours are"
+        )
+    _check_stays_inside(config.data)
     try:
-        changed = dataclasses.replace(config.data, dir=where, tokenizer=str(tokenizer))
+        changed = dataclasses.replace(config.data, dir=data_dir, tokenizer=str(tokenizer))
         config = dataclasses.replace(config, data=changed)
     except ValueError as error:
         raise UserError(f"--data.dir {data_dir} does not go with this model: {error}") from error
     return config, prepare_data(config, console, to_train=False)
+
+
+def _check_stays_inside(data: DataConfig | PairsConfig) -> None:
+    """UserError where a name in the model's config leads out of the folder of the data."""
+    named = (
+        [data.name, data.split] if isinstance(data, DataConfig) else [data.train, data.validation, data.test]
+    )
+    for source in (part.strip() for text in named for part in text.split(",")):
+        if source.startswith(("/", "~")) or ".." in source.split("/"):
+            raise UserError(
+                f"the model's config names the data {source!r}, which lead out of --data.dir: correct its "
+                "config.json"
+            )
 
 
 def _check_labels(config: Config, data: Data, expected: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate
 from tlc_jax.core.rundir import RunDir, split_mark
 from tlc_jax.core.stacked import Tensors, join
-from tlc_jax.core.tree import Params
+from tlc_jax.core.tree import Params, flatten
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.build import abstract_params, label_names
 from tlc_jax.training.average import last_steps, mean_params
@@ -47,7 +48,7 @@ def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
     rundir, mark = split_mark(root)
     if not rundir.config.is_file():
         raise UserError(f"{root} is neither a run directory nor an artifact: it has no config.json")
-    config = rundir.read_config()
+    config = _here(rundir.read_config())
     names = label_names(config, rundir.data)
     sharding = replicated(make_mesh())
     like = jax.tree.map(
@@ -68,12 +69,33 @@ def _of_artifact(place: Place) -> TrainedModel:
     if artifact.of_folder:
         raise UserError(f"{place} is not of a run: which model its tensors make this program does not know")
     manifest, files = artifact.manifest, RunDir(place)
+    config, names = _here(files.read_config()), tuple(manifest["label_names"])
     tensors = dequantize(artifact.tensors)
     masks = {  # where no mask was stored, zeros tell
         name: np.asarray(tensors[name]) != 0
         for name, entry in manifest["tensors"].items()
         if entry["nonzeros"] < entry["weights"]
     }
-    params = jax.device_put(join(tensors), replicated(make_mesh()))
-    names, step = tuple(manifest["label_names"]), manifest["source"]["step"]
-    return TrainedModel(files, files.read_config(), params, step, names, masks)
+    params = join(tensors)
+    _check_shapes(place, params, abstract_params(config, names))
+    params = jax.device_put(params, replicated(make_mesh()))
+    return TrainedModel(files, config, params, manifest["source"]["step"], names, masks)
+
+
+def _here(config: Config) -> Config:
+    """The config of a folder that anybody may have written: prepared data are kept where this machine keeps
+    them, not where the config says."""
+    kept = type(config.data)().cache_dir
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, cache_dir=kept))
+
+
+def _check_shapes(place: Place, params: Params, expected: Params) -> None:
+    """UserError where an artifact's tensors are not those of the model that its config describes."""
+    shapes = [{path: tuple(x.shape) for path, x in flatten(tree).items()} for tree in (params, expected)]
+    for path in sorted(shapes[0].keys() | shapes[1].keys()):
+        there, wanted = (own.get(path) for own in shapes)
+        if there != wanted:
+            raise UserError(
+                f"{place} is not the model of its config.json: {path} is {there or 'missing'} there, and "
+                f"{wanted or 'unknown'} in that model; put a whole copy there"
+            )
