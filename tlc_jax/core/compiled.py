@@ -18,11 +18,11 @@ FOLDER = "~/.cache/tlc_jax/compiled"
 
 
 def keep_compiled_programs() -> None:
-    """Names a folder for them to jax; where none can be made, nothing is kept."""
+    """Names a folder for them to jax; where none can be made, or there is no home, nothing is kept."""
     if VARIABLE in os.environ:
         return
-    folder = Path(FOLDER).expanduser() / _processor()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = Path(FOLDER).expanduser() / _processor()
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             os.environ[VARIABLE] = str(folder)
@@ -45,6 +45,6 @@ def _processor() -> str:
     apart, and a program made for a newer one ends an older one's process."""
     about = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         about += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]

@@ -35,9 +35,14 @@ def locate(text: str | os.PathLike[str]) -> Place:
     """A local path, or one in a bucket; UserError if that cannot be reached from here."""
     text = os.fspath(text)
     if not re.match("(?i)gs:|[a-z0-9.+-]+:/", text):
-        return Path(text)
+        return local_folder(text)
     if not re.match("gs://[^/]", text):
         raise UserError(f"{text} is neither a local path nor gs://BUCKET/FOLDER")
+    if odd := re.search(r"[\[\]*?#\x00-\x1f\x7f]", text):
+        raise UserError(
+            f"{text!r} holds {odd[0]!r}, which libraries for object stores take for a pattern: take a name "
+            "without [ ] * ? and #"
+        )
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(f"to reach {text} install tlc_jax with its extra gcs: pip install 'tlc-jax[gcs]'")
     from fsspec.config import conf
@@ -51,6 +56,19 @@ def locate(text: str | os.PathLike[str]) -> Place:
         why = one_line(error)
         raise UserError(f"{text} cannot be reached ({why}): look at network and credentials") from error
     return where
+
+
+def local_folder(text: str, named: str = "a path") -> Path:
+    """A local path, in which a `~` at the beginning is the home folder. UserError where there is none."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        if text.partition("/")[0] != "~":  # nobody's home, so a name
+            return Path(text)
+        raise UserError(
+            f"{text} is in the home folder, but there is none (HOME is not set): set HOME, or give {named} "
+            "that does not begin with ~"
+        ) from None
 
 
 def is_remote(where: Place) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 
 import jax
@@ -19,7 +18,9 @@ from tlc_jax.config import (
 )
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.flops import mlm_update, translation_update
-from tlc_jax.core.place import Place
+from tlc_jax.core.place import Place, local_folder
+from tlc_jax.core.schema import Name, checked
+from tlc_jax.core.sealed import MANIFEST, Damaged, read_manifest
 from tlc_jax.core.tree import Params
 from tlc_jax.data import store
 from tlc_jax.data.examples import PackedExamples, open_examples, prepare_examples
@@ -49,22 +50,30 @@ def describe_source(config: Config) -> str:
     return open_source(data).description
 
 
-def prepare_data(config: Config, console: Console, *, to_train: bool = True) -> Data:
-    """The data of a run, from the cache if the same were prepared before."""
+def prepare_data(
+    config: Config, console: Console, *, to_train: bool = True, label_names: tuple[str, ...] | None = None
+) -> Data:
+    """The data of a run, from the cache if the same were prepared before. With the `label_names` of a
+    classifier, what it is evaluated on or predicts."""
     data, vocab_size = config.data, config.model.vocab_size
     if isinstance(data, PairsConfig):
         return prepare_pairs(data, vocab_size, console, to_train=to_train)
     if isinstance(config.task, ClassificationConfig):
-        return prepare_examples(data, vocab_size, console, config.task.max_examples)
+        return prepare_examples(data, vocab_size, console, config.task.max_examples, label_names)
     return prepare(data, vocab_size, console)
 
 
 def open_data(config: Config, folder: Place) -> Data:
     """Prepared data, after checking every byte."""
-    local = store.nearby(folder, Path(config.data.cache_dir).expanduser())
+    local = folder if isinstance(folder, Path) else store.nearby(folder, cache_folder(config))
     if isinstance(config.data, PairsConfig):
         return open_packed_pairs(local)
     return open_examples(local) if isinstance(config.task, ClassificationConfig) else open_packed(local)
+
+
+def cache_folder(config: Config) -> Path:
+    """Where prepared data are kept for all runs; UserError if it is below a home folder that is not there."""
+    return local_folder(config.data.cache_dir, "a --data.cache-dir")
 
 
 def keep_data(data: Data, config: Config, folder: Place) -> Data:
@@ -123,4 +132,9 @@ def label_names(config: Config, folder: Place | None) -> list[str]:
         return []
     if folder is None:
         return list(open_labelled(config.data).label_names)
-    return json.loads((folder / "manifest.json").read_text())["label_names"]
+    try:
+        return checked(read_manifest(folder).get("label_names"), list[Name])
+    except Damaged as damage:
+        raise UserError(f"{damage}: put the run's own data back") from damage
+    except ValueError as error:
+        raise UserError(f"{folder / MANIFEST} names no labels ({error}): put the run's own data back") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -20,10 +21,12 @@ from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import write_json
+from tlc_jax.core.schema import Count, TypedDict, checked, record
+from tlc_jax.core.untrusted import read_json
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
-from tlc_jax.tasks.build import make_objective
+from tlc_jax.tasks.build import cache_folder, make_objective
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import abstract_state
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
@@ -51,9 +54,10 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         raise UserError(
             f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
         )
-    known = Path(config.data.cache_dir).expanduser() / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    known = cache_folder(config) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    sizes = micro_batch_sizes(config, rows_devices(mesh))
     rows = hosts.first(lambda: _read(known))
-    if rows is None:
+    if rows not in sizes:
         objective, batch = task or make_objective(config), _largest(task)
 
         def peak(rows: int) -> float:
@@ -61,20 +65,25 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
             found = peak_or_infinite(lambda: compile_abstract(objective, own, mesh, [batch]).peak_bytes)
             return max(hosts.all_say(found))
 
-        rows = largest_micro_batch(micro_batch_sizes(config, rows_devices(mesh)), limit, told(peak, console))
+        rows = largest_micro_batch(sizes, limit, told(peak, console))
         if hosts.is_first():
-            known.parent.mkdir(parents=True, exist_ok=True)
-            write_json(known, {"micro_batch": rows})
+            with contextlib.suppress(OSError):  # then it is found again next time
+                known.parent.mkdir(parents=True, exist_ok=True)
+                write_json(known, {"micro_batch": rows})
     console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
     return dataclasses.replace(config, micro_batch=rows)
 
 
+@record
+class _Known(TypedDict):
+    micro_batch: Count
+
+
 def _read(known: Path) -> int | None:
     """What was found before; None also where the file is not whole: then it is found again."""
-    try:
-        return json.loads(known.read_text())["micro_batch"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    with contextlib.suppress(OSError, ValueError):
+        return checked(read_json(known, most=1000), _Known)["micro_batch"]
+    return None
 
 
 def _largest(task: Task | None) -> AbstractBatch:
