@@ -52,7 +52,7 @@ def installed_docs() -> Source:
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
     return Source(
-        description="documentation of "
+        name="documentation of "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         origin={"kind": "docs", "versions": versions},
         files={name: epath.Path(path) for name, path in modules.items()},

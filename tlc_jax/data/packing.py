@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate, new_folder
+from tlc_jax.core.place import local_folder, locate, new_folder
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD
 from tlc_jax.data import ngrams, store
@@ -61,7 +61,7 @@ def prepare(config: DataConfig, vocab_size: int, console: Console) -> PackedText
     """The packed text of a source, from the cache if equal text was packed before."""
     source = open_source(config)
     identity = _identity(source, config, vocab_size)
-    folder = Path(config.cache_dir).expanduser() / identity[:20]
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
     if not folder.exists():
         _pack(source, config, vocab_size, identity, folder, console)
     return open_packed(folder)
@@ -142,7 +142,7 @@ def _documents(source: Source) -> Iterator[str]:
 def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
     hashes, characters = [], []
-    with stage(console, f"Reading {source.description}", None, "documents") as advance:
+    with stage(console, f"Reading {source.name}", None, "documents") as advance:
         for document in _documents(source):
             hashes.append(hash64(document, config.seed))
             characters.append(len(document))
@@ -151,7 +151,7 @@ def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     unique, first = np.unique(values, return_index=True)  # sorted: the lowest hashes come first
     if len(unique) < 2:
         raise UserError(
-            f"{source.description} holds {len(unique)} document(s), at least 2 are needed, one to hold out: "
+            f"{source.name} holds {len(unique)} document(s), at least 2 are needed, one to hold out: "
             "separate documents by a blank line (.txt) or give one a line (.jsonl)"
         )
     held_out = min(max(1, round(config.held_out * len(unique))), len(unique) - 1)

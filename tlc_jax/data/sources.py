@@ -6,9 +6,7 @@ and it yields documents: strings whose lines are sentences or paragraphs, in a f
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,23 +17,33 @@ from typing import Any
 from etils import epath
 
 from tlc_jax.config import DataConfig
-from tlc_jax.core.errors import UserError
-from tlc_jax.core.sealed import sha256
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.data.lines import read_lines
+from tlc_jax.data.text_files import find_text_files
 
-TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl")
+LONGEST_TEXT = 1 << 24  # characters of a line that is tokenised
+LONGEST_DOCUMENT = 1 << 28  # characters of a document
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
 class Source:
     """A named body of text that can be read more than once.
 
-    `files` maps a name that does not depend on where the data lies to the path it is read from.
+    `files` maps a name that does not depend on where the data lies to the path it is read from; `notes` say
+    what is left out.
     """
 
-    description: str
+    name: str
     origin: dict[str, Any]
     files: dict[str, epath.Path]
     documents: Callable[[], Iterator[str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        return "; ".join([self.name, *self.notes])
 
     def identity(self) -> str:
         return identity_of(self.files)
@@ -44,9 +52,19 @@ class Source:
 def identity_of(files: dict[str, epath.Path]) -> str:
     """SHA-256 over the names and bytes of all files: equal text has an equal identity anywhere."""
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(sha256, files.values())
+        digests = pool.map(_sha256, files.values())
     lines = [f"{name} {digest}\n" for name, digest in zip(files, digests, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _sha256(path: epath.Path) -> str:
+    """Of a file that may be large: signals are obeyed."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            stopping.check()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def hash64(text: str, seed: int = 0) -> int:
@@ -71,10 +89,11 @@ def open_source(config: DataConfig) -> Source:
 
 def _joined(parts: list[Source]) -> Source:
     return Source(
-        description=" + ".join(part.description for part in parts),
+        name=" + ".join(part.name for part in parts),
         origin={"parts": [part.origin for part in parts]},
         files={name: path for part in parts for name, path in part.files.items()},
         documents=lambda: (document for part in parts for document in part.documents()),
+        notes=tuple(note for part in parts for note in part.notes),
     )
 
 
@@ -82,76 +101,49 @@ def _joined(parts: list[Source]) -> Source:
 
 
 def text_files(where: str | None, text_field: str) -> Source:
-    """Documents of `.txt[.gz|.zst]` and `.jsonl` files: one file, a folder (searched whole) or a glob."""
+    """Documents of text files: of one file, a folder (searched whole) or a glob."""
     if where is None:
         raise UserError(
             "data.dir is not set: give --data.dir a file, a folder or a glob of text, or --data.name "
             "docs for the documentation installed here"
         )
-    paths = _find(where)
-    root = Path(where) if Path(where).is_dir() else None
-    names = [str(path.relative_to(root)) if root else path.name for path in paths]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
+    found = find_text_files(where)
 
     def documents() -> Iterator[str]:
-        for path in paths:
-            reader = _jsonl_documents if path.name.endswith(".jsonl") else _txt_documents
-            yield from reader(path, text_field)
+        for path in found.files.values():
+            if ".jsonl" in path.name.lower():
+                yield from _jsonl_documents(path, text_field)
+            else:
+                yield from _txt_documents(path)
 
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in found.files.values())
     return Source(
-        description=f"{len(paths)} text files ({size / 1e6:.1f} MB) under {where}",
-        origin={"kind": "files", "text_field": text_field, "files": names},
-        files={name: epath.Path(path) for name, path in zip(names, paths, strict=True)},
+        name=f"{len(found.files):,} text files ({size / 1e6:.1f} MB) under {where}",
+        origin={"kind": "files", "text_field": text_field, **found.record()},
+        files={name: epath.Path(path) for name, path in found.files.items()},
         documents=documents,
+        notes=tuple(found.notes()),
     )
 
 
-def _find(where: str) -> list[Path]:
-    kinds = ", ".join(TEXT_SUFFIXES)
-    path = Path(where).expanduser()
-    if path.is_file():
-        if not path.name.endswith(TEXT_SUFFIXES):
-            raise UserError(f"data.dir names {where}, which is none of {kinds}: convert or rename it")
-        return [path]
-    if path.is_dir():
-        found = (p for p in path.rglob("*") if p.is_file())
-    elif glob.has_magic(where):
-        found = (Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
-    else:
-        raise UserError(f"data.dir names {where}, which does not exist: give a file, a folder or a glob")
-    paths = sorted(p for p in found if p.name.endswith(TEXT_SUFFIXES))
-    if not paths:
-        raise UserError(f"data.dir names {where}, where there is no file of {kinds}")
-    return paths
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """Lines without their ends; a truncated or damaged archive is an error, never a short text."""
-    import pyarrow
-
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
-    if compression and not path.stat().st_size:
-        raise UserError(f"{path} has no bytes, not even those of an empty archive: replace the file")
-    number = 0
-    try:
-        with pyarrow.input_stream(str(path), compression=compression) as stream:
-            for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
-                number += 1
-                yield line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read after line {number}: {error}; replace the file") from error
-
-
-def _txt_documents(path: Path, _: str) -> Iterator[str]:
+def _txt_documents(path: Path) -> Iterator[str]:
+    """What stands between blank lines."""
     lines: list[str] = []
-    for line in read_lines(path):
+    size = first = 0
+    for number, line in enumerate(read_lines(path, any_end=True), start=1):
         if line.strip():
+            first = first if lines else number
+            size += len(line)
             lines.append(line)
+            _check_text(line, f"{path} line {number:,}")
+            if size > LONGEST_DOCUMENT:
+                raise UserError(
+                    f"{path} has no blank line in {size:,} characters from line {first:,} on: separate its "
+                    "documents by blank lines"
+                )
         elif lines:
             yield "\n".join(lines)
-            lines = []
+            lines, size = [], 0
     if lines:
         yield "\n".join(lines)
 
@@ -162,14 +154,25 @@ def _jsonl_documents(path: Path, text_field: str) -> Iterator[str]:
             continue
         try:
             text = json.loads(line)[text_field]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
-                f"{path} line {number} is not a JSON object with a field {text_field!r} "
-                f"({type(error).__name__}: {error}): correct it or set --data.text-field"
+                f"{path} line {number:,} is not a JSON object with a field {text_field!r} "
+                f"({type(error).__name__}: {one_line(error)}): correct it or set --data.text-field"
             ) from error
         if not isinstance(text, str) or not _encodes(text):
-            raise UserError(f"{path} line {number}: {text_field!r} is not a string of Unicode: correct it")
+            raise UserError(f"{path} line {number:,}: {text_field!r} is not a string of Unicode: correct it")
+        _check_text(text, f"{path} line {number:,}")
         yield text
+
+
+def _check_text(text: str, where: str) -> None:
+    """UserError if the text has a line of more than `LONGEST_TEXT` characters, which would take gigabytes to
+    be tokenised."""
+    if len(text) > LONGEST_TEXT and (longest := max(map(len, text.split("\n")))) > LONGEST_TEXT:
+        raise UserError(
+            f"{where} has {longest:,} characters without a line break, {LONGEST_TEXT:,} are the most: break "
+            "the text into paragraphs"
+        )
 
 
 def _encodes(text: str) -> bool:

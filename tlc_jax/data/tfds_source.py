@@ -18,7 +18,7 @@ def tfds_text(name: str, config: DataConfig) -> Source:
     files = tfds_files(name, folder, config.split)
     size = sum(path.stat().length for path in files.values())
     return Source(
-        description=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
+        name=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
         origin={"kind": "tfds", "name": name, "version": folder.name, "split": config.split},
         files=files,
         documents=lambda: _documents(config, folder),

@@ -3,15 +3,20 @@ translation (<pad> 0, </s> 1, <unk> 2, ...)."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.place import Place, locate
+from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.core.vocabulary import (
     BOS,
     EOS,
@@ -22,6 +27,15 @@ from tlc_jax.core.vocabulary import (
     TRANSLATION_UNK,
     UNK,
 )
+from tlc_jax.data.lossless import loss
+
+_LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
+_LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
+# longer than any word: the trainer's time grows with the square of a word's length
+_LONG_RUN = re.compile(
+    rf"\w{{{_LONGEST_WORD + 1},}}|(?:[^\w\s]|_){{{_LONGEST_WORD + 1},}}|\s{{{_LONGEST_WORD + 1},}}"
+)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -34,9 +48,13 @@ class Layout:
     unknown: int
     last: str | None
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        return (*self.tokens, self.last) if self.last else self.tokens
+
     def __str__(self) -> str:
-        found = [f"{token} {i}" for i, token in enumerate(self.tokens)]
-        return ", ".join([*found, f"{self.last} last"] if self.last else found)
+        ids = [f"{token} {i}" for i, token in enumerate(self.tokens)]
+        return ", ".join([*ids, f"{self.last} last"] if self.last else ids)
 
 
 ROBERTA = Layout(SPECIAL_TOKENS, EOS, UNK, MASK_TOKEN)
@@ -44,7 +62,9 @@ TRANSLATION = Layout(TRANSLATION_TOKENS, TRANSLATION_EOS, TRANSLATION_UNK, None)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBERTA) -> Tokenizer:
-    """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; any UTF-8 text survives it."""
+    """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; any UTF-8 text survives it.
+
+    Runs of more than 256 letters, signs or blanks are cut for the training. Signals are obeyed."""
     tokenizer, last = _byte_level(models.BPE(unk_token=layout.tokens[layout.unknown])), bool(layout.last)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - last,
@@ -53,7 +73,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    words = (piece for text in texts for piece in _without_long_words(text))
+    abandonable(lambda: tokenizer.train_from_iterator(words, trainer))
     if tokenizer.get_vocab_size() != vocab_size - last:
         size = tokenizer.get_vocab_size() + last
         limit = "is the least with all bytes" if size > vocab_size else "is all that this text gives"
@@ -68,48 +89,149 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
 
 
 def load_tokenizer(path: str | Place, vocab_size: int | None = None, layout: Layout = ROBERTA) -> Tokenizer:
-    """Loads `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt` beside it (these locally).
+    """The tokenizer of a `tokenizer.json`, such as a run or an artifact holds. Truncation and padding that it
+    asks for are switched off. Raises UserError for what is no tokenizer, has special tokens elsewhere, or
+    ids beyond its size or `vocab_size`."""
+    path = locate(path).expanduser()
+    return _laid_out(_parsed(path, _contents(path)), path, vocab_size, layout)
+
+
+def given_tokenizer(
+    path: str | Place, vocab_size: int | None = None, layout: Layout = ROBERTA, *, lossless: bool = True
+) -> tuple[Tokenizer, str]:
+    """The tokenizer that a user names, and the SHA-256 of what was read: a `tokenizer.json`, or GPT-2's
+    `vocab.json` with `merges.txt` beside it.
 
     A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with
     `madeupword` entries to a multiple of eight and closed by <mask>, as fairseq does it: GPT-2's
-    50257 entries become RoBERTa's 50265. Raises UserError if the size is not `vocab_size`.
+    50257 entries become RoBERTa's 50265. Raises UserError as `load_tokenizer` does, and for one that does not
+    keep all text, unless it need not be `lossless`: the model at hand may have been trained with it.
     """
     path = locate(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"data.tokenizer names {path}, which is not a file")
-    try:
-        merges = path.with_name("merges.txt")
-        if path.name == "vocab.json" and merges.is_file():
-            tokenizer = _byte_level(models.BPE.from_file(str(path), str(merges)))
-        else:
-            tokenizer = Tokenizer.from_str(path.read_text())
-    except Exception as error:  # tokenizers raises bare Exception
-        raise UserError(f"data.tokenizer names {path}, which is no tokenizer file: {error}") from error
-    ids = [tokenizer.token_to_id(token) for token in layout.tokens]
-    last = tokenizer.token_to_id(layout.last) if layout.last else None
-    fits = layout.last is None or last == tokenizer.get_vocab_size() - 1
-    if ids == list(range(len(layout.tokens))) and fits:
-        tokenizer.encode_special_tokens = True
-    elif layout is ROBERTA and ids == [None] * len(ids):
-        tokenizer = _with_roberta_layout(tokenizer, path)
-    else:
-        found = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
-        none = ", or none of them" if layout is ROBERTA else ""
-        raise UserError(f"the tokenizer {path} has special tokens at {found}; wanted {layout}{none}")
-    if vocab_size is not None and tokenizer.get_vocab_size() != vocab_size:
-        raise UserError(
-            f"model.vocab_size is {vocab_size} but the tokenizer {path} has {tokenizer.get_vocab_size()} "
-            "entries: make them equal"
-        )
-    return tokenizer
+    contents = _contents(path)
+    tokenizer = _laid_out(_parsed(path, contents), path, vocab_size, layout)
+    if lossless and (why := _guarded(path, lambda: loss(tokenizer, layout.special))):
+        raise UserError(f"the tokenizer {path} does not keep every text: {why}")
+    return tokenizer, hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def encode_lines(
     tokenizer: Tokenizer, lines: list[str], dtype: np.dtype, layout: Layout = ROBERTA
 ) -> list[np.ndarray]:
-    """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text."""
-    encodings = tokenizer.encode_batch_fast(lines, add_special_tokens=False)
+    """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text. Signals
+    are obeyed."""
+    encodings = abandonable(lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False))
     return [np.array([*encoding.ids, layout.end], dtype) for encoding in encodings]
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def _contents(path: Place) -> list[bytes]:
+    """Of `vocab.json` and the `merges.txt` beside it, or of the one file."""
+    merges = path.with_name("merges.txt")
+    if path.is_dir():
+        raise UserError(f"the tokenizer {path} is not a file but a folder: name the tokenizer.json in it")
+    paths = [path, merges] if path.name == "vocab.json" and merges.is_file() else [path]
+    try:
+        return [read_bytes(part, _LARGEST) for part in paths]
+    except FileNotFoundError as error:
+        raise UserError(f"the tokenizer {path} is not a file: name a tokenizer.json") from error
+    except OSError as error:
+        raise UserError(
+            f"the tokenizer {error.filename or path} cannot be read: {one_reason(error)}"
+        ) from error
+
+
+def _parsed(path: Place, contents: list[bytes]) -> Tokenizer:
+    def parse() -> Tokenizer:
+        texts = [content.decode("utf-8") for content in contents]
+        tokenizer = _byte_level(_gpt2(*texts)) if len(texts) == 2 else Tokenizer.from_str(texts[0])
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    return _guarded(path, parse)
+
+
+def _gpt2(vocabulary: str, merges: str) -> models.BPE:
+    lines = (line.rstrip("\r") for line in merges.removesuffix("\n").split("\n"))
+    pairs = (line.split(" ") for line in lines if not line.startswith("#version"))
+    return models.BPE(parse_json(vocabulary), [(left, right) for left, right in pairs])
+
+
+def _guarded(path: Place, work: Callable[[], Result]) -> Result:
+    """What `work()` gives; UserError for all that the library makes of a file that is no tokenizer."""
+    try:
+        return work()
+    except BaseException as error:  # it raises bare Exception, and a panic of Rust is no Exception
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise UserError(f"{path} is no tokenizer file: {one_line(error)}") from error
+        raise
+
+
+def _laid_out(tokenizer: Tokenizer, path: Place, vocab_size: int | None, layout: Layout) -> Tokenizer:
+    ids = [tokenizer.token_to_id(token) for token in layout.tokens]
+    last = tokenizer.token_to_id(layout.last) if layout.last else None
+    fits = layout.last is None or last == tokenizer.get_vocab_size() - 1
+    if ids == list(range(len(layout.tokens))) and fits:
+        _mark_special(tokenizer, layout)
+    elif layout is ROBERTA and ids == [None] * len(ids):
+        tokenizer = _guarded(path, lambda: _with_roberta_layout(tokenizer, path))
+    else:
+        found = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
+        none = ", or none of them" if layout is ROBERTA else ""
+        raise UserError(f"the tokenizer {path} has special tokens at {found}; wanted {layout}{none}")
+    size = tokenizer.get_vocab_size()
+    if vocab_size is not None and size != vocab_size:
+        raise UserError(
+            f"model.vocab_size is {vocab_size} but the tokenizer {path} has {size} entries: make them equal"
+        )
+    if (largest := max(tokenizer.get_vocab().values())) >= size:
+        raise UserError(
+            f"the tokenizer {path} has {size} entries, but an id {largest}: number them from 0 on"
+        )
+    return tokenizer
+
+
+def _mark_special(tokenizer: Tokenizer, layout: Layout) -> None:
+    """Makes "<s>" in a web page five characters, not the start of a row."""
+    for token in tokenizer.get_added_tokens_decoder().values():
+        if token.content in layout.special and not token.special:
+            tokenizer.add_special_tokens([token.content])
+    tokenizer.encode_special_tokens = True
+
+
+def _with_roberta_layout(tokenizer: Tokenizer, path: Place) -> Tokenizer:
+    state = json.loads(tokenizer.to_str())
+    model = state["model"]
+    if model["type"] != "BPE":
+        raise UserError(f"the tokenizer {path} is a {model['type']} model; a byte-level BPE is wanted")
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    entries = [*SPECIAL_TOKENS, *sorted(ids, key=ids.__getitem__)]
+    entries += [f"madeupword{i:04d}" for i in range(-len(entries) % 8)]
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    state["model"] = {**model, "vocab": vocabulary, "unk_token": SPECIAL_TOKENS[UNK]}
+    state["added_tokens"] = [
+        {**token, "id": vocabulary[token["content"]]}
+        for token in state["added_tokens"]
+        if not token["special"]
+    ]
+    moved = Tokenizer.from_str(json.dumps(state))
+    moved.add_special_tokens(list(SPECIAL_TOKENS))
+    return _finish(moved)
+
+
+# --- making ----------------------------------------------------------------------------------------
+
+
+def _without_long_words(text: str) -> Iterator[str]:
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        for cut in range(run.start() + _LONGEST_WORD, run.end(), _LONGEST_WORD):
+            yield text[start:cut]
+            start = cut
+    yield text[start:]
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:
@@ -128,21 +250,5 @@ def _finish(tokenizer: Tokenizer) -> Tokenizer:
         pair=f"{bos} $A {eos} {eos} $B {eos}",
         special_tokens=[(bos, BOS), (eos, EOS)],
     )
-    # "<s>" in a web page is five characters, not the start of a row
-    tokenizer.encode_special_tokens = True
+    _mark_special(tokenizer, ROBERTA)
     return tokenizer
-
-
-def _with_roberta_layout(tokenizer: Tokenizer, path: Place) -> Tokenizer:
-    state = json.loads(tokenizer.to_str())["model"]
-    if state.get("type") != "BPE":
-        raise UserError(f"the tokenizer {path} is a {state.get('type')} model; a byte-level BPE is wanted")
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    entries = [*SPECIAL_TOKENS, *sorted(ids, key=ids.__getitem__)]
-    entries += [f"madeupword{i:04d}" for i in range(-len(entries) % 8)]
-    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in state["merges"])
-    merges = [(left, right) for left, right in pairs]
-    vocabulary = {token: i for i, token in enumerate(entries)}
-    moved = _byte_level(models.BPE(vocab=vocabulary, merges=merges, unk_token=SPECIAL_TOKENS[UNK]))
-    moved.add_special_tokens(list(SPECIAL_TOKENS))
-    return _finish(moved)

@@ -1,0 +1,142 @@
+"""Lines of UTF-8 text, plain or compressed, in bounded memory: a file that is no text, cut off, or swollen is
+refused by its name and line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.untrusted import open_regular
+
+LONGEST_LINE = 64 << 20  # bytes: several books in one object of JSON
+_BLOCK = 1 << 20
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_SWOLLEN = 1000  # times its own size: repeated text is packed a hundred times denser, a bomb far more
+_ALWAYS = 64 << 20  # bytes that any archive may hold
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_lines(path: Path, *, any_end: bool = False) -> Iterator[str]:
+    """The lines of a `.gz`, a `.zst` or a plain file, without their ends and a byte order mark before them.
+
+    A line ends with LF or CRLF; with `any_end` also with the lone CR of old Macs. Raises UserError with the
+    path and the line for a file that cannot be read, a damaged archive, one that holds a thousand times its
+    own size, other encodings, NUL bytes, and lines of more than `LONGEST_LINE` bytes.
+    """
+    number = 0
+    try:
+        with _opened(path) as stream:
+            for block in _blocks(path, stream, any_end):
+                lines = _decoded(path, block, number).split("\n")
+                if not lines[-1]:
+                    lines.pop()
+                number += len(lines)
+                yield from lines if b"\r" not in block else (line.rstrip("\r") for line in lines)
+    except OSError as error:
+        why = error.strerror or one_line(error)
+        raise UserError(f"{path} cannot be read after line {number:,} ({why}): replace the file") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A binary stream of what is in the file. pyarrow's reader notices an archive that was cut off, where
+    that of zstandard gives a shorter text."""
+    import pyarrow
+
+    compression = _COMPRESSION.get(path.suffix.lower())
+    with open_regular(path) as file:
+        if not compression:
+            yield file
+            return
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not size:
+            raise UserError(f"{path} has no bytes, not even those of an empty archive: replace the file")
+        with pyarrow.input_stream(pyarrow.PythonFile(file), compression=compression) as stream:
+            yield _Bounded(path, stream, max(_ALWAYS, _SWOLLEN * size))
+
+
+class _Bounded:
+    """A decompressed stream of at most so many bytes."""
+
+    def __init__(self, path: Path, stream: Any, most: int):
+        self._path, self._stream, self._left = path, stream, most
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise UserError(
+                f"{self._path} holds more than {_SWOLLEN:,} times its own size, which no text does: if it is "
+                "wanted, decompress it"
+            )
+        return content
+
+
+def _blocks(path: Path, stream: Any, any_end: bool) -> Iterator[bytes]:
+    """The content in pieces that end where a line does, but for the last."""
+    held: list[bytes] = []  # the beginning of a line
+    size = lines = 0
+    first = True
+    while content := stream.read(_BLOCK):
+        stopping.check()
+        if first:
+            _check_encoding(path, content)
+            content, first = content.removeprefix(_BYTE_ORDER_MARK), False
+        end = content.rfind(b"\n") + 1
+        if any_end:  # CRs at the very end may belong to a CRLF
+            end = max(end, content.rstrip(b"\r").rfind(b"\r") + 1)
+        size += len(content) if not end else 0
+        if size > LONGEST_LINE:
+            raise UserError(
+                f"{path} line {lines + 1:,} is longer than {LONGEST_LINE:,} bytes: break the text into "
+                "lines, or take the file away if it is no text"
+            )
+        if not end:
+            held.append(content)
+            continue
+        block = _with_ends(b"".join([*held, content[:end]]), any_end)
+        lines += block.count(b"\n")
+        yield block
+        held, size = [content[end:]], len(content) - end
+    if rest := b"".join(held):
+        yield _with_ends(rest, any_end)
+
+
+def _with_ends(block: bytes, any_end: bool) -> bytes:
+    """The block with LF alone behind each line, but for CRs before an LF where a lone CR ends none."""
+    if not any_end or b"\r" not in block:
+        return block
+    return re.sub(rb"\r+\n", b"\n", block).replace(b"\r", b"\n")
+
+
+def _check_encoding(path: Path, content: bytes) -> None:
+    if content.startswith(_OTHER_UNICODE):
+        raise UserError(
+            f"{path} is in UTF-16 or UTF-32, not in UTF-8: convert it (iconv -f UTF-16 -t UTF-8 {path.name})"
+        )
+
+
+def _decoded(path: Path, block: bytes, before: int) -> str:
+    """The block's text; `before` lines came before it."""
+    if b"\0" in block:
+        line = before + block.count(b"\n", 0, block.index(b"\0")) + 1
+        raise UserError(
+            f"{path} line {line:,} holds a NUL byte, which text does not: convert the file to UTF-8 "
+            "(it may be UTF-16), or take it away"
+        )
+    try:
+        return block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = before + block.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} cannot be read as text: line {line:,} is not utf-8 (byte 0x{block[error.start]:02x}); convert the "
+            f"file, such as by iconv -f ISO-8859-1 -t UTF-8 {path.name}"
+        ) from error
