@@ -33,6 +33,7 @@ class Compress:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Compress, argv)
+    from tlc_jax.core.claim import claimed
     from tlc_jax.core.place import locate
     from tlc_jax.recipes.compress import compress_run, report
     from tlc_jax.recipes.compress_folder import compress_folder
@@ -44,10 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     workdir = locate(args.workdir) if args.workdir else None
     if args.hf is not None and args.workdir is not None:
         raise UserError("--workdir is for rounds of finetuning, and --hf has none: drop it")
-    if args.checkpoint is None:
-        manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
-    else:
-        manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
+    with claimed(out):
+        if args.checkpoint is None:
+            manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
+        else:
+            manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
     report(manifest, out, console)
 
 

@@ -32,15 +32,18 @@ def claimed(folder: Place) -> Iterator[None]:
     new = not folder.exists()
     make_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, descriptor)
         _lock(folder, descriptor)
+        if new:
+            held.callback(_remove_if_empty, folder)
         check_empty(folder)
         yield
-    finally:
-        os.close(descriptor)
-        if new:
-            with contextlib.suppress(OSError):  # it holds what was made
-                folder.rmdir()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds what was made
+        folder.rmdir()
 
 
 def check_empty(folder: Place) -> None:

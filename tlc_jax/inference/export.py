@@ -8,12 +8,13 @@ import json
 import numpy as np
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import check_new, is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.artifact import is_artifact, other_files, read_artifact
 from tlc_jax.artifacts.compressed_tensors import to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig
+from tlc_jax.core.claim import claimed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
 from tlc_jax.core.qtensor import QTensor
@@ -26,8 +27,7 @@ from tlc_jax.training.restore import trained_model
 
 def export_model(root: str, out: Place, kind: str, console: Console) -> None:
     """Writes the new folder `out` in a format of FORMATS."""
-    check_new(out)
-    with new_folder(out) as making:
+    with claimed(out), new_folder(out, exclusive=True) as making:
         FORMATS[kind](root, making, console)
     console.print(f"written to {out}")
 
