@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 from tlc_jax.core.place import Place
 
 DOCUMENT = 32 << 20  # bytes of a configuration, a manifest, a tokenizer: many times the largest that is known
+_BLOCK = 1 << 20
 _LONGEST_NAME = 1024
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would be waited for
 
@@ -42,13 +43,14 @@ def size_of(path: Place) -> int:
 
 def read_bytes(path: Place, most: int = DOCUMENT) -> bytes:
     """A whole small file. OSError if it is larger, or no regular file."""
+    content = bytearray()
     with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(
-            errno.EFBIG, f"it is larger than the {most:,} bytes that such a file may have", str(path)
-        )
-    return content
+        while block := file.read(_BLOCK):  # as it comes: what a file says of its size may be another's word
+            content += block
+            if len(content) > most:
+                reason = f"it is larger than the {most:,} bytes that such a file may have"
+                raise OSError(errno.EFBIG, reason, str(path))
+    return bytes(content)
 
 
 def read_text(path: Place, most: int = DOCUMENT) -> str:
