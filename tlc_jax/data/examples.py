@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,23 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate, new_folder
+from tlc_jax.core.place import local_folder, locate, new_folder, writing
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
-from tlc_jax.data import linear, store
+from tlc_jax.data import linear, manifests, store
 from tlc_jax.data.families import families
-from tlc_jax.data.labelled import Examples, LabelledSource, open_labelled
+from tlc_jax.data.labelled import NO_LABEL, Examples, LabelledSource, open_labelled
 from tlc_jax.data.sources import hash64
 from tlc_jax.data.tokenizer import load_tokenizer
 
-FORMAT = 3
-_PARTS = ("ids", "offsets", "labels")
+FORMAT = 4
+TRAIN, TUNING = "train", "tuning"
+_CHUNK = 20_000  # texts encoded at a time
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """One split: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i]."""
+    """One split: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL."""
 
     ids: Integer[np.ndarray, "tokens"]
     offsets: Integer[np.ndarray, "examples_1"]
@@ -49,39 +51,92 @@ class EncodedExamples:
 
 @dataclass(frozen=True)
 class PackedExamples:
-    """Encoded splits on disk: `train`, `tuning` and the reported sets. `manifest` says what they are.
+    """Encoded splits on disk: `train` and `tuning` if there is something to train on, the reported sets and
+    those without labels. `manifest` says what they are.
 
-    `baseline` gives the classes that 'majority' or 'linear' says of a set that is not trained on.
+    `baseline` gives the classes that 'majority' or 'linear' says of a set that is not trained on, if there is
+    something to train on.
     """
 
     folder: Path
     manifest: dict[str, Any]
 
-    def split(self, name: str) -> EncodedExamples:
-        ids, offsets, labels = (np.load(self.folder / f"{name}.{part}.npy", mmap_mode="r") for part in _PARTS)
-        return EncodedExamples(ids, offsets, labels)
+    @property
+    def trains(self) -> bool:
+        return TRAIN in self.manifest["examples"] and TRAIN not in (*self.reported, *self.unlabelled)
 
-    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"]:
-        return np.load(self.folder / f"{name}.{kind}.npy")
+    @property
+    def reported(self) -> tuple[str, ...]:
+        return tuple(self.manifest["reported"])
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        return tuple(self.manifest.get("unlabelled", ()))
+
+    def split(self, name: str) -> EncodedExamples:
+        size = self.manifest["examples"][name]
+        with manifests.naming(self.folder):
+            return EncodedExamples(
+                manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS),
+                manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
+                manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
+            )
+
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
+        if not self.trains:
+            return None
+        with manifests.naming(self.folder):
+            size = self.manifest["examples"][name]
+            classes = manifests.open_array(self.folder, f"{name}.{kind}.npy", ("int32",), size)
+            _check_classes(name, classes, 0, len(self.manifest["label_names"]))
+            return classes
 
 
 def open_examples(folder: Path) -> PackedExamples:
-    return PackedExamples(folder, store.open_sealed(folder))
+    """Opens encoded examples after checking every byte, and that they are what a task can work with;
+    UserError names the file or the field."""
+    packed = PackedExamples(folder, store.open_sealed(folder))
+    with manifests.naming(folder):
+        manifest = manifests.check_manifest(packed.manifest, manifests.ExamplesManifest, "examples")
+        manifests.check_names(manifest["label_names"])
+        if manifest["format"] > FORMAT:
+            raise ValueError(f"format: this version reads those up to {FORMAT}, not {manifest['format']}")
+        sets = {*packed.reported, *packed.unlabelled} | ({TRAIN, TUNING} if packed.trains else set())
+        if sets != set(manifest["examples"]):
+            raise ValueError(f"examples: they are of {sorted(manifest['examples'])}, not of {sorted(sets)}")
+        for name in sets:
+            split = packed.split(name)
+            least, most = (NO_LABEL, 0) if name in packed.unlabelled else (0, len(manifest["label_names"]))
+            _check_classes(name, split.labels, least, most)
+            manifests.check_ids(
+                name, split.ids, split.offsets, manifest["vocab_size"], manifest["sequence_length"]
+            )
+    return packed
+
+
+def _check_classes(name: str, labels: Integer[np.ndarray, "examples"], least: int, end: int) -> None:
+    if len(labels) and not least <= labels.min() <= labels.max() < end:
+        raise ValueError(f"{name}: its labels are not from {least} to {end - 1}")
 
 
 def prepare_examples(
-    config: DataConfig, vocab_size: int, console: Console, max_examples: int | None = None
+    config: DataConfig,
+    vocab_size: int,
+    console: Console,
+    max_examples: int | None = None,
+    label_names: Sequence[str] | None = None,
 ) -> PackedExamples:
     """The encoded examples of a task, from the cache if the same were encoded before.
 
-    At most `max_examples` are trained on, by the baselines too; with more of them, these are among them.
+    At most `max_examples` are trained on, by the baselines too; with more of them, these are among them. With
+    the `label_names` of a model, what it is evaluated on or predicts (see `open_labelled`).
     """
     if config.tokenizer is None:
         raise UserError(
             "a classification task trains no tokenizer: give --init-from a pretrained run or --data.tokenizer"
         )
     tokenizer = load_tokenizer(config.tokenizer, vocab_size)
-    source = open_labelled(config)
+    source = open_labelled(config, label_names)
     parts = {
         "format": FORMAT,
         "source": source.identity(),
@@ -92,9 +147,11 @@ def prepare_examples(
         "tokenizer": sealed.sha256(locate(config.tokenizer).expanduser()),
         "max_examples": max_examples,
         "cut": "families",
+        "labels": source.label_names,
+        "sets": [source.trains, source.reported, source.unlabelled],
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = Path(config.cache_dir).expanduser() / identity[:20]
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
     if not folder.exists():
         with new_folder(folder) as temporary:
             tokenizer.save(str(temporary / "tokenizer.json"))
@@ -111,25 +168,34 @@ def _encode(
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
+    others = (*source.reported, *source.unlabelled)
     with stage(console, f"Reading {source.description}", None, "examples") as advance:
-        read = {name: source.read(name) for name in ("train", *source.reported)}
-        advance(sum(len(examples.labels) for examples in read.values()))
-    splits = {**_cut(read["train"], config, max_examples), **{name: read[name] for name in source.reported}}
+        splits = {name: source.read(name) for name in ((TRAIN,) if source.trains else ()) + others}
+        advance(sum(len(examples.labels) for examples in splits.values()))
+    contradicting = {name: _contradicting(splits[name]) for name in splits if name not in source.unlabelled}
+    if source.trains:
+        splits = _cut(splits[TRAIN], config, max_examples) | {name: splits[name] for name in others}
     truncated = {}
     with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
         for name, examples in splits.items():
-            truncated[name] = _write(examples, tokenizer, config.sequence_length, folder, name)
-            advance(len(examples.labels))
-    with stage(console, "Fitting the linear baseline", None, "examples") as advance:
-        others = {name: splits[name] for name in ("tuning", *source.reported)}
-        said = linear.baselines(splits["train"], others)
-        advance(len(splits["train"].labels))
+            rows, truncated[name] = _rows(examples, tokenizer, config.sequence_length, advance)
+            _write(rows, examples.labels, folder, name)
     baselines: dict[str, dict[str, float]] = {}
-    for name, kinds in said.items():
-        baselines[name] = {}
-        for kind, classes in kinds.items():
-            np.save(folder / f"{name}.{kind}.npy", classes.astype(np.int32))
-            baselines[name][f"{kind}_accuracy"] = float(np.mean(classes == others[name].labels))
+    if source.trains:
+        with stage(console, "Fitting the linear baseline", None, "examples") as advance:
+            said = linear.baselines(splits[TRAIN], {name: splits[name] for name in (TUNING, *others)})
+            advance(len(splits[TRAIN].labels))
+        for name, kinds in said.items():
+            for kind, classes in kinds.items():
+                _save(folder / f"{name}.{kind}.npy", classes.astype(np.int32))
+        baselines = {
+            name: {
+                f"{kind}_accuracy": float(np.mean(classes == splits[name].labels))
+                for kind, classes in kinds.items()
+            }
+            for name, kinds in said.items()
+            if name not in source.unlabelled
+        }
     return {
         "source": source.description,
         "origin": source.origin,
@@ -139,10 +205,25 @@ def _encode(
         "vocab_size": tokenizer.get_vocab_size(),
         "label_names": source.label_names,
         "reported": source.reported,
+        "unlabelled": source.unlabelled,
         "examples": {name: len(examples.labels) for name, examples in splits.items()},
         "truncated": truncated,
+        "contradicting": contradicting,
+        "notes": source.notes,
         "baselines": baselines,
     }
+
+
+def _contradicting(examples: Examples) -> int:
+    """How many texts have more than one label."""
+    first: dict[tuple[str, ...], int] = {}
+    return len(
+        {
+            texts
+            for texts, label in zip(examples.texts, examples.labels, strict=True)
+            if first.setdefault(texts, label) != label
+        }
+    )
 
 
 def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
@@ -163,28 +244,42 @@ def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> di
     def take(places: np.ndarray) -> Examples:
         return Examples([examples.texts[i] for i in places], [examples.labels[i] for i in places])
 
-    return {"train": take(order[~tuning][:max_examples]), "tuning": take(order[tuning])}
+    return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
 
 
-def _write(examples: Examples, tokenizer: Tokenizer, length: int, folder: Path, name: str) -> int:
-    """Writes one split; returns how many examples were too long."""
-    sides = [
-        [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-        for texts in zip(*examples.texts, strict=True)
-    ]
-    rows, truncated = [], 0
-    for parts in zip(*sides, strict=True):
-        kept = fit(list(parts), length)
-        truncated += sum(map(len, kept)) < sum(map(len, parts))
-        row = [BOS, *kept[0], EOS]
-        for part in kept[1:]:
-            row += [EOS, *part, EOS]
-        rows.append(row)
+def _rows(
+    examples: Examples, tokenizer: Tokenizer, length: int, advance: Callable[[float], None]
+) -> tuple[list[Integer[np.ndarray, "tokens"]], int]:
+    """The ids of each example, and how many examples were too long."""
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
-    np.save(folder / f"{name}.ids.npy", np.concatenate([np.array(row, dtype) for row in rows]))
-    np.save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
-    np.save(folder / f"{name}.labels.npy", np.array(examples.labels, np.int32))
-    return truncated
+    rows, truncated = [], 0
+    for start in range(0, len(examples.texts), _CHUNK):
+        chunk = examples.texts[start : start + _CHUNK]
+        sides = [
+            [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+            for texts in zip(*chunk, strict=True)
+        ]
+        for parts in zip(*sides, strict=True):
+            kept = fit(list(parts), length)
+            truncated += sum(map(len, kept)) < sum(map(len, parts))
+            row = [BOS, *kept[0], EOS]
+            for part in kept[1:]:
+                row += [EOS, *part, EOS]
+            rows.append(np.array(row, dtype))
+        advance(len(chunk))
+    return rows, truncated
+
+
+def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:
+    """Writes one split."""
+    _save(folder / f"{name}.ids.npy", np.concatenate(rows))
+    _save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
+    _save(folder / f"{name}.labels.npy", np.array(labels, np.int32))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with writing(path):
+        np.save(path, array)
 
 
 def fit(parts: list[list[int]], length: int) -> list[list[int]]:

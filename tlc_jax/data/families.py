@@ -2,29 +2,100 @@
 
 SST-2's training examples are phrases of sentences. Cut by each one's own hash, 85 % of the tuning phrases of
 four words and more stand word for word in a training phrase (of the validation set none does), and a model
-that remembers looks as if it understood."""
+that remembers looks as if it understood.
+
+The texts are searched for each other by the failure links of Aho and Corasick (Efficient string matching,
+1975): the time grows with the number of words, whatever the texts have in common."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from tlc_jax.core import stopping
 
 WORDS = 4  # shorter texts may stand anywhere
+_ROOT = 0
 
 
-def families(texts: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class _Trie:
+    """All beginnings of texts. Node n > 0 is reached by `keys[n - 1]` = parent x vocabulary + word; nodes of
+    depth d are levels[d - 1] to levels[d]. Keys are sorted, since parents are numbered before children."""
+
+    keys: Int[np.ndarray, "nodes"]
+    levels: Int[np.ndarray, "depths_1"]
+    first: Int[np.ndarray, "nodes_1"]
+    """The first of the texts that begin with a node."""
+    ends: Int[np.ndarray, "texts"]
+    """The node of each whole text."""
+    vocabulary: int
+
+
+def families(texts: list[str]) -> list[str]:
     """For each text the longest one that holds it as a run of whole words; itself where none does, and where
-    it has fewer than `WORDS` words."""
+    it has fewer than `WORDS` words. Of equally long ones the first in the order of their characters."""
     words = [text.split() for text in texts]
-    heads = {tuple(own[:WORDS]) for own in words if len(own) >= WORDS}
-    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)  # which texts hold the beginning of another
-    for number in sorted(range(len(texts)), key=lambda i: (-len(words[i]), texts[i])):
-        own = words[number]
-        for gram in {tuple(own[i : i + WORDS]) for i in range(len(own) - WORDS + 1)} & heads:
-            holders[gram].append(number)
-    joined = [f" {' '.join(own)} " for own in words]
-    found = []
-    for text, own, inner in zip(texts, words, joined, strict=True):
-        larger = holders[tuple(own[:WORDS])] if len(own) >= WORDS else []
-        found.append(next((texts[i] for i in larger if inner in joined[i]), text))
+    order = sorted(
+        (i for i in range(len(texts)) if len(words[i]) >= WORDS), key=lambda i: (-len(words[i]), texts[i])
+    )
+    found = list(texts)
+    if order:
+        trie = _trie([words[i] for i in order])
+        holders = _holders(trie)[trie.ends]
+        for i, holder in zip(order, holders.tolist(), strict=True):
+            found[i] = texts[order[holder]]
     return found
+
+
+def _trie(texts: list[list[str]]) -> _Trie:
+    """Of texts that are sorted by length, the longest first."""
+    numbers: dict[str, int] = {}
+    ids = np.fromiter((numbers.setdefault(w, len(numbers)) for text in texts for w in text), np.int64)
+    lengths = np.array([len(text) for text in texts])
+    starts = np.cumsum(lengths) - lengths
+    node = np.zeros(len(texts), np.int64)
+    keys: list[np.ndarray] = []
+    first = [np.zeros(1, np.int64)]
+    levels = [1]
+    for depth in range(lengths[0]):
+        stopping.check()
+        active = int(np.searchsorted(-lengths, -depth))  # those that have more than `depth` words
+        key = node[:active] * len(numbers) + ids[starts[:active] + depth]
+        unique, beginning, inverse = np.unique(key, return_index=True, return_inverse=True)
+        node[:active] = levels[-1] + inverse
+        keys.append(unique)
+        first.append(beginning)
+        levels.append(levels[-1] + len(unique))
+    return _Trie(np.concatenate(keys), np.array(levels), np.concatenate(first), node, len(numbers))
+
+
+def _holders(trie: _Trie) -> Int[np.ndarray, "nodes"]:
+    """For each node the first of the texts that hold its words anywhere: those that begin with it, or with
+    a node that ends with it."""
+    failures, first = _failures(trie), trie.first.copy()
+    for depth in range(len(trie.levels) - 1, 0, -1):
+        stopping.check()
+        nodes = slice(trie.levels[depth - 1], trie.levels[depth])
+        np.minimum.at(first, failures[nodes], first[nodes])
+    return first
+
+
+def _failures(trie: _Trie) -> Int[np.ndarray, "nodes"]:
+    """For each node the deepest other one that it ends with, level by level."""
+    failures = np.zeros(len(trie.keys) + 1, np.int64)
+    parents, words = np.divmod(trie.keys, trie.vocabulary)
+    for depth in range(1, len(trie.levels) - 1):  # nodes of one word fail to the root
+        stopping.check()
+        left = np.arange(trie.levels[depth], trie.levels[depth + 1])
+        state = failures[parents[left - 1]]
+        while len(left):
+            wanted = state * trie.vocabulary + words[left - 1]
+            at = np.minimum(np.searchsorted(trie.keys, wanted), len(trie.keys) - 1)
+            there = trie.keys[at] == wanted
+            failures[left[there]] = at[there] + 1
+            missing = ~there & (state != _ROOT)
+            left, state = left[missing], failures[state[missing]]
+    return failures

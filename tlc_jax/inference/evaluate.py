@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tlc_jax.config import PairsConfig
 from tlc_jax.core import stopping
+from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
@@ -32,20 +33,39 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """What `evaluate_run` finds of a model, which one and of which step. UserError if it is of another
     `task`."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     run = load_model(root, console, data_dir)
-    sets = (*run.task.evaluation_sets(), *run.task.reported_sets())
-    kind, known = TASKS[task] if task else (object, None)
-    if not isinstance(run.task, kind) or known not in (None, *sets):
-        raise UserError(f"--task {task}, but {root} was trained for another one")
+    _check_task(run, root, task, data_dir)
+    if isinstance(run.task, Classification):
+        _report_sets(run.task, console, predictions)
     if predictions:
-        write_predictions(run, locate(predictions))
+        write_predictions(run, locate(predictions), data_dir)
     return {**evaluate_run(run, console), "checkpoint": root, "step": run.step}
 
 
+def _check_task(run: LoadedModel, root: str, task: str | None, data_dir: str | None) -> None:
+    """A set's name tells apart tasks of one kind, where the data are the run's own."""
+    kind, known = TASKS[task] if task else (object, None)
+    sets = (*run.task.evaluation_sets(), *run.task.reported_sets())
+    if not isinstance(run.task, kind) or (data_dir is None and known not in (None, *sets)):
+        raise UserError(f"--task {task}, but {root} was trained for another one")
+
+
+def _report_sets(task: Classification, console: Console, predictions: str | None) -> None:
+    """Says what is not used of the data, and which sets have no labels; UserError where nothing is left to
+    do."""
+    for note in task.notes():
+        console.print(f"note: {note}", markup=False)
+    if task.unlabelled_sets() and not predictions:
+        names = ", ".join(task.unlabelled_sets())
+        if not (*task.evaluation_sets(), *task.reported_sets()):
+            raise UserError(f"{names} has no labels to evaluate on: give --predictions FILE to predict them")
+        console.print(f"note: {names} has no labels; --predictions FILE predicts it", markup=False)
+
+
 def evaluate_run(run: LoadedModel, console: Console) -> dict[str, Any]:
-    """`{'eval/<set>/<metric>': value}` of all sets, and those of the baselines; of a translation with
-    BLEU."""
+    """`{'eval/<set>/<metric>': value}` of all sets with labels, and those of the baselines; of a translation
+    with BLEU."""
     rows = run.config.at_once
     evaluate, found = Evaluator(run.task, rows, run.mesh), {}
     for name in (*run.task.evaluation_sets(), *run.task.reported_sets()):

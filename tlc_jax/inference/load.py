@@ -10,13 +10,14 @@ import jax
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.config import Config, DataConfig, PairsConfig
+from tlc_jax.config import ClassificationConfig, Config, DataConfig, PairsConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
+from tlc_jax.data.labelled_tables import holds_tables
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.tasks.base import Task
-from tlc_jax.tasks.build import Data, label_names, make_task, open_data, prepare_data
+from tlc_jax.tasks.build import make_task, open_data, prepare_data
 from tlc_jax.training.restore import trained_model
 
 
@@ -33,34 +34,34 @@ class LoadedModel:
 
 def load_model(root: str, console: Console, data_dir: str | None = None) -> LoadedModel:
     """The model of a run, of one of its marks (RUN@MARK) or of an artifact; with the data that `data_dir`
-    holds, or else with those that it was trained on."""
+    holds, or else with those that it was trained on. A classifier takes any tables, too."""
     model = trained_model(root, console.print)
     config = model.config
     if data_dir is None and not is_artifact(model.rundir.root):
         data = open_data(config, model.rundir.data)
     else:
-        config, data = _other_data(config, model.rundir.tokenizer, data_dir, console)
-        _check_labels(config, data, model.label_names)
+        config = _with_data(config, model.rundir.tokenizer, data_dir)
+        data = prepare_data(config, console, to_train=False, label_names=model.label_names)
     return LoadedModel(config, make_task(config, data), model.params, model.step, make_mesh())
 
 
-def _other_data(
-    config: Config, tokenizer: Place, data_dir: str | None, console: Console
-) -> tuple[Config, Data]:
-    """Data prepared anew, with the model's tokenizer, from where the reader says: a model's config may come
-    from anybody, and no place on the reader's machine is looked at because it says so."""
+def _with_data(config: Config, tokenizer: Place, data_dir: str | None) -> Config:
+    """The config with other data, for the model's tokenizer, from where the reader says: a model's config may
+    come from anybody, and no place on the reader's machine is looked at because it says so."""
     if data_dir is None and config.data.dir is not None:
         raise UserError(
             f"the artifact says that its data are in {config.data.dir!r}, which is not believed: give "
             f"--data.dir {shlex.quote(config.data.dir)} if that is where yours are"
         )
     _check_stays_inside(config.data)
+    name = {}
+    if isinstance(config.task, ClassificationConfig) and data_dir is not None and holds_tables(data_dir):
+        name = {"name": "files"}
     try:
-        changed = dataclasses.replace(config.data, dir=data_dir, tokenizer=str(tokenizer))
-        config = dataclasses.replace(config, data=changed)
+        changed = dataclasses.replace(config.data, dir=data_dir, tokenizer=str(tokenizer), **name)
+        return dataclasses.replace(config, data=changed)
     except ValueError as error:
         raise UserError(f"--data.dir {data_dir} does not go with this model: {error}") from error
-    return config, prepare_data(config, console, to_train=False)
 
 
 def _check_stays_inside(data: DataConfig | PairsConfig) -> None:
@@ -74,11 +75,3 @@ def _check_stays_inside(data: DataConfig | PairsConfig) -> None:
                 f"the model's config names the data {source!r}, which lead out of --data.dir: correct its "
                 "config.json"
             )
-
-
-def _check_labels(config: Config, data: Data, expected: tuple[str, ...]) -> None:
-    if (found := tuple(label_names(config, data.folder))) != expected:
-        raise UserError(
-            f"the model tells {', '.join(expected)} apart, but {config.data.dir} has the labels "
-            f"{', '.join(found)}: give data with the same ones in the same order"
-        )

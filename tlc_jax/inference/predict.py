@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +15,10 @@ from jaxtyping import Bool, Float, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, make_folder, write_text
+from tlc_jax.core.place import Place, make_folder, write_text, writing
 from tlc_jax.core.tree import Params
+from tlc_jax.data.labelled import NO_LABEL
+from tlc_jax.data.tables import table_stem
 from tlc_jax.inference.load import LoadedModel
 from tlc_jax.parallel.mesh import batch_sharding, place, replicated, rows_of
 from tlc_jax.tasks.classification import Classification
@@ -22,7 +26,8 @@ from tlc_jax.tasks.classification import Classification
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one set, in the order in which its source has the examples."""
+    """Of one set, in the order in which its source has the examples; targets are NO_LABEL in a set without
+    labels, which nothing can be right in."""
 
     probabilities: Float[np.ndarray, "examples classes"]
     targets: Integer[np.ndarray, "examples"]
@@ -32,11 +37,15 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
     @property
-    def correct(self) -> Bool[np.ndarray, "examples"]:
-        """Where the label is more probable than every other: a tie, or NaN, is not right."""
+    def decided(self) -> Bool[np.ndarray, "examples"]:
+        """Where one class is more probable than every other: not in a tie, not where anything is NaN."""
         largest = self.probabilities.max(axis=1, keepdims=True)
-        alone = (self.probabilities == largest).sum(axis=1) == 1
-        return alone & (self.classes == self.targets)
+        return (self.probabilities == largest).sum(axis=1) == 1
+
+    @property
+    def correct(self) -> Bool[np.ndarray, "examples"]:
+        """Where the label is more probable than every other."""
+        return self.decided & (self.classes == self.targets)
 
     @property
     def accuracy(self) -> float:
@@ -49,46 +58,80 @@ class Predictor:
     def __init__(self, task: Classification, batch_size: int, mesh: Mesh):
         self._task, self._batch_size, self._mesh = task, batch_size, mesh
         self._step = jax.jit(
-            lambda params, batch: jax.nn.softmax(task.logits(params, batch), axis=-1),
+            task.logits,
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
             out_shardings=replicated(mesh),
         )
 
     def __call__(self, params: Params, name: str) -> Predictions:
         targets = self._task.targets(name)
-        found = np.full((len(targets), len(self._task.label_names)), np.nan, np.float32)
+        logits = np.full((len(targets), len(self._task.label_names)), np.nan, np.float32)
         places = self._task.evaluation_plan(name, self._batch_size).places
         batches = self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh))
         for rows, host_batch in zip(places, batches, strict=True):
+            stopping.check()
             batch = place(self._mesh, host_batch)
-            found[rows[rows >= 0]] = np.asarray(self._step(params, batch))[rows >= 0]
-        return Predictions(found, targets)
+            logits[rows[rows >= 0]] = np.asarray(self._step(params, batch))[rows >= 0]
+        return Predictions(_softmax(logits), targets)
 
 
-def write_predictions(run: LoadedModel, path: Place) -> None:
-    """One JSON object an example, of all sets: what it is, what the model and the linear model say."""
+def _softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray, "examples classes"]:
+    """In float64: unequal logits stay unequal."""
+    wide = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinities become NaN
+        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None) -> None:
+    """One JSON object an example, of all sets: what it is, what the model and the linear model say. UserError
+    where `path` is no file to write, or one of the data in `data_dir`."""
     if not isinstance(run.task, Classification):
         raise UserError("--predictions is for classification, which this run was not trained for")
-    task, rows = run.task, run.config.at_once
-    predict = Predictor(task, rows, run.mesh)
+    task = run.task
+    _check_path(path, data_dir)
+    predict = Predictor(task, run.config.at_once, run.mesh)
+    lines: list[str] = []
+    for name in (*task.evaluation_sets(), *task.reported_sets(), *task.unlabelled_sets()):
+        lines += (f"{json.dumps(line)}\n" for line in _lines(task, name, predict(run.params, name)))
+    if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a terminal
+        with writing(path):
+            path.write_text("".join(lines), encoding="utf-8")
+    else:
+        write_text(path, "".join(lines))
+
+
+def _check_path(path: Place, data_dir: str | None) -> None:
+    """Refuses before anything is computed what could not be written in the end."""
     if path.is_dir():
         raise UserError(f"--predictions {path} is a folder: name a file")
     make_folder(path.parent)
-    lines: list[str] = []
-    for name in (*task.evaluation_sets(), *task.reported_sets()):
-        stopping.check()
-        lines += (json.dumps(line) for line in _lines(task, name, predict(run.params, name)))
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    if isinstance(path, Path):
+        if data_dir is not None and table_stem(path.name) is not None:
+            data = Path(data_dir).expanduser().resolve()
+            if path.resolve() == data or path.parent.resolve() == data:
+                raise UserError(
+                    f"--predictions {path} would be one of the tables in --data.dir: name a file elsewhere"
+                )
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise UserError(f"--predictions {path} cannot be written: change its permissions or name another")
 
 
 def _lines(task: Classification, name: str, found: Predictions) -> Iterator[dict[str, object]]:
+    """The fields of each example: null stands for a label that there is not, for a tie, and where there is
+    no linear model; a probability that is not finite is null too."""
     names, linear = task.label_names, task.baseline("linear", name)
-    for i, probabilities in enumerate(found.probabilities):
+    classes = np.where(found.decided, found.classes, NO_LABEL).tolist()
+    for i, (target, predicted) in enumerate(zip(found.targets.tolist(), classes, strict=True)):
+        stopping.check()
+        probabilities = found.probabilities[i].tolist()
         yield {
             "set": name,
             "example": i,
-            "label": names[found.targets[i]],
-            "predicted": names[found.classes[i]],
-            "linear": names[linear[i]],
-            "probabilities": {n: round(float(p), 6) for n, p in zip(names, probabilities, strict=True)},
+            "label": None if target == NO_LABEL else names[target],
+            "predicted": None if predicted == NO_LABEL else names[predicted],
+            "linear": None if linear is None else names[linear[i]],
+            "probabilities": {
+                n: round(p, 6) if p == p else None for n, p in zip(names, probabilities, strict=True)
+            },
         }

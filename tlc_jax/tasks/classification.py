@@ -10,17 +10,17 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from tlc_jax.config import ClassificationConfig, Config, ModelConfig
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.data.buckets import Buckets, Plan, gather
-from tlc_jax.data.examples import PackedExamples
+from tlc_jax.data.examples import TRAIN, TUNING, PackedExamples
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
 
-TUNING = "tuning"
-
 
 class Classification:
-    """`loss` is the summed cross-entropy of examples in nats. Training evaluates on `tuning` only."""
+    """`loss` is the summed cross-entropy of examples in nats. Training evaluates on `tuning` only; sets
+    without labels can be predicted."""
 
     def __init__(self, config: Config, settings: ClassificationConfig, examples: PackedExamples):
         self._config, self._settings, self._packed = config, settings, examples
@@ -28,9 +28,12 @@ class Classification:
         assert isinstance(config.model, ModelConfig)
         self._model = dataclasses.replace(config.model, dropout=drop, attention_dropout=drop)
         self.label_names = tuple(examples.manifest["label_names"])
-        self._train = examples.split("train")
-        self._buckets = Buckets(self._train, config.batch_size, config.data.sequence_length)
-        self.tokens_per_step = int(self._train.lengths.sum()) / self._buckets.batches_per_epoch
+        _check_fits(config, examples)
+        self.tokens_per_step = 0.0
+        if examples.trains:  # else the data were read to be evaluated on
+            self._train = examples.split(TRAIN)
+            self._buckets = Buckets(self._train, config.batch_size, config.data.sequence_length)
+            self.tokens_per_step = int(self._train.lengths.sum()) / self._buckets.batches_per_epoch
 
     def init(self, key: jax.Array) -> Params:
         return init_classifier(self._model, len(self.label_names), key)
@@ -61,10 +64,21 @@ class Classification:
             yield gather(self._train, length, places[rows(len(places))])
 
     def evaluation_sets(self) -> tuple[str, ...]:
-        return (TUNING,)
+        return (TUNING,) if self._packed.trains else ()
 
     def reported_sets(self) -> tuple[str, ...]:
-        return tuple(self._packed.manifest["reported"])
+        return self._packed.reported
+
+    def unlabelled_sets(self) -> tuple[str, ...]:
+        """Those that can be predicted only."""
+        return self._packed.unlabelled
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the data is not used, and what in it contradicts itself."""
+        manifest = self._packed.manifest
+        doubtful = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
+        told = [f"{count:,} texts of {name} have more than one label" for name, count in doubtful.items()]
+        return (*manifest.get("notes", ()), *told)
 
     def evaluation_size(self, name: str) -> int:
         return self._packed.manifest["examples"][name]
@@ -81,8 +95,9 @@ class Classification:
     def targets(self, name: str) -> Integer[np.ndarray, "examples"]:
         return np.asarray(self._packed.split(name).labels)
 
-    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"]:
-        """The classes that 'majority' or 'linear' says of the examples of a set."""
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
+        """The classes that 'majority' or 'linear' says of the examples of a set, if there is something to
+        train on."""
         return self._packed.baseline(kind, name)
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
@@ -102,6 +117,7 @@ class Classification:
             "labels": ", ".join(self.label_names),
             "examples": ", ".join(f"{name} {size:,}" for name, size in manifest["examples"].items()),
             "too long, cut": ", ".join(f"{name} {size:,}" for name, size in manifest["truncated"].items()),
+            **({"notes": "; ".join(self.notes())} if self.notes() else {}),
             "padding": f"{100 * self._buckets.padding():.0f} % of the tokens computed",
             **{
                 f"{name} accuracy": f"majority {own['majority_accuracy']:.4f}, "
@@ -112,3 +128,16 @@ class Classification:
 
     def epochs(self, step: int) -> float:
         return step / self._buckets.batches_per_epoch
+
+
+def _check_fits(config: Config, examples: PackedExamples) -> None:
+    """UserError where somebody's prepared data are not for the model beside them."""
+    for name, wanted in (
+        ("vocab_size", config.model.vocab_size),
+        ("sequence_length", config.data.sequence_length),
+    ):
+        if (there := examples.manifest[name]) != wanted:
+            raise UserError(
+                f"{examples.folder} was prepared with {name} {there}, and the config has {wanted}: put the "
+                "run's own data there"
+            )

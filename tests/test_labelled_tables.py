@@ -1,0 +1,283 @@
+"""The user's own tables: what a header, a row and a set of labels must be, and what is said of those that are
+not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled import NO_LABEL, LabelledSource, open_labelled
+from tlc_jax.data.labelled_rows import read_table
+
+TRAIN = "text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\n"
+OTHER = "text\tlabel\ne\tx\n"
+
+
+def tables(folder: Path, **files: str) -> LabelledSource:
+    """The task of the tables train and v, where not given otherwise by name_suffix=content."""
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+    for name, text in (("train", TRAIN), ("v", OTHER)):
+        if not list(folder.glob(f"{name}.*")):
+            (folder / f"{name}.tsv").write_text(text)
+    return open_labelled(DataConfig(dir=str(folder)))
+
+
+def jsonl(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def rows_of(labels: list[object]) -> str:
+    return "text\tlabel\n" + "".join(f"text number {i}\t{label}\n" for i, label in enumerate(labels))
+
+
+def test_a_table_as_it_should_be(tmp_path: Path) -> None:
+    source = tables(tmp_path)
+    assert source.label_names == ("x", "y")
+    assert source.reported == ("v",)
+    assert source.read("train").texts == [("a",), ("b",), ("c",), ("d",)]
+    assert source.read("train").labels == [0, 1, 0, 1]
+    assert source.read("v").labels == [0]
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cell\(s\) between tabs, and the first line has 2"),
+        ("text\tlabel\na\tx\nb\n", r"line 3 has 1 cell\(s\)"),
+        ('text\tlabel\n"a\tb"\tx\n', "quotes do not hide tabs"),
+        ('text\tlabel\n"he said ""no"""\tx\n', "line 2 has cells in quotes"),
+        ('text\tlabel\n""\tx\n', "line 2 has cells in quotes"),
+        ('"text"\t"label"\n"a"\t"x"\n', "line 1 names columns in quotes"),
+        ('text\tlabel\na\t"x"\nb\t"y"\n', "line 2: the label '\"x\"' has quotes"),
+        ("text\tlabel\na\tx\n\nb\ty\n", "line 3 is blank"),
+        ("text\tlabel\na\tx\ntext\tlabel\n", "line 3 repeats the names of the columns"),
+        ("text\tlabel\n", "has no rows"),
+        ("", "has no rows"),
+        ("\n\n", "has no rows"),
+        ("words\tlabel\na\tx\n", r"line 1 has the columns words, label; wanted are text, label"),
+        ("a fine film\tx\nb\ty\n", r"line 1 has the columns a fine film, x; .* above the first row"),
+        ("sentence1\tsentence2\tlabel\na\tb\tx\n", "wanted are text, label and, for pairs of texts, text_b"),
+        ("text\ttext\tlabel\na\tb\tx\n", "two columns called 'text'"),
+        ("text\tText \tlabel\na\tb\tx\n", "two columns called 'text'"),
+        ("text\tlabel\n\tx\n", "line 2: text is empty"),
+        ("text\tlabel\n   \tx\n", "line 2: text is empty"),
+        ("text\ttext_b\tlabel\na\t\tx\n", "line 2: text_b is empty"),
+        ("text\nlonely\n", "has no labels"),
+        ("text\tlabel\na\t\nb\t\n", "has no labels"),
+        ("text\tlabel\na\tx\nb\t\nc\ty\n", r"line 3 has no label \(''\)"),
+        ("text\tlabel\na\tx\nb\t  \nc\ty\n", r"line 3 has no label \('  '\)"),
+        ("text\tlabel\na\tx\nb\tx \nc\ty\n", "line 3: the label 'x ' has spaces around it"),
+        ("text\tlabel\na\tx\nb\tX\nc\ty\n", "line 3: the label 'X' is 'x' of line 2 in another spelling"),
+        ("text\tlabel\na\t1\nb\t1.0\nc\t0\n", "'1.0' is '1' of line 2 in another spelling"),
+        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\ne\tz\n", "line 6: the label 'z' does not come again"),
+        (f"text\tlabel\na\t{'x' * 300}\nb\ty\n", "more than 200 characters"),
+        ("text\tlabel\na\tx\x1b[2J\nb\ty\n", r"the label 'x\\x1b\[2J' has .* unprintable"),
+        ("text\tlabel\na\t0\nb\t1\nc\t-1\nd\t0\n", "line 4 has the label -1 beside 0"),
+        (rows_of(list(range(100))), "100 different labels in 100 rows"),
+        (rows_of([i // 2 for i in range(4000)]), "at most 1,000 classes"),
+        (rows_of([f"{i // 2 / 7:.2f}" for i in range(200)]), "they are measurements, not classes"),
+    ],
+)
+def test_a_tsv_is_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        tables(tmp_path, train__tsv=text)
+    assert "train.tsv" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "N/A", "NULL", "<NA>", "#N/A", "-", "?"])
+def test_what_stands_for_no_label_is_no_class(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(UserError, match=r"train\.tsv line 3 has no label"):
+        tables(tmp_path, train__tsv=f"text\tlabel\na\tx\nb\t{missing}\nc\ty\n")
+
+
+GOOD = {"text": "a", "label": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{\n", "line 1 is not JSON"),
+        (jsonl(GOOD, [1, 2]), "line 2 is not a JSON object but a list"),
+        (jsonl(GOOD, "text"), "not a JSON object but text"),
+        (jsonl([GOOD, GOOD]), "not a JSON object but a list"),
+        ("[" * 100_000 + "\n", "line 1 is nested too deeply"),
+        ('{"text": "a", "label": "x", "text": "b"}\n', "the same field twice"),
+        (jsonl(GOOD, {"text": "b"}), "line 2 has no label, and line 1 has"),
+        (jsonl(GOOD, {**GOOD, "text_b": "c"}), "line 2 has text_b, and line 1 has none"),
+        (jsonl({**GOOD, "text_b": "c"}, GOOD), "line 2 has no text_b, and line 1 has"),
+        (jsonl({**GOOD, "text_b": None}), "line 1: text_b is null, not text"),
+        (jsonl({**GOOD, "text": 3}), "line 1: text is a whole number, not text"),
+        (jsonl({**GOOD, "text": {"en": "a"}}), "line 1: text is an object, not text"),
+        (jsonl({**GOOD, "text": "\ud800"}), "line 1: text is not a string of Unicode"),
+        (jsonl(GOOD, {**GOOD, "label": None}), r"line 2 has no label \('None'\)"),
+        (jsonl(GOOD) + '{"text": "b", "label": NaN}\n', r"line 2 has no label \('nan'\)"),
+        (jsonl(GOOD, {**GOOD, "label": ["x"]}), "line 2: the label is a list, and that of line 1 is text"),
+        (jsonl({**GOOD, "label": ["x"]}), "line 1: the label is a list, not text or a number"),
+        (
+            jsonl({**GOOD, "label": 1}, {**GOOD, "label": "1"}),
+            "line 2: the label is text, and that of line 1",
+        ),
+        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": True}), "line 2: the label is true or false"),
+        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": 1.0}), "line 2: the label is a number, and"),
+    ],
+)
+def test_json_lines_are_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        tables(tmp_path, train__jsonl=text)
+    assert "train.jsonl" in str(caught.value)
+
+
+def test_names_of_columns_are_found_in_capitals_with_spaces_and_behind_a_mark(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv="\ufeff Text\tid\tLABEL \n" + "a\t1\tx\nb\t2\ty\n" * 2)
+    assert source.read("train").texts == [("a",), ("b",)] * 2
+    assert source.notes == ("train.tsv: columns not used: id",)
+
+
+def test_numbers_and_truth_are_labels(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": value} for value in (True, False, True, False)]
+    source = tables(tmp_path, train__jsonl=jsonl(*rows), v__tsv="text\tlabel\na\tTrue\n")
+    assert source.label_names == ("False", "True")
+    assert source.read("v").labels == [1]
+
+
+def test_a_label_that_train_has_not_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"v\.tsv line 3: label 'z' is none of the labels of train \(x, y\)"):
+        tables(tmp_path, v__tsv="text\tlabel\na\tx\nb\tz\n")
+    with pytest.raises(UserError, match="write it as 'x'"):
+        tables(tmp_path, v__tsv="text\tlabel\na\tX\n")
+
+
+def test_single_texts_and_pairs_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"v\.tsv has pairs of texts .* and .*train\.tsv has single ones"):
+        tables(tmp_path, v__tsv="text\ttext_b\tlabel\na\tb\tx\n")
+
+
+def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_path: Path) -> None:
+    (tmp_path / "TRAIN.TSV.GZ").write_bytes(gzip.compress(TRAIN.encode()))
+    (tmp_path / "v.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(jsonl(GOOD).encode(), asbytes=True))
+    (tmp_path / "v.csv").write_text("text,label\n")
+    (tmp_path / "._v.tsv").write_bytes(b"\0\5\26\7")
+    (tmp_path / "more").mkdir()
+    source = open_labelled(DataConfig(dir=str(tmp_path)))
+    assert source.read("train").labels == [0, 1, 0, 1]
+    assert source.reported == ("v",)
+    assert source.notes == ("not read: ._v.tsv, more/, v.csv",)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"train.tsv": TRAIN, "tuning.tsv": OTHER}, "the part of train to choose on: rename it"),
+        ({"train.tsv": TRAIN, "train.jsonl": jsonl(GOOD)}, r"train twice, as train\.jsonl and train\.tsv"),
+        ({"train.tsv": TRAIN, "v.tsv.gz": None, "v.tsv": OTHER}, "v twice"),
+        ({"train.tsv": TRAIN, "v.tsv": "text\na\n"}, "a table with labels beside train"),
+        ({"train.csv": TRAIN}, r"needs train\.tsv .* it holds train\.csv"),
+    ],
+)
+def test_folders_that_make_no_task(tmp_path: Path, files: dict[str, str | None], says: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(gzip.compress(OTHER.encode()) if text is None else text.encode())
+    with pytest.raises(UserError, match=says):
+        open_labelled(DataConfig(dir=str(tmp_path)))
+
+
+def test_one_file_is_no_folder_to_train_on(tmp_path: Path) -> None:
+    tables(tmp_path)
+    with pytest.raises(UserError, match=r"v\.tsv is no folder: give --data\.dir a folder with train\.tsv"):
+        open_labelled(DataConfig(dir=str(tmp_path / "v.tsv")))
+
+
+def test_a_set_without_labels_is_told_and_not_reported(tmp_path: Path) -> None:
+    source = tables(tmp_path, test__tsv="text\nf\n", blind__tsv="text\tlabel\nf\t-1\ng\t-1\n")
+    assert source.reported == ("v",)
+    assert source.unlabelled == ()
+    assert [note.split(":")[0] for note in source.notes] == [
+        "blind.tsv has no labels",
+        "test.tsv has no labels",
+    ]
+    assert "test.tsv" not in source.files, "it changes nothing of what is trained"
+
+
+# --- with the labels of a model --------------------------------------------------------------------
+
+
+def of_model(path: Path, *names: str) -> LabelledSource:
+    return open_labelled(DataConfig(dir=str(path)), names or ("y", "x", "z"))
+
+
+def test_a_model_brings_its_labels_in_its_order(tmp_path: Path) -> None:
+    tables(tmp_path, blind__tsv="text\tlabel\nf\t-1\n", bare__jsonl=jsonl({"text": "g"}))
+    source = of_model(tmp_path / "v.tsv")
+    assert source.label_names == ("y", "x", "z")
+    assert (source.trains, source.reported, source.unlabelled) == (False, ("v",), ())
+    assert source.read("v").labels == [1]
+    source = of_model(tmp_path)
+    assert (source.trains, source.reported, source.unlabelled) == (True, ("v",), ("bare", "blind"))
+    assert source.read("blind").labels == source.read("bare").labels == [NO_LABEL]
+    assert of_model(tmp_path / "train.tsv").reported == ("train",)
+
+
+def test_labels_that_the_model_does_not_know(tmp_path: Path) -> None:
+    tables(tmp_path)
+    with pytest.raises(UserError, match=r"line 2: label 'x' is none of the classes that the model tells"):
+        of_model(tmp_path / "v.tsv", "p", "q")
+    with pytest.raises(UserError, match="write it as 'X'"):
+        of_model(tmp_path / "v.tsv", "X", "Y")
+
+
+def test_a_model_may_have_classes_of_odd_names(tmp_path: Path) -> None:
+    """Of tables as they once were read."""
+    (tmp_path / "v.tsv").write_text("text\tlabel\na\t-1\nb\tnone\nc\tpos \n")
+    assert of_model(tmp_path / "v.tsv", "-1", "none", "pos ").read("v").labels == [0, 1, 2]
+
+
+def test_what_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a\n")
+    for where, says in (
+        (tmp_path, r"needs a table, \.tsv or \.jsonl; it holds notes\.txt"),
+        (tmp_path / "none.tsv", "does not exist"),
+        (tmp_path / "notes.txt", "is no folder"),
+    ):
+        with pytest.raises(UserError, match=says):
+            of_model(where)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_characters="\t\n\r\0", exclude_categories=["Cs"]), min_size=1),
+            st.sampled_from(["x", "y"]),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_text_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    """Or the line is named: no text is cut, moved to another column, or taken for a label."""
+    path = tmp_path_factory.mktemp("rows") / "t.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    try:
+        table = read_table(path)
+    except UserError as error:
+        assert "t.tsv line " in str(error)  # noqa: PT017
+    else:
+        assert list(zip(table.texts, table.labels or [], strict=True)) == [((t,), label) for t, label in rows]
+
+
+def test_many_columns_are_no_quadratic_work(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("\t".join(["text", *map(str, range(200_000))]) + "\n")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="no rows"):
+        read_table(tmp_path / "t.tsv")
+    assert time.monotonic() - started < 5

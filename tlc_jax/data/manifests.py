@@ -1,0 +1,148 @@
+"""What prepared examples and pairs must look like, whoever wrote them: fields, names, arrays and their sizes,
+checked when they are opened and before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from jaxtyping import Integer
+from pydantic import Field, StringConstraints
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
+from tlc_jax.core.sealed import MANIFEST
+from tlc_jax.core.untrusted import file_inside, is_plain_name, one_reason, printable, size_of
+
+Kind = TypeVar("Kind")
+Text = Annotated[str, StringConstraints(max_length=100_000)]
+Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Label = Annotated[str, StringConstraints(max_length=1000)]
+LabelNames = Annotated[list[Label], Field(min_length=2, max_length=100_000)]
+Sets = Annotated[list[str], Field(max_length=10_000)]
+IDS = ("uint16", "uint32")
+
+
+@record
+class ExamplesManifest(TypedDict):
+    """Of classification (data/examples.py)."""
+
+    format: Count
+    identity: str
+    source: Text
+    sequence_length: Size
+    vocab_size: Size
+    label_names: LabelNames
+    reported: Sets
+    unlabelled: NotRequired[Sets]
+    examples: dict[str, Count]
+    truncated: dict[str, Count]
+    baselines: dict[str, dict[str, float]]
+    contradicting: NotRequired[dict[str, Count]]
+    notes: NotRequired[list[Text]]
+
+
+@record
+class PairSourceEntry(TypedDict):
+    """One source of training pairs."""
+
+    name: Text
+    share: float | None
+    pairs: Count
+
+
+@record
+class PairsManifest(TypedDict):
+    """Of translation (data/pair_packing.py)."""
+
+    format: Count
+    identity: str
+    source: Text
+    sources: list[PairSourceEntry]
+    languages: Annotated[list[Text], Field(min_length=2, max_length=2)]
+    sequence_length: Size
+    vocab_size: Size
+    dtype: str
+    tokenizer_sha256: str
+    validation: Sets
+    test: Sets
+    pairs: dict[str, Count]
+    tokens: dict[str, dict[str, Count]]
+    truncated: dict[str, Count]
+    shapes: Annotated[
+        list[Annotated[list[Size], Field(min_length=2, max_length=2)]],
+        Field(min_length=1, max_length=100_000),
+    ]
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """What is wrong inside, as a UserError that names the manifest or its file."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        name = getattr(error, "filename", None) or folder / MANIFEST
+        raise UserError(
+            f"{printable(name, 1000)} is not what prepared data have ({one_reason(error)}): put back the "
+            "files that belong there, or remove the folder to prepare them again"
+        ) from error
+
+
+def check_manifest(manifest: dict[str, Any], kind: type[Kind], sets: str) -> Kind:
+    """The manifest as its `kind`; ValueError for a field that is not. The field `sets` names parts of
+    files."""
+    found = checked(manifest, kind)
+    for name in manifest[sets]:
+        if "/" in name or not is_plain_name(name):
+            raise ValueError(f"{sets}: '{printable(name)}' is no plain name of a set")
+    return found
+
+
+def check_names(names: list[str]) -> None:
+    """ValueError unless names are all different and printable."""
+    if len(set(names)) < len(names) or any(name != printable(name, 1000) for name in names):
+        raise ValueError("label_names: they must be printable and differ")
+
+
+def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | None = None) -> np.ndarray:
+    """A one-dimensional .npy file, memory-mapped; ValueError if it has another dtype, shape or size."""
+    path = file_inside(folder, name)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r", max_header_size=1000)
+    except Exception as error:  # whatever numpy's parser of headers meets
+        raise ValueError(f"{name} is no array as they are here: {one_reason(error)}") from error
+    if array.dtype.name not in dtypes or array.ndim != 1 or size not in (None, len(array)):
+        wanted = f"{' or '.join(dtypes)} [{'any' if size is None else size}]"
+        raise ValueError(f"{name} holds {array.dtype.name} {list(array.shape)}, not {wanted}")
+    return array
+
+
+def open_ids(folder: Path, name: str, dtype: str, size: int) -> np.ndarray:
+    """A flat file of ids, memory-mapped; ValueError if it has not as many bytes as it is said to hold."""
+    if dtype not in IDS:
+        raise ValueError(f"dtype: '{printable(dtype, 40)}' is none of {', '.join(IDS)}")
+    path = file_inside(folder, name)
+    if size_of(path) != size * np.dtype(dtype).itemsize:
+        raise ValueError(f"{name} has {size_of(path):,} bytes, not those of {size:,} ids of {dtype}")
+    return np.memmap(path, dtype, mode="r", shape=(size,)) if size else np.zeros(0, dtype)
+
+
+def check_ids(
+    name: str,
+    ids: Integer[np.ndarray, "tokens"],
+    offsets: Integer[np.ndarray, "rows_1"],
+    vocab_size: int,
+    longest: int,
+) -> None:
+    """ValueError unless rows lie one behind the other, none is longer than `longest`, and ids are those of
+    the vocabulary."""
+    lengths = np.diff(offsets)
+    if offsets[0] != 0 or offsets[-1] != len(ids) or (len(lengths) and lengths.min() < 0):
+        raise ValueError(f"{name}: its offsets do not cut its {len(ids):,} ids into rows")
+    if len(lengths) and lengths.max() > longest:
+        raise ValueError(f"{name}: a row has {lengths.max():,} ids, sequence_length is {longest:,}")
+    if len(ids) and ids.max() >= vocab_size:
+        raise ValueError(f"{name}: the id {ids.max():,} is not below vocab_size {vocab_size:,}")

@@ -1,0 +1,128 @@
+"""Rows of tables, tab-separated or JSON lines, each with the number of its line.
+
+In a .tsv a tab ends a cell and a line end a row, always: quotes mean nothing. Every row has as many cells as
+the first, so that a tab inside a text is noticed; what was written with quotes, as CSV is, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.untrusted import printable
+from tlc_jax.data.lines import read_lines
+
+TSV, JSONL = ".tsv", ".jsonl"
+_NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
+_CSV = re.compile(r'"(?:[^"]|"")*"')
+
+
+def table_stem(name: str) -> str | None:
+    """The name of a table's file without its suffixes, in small or capital letters; None if it is no
+    table."""
+    match = _NAME.fullmatch(name)
+    return match["stem"] if match else None
+
+
+def is_jsonl(path: Path) -> bool:
+    match = _NAME.fullmatch(path.name)
+    return match is not None and match["kind"].lower() == JSONL
+
+
+def table_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of each line. Blank lines at the end of the file are no rows; UserError where rows
+    follow them, which would have other numbers."""
+    blank = None
+    for number, line in enumerate(read_lines(path), start=1):
+        stopping.check()
+        if not line.strip() and "\t" not in line:
+            blank = blank or number
+            continue
+        if blank is not None:
+            raise UserError(
+                f"{path} line {blank} is blank, and rows follow it: remove blank lines (sed -i '/^$/d' FILE)"
+            )
+        yield number, line
+
+
+def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each row, all of them with as many cells as the first. UserError names the line that
+    has not, or that repeats the first one's names."""
+    width = 0
+    for number, line in table_lines(path):
+        cells = line.split("\t")
+        if not width:
+            width = len(cells)
+        elif len(cells) != width:
+            quotes = "; quotes do not hide tabs and line ends" if '"' in line else ""
+            todo = (
+                "a text may hold no tab: put a space in its place"
+                if len(cells) > width
+                else "put in what is missing"
+            )
+            raise UserError(
+                f"{path} line {number} has {len(cells)} cell(s) between tabs, and the first line has {width}"
+                f"{quotes}; {todo}"
+            )
+        yield number, cells
+
+
+def is_quoted(cell: str) -> bool:
+    """Whether a cell may be written as CSV is: quotes around it, and each one inside twice."""
+    return _CSV.fullmatch(cell) is not None
+
+
+def is_surely_quoted(cell: str) -> bool:
+    """Whether no writer of plain text would write a cell so: with quotes around it, and two inside for
+    one."""
+    return cell == '""' or ('""' in cell[1:-1] and is_quoted(cell))
+
+
+def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of each row. UserError names the line that holds no JSON object."""
+    for number, line in table_lines(path):
+        try:
+            value = json.loads(line, object_pairs_hook=_without_doubles)
+        except RecursionError:
+            raise UserError(
+                f"{path} line {number} is nested too deeply: write texts and labels only"
+            ) from None
+        except ValueError as error:
+            raise UserError(
+                f"{path} line {number} is not JSON ({printable(error)}): write one object a line"
+            ) from error
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{path} line {number} is not a JSON object but {kind_of(value)}: write one object a line, "
+                'such as {"text": "...", "label": "..."}'
+            )
+        yield number, value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has the same field twice")
+    return found
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    kinds = {type(None): "null", bool: "true or false", int: "a whole number", float: "a number"}
+    return {**kinds, str: "text", list: "a list", dict: "an object"}[type(value)]
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The first of the names, such as can be printed, and how many more there are."""
+    shown = ", ".join(printable(name, 60) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def column_name(name: str) -> str:
+    """A column's name as it is looked for: without spaces around it, in small letters."""
+    return name.strip().casefold()
