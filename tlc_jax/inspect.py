@@ -24,6 +24,7 @@ class Inspect:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Inspect, argv)
+    from tlc_jax.core.output import check_delivered
     from tlc_jax.inference.describe import describe
     from tlc_jax.training.view import make_console
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(manifest))
     else:
         make_console().print(table)
+    check_delivered()
 
 
 if __name__ == "__main__":

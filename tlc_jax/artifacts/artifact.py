@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import Parts, decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest
+from tlc_jax.core import stopping
 from tlc_jax.core.claim import check_empty
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.place import Place, make_folder, new_folder, write_bytes
@@ -60,6 +61,7 @@ def write_artifact(
     entries: dict[str, Any] = {}
     parts: Parts = {}
     for name, x, mask, told in tensors:
+        stopping.check()
         own, arrays = encode(x, mask, zstd)
         entries[name] = {**own, **told, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}

@@ -20,6 +20,7 @@ import pyarrow
 from jaxtyping import UInt8
 
 from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.qtensor import QTensor, is_dense, stored_offset
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.sizes import packed_bytes
@@ -140,8 +141,9 @@ def _placed(values: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...])
 
 
 def _squeezed(part: np.ndarray) -> UInt8[np.ndarray, "bytes"]:
-    codec = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL)
-    return np.frombuffer(codec.compress(np.ascontiguousarray(part), asbytes=True), np.uint8)
+    codec, content = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL), np.ascontiguousarray(part)
+    squeezed = abandonable(lambda: codec.compress(content, asbytes=True))  # 2 MB take a second
+    return np.frombuffer(squeezed, np.uint8)
 
 
 def _expanded(part: UInt8[np.ndarray, "bytes"], size: int, name: str) -> UInt8[np.ndarray, "size"]:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from tlc_jax.core import stopping
 from tlc_jax.core.sizes import packed_bytes
 
 _BLOCK = 1 << 20  # codes unpacked to bits at once; a multiple of 8, so that blocks end between bytes
@@ -20,6 +21,7 @@ def pack_codes(codes: UInt8[np.ndarray, "n"], bits: int) -> UInt8[np.ndarray, "b
     """ceil(n * bits / 8) bytes; the last one is filled with zeros. Codes are below 2 ** bits."""
     packed = np.empty(packed_bytes(len(codes), bits), np.uint8)
     for start in range(0, len(codes), _BLOCK):
+        stopping.check()
         block = np.unpackbits(codes[start : start + _BLOCK, None], axis=1, bitorder="little")[:, :bits]
         at, piece = start * bits // 8, np.packbits(block.reshape(-1), bitorder="little")
         packed[at : at + len(piece)] = piece
@@ -30,6 +32,7 @@ def unpack_codes(packed: UInt8[np.ndarray, "bytes"], bits: int, count: int) -> U
     """The first `count` codes of a stream."""
     codes = np.empty(count, np.uint8)
     for start in range(0, count, _BLOCK):
+        stopping.check()
         size, at = min(_BLOCK, count - start), start * bits // 8
         piece = packed[at : at + packed_bytes(size, bits)]
         stream = np.unpackbits(piece, count=size * bits, bitorder="little").reshape(size, bits)
