@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,7 +11,7 @@ import tyro
 
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError, run_door
-from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.config import OF_FOLDERS, CompressConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,28 +24,30 @@ class Compress:
     checkpoint: Optional[str] = None
     """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
     hf: Optional[str] = None
-    """In place of --checkpoint: a folder with anybody's .safetensors files, of whatever model."""
+    """In place of --checkpoint: a folder with anybody's .safetensors files, of whatever model. Then one range
+    is for 64 weights, of least squares, and vectors stay, if neither options nor --config say otherwise."""
     config: Optional[str] = None
     """A recipe's config document: a path, or the bare name of one in configs/."""
     workdir: Optional[str] = None
-    """Where the rounds live of a recipe that prunes in rounds; run the same command again to go on with
-    them."""
+    """Where the rounds of a recipe live; run the same command again to go on with them."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(Compress, argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    args = cli.parse(Compress, arguments, usual=OF_FOLDERS if cli.option(arguments, "--hf") else None)
     from tlc_jax.core.claim import claimed
     from tlc_jax.core.place import locate
     from tlc_jax.recipes.compress import compress_run, report
     from tlc_jax.recipes.compress_folder import compress_folder
+    from tlc_jax.recipes.fidelity import report_coarse
     from tlc_jax.training.view import make_console
 
     if (args.checkpoint is None) == (args.hf is None):
         raise UserError("give --checkpoint RUN or --hf FOLDER, one of both")
-    console, out = make_console(), locate(args.out)
-    workdir = locate(args.workdir) if args.workdir else None
+    console, out, workdir = make_console(), locate(args.out), locate(args.workdir) if args.workdir else None
     if args.hf is not None and args.workdir is not None:
         raise UserError("--workdir is for rounds of finetuning, and --hf has none: drop it")
+    report_coarse(args.settings, arguments, args.out, console)
     with claimed(out):
         if args.checkpoint is None:
             manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)

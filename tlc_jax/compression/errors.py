@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tlc_jax.core import stopping
 from tlc_jax.core.stacked import Tensors, module_class
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,24 @@ class ModuleError:
 
 def relative_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> float:
     """||found - x|| / ||x||; the numerator alone where x is zero."""
-    one, other = np.asarray(x, np.float32), np.asarray(found, np.float32)
-    change, norm = math.sqrt(_squares(other - one)), math.sqrt(_squares(one))
-    return change / norm if norm else change
+    return ratio(*squares(x, found))
+
+
+def ratio(change: float, whole: float) -> float:
+    """The root of change / whole, sums of squares; that of `change` where `whole` is zero."""
+    return math.sqrt(change / whole) if whole else math.sqrt(change)
+
+
+def squares(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> tuple[float, float]:
+    """(||found - x||^2, ||x||^2) in float64, block by block; a request to stop is obeyed between them."""
+    one, other = (np.asarray(each).reshape(-1) for each in (x, found))
+    change = whole = 0.0
+    for start in range(0, one.size, _BLOCK):
+        stopping.check()
+        w = one[start : start + _BLOCK].astype(np.float64)
+        v = other[start : start + _BLOCK] - w
+        change, whole = change + float(v @ v), whole + float(w @ w)
+    return change, whole
 
 
 def tensor_errors(tensors: Tensors, found: Tensors) -> dict[str, TensorError]:
@@ -48,9 +66,8 @@ def tensor_errors(tensors: Tensors, found: Tensors) -> dict[str, TensorError]:
 
 def total_error(tensors: Tensors, found: Tensors) -> float:
     """||v - w|| / ||w|| of all weights together."""
-    pairs = [(np.asarray(x), np.asarray(found[name])) for name, x in tensors.items()]
-    change = math.fsum(_squares(other - one) for one, other in pairs)
-    return math.sqrt(change / math.fsum(_squares(one) for one, _ in pairs))
+    change, whole = zip(*(squares(x, found[name]) for name, x in tensors.items()), strict=True)
+    return ratio(math.fsum(change), math.fsum(whole))
 
 
 def by_module(errors: Mapping[str, TensorError]) -> dict[str, ModuleError]:
@@ -72,7 +89,3 @@ def over(errors: list[TensorError]) -> ModuleError:
 def _tensor_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> TensorError:
     absolute = np.mean(np.abs(np.asarray(found) - np.asarray(x)), dtype=np.float64)
     return TensorError(float(absolute), relative_error(x, found))
-
-
-def _squares(x: Float[Any, "*shape"]) -> float:
-    return float(np.sum(np.square(x, dtype=np.float64)))

@@ -88,13 +88,22 @@ def block_shape(name: str, shape: tuple[int, ...], spec: QuantSpec) -> tuple[int
     of torch's matrices, they run along the last axis (and all between it and the first)."""
     if spec.granularity == "tensor" or len(shape) < 2:
         return shape
-    own = (shape[0], 1) if name.endswith("kernel") and len(shape) == 2 else (1, *shape[1:])
+    kernel = _is_kernel(name, shape)
     if (size := spec.group_size) is None:
-        return own
-    inside = 0 if own[0] > 1 else len(shape) - 1
+        return (shape[0], 1) if kernel else (1, *shape[1:])
+    inside = 0 if kernel else len(shape) - 1
     if shape[inside] % size:
         raise UserError(f"{spec.granularity} does not divide rows of {shape[inside]} in {name}: take row")
     return tuple(size if axis == inside else 1 for axis in range(len(shape)))
+
+
+def row_length(name: str, shape: tuple[int, ...]) -> int:
+    """How many neighbours groups are made of; 0 of what is no matrix."""
+    return 0 if len(shape) < 2 else shape[0 if _is_kernel(name, shape) else -1]
+
+
+def _is_kernel(name: str, shape: tuple[int, ...]) -> bool:
+    return name.endswith("kernel") and len(shape) == 2
 
 
 def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Array, "..."]:

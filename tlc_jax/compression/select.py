@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 
+from tlc_jax.compression.quantize import row_length
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import match_rules
 
+UNDIVIDED = "one range a row: groups do not divide its rows"
 VECTORS = r".*/(bias|scale)"
 HEAD = r"classification_head/.*"
 
 
 def select(tensors: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
-    """The rule of each tensor. UserError names tensors without a rule and rules without a tensor."""
+    """The rule of each tensor, with one range a row, and UNDIVIDED as the reason, where groups do not divide
+    its rows. UserError names tensors without a rule and rules without a tensor."""
     found = match_rules([(rule.pattern, rule) for rule in rules], tensors)
     for name, rule in found.items():
         if rule.prune and tensors[name].ndim < 2:
             raise UserError(
                 f"the rule {rule.pattern} prunes {name}, which is a vector: pruning is for matrices"
             )
-    return found
+    return {name: _divided(name, tensors[name].shape, rule) for name, rule in found.items()}
+
+
+def undivided(selected: dict[str, Rule]) -> list[str]:
+    """The tensors that have one range a row because groups do not divide their rows."""
+    return [name for name, rule in selected.items() if UNDIVIDED in rule.why]
+
+
+def _divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
+    spec = rule.quant
+    if spec is None or spec.group_size is None or not row_length(name, shape) % spec.group_size:
+        return rule
+    why = f"{rule.why}; {UNDIVIDED}" if rule.why else UNDIVIDED
+    return dataclasses.replace(rule, quant=dataclasses.replace(spec, granularity="row"), why=why)
 
 
 def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:

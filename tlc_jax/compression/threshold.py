@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt32
 
+from tlc_jax.core import stopping
+
 _BLOCK = 1 << 16
 FIRST, LAST = np.uint32(0), np.uint32(2**32 - 1)  # below and above all keys of magnitudes
 
@@ -24,10 +26,11 @@ def keys_of(
     held: Bool[np.ndarray, "*shape"] | None = None,
 ) -> Iterator[UInt32[np.ndarray, "_"]]:
     """Of each weight an integer in the order of the magnitudes: FIRST where it is `gone` already, LAST where
-    it is `held` whatever its magnitude."""
+    it is `held` whatever its magnitude. A request to stop is obeyed between the pieces."""
     flat = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
     marks = [None if mask is None else np.ascontiguousarray(mask).reshape(-1) for mask in (gone, held)]
     for start in range(0, flat.size, _BLOCK):
+        stopping.check()
         keys = (flat[start : start + _BLOCK] & np.uint32(0x7FFFFFFF)) + np.uint32(1)
         for mask, value in zip(marks, (FIRST, LAST), strict=True):
             if mask is not None:

@@ -12,9 +12,10 @@ import difflib
 import importlib.util
 import itertools
 import re
+import shlex
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,22 +29,25 @@ Door = TypeVar("Door")
 Settings = TypeVar("Settings")
 _OPTIONS = (  # help comes from docstrings; to look for comments as well takes 30 ms
     tyro.conf.AvoidSubcommands,
-    tyro.conf.FlagCreatePairsOff,
     tyro.conf.HelptextFromCommentsOff,
 )
 
 
-def parse(door: type[Door], argv: Sequence[str] | None = None, command: str | None = None) -> Door:
-    """Parses a command line; the fields of the config that `--config` names are the defaults.
+def parse(
+    door: type[Door], argv: Sequence[str] | None = None, command: str | None = None, usual: Any = None
+) -> Door:
+    """Parses a command line; the fields of the config that `--config` names are the defaults, or else those
+    of `usual`, or else the config's own.
 
-    `command` is what a person types after `python -m tlc_jax.`; None: the door's name.
+    `command` is what a person types after `python -m tlc_jax.`; None: the door's name. A flag has its
+    negative, since a document may have set it.
 
     Ends the process with exit code 2 and one message where a key or a value is wrong.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = _option(arguments, "--config")
+    name = option(arguments, "--config")
     kind = typing.get_type_hints(door)["settings"]
-    settings = kind() if name is None else load_config(name, kind)
+    settings = (usual or kind()) if name is None else load_config(name, kind)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(door) if _required(field)}  # type: ignore[arg-type]
     default = door(**{**required, "settings": settings})
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
@@ -57,20 +61,37 @@ def parse_plain(door: type[Door], argv: Sequence[str] | None = None, command: st
     """Parses a command line of a door without a config document; `command` as for `parse`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prog = f"python -m tlc_jax.{command or door.__name__.lower()}"
-    return tyro.cli(door, args=arguments, prog=prog, config=_OPTIONS)
+    return tyro.cli(door, args=arguments, prog=prog, config=(*_OPTIONS, tyro.conf.FlagCreatePairsOff))
 
 
 def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _option(arguments: list[str], name: str) -> str | None:
+def option(arguments: Sequence[str], name: str) -> str | None:
     """The value of an option that must be known before the others can be parsed."""
     values = [after for before, after in itertools.pairwise(arguments) if before == name]
     values += [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
     if len(values) > 1:
         raise UserError(f"{name} is given {len(values)} times, as {', '.join(values)}: give it once")
     return values[0] if values else None
+
+
+def changed(arguments: Sequence[str], options: Mapping[str, str | None]) -> str:
+    """The command line with these values in place of those that it has, to be pasted after `python -m
+    tlc_jax.NAME`; None: a flag."""
+    kept, left_out = list[str](), False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        name = name.replace("--no-", "--")
+        if name in options:
+            left_out = not equals and options[name] is not None
+        elif left_out:
+            left_out = False
+        else:
+            kept.append(argument)
+    added = (part for name, value in options.items() for part in (name, value) if part is not None)
+    return shlex.join([*kept, *added])
 
 
 def config_folder() -> Path:

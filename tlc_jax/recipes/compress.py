@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich.console import Console
 
 import tlc_jax
 from tlc_jax.artifacts.artifact import WEIGHTS, check_new, is_artifact, write_artifact
 from tlc_jax.compression.account import Account, account
-from tlc_jax.compression.errors import relative_error
-from tlc_jax.compression.prune import apply_masks, masks_by_rule, nearly_gone
+from tlc_jax.compression.prune import masks_by_rule, nearly_gone
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.compression.select import specs
 from tlc_jax.compression.structured import keep_largest_units, shrink
@@ -24,13 +22,13 @@ from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.sealed import read_manifest
 from tlc_jax.core.stacked import Tensors, split
-from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_errors, report_metrics, report_undivided
 from tlc_jax.recipes.mix import Source, best_mix
 from tlc_jax.recipes.recover import Round, prune_in_rounds, recovery_told
 from tlc_jax.recipes.rules import rules_of
-from tlc_jax.recipes.sensitivity import Divergence, own_task
-from tlc_jax.training.evaluate import TensorEvaluator
+from tlc_jax.recipes.sensitivity import Divergence
+from tlc_jax.recipes.worth import Worth, worth_of
 from tlc_jax.training.restore import TrainedModel, trained_model
 
 MADE_BY = f"tlc_jax {tlc_jax.__version__}"
@@ -43,32 +41,40 @@ class Compressed:
     tensors: Tensors
     masks: dict[str, Any]
     rules: dict[str, Rule]
-    warnings: list[str]
 
     @property
     def size(self) -> Account:
         return account(self.tensors, self.masks)
 
 
-def compress_tensors(tensors: Tensors, config: CompressConfig, pruned: Tensors) -> Compressed:
+def compress_tensors(
+    tensors: Tensors, config: CompressConfig, pruned: Tensors, console: Console
+) -> Compressed:
     """Prunes, then quantizes what is left. `pruned` are masks of what is pruned already, and stays so."""
-    for name, x in tensors.items():
-        check_finite(name, x)
     rules = rules_of(tensors, config)
+    for name, x in tensors.items():
+        check_weights(name, x, rules[name], console)
+    report_undivided(rules, console)
     cap = config.max_tensor_sparsity
     masks = masks_by_rule(tensors, rules, config.sparsity, pruned, scope=config.scope, cap=cap)
-    quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
-    gone = [
-        f"{name} has lost {100 * (~masks[name]).mean():.1f} % of its weights" for name in nearly_gone(masks)
-    ]
-    return Compressed(quantized, masks, rules, gone)
+    report_nearly_gone(masks, console)
+    return Compressed(quantize(tensors, specs(rules), masks), masks, rules)
+
+
+def report_nearly_gone(masks: dict[str, Any], console: Console) -> None:
+    for name in nearly_gone(masks):
+        console.print(
+            f"warning: {name} has lost {100 * (~masks[name]).mean():.1f} % of its weights: the model may not "
+            "survive that; see --max-tensor-sparsity"
+        )
 
 
 def compress_run(
     root: str, config: CompressConfig, out: Place, workdir: Place | None, console: Console
 ) -> dict[str, Any]:
     """Writes the artifact of a run to the new folder `out`; returns its manifest. A recipe with recovery does
-    its rounds in `workdir`."""
+    its rounds in `workdir`. What the run is worth on the sets that it was tuned on is told before and
+    after."""
     check_new(out)
     rounds: list[Round] = []
     if config.recovery is not None:
@@ -77,13 +83,19 @@ def compress_run(
         root, rounds = prune_in_rounds(root, config, workdir, console)
     elif workdir is not None:
         raise UserError("--workdir is where rounds of pruning live, and this recipe has none: drop it")
-    model = smaller(trained_model(root, console.print), config)
-    tensors, target = split(jax.device_get(model.params)), {}  # one device is enough
+    original = trained_model(root, console.print)
+    model = smaller(original, config)
+    tensors, worth, target = split(jax.device_get(model.params)), None, {}  # one device is enough
     if config.target_mb is not None:
-        config, target = _mix(model, tensors, config, console)
-    compressed = compress_tensors(tensors, config, model.masks)
-    for warning in compressed.warnings:
-        console.print(f"warning: {warning}: the model may not survive that; see --max-tensor-sparsity")
+        worth = Worth(model, tensors)
+        config, target = _mix(model, tensors, worth, config, console)
+    compressed = compress_tensors(tensors, config, model.masks, console)
+    values, fidelity = dequantize(compressed.tensors), Fidelity()
+    entries = {
+        name: fidelity.add(name, x, values[name], compressed.rules[name]) for name, x in tensors.items()
+    }
+    if fidelity.whole or model is not original:
+        _report_worth(original, model, worth, tensors, values, console)
     about = {
         "made_by": MADE_BY,
         "source": _source(model),
@@ -92,34 +104,42 @@ def compress_run(
         **({"target": target} if target else {}),
         "label_names": list(model.label_names),
         "size": sizes_told(compressed.size),
+        "relative_error": fidelity.whole,
     }
     others = {
         "config.json": f"{json.dumps(asdict(model.config), indent=1)}\n".encode(),
         "tokenizer.json": model.rundir.tokenizer.read_bytes(),
     }
-    values = dequantize(compressed.tensors)
     items = (
-        (
-            name,
-            compressed.tensors[name],
-            compressed.masks.get(name),
-            tell(x, values[name], compressed.rules[name]),
-        )
-        for name, x in sorted(tensors.items())
+        (name, compressed.tensors[name], compressed.masks.get(name), entries[name])
+        for name in sorted(tensors)
     )
     return write_artifact(out, items, lambda: about, others, zstd=config.zstd)
 
 
+def _report_worth(
+    original: TrainedModel,
+    model: TrainedModel,
+    worth: Worth | None,
+    tensors: Tensors,
+    values: Tensors,
+    console: Console,
+) -> None:
+    """What `original` is worth, and what `model`, which may have fewer heads and units, with these values."""
+    before = worth or worth_of(original, split(jax.device_get(original.params)), console)
+    if before is not None:
+        after = before if model is original else Worth(model, tensors)
+        report_metrics(before.dense, after(values), console)
+
+
 def _mix(
-    model: TrainedModel, tensors: Tensors, config: CompressConfig, console: Console
+    model: TrainedModel, tensors: Tensors, worth: Worth, config: CompressConfig, console: Console
 ) -> tuple[CompressConfig, dict[str, Any]]:
     """Judged on the sets that the run was tuned on."""
-    task = own_task(model)
-    worth = TensorEvaluator(task, model.config, make_mesh())
-    dense = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in worth(tensors).items())
+    dense = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in worth.dense.items())
     console.print(f"as it is: {dense}")
-    source = Source(tensors, rules_of(tensors, config), model.masks, Divergence(task, tensors, model.config))
-    return best_mix(source, config, worth, console)
+    damage = Divergence(worth.task, tensors, model.config)
+    return best_mix(Source(tensors, rules_of(tensors, config), model.masks, damage), config, worth, console)
 
 
 def smaller(model: TrainedModel, config: CompressConfig) -> TrainedModel:
@@ -147,21 +167,9 @@ def sizes_told(size: Account) -> dict[str, Any]:
     }
 
 
-def tell(x: Any, found: Any, rule: Rule) -> dict[str, Any]:
-    """Of a tensor: the relative root mean square of what compression changed, and why something was left."""
-    error = relative_error(x, found) if x.dtype.kind == "f" else 0.0
-    return {"relative_error": error, **({"why": rule.why} if rule.why else {})}
-
-
-def check_finite(name: str, x: Any) -> None:
-    if not bool(jnp.isfinite(x).all()):
-        raise UserError(
-            f"{name!r} has weights that are not finite: no range holds them, mend the model first"
-        )
-
-
 def report(manifest: dict[str, Any], out: Place, console: Console) -> None:
-    """The three sizes beside float32."""
+    """How far the weights are from the trained ones; the three sizes beside float32."""
+    report_errors(manifest, console)
     size = manifest["size"]
     file = manifest["files"][WEIGHTS]["bytes"]
     dense = size["float32_bytes"]

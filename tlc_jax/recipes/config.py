@@ -46,13 +46,15 @@ class CompressConfig:
     sparsity: float = 0.0
     """Share of the prunable weights (all matrices but a classification's head) that become zero."""
     granularity: str = "tensor"
-    """What shares one range: tensor (paper), row, or group:N."""
+    """What shares one range: tensor (paper), row, or group:N, N neighbours of a row; below 8 bits take one of
+    these. Where N does not divide the rows of a tensor, each of its rows has one range."""
     range: str = "minmax"
-    """minmax (paper), mse, or percentile:P; at 4 bits and less take mse."""
+    """minmax (paper), mse (least squares), or percentile:P; below 8 bits take mse."""
     zero: Literal["nudged", "float"] = "nudged"
     """Whether zero is a code, as other tools want it, or the range begins where it begins (paper)."""
     matrices_only: bool = False
-    """Leave vectors (biases, normalisation) float32; the paper quantizes every parameter."""
+    """Leave vectors (biases, normalisation) float32, a share of a percent; the paper quantizes every
+    parameter."""
     scope: Literal["global", "layer", "tensor"] = "global"
     """Prune the smallest weights of all (paper), of each layer, or of each tensor."""
     max_tensor_sparsity: Optional[float] = None
@@ -96,7 +98,7 @@ class CompressConfig:
             "recovery",
         )
         check(
-            target is None or (self.bits, self.range) == (8, "minmax"),
+            target is None or (self.bits == 8 and self.range in ("minmax", "mse")),
             "target_mb finds bits itself, with ranges of least squares: drop bits and range",
         )
         check(
@@ -109,3 +111,16 @@ class CompressConfig:
     def spec(self) -> QuantSpec:
         """How whatever is quantized is quantized, without rules of one's own."""
         return QuantSpec(self.bits, self.granularity, self.range, self.zero)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether there are fewer than 8 bits for one range a tensor, which loses much of most models."""
+        specs = [rule.quant for rule in self.rules] or [self.spec]
+        few = self.target_mb is not None
+        return any(
+            spec is not None and (spec.bits < 8 or few) and spec.granularity == "tensor" for spec in specs
+        )
+
+
+OF_FOLDERS = CompressConfig(granularity="group:64", range="mse", matrices_only=True)
+"""What anybody's checkpoint is compressed by where nothing else is asked for (docs/results/minilm.md)."""

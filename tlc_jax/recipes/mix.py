@@ -61,14 +61,14 @@ def best_mix(
     """The config with the rules of the best candidate, and what the manifest tells of all. `worth` measures a
     model on what may be chosen on, and the smallest loss wins; None: the least damage does."""
     assert config.target_mb is not None
-    budget, smallest = round(config.target_mb * 1e6), _smallest(source, config)
+    budget, smallest = round(config.target_mb * 1e6), _smallest(source)
     if (least := file_bytes(_compressed(source, smallest))) > budget:
         raise UserError(
             f"--target-mb {config.target_mb:g} cannot be reached: the file has {least:,} bytes with "
             f"{BITS[-1]} bits and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
         )
     found: list[Candidate] = []
-    for name, make in _makers(source, config, console):
+    for name, make in _makers(source, console):
         rules = _fitting(source, make, budget)
         if rules is None and name == "mix":
             rules = smallest
@@ -81,13 +81,14 @@ def best_mix(
     return dataclasses.replace(config, target_mb=None, rules=tuple(best.rules.values())), told
 
 
-def sensitivities(source: Source, config: CompressConfig, console: Console) -> dict[str, Sensitivity]:
+def sensitivities(source: Source, console: Console) -> dict[str, Sensitivity]:
     """Of each matrix that is quantized."""
     matrices = [name for name, x in source.tensors.items() if _is_chosen_for(x, source.rules[name])]
     found = {}
     for number, name in enumerate(matrices, 1):
-        own = source.tensors[name], source.rules[name], config.spec, source.masks.get(name)
-        found[name] = sensitivity_of(name, *own, source.damage)
+        rule, mask = source.rules[name], source.masks.get(name)
+        assert rule.quant is not None  # that is why it was chosen
+        found[name] = sensitivity_of(name, source.tensors[name], rule, rule.quant, mask, source.damage)
         if number % 10 == 0 or number == len(matrices):
             console.print(f"sensitivity: {number} of {len(matrices)} matrices")
     return found
@@ -97,27 +98,25 @@ def _is_chosen_for(x: Any, rule: Rule) -> bool:
     return rule.quant is not None and x.ndim >= 2 and x.size > 0
 
 
-def _makers(source: Source, config: CompressConfig, console: Console) -> Iterator[tuple[str, Make]]:
-    known = sensitivities(source, config, console)
-    options = {name: list(_options(name, x, source, config, known)) for name, x in source.tensors.items()}
+def _makers(source: Source, console: Console) -> Iterator[tuple[str, Make]]:
+    known = sensitivities(source, console)
+    options = {name: list(_options(name, x, source, known)) for name, x in source.tensors.items()}
     yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
     for bits in BITS:
-        yield f"{bits} bits", lambda limit, b=bits: _uniform(source, config, b, limit)
+        yield f"{bits} bits", lambda limit, b=bits: _uniform(source, b, limit)
 
 
-def _options(
-    name: str, x: Any, source: Source, config: CompressConfig, known: Mapping[str, Sensitivity]
-) -> Iterator[Option]:
+def _options(name: str, x: Any, source: Source, known: Mapping[str, Sensitivity]) -> Iterator[Option]:
     """Every way to compress a tensor, as its rule."""
     rule, mask = source.rules[name], source.masks.get(name)
     before = _kept(x, mask)
     if name not in known:
-        own = _rule(name, rule, config, VECTOR_BITS)
+        own = _rule(name, rule, VECTOR_BITS)
         yield Option(_expected(name, x, own, before), 0.0, own)
         return
     for bits in BITS:
         for sparsity, damage in known[name].finer(bits).items():
-            own = _rule(name, rule, config, bits, sparsity or None)
+            own = _rule(name, rule, bits, sparsity or None)
             kept = min(before, x.size - round(sparsity * x.size))
             yield Option(_expected(name, x, own, kept), damage, own)
 
@@ -126,8 +125,8 @@ def _kept(x: Any, mask: Any) -> int:
     return x.size if mask is None else int(np.sum(mask))
 
 
-def _rule(name: str, rule: Rule, config: CompressConfig, bits: int, sparsity: float | None = None) -> Rule:
-    spec = rule.quant and dataclasses.replace(config.spec, bits=bits, range=RANGE)
+def _rule(name: str, rule: Rule, bits: int, sparsity: float | None = None) -> Rule:
+    spec = rule.quant and dataclasses.replace(rule.quant, bits=bits, range=RANGE)
     return dataclasses.replace(rule, pattern=re.escape(name), quant=spec, sparsity=sparsity)
 
 
@@ -141,13 +140,12 @@ def _expected(name: str, x: Any, rule: Rule, kept: int) -> int:
     return sizes.weight_bytes(x.size, kept, bits, not sizes.is_sparse(x.size, kept, bits)) + ranges
 
 
-def _uniform(source: Source, config: CompressConfig, bits: int, limit: int) -> Rules:
+def _uniform(source: Source, bits: int, limit: int) -> Rules:
     """One number of bits for all matrices, and the least sparsity that fits, the smallest weights of all
     first. Vectors have as many bits as in the mix."""
     chosen = {name: _is_chosen_for(x, source.rules[name]) for name, x in source.tensors.items()}
     rules = {
-        name: _rule(name, rule, config, bits if chosen[name] else VECTOR_BITS)
-        for name, rule in source.rules.items()
+        name: _rule(name, rule, bits if chosen[name] else VECTOR_BITS) for name, rule in source.rules.items()
     }
 
     def masks(sparsity: float) -> Tensors:
@@ -181,13 +179,13 @@ def _share(mask: Any) -> float:
     return min(float(np.mean(~mask)), 1 - 1 / mask.size) if mask.size else 0.0
 
 
-def _smallest(source: Source, config: CompressConfig) -> Rules:
+def _smallest(source: Source) -> Rules:
     """The fewest bits of the fewest weights."""
     found = {}
     for name, x in source.tensors.items():
         rule, chosen = source.rules[name], _is_chosen_for(x, source.rules[name])
         sparsity = SPARSITIES[-1] if chosen and rule.prune else None
-        found[name] = _rule(name, rule, config, BITS[-1] if chosen else VECTOR_BITS, sparsity)
+        found[name] = _rule(name, rule, BITS[-1] if chosen else VECTOR_BITS, sparsity)
     return found
 
 

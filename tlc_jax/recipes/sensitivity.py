@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlc_jax.artifacts.artifact import is_artifact
+from tlc_jax.compression.errors import squares
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
 from tlc_jax.config import Config
@@ -63,18 +64,17 @@ def sensitivity_of(name: str, x: Any, rule: Rule, spec: QuantSpec, mask: Any, da
     The damages of a sparsity and of a number of bits do not quite add up: what is pruned is not rounded too,
     and few bits round small weights to zero anyway. They are taken together by the share of their squared
     errors that is left when both happen."""
-    stopping.check()
     x = np.asarray(x)
     masks = {0.0: mask, **_masks(name, x, mask)} if rule.prune else {0.0: mask}
     zeroed = {own: x if kept is None else np.where(kept, x, np.float32(0)) for own, kept in masks.items()}
     pruned = {own: damage({name: v}) if own else 0.0 for own, v in zeroed.items()}
-    errors = {own: _squares(v - x) for own, v in zeroed.items()}
+    errors = {own: squares(x, v)[0] for own, v in zeroed.items()}
     quantized, both = {}, {}
     for bits in BITS:
         rounded = {own: _rounded(name, x, spec, bits, kept) for own, kept in masks.items()}
-        quantized[bits], alone = damage({name: rounded[0.0]}), _squares(rounded[0.0] - x)
+        quantized[bits], alone = damage({name: rounded[0.0]}), squares(x, rounded[0.0])[0]
         both[bits] = {
-            own: (pruned[own] + quantized[bits]) * _squares(v - x) / ((errors[own] + alone) or 1.0)
+            own: (pruned[own] + quantized[bits]) * squares(x, v)[0] / ((errors[own] + alone) or 1.0)
             for own, v in rounded.items()
         }
     return Sensitivity(pruned, quantized, both)
@@ -88,6 +88,7 @@ def _masks(name: str, x: np.ndarray, mask: Any) -> dict[float, Any]:
 
 
 def _rounded(name: str, x: np.ndarray, spec: QuantSpec, bits: int, mask: Any) -> np.ndarray:
+    stopping.check()
     q = quantize_tensor(name, x, dataclasses.replace(spec, bits=bits, range=RANGE), mask)
     assert isinstance(q, QTensor)
     return np.asarray(dequantize_tensor(q))
@@ -137,17 +138,14 @@ def divergence(
 def squared_error(tensors: Mapping[str, Any], names: list[str]) -> Damage:
     """Without a model that could be asked: each weight counts the same. Of all weights the share of the
     squares that is lost."""
-    squares = sum(_squares(tensors[name]) for name in names) or 1.0
+    whole = sum(_squares(tensors[name]) for name in names) or 1.0
 
     def damage(changed: Mapping[str, Any]) -> float:
-        lost = (
-            _squares(np.asarray(v) - np.asarray(tensors[name])) for name, v in changed.items() if name in own
-        )
-        return sum(lost) / squares
+        return sum(squares(tensors[name], v)[0] for name, v in changed.items() if name in own) / whole
 
     own = set(names)
     return damage
 
 
 def _squares(x: Any) -> float:
-    return float(np.sum(np.square(x, dtype=np.float64)))
+    return squares(x, x)[1]

@@ -26,8 +26,7 @@ def report_sensitivity(config: SensitivityConfig) -> None:
     model = trained_model(config.run, console.print)
     tensors = split(jax.device_get(model.params))
     damage = Divergence(own_task(model), tensors, model.config, config.examples)
-    plain = CompressConfig()
-    found = sensitivities(Source(tensors, rules_of(tensors, plain), model.masks, damage), plain, console)
+    found = sensitivities(Source(tensors, rules_of(tensors, CompressConfig()), model.masks, damage), console)
     lines = (
         json.dumps({"tensor": name, "size": tensors[name].size, **dataclasses.asdict(own)})
         for name, own in found.items()

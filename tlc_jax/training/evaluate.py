@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
+from tlc_jax.core import stopping
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import place, replicated, rows_of
@@ -17,10 +18,20 @@ from tlc_jax.training.step import make_evaluation_step
 
 class Evaluator:
     """Computes `{'eval/<set>/<metric>': value}` for parameters. Compiles each shape when it first comes,
-    while the clock of a run is paused. With `decode` also what the task finds in what the model writes."""
+    while the clock of a run is paused. With `decode` also what the task finds in what the model writes;
+    `between` is called before every batch."""
 
-    def __init__(self, task: Task, batch_size: int, mesh: Mesh, *, decode: bool = False):
+    def __init__(
+        self,
+        task: Task,
+        batch_size: int,
+        mesh: Mesh,
+        *,
+        decode: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ):
         self._task, self._batch_size, self._mesh, self._decode = task, batch_size, mesh, decode
+        self._between = between
         self._step = make_evaluation_step(task, mesh)
 
     def __call__(self, params: Params, sets: Sequence[str]) -> dict[str, float]:
@@ -28,6 +39,7 @@ class Evaluator:
         for name in sets:
             total: dict[str, float] = {}
             for host_batch in self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh)):
+                self._between()
                 sums = self._step(params, place(self._mesh, host_batch))
                 for key, value in sums.items():  # float64 on the host: thousands of batches add up
                     total[key] = total.get(key, 0.0) + float(value)
@@ -39,10 +51,11 @@ class Evaluator:
 
 
 class TensorEvaluator:
-    """The same of tensors by name, on the sets that choices are made on."""
+    """The same of tensors by name, on the sets that choices are made on; a request to stop is obeyed between
+    batches, since nothing is to be saved first."""
 
     def __init__(self, task: Task, config: Config, mesh: Mesh):
-        self._evaluate, self._mesh = Evaluator(task, config.at_once, mesh), mesh
+        self._evaluate, self._mesh = Evaluator(task, config.at_once, mesh, between=stopping.check), mesh
         self._sets = task.evaluation_sets()
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:
