@@ -58,9 +58,10 @@ def _probe(tokenizer: Tokenizer, special: tuple[str, ...], prefix: bool) -> str 
     decoder = decoders.ByteLevel()
     encodings = tokenizer.encode_batch_fast(list(_PROBES), add_special_tokens=False)
     for probe, encoding in zip(_PROBES, encodings, strict=True):
-        if taken := set(encoding.tokens).intersection(special):
+        tokens = [tokenizer.id_to_token(i) or "" for i in encoding.ids]
+        if taken := set(tokens).intersection(special):
             return f"it makes {min(taken)!r} of text: mark its special tokens as such"
-        decoded = decoder.decode(encoding.tokens)
+        decoded = decoder.decode(tokens)
         if decoded not in ({probe, f" {probe}"} if prefix else {probe}):
             return f"the text {probe!r} becomes {decoded!r}"
     return None

@@ -9,69 +9,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import local_folder, locate, new_folder
+from tlc_jax.core.native import abandonable
+from tlc_jax.core.place import local_folder, new_folder, write_text, writing
 from tlc_jax.core.progress import stage
-from tlc_jax.core.vocabulary import BOS, PAD
-from tlc_jax.data import ngrams, store
+from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
+from tlc_jax.data import ngrams
+from tlc_jax.data.packed_text import FORMAT, SPLITS, PackedText, open_packed
 from tlc_jax.data.sources import Source, hash64, open_source
-from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
+from tlc_jax.data.tokenizer import encode_lines, given_tokenizer, train_tokenizer
 
-FORMAT = 2
-SPLITS = ("train", "held_out")
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
 _CHUNK = 2_000_000  # characters encoded at a time
-
-Rows = UInt[np.ndarray, "rows length"]
-
-
-@dataclass(frozen=True)
-class PackedText:
-    """Rows of ids on disk. `manifest` says what they are; `rows(split)` maps them."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    def rows(self, split: str) -> Rows:
-        shape = (self.manifest["rows"][split], self.manifest["sequence_length"])
-        return np.memmap(self.folder / f"{split}.bin", self.manifest["dtype"], mode="r", shape=shape)
-
-    def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"])
+_CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
 
 
-def open_packed(folder: Path) -> PackedText:
-    """Opens packed text after checking every byte; a damaged or changed file is refused by name."""
-    return PackedText(folder, store.open_sealed(folder))
-
-
-def prepare(config: DataConfig, vocab_size: int, console: Console) -> PackedText:
-    """The packed text of a source, from the cache if equal text was packed before."""
+def prepare(config: DataConfig, vocab_size: int, console: Console, *, to_train: bool = True) -> PackedText:
+    """The packed text of a source, from the cache if equal text was packed before. What a model is to be
+    trained on is packed with a tokenizer that keeps every text."""
     source = open_source(config)
-    identity = _identity(source, config, vocab_size)
+    tokenizer, digest = None, "trained"
+    if config.tokenizer is not None:  # a wrong one is refused before the text is read
+        tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=to_train)
+    if source.notes:
+        console.print(source.description)
+    stamp = source.stamp()
+    identity = _identity(source, config, vocab_size, digest)
     folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
     if not folder.exists():
-        _pack(source, config, vocab_size, identity, folder, console)
-    return open_packed(folder)
+        with new_folder(folder) as temporary:
+            manifest = _pack(source, config, vocab_size, tokenizer, temporary, console)
+            if source.stamp() != stamp:
+                raise UserError(_CHANGED.format(source.name))
+            sealed.seal(temporary, {"identity": identity, **manifest})
+    packed = open_packed(folder)
+    if unknown := sum(packed.manifest.get("unknown", {}).values()):
+        tokens = sum(packed.manifest["tokens"].values())
+        console.print(
+            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {SPECIAL_TOKENS[UNK]}, "
+            "which the tokenizer makes of what it has no token for"
+        )
+    return packed
 
 
-def _identity(source: Source, config: DataConfig, vocab_size: int) -> str:
-    tokenizer = "trained"
-    if config.tokenizer is not None:
-        load_tokenizer(config.tokenizer, vocab_size)  # a wrong one is refused before the text is read
-        tokenizer = sealed.sha256(locate(config.tokenizer).expanduser())
+def _identity(source: Source, config: DataConfig, vocab_size: int, tokenizer: str) -> str:
     parts = {
         "format": FORMAT,
         "source": source.identity(),
@@ -101,38 +94,41 @@ class _Survey:
 
 
 def _pack(
-    source: Source, config: DataConfig, vocab_size: int, identity: str, folder: Path, console: Console
-) -> None:
-    with new_folder(folder) as temporary:
-        survey = _survey(source, config, console)
-        tokenizer = _tokenizer(source, survey, config, vocab_size, console)
-        tokenizer.save(str(temporary / "tokenizer.json"))
-        dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-        manifest = {
-            "format": FORMAT,
-            "identity": identity,
-            "source": source.description,
-            "origin": source.origin,
-            "seed": config.seed,
-            "held_out": config.held_out,
-            "sequence_length": config.sequence_length,
-            "vocab_size": vocab_size,
-            "dtype": dtype.name,
-            "tokenizer_sha256": sealed.sha256(temporary / "tokenizer.json"),
-            "documents": {
-                "read": len(survey.split),
-                "duplicates": int((survey.split < 0).sum()),
-                **{split: int((survey.split == i).sum()) for i, split in enumerate(SPLITS)},
-            },
-            **_write_rows(source, survey, tokenizer, config, dtype, temporary, console),
-        }
-        packed = PackedText(temporary, manifest)
-        with stage(console, "Counting unigrams and bigrams", None, "tokens") as advance:
-            manifest["baselines"] = ngrams.perplexities(
-                packed.rows("train"), packed.rows("held_out"), vocab_size
-            )
-            advance(manifest["baselines"]["counted_tokens"])
-        sealed.seal(temporary, manifest)
+    source: Source,
+    config: DataConfig,
+    vocab_size: int,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    """Writes the files into a new folder; returns what its manifest says of them."""
+    survey = _survey(source, config, console)
+    if tokenizer is None:
+        tokenizer = _train_tokenizer(source, survey, vocab_size, console)
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+    manifest = {
+        "format": FORMAT,
+        "source": source.description,
+        "origin": source.origin,
+        "seed": config.seed,
+        "held_out": config.held_out,
+        "sequence_length": config.sequence_length,
+        "vocab_size": vocab_size,
+        "dtype": dtype.name,
+        "tokenizer_sha256": sealed.sha256(folder / "tokenizer.json"),
+        "documents": {
+            "read": len(survey.split),
+            "duplicates": int((survey.split < 0).sum()),
+            **{split: int((survey.split == i).sum()) for i, split in enumerate(SPLITS)},
+        },
+        **_write_rows(source, survey, tokenizer, config, dtype, folder, console),
+    }
+    train, held_out = (PackedText(folder, manifest).rows(split) for split in SPLITS)
+    with stage(console, "Counting unigrams and bigrams", None, "tokens") as advance:
+        baselines = abandonable(lambda: ngrams.perplexities(train, held_out, vocab_size))
+        advance(baselines["counted_tokens"])
+    return {**manifest, "baselines": baselines}
 
 
 def _documents(source: Source) -> Iterator[str]:
@@ -141,7 +137,7 @@ def _documents(source: Source) -> Iterator[str]:
 
 def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
-    hashes, characters = [], []
+    hashes, characters = array("Q"), array("q")  # there may be many millions
     with stage(console, f"Reading {source.name}", None, "documents") as advance:
         for document in _documents(source):
             hashes.append(hash64(document, config.seed))
@@ -161,11 +157,7 @@ def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     return _Survey(values, split, np.array(characters, np.int64))
 
 
-def _tokenizer(
-    source: Source, survey: _Survey, config: DataConfig, vocab_size: int, console: Console
-) -> Tokenizer:
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer, vocab_size)
+def _train_tokenizer(source: Source, survey: _Survey, vocab_size: int, console: Console) -> Tokenizer:
     training = np.flatnonzero(survey.split == SPLITS.index("train"))
     order = training[np.argsort(survey.hashes[training])]  # a random order, the same on any machine
     before = np.cumsum(survey.characters[order]) - survey.characters[order]
@@ -177,12 +169,42 @@ def _tokenizer(
     ) as advance:
 
         def texts() -> Iterator[str]:
-            for chosen, document in zip(sample, _documents(source), strict=True):
+            for chosen, document in _again(source, sample):
                 if chosen:
                     advance(len(document))
                     yield from document.split("\n")
 
         return train_tokenizer(texts(), vocab_size)
+
+
+def _again(source: Source, marks: np.ndarray) -> Iterator[tuple[int, str]]:
+    """The documents once more, each with its mark; UserError if there are more or fewer than there were."""
+    documents = _documents(source)
+    for mark in marks.tolist():
+        if (document := next(documents, None)) is None:
+            raise UserError(_CHANGED.format(source.name))
+        yield mark, document
+    if next(documents, None) is not None:
+        raise UserError(_CHANGED.format(source.name))
+
+
+def _lines(source: Source, survey: _Survey) -> Iterator[tuple[int, str]]:
+    """(split, line) of all that is kept; behind each document "", which becomes its last </s>."""
+    for split, document in _again(source, survey.split):
+        if split >= 0:
+            yield from ((split, line) for line in document.split("\n") if line.strip())
+            yield split, ""
+
+
+def _chunks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    chunk, size = [], 0
+    for split, line in lines:
+        chunk.append((split, line))
+        size += len(line) + 1
+        if size > _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
 
 
 def _write_rows(
@@ -195,34 +217,17 @@ def _write_rows(
     console: Console,
 ) -> dict[str, Any]:
     writers = [_RowWriter(folder / f"{split}.bin", config.sequence_length, dtype) for split in SPLITS]
-
     with stage(console, "Tokenising", survey.characters_kept(), "characters") as advance:
-
-        def flush(lines: list[str], splits: list[int]) -> None:
-            encoded = encode_lines(tokenizer, lines, dtype)
+        for chunk in _chunks(_lines(source, survey)):
+            encoded = encode_lines(tokenizer, [line for _, line in chunk], dtype)
             for i, writer in enumerate(writers):
-                writer.write([ids for ids, split in zip(encoded, splits, strict=True) if split == i])
-            advance(sum(map(len, lines)))
-
-        lines: list[str] = []
-        splits: list[int] = []
-        size = 0
-        for split, document in zip(survey.split.tolist(), _documents(source), strict=True):
-            if split < 0:
-                continue
-            new = [*(line for line in document.split("\n") if line.strip()), ""]  # "" becomes the last </s>
-            lines += new
-            splits += [split] * len(new)
-            size += len(document)
-            if size > _CHUNK:
-                flush(lines, splits)
-                lines, splits, size = [], [], 0
-        flush(lines, splits)
+                writer.write([ids for ids, (split, _) in zip(encoded, chunk, strict=True) if split == i])
+            advance(sum(len(line) for _, line in chunk))
     for writer in writers:
         writer.close()
     return {
-        "tokens": {split: writer.tokens for split, writer in zip(SPLITS, writers, strict=True)},
-        "rows": {split: writer.rows for split, writer in zip(SPLITS, writers, strict=True)},
+        what: {split: getattr(writer, what) for split, writer in zip(SPLITS, writers, strict=True)}
+        for what in ("tokens", "rows", "unknown")
     }
 
 
@@ -230,10 +235,10 @@ class _RowWriter:
     """Fills rows of `length` ids, each led by <s>, from pieces of running text."""
 
     def __init__(self, path: Path, length: int, dtype: np.dtype):
-        self._file = path.open("wb")
+        self._path, self._file = path, path.open("wb")
         self._body = length - 1
         self._rest = np.zeros(0, dtype)
-        self.tokens = self.rows = 0
+        self.tokens = self.rows = self.unknown = 0
 
     def write(self, pieces: list[np.ndarray]) -> None:
         text = np.concatenate([self._rest, *pieces])
@@ -245,10 +250,13 @@ class _RowWriter:
         if len(self._rest):
             self.tokens -= self._body - len(self._rest)
             self._emit(np.pad(self._rest, (0, self._body - len(self._rest)), constant_values=PAD))
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
 
     def _emit(self, ids: np.ndarray) -> None:
         body = ids.reshape(-1, self._body)
-        np.insert(body, 0, BOS, axis=1).tofile(self._file)
+        with writing(self._path):
+            np.insert(body, 0, BOS, axis=1).tofile(self._file)
         self.tokens += body.size
         self.rows += len(body)
+        self.unknown += int(np.count_nonzero(body == UNK))

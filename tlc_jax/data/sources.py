@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +48,11 @@ class Source:
 
     def identity(self) -> str:
         return identity_of(self.files)
+
+    def stamp(self) -> list[tuple[int, int]]:
+        """Sizes and times of the files: others after a while mean that somebody wrote there meanwhile."""
+        statuses = [os.stat(path) for path in self.files.values() if "://" not in os.fspath(path)]  # noqa: PTH116
+        return [(status.st_size, status.st_mtime_ns) for status in statuses]
 
 
 def identity_of(files: dict[str, epath.Path]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import local_folder
 from tlc_jax.core.untrusted import printable
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -67,7 +68,7 @@ class TextFiles:
 def find_text_files(where: str) -> TextFiles:
     """The files of one file, a folder (searched whole) or a glob. Reads no text; raises UserError where
     there is none, or where one that looks like text cannot be read."""
-    path = Path(where).expanduser()
+    path = local_folder(where, "a --data.dir")
     if not where.strip():
         raise UserError("data.dir is empty: give a file, a folder or a glob")
     status = _status(path)

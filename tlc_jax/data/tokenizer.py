@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.place import Place, locate
+from tlc_jax.core.place import Place, local_folder, locate
 from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.core.vocabulary import (
     BOS,
@@ -92,7 +93,7 @@ def load_tokenizer(path: str | Place, vocab_size: int | None = None, layout: Lay
     """The tokenizer of a `tokenizer.json`, such as a run or an artifact holds. Truncation and padding that it
     asks for are switched off. Raises UserError for what is no tokenizer, has special tokens elsewhere, or
     ids beyond its size or `vocab_size`."""
-    path = locate(path).expanduser()
+    path = _located(path)
     return _laid_out(_parsed(path, _contents(path)), path, vocab_size, layout)
 
 
@@ -107,7 +108,7 @@ def given_tokenizer(
     50257 entries become RoBERTa's 50265. Raises UserError as `load_tokenizer` does, and for one that does not
     keep all text, unless it need not be `lossless`: the model at hand may have been trained with it.
     """
-    path = locate(path).expanduser()
+    path = _located(path)
     contents = _contents(path)
     tokenizer = _laid_out(_parsed(path, contents), path, vocab_size, layout)
     if lossless and (why := _guarded(path, lambda: loss(tokenizer, layout.special))):
@@ -125,6 +126,11 @@ def encode_lines(
 
 
 # --- reading ---------------------------------------------------------------------------------------
+
+
+def _located(path: str | Place) -> Place:
+    place = locate(path)
+    return local_folder(str(place), "a --data.tokenizer") if isinstance(place, Path) else place
 
 
 def _contents(path: Place) -> list[bytes]:

@@ -60,7 +60,7 @@ def prepare_data(
         return prepare_pairs(data, vocab_size, console, to_train=to_train)
     if isinstance(config.task, ClassificationConfig):
         return prepare_examples(data, vocab_size, console, config.task.max_examples, label_names)
-    return prepare(data, vocab_size, console)
+    return prepare(data, vocab_size, console, to_train=to_train)
 
 
 def open_data(config: Config, folder: Place) -> Data:

@@ -63,6 +63,15 @@ class MaskedLanguageModelling(MlmObjective):
     def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
         super().__init__(config, settings)
         self._manifest = text.manifest
+        for name, size in (
+            ("sequence_length", config.data.sequence_length),
+            ("vocab_size", config.model.vocab_size),
+        ):
+            if self._manifest[name] != size:
+                raise UserError(
+                    f"{text.folder} was packed with {name} {self._manifest[name]:,}, and the model has "
+                    f"{size:,}: put back the data of this run"
+                )
         self._train = text.rows("train")
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)

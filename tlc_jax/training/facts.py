@@ -10,11 +10,11 @@ import sys
 
 import jax
 
-from tlc_jax.config import Config
+from tlc_jax.config import Config, PairsConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir, write_json
-from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.data.tokenizer import ROBERTA, TRANSLATION, given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
 from tlc_jax.training.view import budget_text
@@ -48,7 +48,8 @@ def whether_there(config: Config, rundir: RunDir) -> dict[str, str]:
     try:
         tokenizer = config.data.tokenizer
         if tokenizer is not None:
-            load_tokenizer(tokenizer, config.model.vocab_size)
+            layout = TRANSLATION if isinstance(config.data, PairsConfig) else ROBERTA
+            given_tokenizer(tokenizer, config.model.vocab_size, layout)
         return {"data": f"there: {describe_source(config)}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
