@@ -22,7 +22,8 @@ from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.studies.config import ErrorsConfig
-from tlc_jax.studies.store import Result, ResultStore
+from tlc_jax.studies.results import Result
+from tlc_jax.studies.store import ResultStore
 from tlc_jax.training.evaluate import TensorEvaluator
 from tlc_jax.training.restore import TrainedModel, trained_model
 

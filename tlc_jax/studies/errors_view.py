@@ -13,7 +13,8 @@ from tlc_jax.core.place import Place, locate, make_folder
 from tlc_jax.studies.config import ErrorsConfig
 from tlc_jax.studies.errors import BITS, measure_errors
 from tlc_jax.studies.picture import check_format, save
-from tlc_jax.studies.store import Result, ResultStore
+from tlc_jax.studies.results import Result
+from tlc_jax.studies.store import ResultStore
 from tlc_jax.training.view import make_console
 
 

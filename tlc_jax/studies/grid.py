@@ -15,7 +15,6 @@ from tlc_jax.compression.account import account
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.compression.select import paper_rules, prunable, select, specs
-from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import QuantSpec
@@ -24,59 +23,66 @@ from tlc_jax.core.stacked import join, split
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import Predictor
 from tlc_jax.studies.config import StudyConfig
+from tlc_jax.studies.finished import StudyRun, check_finished, study_runs
 from tlc_jax.studies.models import pack
-from tlc_jax.studies.store import Result, ResultStore
+from tlc_jax.studies.results import Result, read_result
+from tlc_jax.studies.same_data import Data, SameData, run_data
+from tlc_jax.studies.store import ResultStore
 from tlc_jax.tasks.classification import TUNING, Classification
-from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.run import Order, run
 
 
 def run_study(config: StudyConfig, workdir: Place, store: ResultStore, console: Console) -> None:
-    """Does what is not done yet, and adds it to the store."""
+    """Does what is not done yet, and adds it to the store. UserError before anything is trained where what is
+    there is not this study's, or what is still to be trained would see other data."""
+    same_data = SameData(workdir / "data.json")
+    check_finished(config, workdir, store, same_data, console)
+    runs = list(study_runs(config, workdir))
     for number, size in enumerate(config.sizes, start=1):
-        title, folder = f"{size} ({number} of {len(config.sizes)})", workdir / size
-        _pretrain(config, size, folder, store, title, console)
-        tried = config.finetunings()
-        _finetune(tried, size, folder, store, title, console)
+        title = f"{size} ({number} of {len(config.sizes)})"
+        pretraining, *finetunings = (own for own in runs if own.fields["size"] == size)
+        _train(pretraining, None, store, same_data, f"{title} pretraining", console)
+        for count, own in enumerate(finetunings, start=1):
+            what = f"{title} finetuning" + (f" {count} of {len(finetunings)}" if len(finetunings) > 1 else "")
+            _train(own, pretraining, store, same_data, what, console)
         chosen = best_finetuning(store, size)
-        for seed in tried[chosen]:
-            done = {(r["sparsity"], r["bits"]) for r in store.find(stage="compress", size=size, seed=seed)}
-            missing = [
-                (sparsity, bits)
-                for sparsity in config.sparsities
-                for bits in config.bits
-                if (sparsity, bits) not in done
-            ]
-            if missing:
-                loaded = load_model(str(folder / f"{chosen}-{seed}"), console)
-                for result in _compressed(loaded, missing, title, console):
-                    store.add({"stage": "compress", "size": size, "name": chosen, "seed": seed, **result})
+        for own in finetunings:
+            if own.fields["name"] == chosen:
+                _compress(config, own, store, title, console)
 
 
-def _pretrain(
-    config: StudyConfig, size: str, folder: Place, store: ResultStore, title: str, console: Console
-) -> None:
-    if not store.find(stage="pretrain", size=size):
-        own = config.pretrain_of(size)
-        run(Order(own, own, folder / "pretrained", title=f"{title} pretraining"), console)
-        store.add({"stage": "pretrain", "size": size, **_curve(folder / "pretrained")})
-
-
-def _finetune(
-    tried: dict[str, dict[str, Config]],
-    size: str,
-    folder: Place,
+def _train(
+    own: StudyRun,
+    source: StudyRun | None,
     store: ResultStore,
+    same_data: SameData,
     title: str,
     console: Console,
 ) -> None:
-    runs = [(name, seed, own) for name, seeds in tried.items() for seed, own in seeds.items()]
-    for number, (name, seed, own) in enumerate(runs, start=1):
-        if not store.find(stage="finetune", size=size, name=name, seed=seed):
-            what = f"{title} finetuning" + (f" {number} of {len(runs)}" if len(runs) > 1 else "")
-            workdir = folder / f"{name}-{seed}"
-            run(Order(own, own, workdir, init_from=folder / "pretrained", title=what), console)
-            store.add({"stage": "finetune", "size": size, "name": name, "seed": seed, **_tuning(workdir)})
+    """One run, and its result; `source` is where it starts from."""
+    if store.find(**own.fields):
+        return
+    init_from = None if source is None else source.folder
+    if run_data(own.folder) is None:
+        same_data.prepare(own.stage, own.config, init_from and RunDir(init_from), console)
+    run(Order(own.config, own.config, own.folder, init_from=init_from, title=title), console)
+    data: Data = {} if source is None else dict(store.find(**source.fields)[0].get("data", {}))
+    if (trained_on := run_data(own.folder)) is not None:
+        data[own.stage] = trained_on
+    same_data.meet(str(own.folder), data)
+    store.add({**own.fields, **read_result(own.stage, own.folder), "data": data})
+
+
+def _compress(config: StudyConfig, own: StudyRun, store: ResultStore, title: str, console: Console) -> None:
+    """A finetuned run at each sparsity and number of bits that is not in the store yet."""
+    fields = {**own.fields, "stage": "compress"}
+    done = {(result["sparsity"], result["bits"]) for result in store.find(**fields)}
+    wanted = [(sparsity, bits) for sparsity in config.sparsities for bits in config.bits]
+    if missing := [one for one in wanted if one not in done]:
+        data = store.find(**own.fields)[0].get("data", {})
+        loaded = load_model(str(own.folder), console)
+        for result in _compressed(loaded, missing, title, console):
+            store.add({**fields, **result, "data": data})
 
 
 def best_finetuning(store: ResultStore, size: str) -> str:
@@ -91,30 +97,6 @@ def best_finetuning(store: ResultStore, size: str) -> str:
         return statistics.fmean(accuracy), -statistics.fmean(loss)
 
     return max(seeds, key=quality)
-
-
-def _curve(workdir: Place) -> Result:
-    """Held-out perplexity over the training seconds, with the lines that it must cross."""
-    lines = read_metrics(RunDir(workdir).metrics)
-    points = [line for line in lines if "eval/held_out/perplexity" in line]
-    return {
-        "steps": [line["step"] for line in points],
-        "training_seconds": [line["training_seconds"] for line in points],
-        "perplexity": [line["eval/held_out/perplexity"] for line in points],
-        "unigram_perplexity": lines[0]["eval/held_out/unigram_perplexity"],
-        "bigram_perplexity": lines[0]["eval/held_out/bigram_perplexity"],
-    }
-
-
-def _tuning(workdir: Place) -> Result:
-    """The last evaluation on the tuning set."""
-    last = [line for line in read_metrics(RunDir(workdir).metrics) if "eval/tuning/accuracy" in line][-1]
-    names = ("accuracy", "loss")
-    return {
-        "steps": last["step"],
-        "training_seconds": last["training_seconds"],
-        **{name: last[f"eval/tuning/{name}"] for name in names},
-    }
 
 
 def _compressed(
