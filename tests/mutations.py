@@ -63,7 +63,7 @@ def _bytes(path: Path, rng: random.Random) -> str:
     elif kind == "zero":
         content[at : at + 100] = bytes(len(content[at : at + 100]))
     else:
-        content += content
+        content += bytes(content)
     path.unlink()  # files may be hard links into a cache
     path.write_bytes(content)
     return f"{kind} at {at}"

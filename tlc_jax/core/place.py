@@ -223,7 +223,7 @@ def copy_file(source: Place, target: Place) -> None:
 def write_text(where: Place, text: str) -> None:
     """Writes a whole file or none."""
     if not isinstance(where, Path):
-        where.write_text(text)  # an object appears when all of it is there; always UTF-8
+        where.write_bytes(text.encode())  # an object appears when all of it is there
         return
     temporary = _temporary(where)
     try:
