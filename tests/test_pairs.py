@@ -17,9 +17,10 @@ from rich.console import Console
 from tests.words import sentence_pairs, write_pairs
 from tlc_jax.config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data import clean, pair_packing
+from tlc_jax.data import clean, packed_pairs
 from tlc_jax.data.catalogues import catalogue_files, read_catalogues
-from tlc_jax.data.pair_packing import PackedPairs, open_packed_pairs, prepare_pairs
+from tlc_jax.data.packed_pairs import PackedPairs, open_packed_pairs
+from tlc_jax.data.pair_packing import prepare_pairs
 from tlc_jax.data.pairs import open_pairs
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
 
@@ -169,8 +170,8 @@ def test_a_damaged_file_is_named(config: PairsConfig, tmp_path: Path) -> None:
 
 def test_pairs_of_another_format_are_refused(packed: PackedPairs, monkeypatch) -> None:
     """Their shapes, for one, had another order: a pair might have been cut silently."""
-    monkeypatch.setattr(pair_packing, "FORMAT", 3)
-    with pytest.raises(UserError, match="in format 2, and this version reads 3"):
+    monkeypatch.setattr(packed_pairs, "READABLE", (1, 2))
+    with pytest.raises(UserError, match="in format 3, and this version reads 3"):
         open_packed_pairs(packed.folder)
 
 
@@ -223,8 +224,8 @@ def test_what_is_left_out(source: str, target: str, reason: str) -> None:
         ({"validation": "train.tsv"}, "is called train, which names another one"),
         ({"train": "wmt14_translate/fr-en:train"}, "is not prepared"),
         ({"dir": None}, r"data\.dir is not set"),
-        ({"train": "broken.tsv"}, r"broken\.tsv line 2 has 1 column"),
-        ({"train": "german.tsv"}, r"german\.tsv has the columns en, de, not en and fr"),
+        ({"train": "broken.tsv"}, r"broken\.tsv line 2 has 1 cell"),
+        ({"train": "german.tsv"}, r"german\.tsv line 1 has the columns en, de, not en and fr"),
         ({"train": "one.tsv=1,=2"}, "'=2' names no source"),
         ({"train": "one.tsv=1,one.tsv=1"}, r"none of the 300 pairs of one\.tsv is left .*duplicate"),
         (

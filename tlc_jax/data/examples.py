@@ -22,14 +22,15 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import local_folder, locate, new_folder, writing
+from tlc_jax.core.native import abandonable
+from tlc_jax.core.place import local_folder, new_folder, writing
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, manifests, store
 from tlc_jax.data.families import families
 from tlc_jax.data.labelled import NO_LABEL, Examples, LabelledSource, open_labelled
 from tlc_jax.data.sources import hash64
-from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.data.tokenizer import given_tokenizer
 
 FORMAT = 4
 TRAIN, TUNING = "train", "tuning"
@@ -135,7 +136,7 @@ def prepare_examples(
         raise UserError(
             "a classification task trains no tokenizer: give --init-from a pretrained run or --data.tokenizer"
         )
-    tokenizer = load_tokenizer(config.tokenizer, vocab_size)
+    tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=label_names is None)
     source = open_labelled(config, label_names)
     parts = {
         "format": FORMAT,
@@ -144,7 +145,7 @@ def prepare_examples(
         "length": config.sequence_length,
         "tuning": config.held_out,
         "seed": config.seed,
-        "tokenizer": sealed.sha256(locate(config.tokenizer).expanduser()),
+        "tokenizer": digest,
         "max_examples": max_examples,
         "cut": "families",
         "labels": source.label_names,
@@ -255,10 +256,7 @@ def _rows(
     rows, truncated = [], 0
     for start in range(0, len(examples.texts), _CHUNK):
         chunk = examples.texts[start : start + _CHUNK]
-        sides = [
-            [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-            for texts in zip(*chunk, strict=True)
-        ]
+        sides = [_encoded(tokenizer, list(texts)) for texts in zip(*chunk, strict=True)]
         for parts in zip(*sides, strict=True):
             kept = fit(list(parts), length)
             truncated += sum(map(len, kept)) < sum(map(len, parts))
@@ -268,6 +266,11 @@ def _rows(
             rows.append(np.array(row, dtype))
         advance(len(chunk))
     return rows, truncated
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    encodings = abandonable(lambda: tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+    return [encoding.ids for encoding in encodings]
 
 
 def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:

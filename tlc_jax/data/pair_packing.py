@@ -11,7 +11,6 @@ import itertools
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,80 +18,20 @@ import numpy as np
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from tlc_jax.core import sealed
+from tlc_jax.core import sealed, stopping
 from tlc_jax.core.data_config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate, new_folder
+from tlc_jax.core.place import local_folder, new_folder, write_bytes, writing
 from tlc_jax.core.progress import stage
-from tlc_jax.data import clean, store
-from tlc_jax.data.pair_batches import EncodedPairs, Shape, Stretch, choose_shapes
-from tlc_jax.data.pairs import HELD_OUT, TRAIN, Pair, PairSets, open_pairs
+from tlc_jax.data import clean
+from tlc_jax.data.packed_pairs import FORMAT, SIDES, PackedPairs, open_packed_pairs
+from tlc_jax.data.pair_batches import choose_shapes
+from tlc_jax.data.pairs import HELD_OUT, TRAIN, Pair, PairSets, PairSource, open_pairs
 from tlc_jax.data.sources import hash64
-from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
+from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 
-FORMAT = 2
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on, of both sides
 _CHUNK = 20_000  # pairs encoded at a time
-_SIDES = ("source", "target")
-
-
-@dataclass(frozen=True)
-class PackedPairs:
-    """Encoded sets on disk: `train`, and those that are evaluated on. `manifest` says what they are."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    def pairs(self, name: str) -> EncodedPairs:
-        arrays = []
-        for side in _SIDES:
-            size = self.manifest["tokens"][name][side]
-            path = self.folder / f"{name}.{side}.bin"
-            arrays.append(
-                np.memmap(path, self.manifest["dtype"], mode="r", shape=(size,))
-                if size
-                else np.zeros(0, self.manifest["dtype"])
-            )
-            arrays.append(np.load(self.folder / f"{name}.{side}.offsets.npy", mmap_mode="r"))
-        return EncodedPairs(*arrays)
-
-    def texts(self, name: str) -> list[Pair]:
-        """The lines of an evaluation set as they were read."""
-        sides = (
-            (self.folder / f"{name}.{side}.txt").read_bytes().decode().split("\n")[:-1] for side in _SIDES
-        )
-        return list(zip(*sides, strict=True))
-
-    def stretches(self) -> list[Stretch]:
-        """The sources of the training pairs, by their shares of an epoch of as many pairs as there are."""
-        own = [source for source in self.manifest["sources"] if source["pairs"]]
-        total, given = sum(source["pairs"] for source in own), [source["share"] for source in own]
-        found, start = [], 0
-        for source in own:
-            size, per_epoch = source["pairs"], source["pairs"]
-            if source["share"] is not None:
-                per_epoch = max(1, round(total * source["share"] / sum(given)))
-            found.append(Stretch(start, size, per_epoch))
-            start += size
-        return found
-
-    def shapes(self) -> list[Shape]:
-        """Those of batches (see `choose_shapes`)."""
-        return [(source, target) for source, target in self.manifest["shapes"]]
-
-    def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
-
-
-def open_packed_pairs(folder: Path) -> PackedPairs:
-    """Opens packed pairs after checking every byte; a damaged or changed file is refused by name."""
-    manifest = store.open_sealed(folder)
-    if manifest["format"] != FORMAT:
-        raise UserError(
-            f"{folder} holds pairs in format {manifest['format']}, and this version reads {FORMAT}: use the "
-            "version that packed them, or begin again in a new --workdir (translate still reads the old run)"
-        )
-    return PackedPairs(folder, manifest)
 
 
 def prepare_pairs(
@@ -104,8 +43,7 @@ def prepare_pairs(
     sets, tokenizer = open_pairs(config, to_train), "trained"
     if config.tokenizer is not None:
         # a wrong one is refused before anything is read
-        load_tokenizer(config.tokenizer, vocab_size, TRANSLATION)
-        tokenizer = sealed.sha256(locate(config.tokenizer).expanduser())
+        _, tokenizer = given_tokenizer(config.tokenizer, vocab_size, TRANSLATION, lossless=to_train)
     parts = {
         "format": FORMAT,
         "kind": "pairs",
@@ -120,7 +58,7 @@ def prepare_pairs(
         "vocab_size": vocab_size,
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = Path(config.cache_dir).expanduser() / identity[:20]
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
     if not folder.exists():
         with new_folder(folder) as temporary:
             about = _Packer(sets, config, vocab_size, temporary, console).pack()
@@ -177,6 +115,7 @@ class _Packer:
     def _likeness(self, pairs: Iterable[Pair]) -> Iterator[int]:
         """Hashes of what the sides are like: of a source, of its target, of the next source ..."""
         for pair in pairs:
+            stopping.check()
             for side in pair:
                 yield hash64(clean.likeness(side), self._config.seed)
 
@@ -209,7 +148,7 @@ class _Packer:
         for own, verdict in zip(self._sets.train, verdicts, strict=True):
             sides.append(_by_pairs(self._likeness(own.pairs())))
             chosen = (sides[-1][:, 0] < limit) & (verdict == clean.KEPT)
-            found += [pair for pair, own_chosen in zip(own.pairs(), chosen, strict=True) if own_chosen]
+            found += [pair for pair, own_chosen in _again(own, chosen) if own_chosen]
         told = _by_pairs(self._likeness(found))
         for own, verdict in zip(sides, verdicts, strict=True):
             clean.leave_out(verdict, own, told)
@@ -230,7 +169,7 @@ class _Packer:
     def _tokenizer(self, verdicts: list[np.ndarray], characters: list[np.ndarray]) -> Tokenizer:
         config = self._config
         if config.tokenizer is not None:
-            return load_tokenizer(config.tokenizer, self._vocab_size, TRANSLATION)
+            return given_tokenizer(config.tokenizer, self._vocab_size, TRANSLATION, lossless=False)[0]
         shares = np.array([own.share or 0.0 for own in self._sets.train])
         sizes = np.array([int(c[v == clean.KEPT].sum()) for v, c in zip(verdicts, characters, strict=True)])
         if not sizes.sum():
@@ -245,7 +184,7 @@ class _Packer:
                     # the first of a file may be alike: take them spread over all of it
                     kept = verdicts[i] == clean.KEPT
                     spread = np.random.default_rng(config.seed).random(len(kept)) * sizes[i] < limit
-                    for chosen, pair in zip(kept & spread, own.pairs(), strict=True):
+                    for pair, chosen in _again(own, kept & spread):
                         if chosen:
                             advance(len(pair[0]) + len(pair[1]))
                             yield from pair
@@ -261,7 +200,7 @@ class _Packer:
         with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
             for own, verdict in zip(self._sets.train, verdicts, strict=True):
                 before = writer.pairs[TRAIN]
-                kept = (pair for v, pair in zip(verdict, own.pairs(), strict=True) if v == clean.KEPT)
+                kept = (pair for pair, v in _again(own, verdict) if v == clean.KEPT)
                 too_long = 0
                 for chunk in _chunks(kept):
                     too_long += writer.write(chunk, drop=True)
@@ -280,8 +219,8 @@ class _Packer:
         return found
 
     def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
-        for side, texts in zip(_SIDES, zip(*pairs, strict=True), strict=True):
-            (self._folder / f"{name}.{side}.txt").write_bytes("".join(f"{t}\n" for t in texts).encode())
+        for side, texts in zip(SIDES, zip(*pairs, strict=True), strict=True):
+            write_bytes(self._folder / f"{name}.{side}.txt", "".join(f"{t}\n" for t in texts).encode())
         with writer.open(name):
             return sum(writer.write(chunk, drop=False) for chunk in _chunks(iter(pairs)))
 
@@ -298,9 +237,9 @@ class _Writer:
     def open(self, name: str) -> _Writer:
         """Begins a set, as a context."""
         self._name = name
-        self.pairs[name], self.tokens[name] = 0, dict.fromkeys(_SIDES, 0)
-        self._lengths = {side: [np.zeros(1, np.int64)] for side in _SIDES}
-        self._files = {side: (self._folder / f"{name}.{side}.bin").open("wb") for side in _SIDES}
+        self.pairs[name], self.tokens[name] = 0, dict.fromkeys(SIDES, 0)
+        self._lengths = {side: [np.zeros(1, np.int64)] for side in SIDES}
+        self._files = {side: (self._folder / f"{name}.{side}.bin").open("wb") for side in SIDES}
         return self
 
     def __enter__(self) -> None:
@@ -310,10 +249,12 @@ class _Writer:
         self.close()
 
     def close(self) -> None:
-        for side in _SIDES:
+        for side in SIDES:
             self._files[side].close()
             offsets = np.cumsum(np.concatenate(self._lengths[side]))
-            np.save(self._folder / f"{self._name}.{side}.offsets.npy", offsets)
+            path = self._folder / f"{self._name}.{side}.offsets.npy"
+            with writing(path):
+                np.save(path, offsets)
 
     def write(self, pairs: Sequence[Pair], *, drop: bool) -> int:
         """Returns how many pairs were too long; they are dropped, or cut before their </s>."""
@@ -322,7 +263,7 @@ class _Writer:
             for texts in zip(*pairs, strict=True)
         ]
         fits = np.array([max(map(len, pair)) <= self._longest for pair in zip(*sides, strict=True)])
-        for side, rows in zip(_SIDES, sides, strict=True):
+        for side, rows in zip(SIDES, sides, strict=True):
             if drop:
                 kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
             else:
@@ -331,7 +272,8 @@ class _Writer:
                     for row in rows
                 ]
             if kept:
-                np.concatenate(kept).tofile(self._files[side])
+                with writing(Path(self._files[side].name)):
+                    np.concatenate(kept).tofile(self._files[side])
             lengths = np.array([len(row) for row in kept], np.int64)
             self._lengths[side].append(lengths)
             self.tokens[self._name][side] += int(lengths.sum())
@@ -347,6 +289,20 @@ def _batched(packed: PackedPairs) -> tuple[np.ndarray, np.ndarray]:
         return packed.pairs(TRAIN).lengths, np.concatenate(weights)
     lengths = np.concatenate([packed.pairs(name).lengths for name in packed.manifest["pairs"]])
     return lengths, np.ones(len(lengths))
+
+
+def _again(source: PairSource, marks: np.ndarray) -> Iterator[tuple[Pair, Any]]:
+    """Each pair of a source that was read before, with its mark."""
+    number = -1
+    for number, pair in enumerate(source.pairs()):
+        if number >= len(marks):
+            break
+        yield pair, marks[number]
+    if number + 1 != len(marks):
+        raise UserError(
+            f"{source.name} changed while it was read ({len(marks):,} pairs at first): let nobody write it, "
+            "and begin again"
+        )
 
 
 def _by_pairs(hashes: Iterable[int]) -> np.ndarray:

@@ -7,6 +7,7 @@ the files' order and are never changed but for line ends.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ from typing import Any
 
 from etils import epath
 
+from tlc_jax.core import stopping
 from tlc_jax.core.data_config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.sources import identity_of, read_lines
+from tlc_jax.core.place import local_folder
+from tlc_jax.data import languages, tables
+from tlc_jax.data.sources import LONGEST_TEXT, identity_of
 from tlc_jax.data.tfds_source import tfds_examples, tfds_files, tfds_folder, tfds_string
 
 Pair = tuple[str, str]
 SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst")
 CATALOGUES = "catalogues"
 TRAIN, HELD_OUT = "train", "held_out"
-_LANGUAGE = re.compile(r"[a-z]{2}([-_][A-Za-z]{2,4})?")
+_UNQUOTE = "which are not interpreted: write it without (pandas: to_csv(..., sep='\\t', quoting=3))"
 RESERVED = {TRAIN, HELD_OUT}  # the sets that are made of the sources in data.train
 
 
@@ -41,10 +45,10 @@ class PairSource:
     def label(self) -> str:
         """A name without slashes, for metrics and files."""
         name = self.name
-        for suffix in sorted(SUFFIXES, key=len, reverse=True):
-            name = name.removesuffix(suffix)
+        suffix = next((own for own in SUFFIXES if name.lower().endswith(own)), "")
+        name = name[: len(name) - len(suffix)]
         last = name if ":" in name else name.rpartition("/")[2]
-        return re.sub(r"[^\w.-]+", "_", last).strip("_") or "all"
+        return re.sub(r"[^\w.-]+", "_", last).strip("_.") or "all"
 
 
 @dataclass(frozen=True)
@@ -126,19 +130,19 @@ def _source(option: str, name: str, share: float | None, config: PairsConfig) ->
         raise UserError(
             f"{option} names {name}, but data.dir is not set: give --data.dir the folder that it is in"
         )
-    root = Path(config.dir).expanduser()
-    paths = sorted(root.glob(name)) if re.search(r"[*?\[]", name) else [root / name]
+    root = local_folder(config.dir, "a --data.dir")
+    paths = _paths(option, root, name)
     if not paths or not all(path.is_file() for path in paths):
         raise UserError(
             f"{option}: there is no {name} in {root}; a source is a table ({', '.join(SUFFIXES)}), a glob, "
             f"a TFDS dataset with its split (wmt14_translate/fr-en:train), or {CATALOGUES}"
         )
-    if wrong := [path.name for path in paths if not path.name.endswith(SUFFIXES)]:
+    if wrong := [path.name for path in paths if not path.name.lower().endswith(SUFFIXES)]:
         raise UserError(
             f"{option}: {', '.join(wrong)} is none of {', '.join(SUFFIXES)}: convert or rename it"
         )
     columns = (config.source, config.target)
-    files = {str(path.relative_to(root)): epath.Path(path) for path in paths}
+    files = {os.path.relpath(path, root): epath.Path(path) for path in paths}
 
     def pairs() -> Iterator[Pair]:
         for path in paths:
@@ -147,27 +151,68 @@ def _source(option: str, name: str, share: float | None, config: PairsConfig) ->
     return PairSource(name, share, files, pairs)
 
 
+def _paths(option: str, root: Path, name: str) -> list[Path]:
+    """The file of a name, or those of a glob, which matches hidden files no more than a shell's does."""
+    if not re.search(r"[*?\[]", name):
+        return [root / name]
+    try:
+        return sorted(path for path in root.glob(name) if not path.name.startswith("."))
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{option}: {name} is no glob below {root} ({error}): correct it") from error
+
+
 def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
-    """Pairs of a table without quotes. A first line that names both languages says which column is which;
-    without one the source is first."""
-    places = (0, 1)
-    for number, line in enumerate(read_lines(path), start=1):
-        cells = line.removeprefix("\ufeff").split("\t") if number == 1 else line.split("\t")
-        if number == 1 and set(columns) <= set(cells):
-            places = (cells.index(columns[0]), cells.index(columns[1]))
-            continue
-        if number == 1 and len(cells) > 1 and all(_LANGUAGE.fullmatch(cell) for cell in cells):
-            raise UserError(
-                f"{path} has the columns {', '.join(cells)}, not {' and '.join(columns)}: give --data.source "
-                "and --data.target, or take its first line away"
-            )
-        if not line.strip():
-            continue
-        if len(cells) <= max(places):
-            raise UserError(
-                f"{path} line {number} has {len(cells)} column(s) between tabs, {max(places) + 1} are needed"
-            )
-        yield cells[places[0]], cells[places[1]]
+    """Pairs of a table. A first line that names both languages, or source and target, says which column is
+    which; without one there are two columns, the source first. UserError where that is in doubt."""
+    sides: tuple[int, int] | None = None
+    header: list[str] = []
+    rows, quoted = 0, True
+    for number, cells in tables.tsv_rows(path):
+        if sides is None:
+            sides, header = _sides(path, number, cells, columns)
+            if header:
+                continue
+        if cells == header:
+            raise UserError(f"{path} line {number} repeats the names of the columns: remove it")
+        rows += 1
+        quoted = quoted and all(map(tables.is_quoted, cells))
+        pair = cells[sides[0]], cells[sides[1]]
+        if max(map(len, pair)) > LONGEST_TEXT:
+            raise UserError(f"{path} line {number} has more than {LONGEST_TEXT:,} characters: shorten it")
+        yield pair
+    if rows > 1 and quoted:
+        raise UserError(f"{path} has quotes around all of its cells, {_UNQUOTE}")
+
+
+def _sides(
+    path: Path, number: int, cells: list[str], columns: tuple[str, str]
+) -> tuple[tuple[int, int], list[str]]:
+    """Where source and target are, and the names of the columns if the first line gives them."""
+    wanted, has = " and ".join(columns), f"{path} line {number} has the columns {tables.some(cells)}"
+    name_them = f"name the columns above (sed -i '1i {columns[0]}\\t{columns[1]}' FILE)"
+    try:
+        found = languages.columns_of(cells, *columns)
+    except ValueError as error:
+        raise UserError(f"{path} line {number} {error}: rename or remove a column") from error
+    if found is not None:
+        return found, cells
+    if languages.columns_of([cell.strip('"') for cell in cells], *columns) is not None:
+        raise UserError(f"{path} line {number} names columns in quotes, {_UNQUOTE}")
+    if languages.is_header(cells):
+        raise UserError(
+            f"{has}, not {wanted}: give --data.source and --data.target as they are called, correct the "
+            f"line, or, if it is a pair, {name_them}"
+        )
+    if len(cells) == 1:
+        raise UserError(
+            f"{path} line {number} has no tab: a line holds a sentence, a tab, and its translation"
+        )
+    if len(cells) > 2:
+        raise UserError(
+            f"{path} has {len(cells)} columns, and no first line says which are {wanted}: {name_them}, one "
+            "name for each column, or keep two (cut -f 1,2 FILE)"
+        )
+    return (0, 1), []
 
 
 def _tfds(name: str, share: float | None, config: PairsConfig) -> PairSource:
@@ -177,6 +222,7 @@ def _tfds(name: str, share: float | None, config: PairsConfig) -> PairSource:
 
     def pairs() -> Iterator[Pair]:
         for number, example in enumerate(tfds_examples(folder, split)):
+            stopping.check()
             source, target = (
                 tfds_string(example, language, number, folder) for language in (config.source, config.target)
             )
