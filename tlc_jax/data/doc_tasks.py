@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.installed_docs import PACKAGES, package_modules, read_docstrings
 from tlc_jax.data.labelled import Examples, LabelledSource
@@ -69,6 +70,7 @@ def _modules(paths: dict[str, Path]) -> list[_Module]:
     seen: set[str] = set()
     found = []
     for name, read in zip(paths, read_docstrings(list(paths.values())), strict=True):
+        stopping.check()
         docstrings = []
         for paragraphs in read:
             sentences = []
@@ -106,6 +108,7 @@ def _pair_examples(
     texts: list[tuple[str, ...]] = []
     classes: list[int] = []
     for module in modules:
+        stopping.check()
         strangers = [m for m in modules if m.package != module.package]
         for i, docstring in enumerate(module.docstrings):
             if len(docstring) < 2:

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +26,8 @@ from pathlib import Path
 from etils import epath
 
 from tlc_jax.core.cores import usable_cores
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.native import abandonable
 from tlc_jax.data.sources import Source
 
 PACKAGES = ("numpy", "scipy", "jax", "flax", "optax", "orbax")
@@ -52,8 +54,7 @@ def installed_docs() -> Source:
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
     return Source(
-        name="documentation of "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        name="documentation of " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         origin={"kind": "docs", "versions": versions},
         files={name: epath.Path(path) for name, path in modules.items()},
         documents=lambda: _documents(list(modules.values())),
@@ -100,8 +101,18 @@ def read_docstrings(paths: list[Path]) -> list[Docstrings]:
     if new:
         # spawn: a forked child could hold a lock of a thread that it does not have
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(usable_cores(), mp_context=context) as pool:
-            _READ.update(zip(new, pool.map(module_docstrings, new, chunksize=32), strict=True))
+        others = set(multiprocessing.active_children())
+        # Ctrl-C on a terminal reaches them too, and this process says what is to be done
+        ignore = (signal.SIGINT, signal.SIG_IGN)
+        with ProcessPoolExecutor(usable_cores(), context, signal.signal, ignore) as pool:
+            try:
+                texts = abandonable(lambda: list(pool.map(module_docstrings, new, chunksize=32)))
+            except Interrupted:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
+                raise
+        _READ.update(zip(new, texts, strict=True))
     return [_READ[path] for path in paths]
 
 

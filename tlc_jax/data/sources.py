@@ -20,6 +20,7 @@ from etils import epath
 from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.untrusted import open_regular
 from tlc_jax.data.lines import read_lines
 from tlc_jax.data.text_files import find_text_files
 
@@ -66,7 +67,7 @@ def identity_of(files: dict[str, epath.Path]) -> str:
 def _sha256(path: epath.Path) -> str:
     """Of a file that may be large: signals are obeyed."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path if "://" in os.fspath(path) else Path(path)) as file:
         while block := file.read(_BLOCK):
             stopping.check()
             digest.update(block)
@@ -141,7 +142,7 @@ def _txt_documents(path: Path) -> Iterator[str]:
             first = first if lines else number
             size += len(line)
             lines.append(line)
-            _check_text(line, f"{path} line {number:,}")
+            check_text(line, f"{path} line {number:,}")
             if size > LONGEST_DOCUMENT:
                 raise UserError(
                     f"{path} has no blank line in {size:,} characters from line {first:,} on: separate its "
@@ -167,11 +168,11 @@ def _jsonl_documents(path: Path, text_field: str) -> Iterator[str]:
             ) from error
         if not isinstance(text, str) or not _encodes(text):
             raise UserError(f"{path} line {number:,}: {text_field!r} is not a string of Unicode: correct it")
-        _check_text(text, f"{path} line {number:,}")
+        check_text(text, f"{path} line {number:,}")
         yield text
 
 
-def _check_text(text: str, where: str) -> None:
+def check_text(text: str, where: str) -> None:
     """UserError if the text has a line of more than `LONGEST_TEXT` characters, which would take gigabytes to
     be tokenised."""
     if len(text) > LONGEST_TEXT and (longest := max(map(len, text.split("\n")))) > LONGEST_TEXT:
