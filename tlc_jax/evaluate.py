@@ -29,30 +29,29 @@ class Evaluate:
     """Of a classification: write what is predicted of each example to this file, one JSON object a line."""
     hypotheses: Optional[str] = None
     """Instead of --checkpoint: translations, one a line. BLEU and chrF against --references."""
-    references: Optional[str] = None
-    """What --hypotheses are compared with, line by line."""
+    references: tuple[str, ...] = ()
+    """What --hypotheses are compared with, line by line; several files: several references of each line."""
     language: str = "fr"
-    """Of both files: how Moses' tokenizer splits them."""
+    """Of all these files: how they are split into words."""
     json: bool = False
     """Print one JSON object on standard output: eval/<set>/<metric>, checkpoint, step."""
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Evaluate, argv)
-    if (args.checkpoint is None) == (args.hypotheses is None) or (args.hypotheses is None) != (
-        args.references is None
-    ):
+    files = args.hypotheses is not None
+    if (args.checkpoint is None) != files or files != bool(args.references):
         raise UserError("give either --checkpoint, or --hypotheses and --references")
-    if args.hypotheses and (args.task or args.data.dir or args.predictions):
+    if files and (args.task or args.data.dir or args.predictions):
         raise UserError("--task, --data.dir and --predictions go with --checkpoint, not with --hypotheses")
     from tlc_jax.inference.compare_files import compare_files
     from tlc_jax.inference.evaluate import evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console
 
-    if args.checkpoint is None:
+    if args.hypotheses is not None:
         found = compare_files(args.hypotheses, args.references, args.language)
     else:
-        found = evaluate_checkpoint(args.checkpoint, args.task, args.data.dir, args.predictions)
+        found = evaluate_checkpoint(str(args.checkpoint), args.task, args.data.dir, args.predictions)
     print(json.dumps(found)) if args.json else print_table(found, make_console())
 
 

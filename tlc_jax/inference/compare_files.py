@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.tasks.bleu import known_languages, scores
+from tlc_jax.core.native import abandonable
+from tlc_jax.data.lines import read_lines
+from tlc_jax.tasks.bleu import check_language, known_languages, scores
+
+_LARGEST = 1 << 28  # characters of a file: a hundred times the largest test sets
 
 
-def compare_files(hypotheses: str | None, references: str | None, language: str) -> dict[str, Any]:
-    """BLEU and chrF of two files with as many lines."""
+def compare_files(hypotheses: str, references: Sequence[str], language: str) -> dict[str, Any]:
+    """BLEU and chrF of a file against one or several others with as many lines; plain, .gz or .zst."""
     if language not in known_languages():
         raise UserError(f"--language {language} is none of {', '.join(known_languages())}")
-    sides = []
-    for option, name in (("--hypotheses", hypotheses), ("--references", references)):
-        try:
-            # as sacrebleu's command line reads them: no other character than this ends a line
-            sides.append(Path(str(name)).read_bytes().decode().split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{option} {name} cannot be read: {error}") from error
-        if sides[-1][-1] == "":
-            sides[-1].pop()
-    if len(sides[0]) != len(sides[1]) or not sides[0]:
-        raise UserError(
-            f"{hypotheses} has {len(sides[0])} lines and {references} has {len(sides[1])}: both need as "
-            "many, and at least one"
-        )
-    return scores(sides[0], sides[1], language)
+    check_language(language)
+    sides = [_read("--hypotheses", hypotheses), *(_read("--references", name) for name in references)]
+    for name, lines in zip(references, sides[1:], strict=True):
+        if len(lines) != len(sides[0]) or not lines:
+            raise UserError(
+                f"{hypotheses} has {len(sides[0]):,} lines and {name} has {len(lines):,}: both need as many, "
+                "and at least one"
+            )
+    return abandonable(lambda: scores(sides[0], sides[1:], language))
+
+
+def _read(option: str, name: str) -> list[str]:
+    """As sacrebleu's command line reads them: only a line feed ends a line, and blanks before it are none of
+    it."""
+    lines, size = list[str](), 0
+    try:
+        for line in read_lines(Path(name)):
+            lines.append(line.rstrip())
+            size += len(line)
+            if size > _LARGEST:
+                raise UserError(f"{name} holds more than {_LARGEST:,} characters: compare a part of it")
+    except UserError as error:
+        raise UserError(f"{option} {error}") from error
+    return lines

@@ -14,7 +14,7 @@ from tlc_jax.core.place import locate
 from tlc_jax.core.progress import stage
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import write_predictions
-from tlc_jax.tasks.bleu import scores
+from tlc_jax.tasks.bleu import check_language, scores
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.tasks.translation import Translation
@@ -80,12 +80,13 @@ def _translated(run: LoadedModel, task: Translation, console: Console) -> dict[s
     """BLEU of all sets with a beam of 4."""
     data, found = run.config.data, {}
     assert isinstance(data, PairsConfig)
+    check_language(data.target)
     decoder = task.decoder(beams=4)
     for name in (*task.evaluation_sets(), *task.reported_sets()):
         sources, references = zip(*task.texts(name), strict=True)
         with stage(console, f"translating {name}", len(sources), "sentences") as told:
             best = decoder.translate(run.params, sources, told)
-        own = scores([one[0].text for one in best], references, data.target)
+        own = scores([one[0].text for one in best], [references], data.target)
         found |= {f"eval/{name}/{metric}": value for metric, value in own.items()}
     return found
 

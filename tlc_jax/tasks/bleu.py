@@ -9,46 +9,80 @@ from collections.abc import Sequence
 import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 
+from tlc_jax.core.errors import UserError
 
-def scores(hypotheses: Sequence[str], references: Sequence[str], language: str) -> dict[str, float | str]:
-    """Of whole sets, in percent:
+SEGMENTED = ("ja", "ko", "zh")
+"""Languages that sacrebleu splits into words or characters in their own way."""
+_NOT_OF_SPACES = (
+    *SEGMENTED,
+    "yue",
+)  # the measures that take spaces for the ends of words say nothing of them
 
-    bleu               sacrebleu as its command line gives it, detokenized (13a); `signature` says how
+
+def scores(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str
+) -> dict[str, float | str]:
+    """Of whole sets, in percent, against one or several references of each line:
+
+    bleu               sacrebleu as its command line gives it for the language, detokenized; `signature` says
+                       how (13a; zh, ja-mecab and ko-mecab for Chinese, Japanese and Korean)
     bleu_intl          with international tokenization: t2t-bleu
     bleu_tokenized     of Moses tokens
     bleu_compounds     of Moses tokens with compounds split at their hyphens: the paper's
     chrf               chrF2
+    left_out           which of these are no measure of the language, and are not there
     """
-    metric = BLEU()
-    whole = metric.corpus_score(hypotheses, [references])
-    tokens = [[tokenized(line, language) for line in lines] for lines in (hypotheses, references)]
+    metric = _sacrebleu(language)
+    found: dict[str, float | str] = {
+        "bleu": metric.corpus_score(hypotheses, references).score,
+        "chrf": sacrebleu.corpus_chrf(hypotheses, references).score,
+        "signature": str(metric.get_signature()),
+    }
+    if language in _NOT_OF_SPACES:
+        names = "bleu_intl, bleu_tokenized and bleu_compounds"
+        return {**found, "left_out": f"{names} split at spaces, which are no ends of words in {language}"}
+    tokens = [[tokenized(line, language) for line in lines] for lines in (hypotheses, *references)]
     split = [[compounds_split(line) for line in lines] for lines in tokens]
     return {
-        "bleu": whole.score,
-        "bleu_intl": BLEU(tokenize="intl").corpus_score(hypotheses, [references]).score,
-        "bleu_tokenized": plain_bleu(*tokens),
-        "bleu_compounds": plain_bleu(*split),
-        "chrf": sacrebleu.corpus_chrf(hypotheses, [references]).score,
-        "signature": str(metric.get_signature()),
+        **found,
+        "bleu_intl": BLEU(tokenize="intl").corpus_score(hypotheses, references).score,
+        "bleu_tokenized": plain_bleu(tokens[0], tokens[1:]),
+        "bleu_compounds": plain_bleu(split[0], split[1:]),
     }
 
 
-def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """What sacrebleu's command line prints, in percent."""
-    return BLEU().corpus_score(hypotheses, [references]).score
+def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str], language: str) -> float:
+    """What sacrebleu's command line prints for translations into the language, in percent."""
+    return _sacrebleu(language).corpus_score(hypotheses, [references]).score
 
 
-def plain_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def plain_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """multi-bleu.perl: what is between spaces is a token, nothing is smoothed."""
     metric = BLEU(tokenize="none", force=True, smooth_method="none")
-    return metric.corpus_score(hypotheses, [references]).score
+    return metric.corpus_score(hypotheses, references).score
+
+
+def check_language(language: str) -> None:
+    """UserError where what splits the language's sentences into words is not installed."""
+    _sacrebleu(language)
+
+
+def _sacrebleu(language: str) -> BLEU:
+    try:
+        return BLEU(trg_lang=language)
+    except RuntimeError as error:  # its own words for an extra that is not installed
+        raise UserError(
+            f"BLEU of {language} needs a package that splits its sentences into words: pip install "
+            f"'sacrebleu[{language}]'"
+        ) from error
 
 
 def known_languages() -> list[str]:
-    """Those of which Moses' tokenizer knows the abbreviations; of others it takes the English ones."""
+    """Those of which sacrebleu or Moses' tokenizer knows something; of others Moses takes the abbreviations
+    of English."""
     from sacremoses.corpus import NonbreakingPrefixes
 
-    return sorted(set(NonbreakingPrefixes().available_langs.values()))
+    return sorted({*NonbreakingPrefixes().available_langs.values(), *SEGMENTED})
 
 
 def tokenized(line: str, language: str) -> str:

@@ -26,7 +26,7 @@ from tlc_jax.data.pair_packing import PackedPairs
 from tlc_jax.data.pairs import TRAIN
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, at_targets, prediction_loss
-from tlc_jax.tasks.bleu import sacrebleu_score
+from tlc_jax.tasks.bleu import check_language, sacrebleu_score
 from tlc_jax.tasks.decoder import Decoder
 
 _EVALUATION_SHAPES = 6  # more cost more to compile than pads
@@ -74,6 +74,8 @@ class Translation(TranslationObjective):
     def __init__(self, config: Config, settings: TranslationConfig, packed: PackedPairs):
         super().__init__(config, settings)
         self.packed, self._train = packed, packed.pairs(TRAIN)
+        if settings.bleu_sentences:
+            check_language(packed.manifest["languages"][1])  # before the first evaluation needs it
         self._decoder: Decoder | None = None
         self.tokens_per_step = 0.0
         if len(self._train):  # else the data were read to be evaluated on
@@ -129,7 +131,8 @@ class Translation(TranslationObjective):
             self._decoder = self.decoder(beams=1)
         found = self._decoder.translate(params, [source for source, _ in pairs])
         references = [target for _, target in pairs]
-        return {"greedy_bleu": sacrebleu_score([best[0].text for best in found], references)}
+        language = self.packed.manifest["languages"][1]
+        return {"greedy_bleu": sacrebleu_score([best[0].text for best in found], references, language)}
 
     def decoder(self, beams: int) -> Decoder:
         longest = self._config.data.sequence_length
