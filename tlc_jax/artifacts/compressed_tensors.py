@@ -9,19 +9,24 @@ Of a linear layer or an embedding X with quantized weights [rows, columns]:
                          weights are, but along the rows
     X.weight_shape       int64 [2]
 
-and the others as float32. config.json says in `quantization_config` which layers have how many bits. The
-format has no place for masks: zeros are stored as codes of zero."""
+and the others as float32. config.json says in `quantization_config` which layers have how many bits, and with
+`dequantize` that transformers makes dense weights of them while it loads: otherwise it can load no packed
+zero points, and no embeddings. It then reads one scheme for a whole model, so that one is written: the bits
+and the granularity that take the fewest bytes. Matrices with fewer bits or larger blocks are written in it
+exactly, the others as float32. The format has no place for masks: zeros are stored as codes of zero."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from tlc_jax.artifacts.packing import pack_codes, unpack_codes
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.quantspec import QuantSpec
@@ -29,22 +34,48 @@ from tlc_jax.core.stacked import Tensors
 
 METHOD = "compressed-tensors"
 _WEIGHT = ".weight"
+_ROWS_OF_A_WORD = 8  # whose zero points of 4 bits are one word, of which it makes a tensor that torch rejects
 _PARTS = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
 
 
-def to_compressed_tensors(tensors: Tensors, values: Mapping[str, Any]) -> tuple[Tensors, dict[str, Any]]:
-    """(arrays to store, `quantization_config`) of tensors by torch's names and in torch's layout. Matrices of
-    modules are stored as codes; the others as float32, which `values` holds of every tensor."""
+@dataclass(frozen=True)
+class Packed:
+    """`arrays` to store and their `config`; `dense` names the quantized tensors that are stored as float32,
+    each with the reason, `widened` those that are stored with more bits than they have."""
+
+    arrays: Tensors
+    config: dict[str, Any]
+    dense: dict[str, str]
+    widened: list[str]
+
+
+def to_compressed_tensors(tensors: Tensors, values: Mapping[str, Any]) -> Packed:
+    """Tensors by torch's names and in torch's layout. Matrices of modules are stored as codes where the
+    format can hold them; the others as float32, which `values` holds of every tensor. UserError where it can
+    hold none."""
+    quantized = {name: x for name, x in tensors.items() if isinstance(x, QTensor)}
+    matrices = {name: q for name, q in quantized.items() if name.endswith(_WEIGHT) and q.codes.ndim == 2}
+    scheme = _smallest_scheme(matrices)
+    dense = dict.fromkeys(quantized.keys() - matrices.keys(), "no matrix whose name ends in .weight")
     arrays: Tensors = {}
-    schemes: dict[QuantSpec, list[str]] = {}
+    modules: list[str] = []
     for name, x in tensors.items():
-        if not (isinstance(x, QTensor) and name.endswith(_WEIGHT) and x.codes.ndim == 2):
+        stopping.check()
+        problem = "" if name not in matrices else problem_with(matrices[name], scheme)
+        if name not in matrices or problem:
             arrays[name] = np.asarray(values[name])
+            dense |= {name: problem} if problem else {}
             continue
-        module = name.removesuffix(_WEIGHT)
-        schemes.setdefault(x.spec, []).append(module)
-        arrays |= {f"{module}.{part}": array for part, array in _module(name, x).items()}
-    return arrays, _quantization_config(schemes)
+        modules.append(name.removesuffix(_WEIGHT))
+        arrays |= {f"{modules[-1]}.{part}": array for part, array in _module(x, scheme).items()}
+    if not modules:
+        reasons = "; ".join(sorted(set(dense.values()))) or "it has no codes"
+        raise UserError(
+            f"no matrix can be stored as codes of {METHOD} ({reasons}): compress it again with --granularity "
+            "row --zero nudged and 1 to 8 bits, or export it with --format huggingface"
+        )
+    widened = [name for name, q in matrices.items() if name not in dense and q.spec.bits < scheme.bits]
+    return Packed(arrays, _quantization_config(scheme, modules), dense, widened)
 
 
 def from_compressed_tensors(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Tensors:
@@ -62,22 +93,88 @@ def from_compressed_tensors(arrays: Mapping[str, np.ndarray], config: Mapping[st
     return tensors
 
 
-def _module(name: str, q: QTensor) -> dict[str, np.ndarray]:
-    bits, zero = q.spec.bits, np.asarray(q.offset)
-    if q.spec.zero != "nudged" or zero.min() < 0 or zero.max() >= 2**bits:
-        raise UserError(
-            f"zero is no code of {name}, as {METHOD} wants it: compress with --zero nudged and min/max"
+def _smallest_scheme(matrices: Mapping[str, QTensor]) -> QuantSpec:
+    """Bits and granularity, of those that are there, with which the fewest bytes are written."""
+
+    def size(scheme: QuantSpec) -> int:
+        return sum(
+            4 * q.codes.size if problem_with(q, scheme) else q.codes.size * scheme.bits // 8
+            for q in matrices.values()
         )
+
+    bits = sorted({q.spec.bits for q in matrices.values()})
+    granularities = sorted({q.spec.granularity for q in matrices.values()})
+    schemes = [QuantSpec(b, granularity) for b in bits for granularity in granularities]
+    return schemes[0] if len(schemes) == 1 else min(schemes, key=size, default=QuantSpec())
+
+
+def problem_with(q: QTensor, scheme: QuantSpec) -> str:
+    """Why a matrix cannot be read as it is from codes of the scheme; empty if it can."""
+    rows, blocks = q.codes.shape[0], _blocks(q, scheme)
+    if q.spec.zero != "nudged":
+        return "zero is no code: its range begins where it begins (--zero float)"
+    if q.spec.bits > scheme.bits:
+        return f"it has {q.spec.bits} bits, and most of the model {scheme.bits}"
+    if not blocks or blocks[0] % q.delta.shape[0] or blocks[1] % q.delta.shape[1]:
+        return f"its ranges ({q.spec.granularity}) are not those of most of the model ({scheme.granularity})"
+    if scheme.bits == 4 and rows <= _ROWS_OF_A_WORD and blocks[1] > 1:
+        return f"{METHOD} cannot read groups of at most {_ROWS_OF_A_WORD} rows at 4 bits"
+    low, high = _extremes(q)
+    if ((high - low) >= 2**scheme.bits).any():
+        return "zero is no code: all weights of a block are far on one side of it"
+    return ""
+
+
+def _blocks(q: QTensor, scheme: QuantSpec) -> tuple[int, int] | None:
+    """How many ranges a matrix has in the scheme, down and across; None where groups do not divide a row."""
+    rows, columns = q.codes.shape
+    if scheme.granularity == "tensor":
+        return 1, 1
+    size = scheme.group_size or columns
+    return None if columns % size else (rows, columns // size)
+
+
+def _extremes(q: QTensor) -> tuple[np.ndarray, np.ndarray]:
+    """Of each block the smallest and the largest multiple of delta that its codes may stand for, zero among
+    them."""
+    zero = np.asarray(q.offset)
+    if ((zero >= 0) & (zero < 2**q.spec.bits)).all():  # as good as always; then any code will do
+        return -zero, 2**q.spec.bits - 1 - zero
     codes = np.asarray(q.codes)
+    if q.mask is not None:
+        codes = np.where(
+            np.asarray(q.mask), codes, _spread(np.clip(zero, 0, 2**q.spec.bits - 1), codes.shape)
+        )
+    (rows, columns), (down, across) = codes.shape, zero.shape
+    pairs = codes.reshape(down, rows // down, across, columns // across)
+    low, high = pairs.min(axis=(1, 3)) - zero, pairs.max(axis=(1, 3)) - zero
+    return np.minimum(low, 0), np.maximum(high, 0)
+
+
+def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """One number a block as one a weight."""
+    for axis in (0, 1):
+        x = np.repeat(x, shape[axis] // x.shape[axis], axis=axis)
+    return x
+
+
+def _module(q: QTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
+    """The arrays of a matrix in which there is no problem with the scheme."""
+    codes, zero, bits = np.asarray(q.codes), np.asarray(q.offset), scheme.bits
+    low, high = _extremes(q)
+    moved = np.clip(zero, -low, 2**bits - 1 - high)  # where zero is a code already, it stays so
+    if (moved != zero).any():
+        codes = (codes + _spread(moved - zero, codes.shape)).astype(np.uint8)
     if q.mask is not None:  # a pruned weight may have any code: here it needs that of zero
-        neighbours = (size // count for size, count in zip(codes.shape, zero.shape, strict=True))
-        everywhere = np.kron(zero, np.ones(tuple(neighbours), np.int32))
-        codes = np.where(np.asarray(q.mask), codes, everywhere).astype(np.uint8)
-    shifted, scale = zero - (1 << (bits - 1)), np.asarray(q.delta)
-    if q.spec.granularity == "tensor":
-        zero_point, scale = shifted.astype(np.int8).reshape(1), scale.reshape(1)
+        codes = np.where(np.asarray(q.mask), codes, _spread(moved, codes.shape)).astype(np.uint8)
+    scale = np.asarray(q.delta)
+    if scheme.granularity == "tensor":
+        zero_point, scale = (moved - (1 << (bits - 1))).astype(np.int8).reshape(1), scale.reshape(1)
     else:  # one number a row and group, packed along the rows
-        zero_point = np.ascontiguousarray(pack_rows(zero.astype(np.uint8).T, bits).T)
+        blocks = _blocks(q, scheme)
+        assert blocks is not None
+        scale, moved = _spread(scale, blocks), _spread(moved, blocks)
+        zero_point = np.ascontiguousarray(pack_rows(moved.astype(np.uint8).T, bits).T)
     return {
         "weight_packed": pack_rows(codes, bits),
         "weight_scale": np.ascontiguousarray(scale),
@@ -121,29 +218,24 @@ def unpack_rows(
     return np.ascontiguousarray(codes.reshape(rows, whole)[:, :columns])
 
 
-def _quantization_config(schemes: Mapping[QuantSpec, list[str]]) -> dict[str, Any]:
-    groups = {}
-    for number, (spec, modules) in enumerate(schemes.items()):
-        strategy = {"tensor": "tensor", "row": "channel"}.get(spec.granularity, "group")
-        weights: dict[str, Any] = {
-            "num_bits": spec.bits,
-            "type": "int",
-            "symmetric": False,
-            "strategy": strategy,
-            "dynamic": False,
-        }
-        if strategy == "group":
-            weights["group_size"] = spec.group_size
-        groups[f"group_{number}"] = {
-            "targets": sorted(modules),
-            "weights": weights,
-            "format": "pack-quantized",
-        }
+def _quantization_config(scheme: QuantSpec, modules: list[str]) -> dict[str, Any]:
+    strategy = {"tensor": "tensor", "row": "channel"}.get(scheme.granularity, "group")
+    weights: dict[str, Any] = {
+        "num_bits": scheme.bits,
+        "type": "int",
+        "symmetric": False,
+        "strategy": strategy,
+        "dynamic": False,
+    }
+    if strategy == "group":
+        weights["group_size"] = scheme.group_size
+    group = {"targets": sorted(modules), "weights": weights, "format": "pack-quantized"}
     return {
         "quant_method": METHOD,
         "format": "pack-quantized",
         "quantization_status": "compressed",
-        "config_groups": groups,
+        "dequantize": True,
+        "config_groups": {"group_0": group},
         "ignore": [],
     }
 

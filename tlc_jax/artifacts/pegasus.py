@@ -1,13 +1,16 @@
 """A translation model as a folder that Hugging Face's transformers loads as a Pegasus, and back.
 
 Pegasus computes exactly what our encoder-decoder does if its table of positions is replaced by ours (it is
-saved with the weights), embeddings are scaled and biases of attention are zero. Our embedding of a pad is
-zero, but the pad's row takes part in the output: so that matrix is written apart (`tie_word_embeddings`
-false). LayerNorm's epsilon is 1e-5 there, always. CTranslate2 converts such folders."""
+saved with the weights), embeddings are scaled and biases of attention are zero. Its one embedding matrix is
+written once (`tie_word_embeddings`). Our embedding of a pad is zero, but the pad's row takes part in the
+output, so that it is in the matrix; the only pad that is ever attended to is the one that a translation
+begins with, always at position 0 of the decoder, and from that position what the row adds is subtracted.
+LayerNorm's epsilon is 1e-5 there, always. CTranslate2 converts such folders."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +39,8 @@ _NORMS = {
 _FEED_FORWARD = {"expand": "fc1", "contract": "fc2"}
 _SIDES = ("encoder", "decoder")
 _EMBEDDINGS = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+_OUTPUT = "lm_head.weight"
+_DECODER_POSITIONS = "model.decoder.embed_positions.weight"
 
 
 def pegasus_names(num_layers: int) -> dict[str, str]:
@@ -63,8 +68,8 @@ def _weights_and_bias(ours: str, theirs: str, kind: str) -> dict[str, str]:
 def pegasus_weights(
     params: Params, config: EncoderDecoderConfig, positions: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The state dict, in the type of the parameters. `positions` [longest, hidden] is the table that both
-    sides add."""
+    """The state dict without ties, in the type of the parameters. `positions` [longest, hidden] is the table
+    that both sides add."""
     tensors = {name: np.asarray(x) for name, x in split(params).items()}
     embedding = tensors.pop("shared/token_embedding")
     names = pegasus_names(config.num_layers)
@@ -77,9 +82,21 @@ def pegasus_weights(
     looked_up[PAD] = 0
     found |= {f"{name}.weight": looked_up for name in _EMBEDDINGS}
     found |= {f"model.{side}.embed_positions.weight": positions.astype(embedding.dtype) for side in _SIDES}
-    found["lm_head.weight"] = embedding
+    found[_OUTPUT] = embedding
     found["final_logits_bias"] = np.zeros((1, len(embedding)), embedding.dtype)
     return found
+
+
+def tied(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict with one embedding matrix, float32: the same outputs, but for rounding in the last
+    place."""
+    found = {name: np.ascontiguousarray(x, np.float32) for name, x in weights.items()}
+    matrix = found.pop(_OUTPUT)
+    for name in _EMBEDDINGS[1:]:
+        del found[f"{name}.weight"]
+    table = found[_DECODER_POSITIONS].copy()
+    table[0] -= matrix[PAD] * np.float32(math.sqrt(matrix.shape[1]))
+    return found | {f"{_EMBEDDINGS[0]}.weight": matrix, _DECODER_POSITIONS: table}
 
 
 def write_pegasus(
@@ -100,10 +117,7 @@ def write_pegasus(
             f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
             f"{config.hidden_size}: its heads fill the hidden size exactly"
         )
-    weights = {
-        name: np.ascontiguousarray(x, np.float32)
-        for name, x in pegasus_weights(params, config, positions).items()
-    }
+    weights = tied(pegasus_weights(params, config, positions))
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
     ids = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD, "bos_token_id": None}
     written = {
@@ -118,12 +132,12 @@ def write_pegasus(
 
 
 def params_from_pegasus(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
-    """Our parameters of a state dict that `pegasus_weights` could have made; ValueError says what is not
-    so."""
-    names = pegasus_names(num_layers)
+    """Our parameters of a state dict that `pegasus_weights` or `tied` could have made; ValueError says what
+    is not so."""
+    names, output = pegasus_names(num_layers), _OUTPUT if _OUTPUT in weights else f"{_EMBEDDINGS[0]}.weight"
     biases = {name.replace(".weight", ".bias") for name in names.values() if "_attn." in name}
-    missing = {*names.values(), "lm_head.weight"} - weights.keys()
-    known = {*names.values(), *biases, "lm_head.weight", "final_logits_bias"}
+    missing = {*names.values(), output} - weights.keys()
+    known = {*names.values(), *biases, output, "final_logits_bias"}
     known |= {f"{name}.weight" for name in _EMBEDDINGS}
     known |= {f"model.{side}.embed_positions.weight" for side in _SIDES}
     others = weights.keys() - known
@@ -133,7 +147,7 @@ def params_from_pegasus(weights: Mapping[str, np.ndarray], num_layers: int) -> P
         if name in weights and np.any(weights[name]):
             raise ValueError(f"{name} is not zero, and our model has no such bias")
     tensors = {ours: _turned(ours, weights[theirs]) for ours, theirs in names.items()}
-    return join({**tensors, "shared/token_embedding": weights["lm_head.weight"]})
+    return join({**tensors, "shared/token_embedding": weights[output]})
 
 
 def _turned(ours: str, x: np.ndarray) -> np.ndarray:
@@ -158,7 +172,7 @@ def _config(config: EncoderDecoderConfig, longest: int) -> dict[str, Any]:
         "max_position_embeddings": longest,
         "activation_function": "relu",
         "scale_embedding": True,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": True,
         "is_encoder_decoder": True,
         "dropout": config.dropout,
         "attention_dropout": config.attention_dropout,

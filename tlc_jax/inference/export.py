@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import is_artifact, other_files, read_artifact
-from tlc_jax.artifacts.compressed_tensors import to_compressed_tensors
+from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.compression.quantize import dequantize
@@ -17,12 +17,13 @@ from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig
 from tlc_jax.core.claim import claimed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
-from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
 from tlc_jax.tasks.decoder import EXTRA
 from tlc_jax.training.restore import trained_model
+
+_NAMED = 5  # tensors, in a sentence
 
 
 def export_model(root: str, out: Place, kind: str, console: Console) -> None:
@@ -66,16 +67,30 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
         _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
         others = {"config.json": (folder / "config.json").read_bytes()}
-    arrays, about = to_compressed_tensors(tensors, dequantize(tensors))
-    config = json.loads(others.get("config.json", b"{}")) | {"quantization_config": about}
+    packed = to_compressed_tensors(tensors, dequantize(tensors))
+    config = json.loads(others.get("config.json", b"{}")) | {"quantization_config": packed.config}
     others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
-    write_arrays(folder, arrays, others)
-    modules = [module for group in about["config_groups"].values() for module in group["targets"]]
-    console.print(f"{len(modules)} matrices as codes for compressed-tensors, {len(arrays)} arrays in all")
-    if rest := sum(isinstance(x, QTensor) for x in tensors.values()) - len(modules):
+    write_arrays(folder, packed.arrays, others)
+    _report_packed(packed, console)
+
+
+def _report_packed(packed: Packed, console: Console) -> None:
+    """How many matrices are codes, and which quantized tensors are not, and why."""
+    (group,) = packed.config["config_groups"].values()
+    bits, strategy = group["weights"]["num_bits"], group["weights"]["strategy"]
+    console.print(
+        f"{len(group['targets'])} matrices as codes for compressed-tensors ({bits} bits, {strategy}); "
+        f"{len(packed.arrays)} arrays"
+    )
+    if packed.widened:
         console.print(
-            f"{rest} quantized tensors as float32: codes are only for matrices whose names end in .weight"
+            f"{len(packed.widened)} of them have fewer bits and are written with {bits}: transformers reads "
+            "one scheme a model"
         )
+    for reason in dict.fromkeys(packed.dense.values()):
+        names = [name for name, why in packed.dense.items() if why == reason]
+        rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        console.print(f"as float32, {reason}: {', '.join(names[:_NAMED])}{rest}")
 
 
 FORMATS = {"huggingface": _huggingface, "compressed-tensors": _compressed_tensors}
