@@ -19,14 +19,15 @@ from tlc_jax.core import sealed
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.place import Place
 from tlc_jax.parallel.mesh import make_mesh, replicated
-from tlc_jax.training import checkpoint
-from tlc_jax.training.checkpoint import Checkpoints, restore_params, whole_steps
+from tlc_jax.training import saving
+from tlc_jax.training.checkpoint import restore_params, whole_steps
+from tlc_jax.training.saving import Checkpoints
 from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
 
 
 def new_state(plus: float = 0.0, size: int = 1000) -> TrainState:
-    params = {"encoder": {"kernel": jnp.arange(size) + plus, "bias": jnp.zeros(3) + plus}}
+    params = {"encoder": {"kernel": jnp.arange(size, dtype=jnp.float32) + plus, "bias": jnp.zeros(3) + plus}}
     state = TrainState(jnp.int32(0), params, {"mu": jax.tree.map(jnp.ones_like, params)})
     return jax.device_put(state, replicated(make_mesh()))
 
@@ -111,7 +112,8 @@ def test_parameters_load_alone_and_elsewhere(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 7)
-    for like in ({"kernel": jnp.zeros(5), "bias": jnp.zeros(3)}, {**new_state().params["encoder"], "x": 1.0}):
+    own = new_state().params["encoder"]
+    for like in ({**own, "kernel": jnp.zeros(5)}, {**own, "x": jnp.ones(1)}, {"kernel": own["kernel"]}):
         with pytest.raises(UserError, match="7 is of another model"):
             restore_params(tmp_path, {"encoder": like}, pytest.fail)
     with pytest.raises(UserError, match="holds no checkpoint"):
@@ -208,18 +210,18 @@ KILLED = """
 import os, pathlib, signal, sys
 from tests.test_checkpoint import new_state
 from tlc_jax.core import sealed
-from tlc_jax.training import checkpoint
+from tlc_jax.training import saving
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 where = {
-    "writing": (checkpoint.Checkpoints, "_finish"),  # Orbax is at work in its own thread
-    "sealing": (checkpoint, "seal"),
+    "writing": (saving.Checkpoints, "_finish"),  # Orbax is at work in its own thread
+    "sealing": (saving, "seal"),
     "committing": (sealed, "_digest"),
-    "deleting": (checkpoint.shutil, "rmtree"),
+    "deleting": (saving.shutil, "rmtree"),
 }
-with checkpoint.Checkpoints(pathlib.Path(sys.argv[1]), 2) as checkpoints:
+with saving.Checkpoints(pathlib.Path(sys.argv[1]), 2) as checkpoints:
     for step in (1, 2, 3):
         if step == 3:
             checkpoints.wait()
@@ -245,7 +247,7 @@ def test_kill_9_while_saving(tmp_path: Path, moment: str) -> None:
 def test_a_full_disk_is_noticed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 3)
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SaveFailed, match=rf"step 6 needs up to 8,\d+ bytes, but 100 are free in {tmp_path}"):
         save(tmp_path, 6)
     assert restored(tmp_path) == (3, [])
@@ -260,7 +262,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
 
     with Checkpoints(tmp_path, keep=5) as checkpoints:
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "seal", full)
+            patch.setattr(saving, "seal", full)
             checkpoints.save(6, new_state(6), {})
             while not checkpoints.failed():
                 pass

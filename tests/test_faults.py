@@ -19,7 +19,7 @@ from tlc_jax.core.clock import Deadline
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.rundir import LOCK, write_json
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
-from tlc_jax.training import checkpoint, run
+from tlc_jax.training import checkpoint, run, saving
 from tlc_jax.training.metrics import read_metrics
 
 
@@ -94,9 +94,9 @@ def test_data_of_another_run_are_refused(finished: Path, command, tmp_path: Path
 KILLED = """
 import os, signal, sys
 from tlc_jax import train
-from tlc_jax.core.place import TextLog
+from tlc_jax.training.metrics_log import MetricsLog
 
-written = TextLog.add
+written = MetricsLog.add
 
 def torn(self, line):
     last = '"step": 8' in line
@@ -104,7 +104,7 @@ def torn(self, line):
     if last:
         os.kill(os.getpid(), signal.SIGKILL)
 
-TextLog.add = torn
+MetricsLog.add = torn
 train.main(sys.argv[1:])
 """
 
@@ -221,7 +221,7 @@ def test_a_full_disk_in_the_middle_is_told_and_survived(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_check_room", no_room(5))
+    monkeypatch.setattr(saving, "_check_room", no_room(5))
     train.main(command(tmp_path / "w"))
     assert "warning: no room at step 5; training goes on" in capsys.readouterr().out
     assert_equal_runs(finished, tmp_path / "w")
@@ -230,7 +230,7 @@ def test_a_full_disk_in_the_middle_is_told_and_survived(
 def test_a_full_disk_at_the_end_fails_the_run_and_keeps_what_there_is(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_check_room", no_room(12))
+    monkeypatch.setattr(saving, "_check_room", no_room(12))
     with pytest.raises(SaveFailed, match="no room at step 12"):
         train.main(command(tmp_path / "w"))
     assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5, 10]
@@ -243,15 +243,15 @@ def test_an_earlier_save_that_failed_does_not_keep_the_last_one_from_trying(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The save of step 10 fails in the background, and is not looked at before the last one is due."""
-    seal = checkpoint.seal
+    seal = saving.seal
 
     def full(folder: Path, about: dict) -> dict:
         if folder.name == "10":
             raise OSError(28, "No space left on device")
         return seal(folder, about)
 
-    monkeypatch.setattr(checkpoint, "seal", full)
-    monkeypatch.setattr(checkpoint.Checkpoints, "failed", lambda self: False)
+    monkeypatch.setattr(saving, "seal", full)
+    monkeypatch.setattr(saving.Checkpoints, "failed", lambda self: False)
     train.main(command(tmp_path / "w"))
     assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5, 12]
     assert_equal_runs(finished, tmp_path / "w")

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
+from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
-from tlc_jax.training.checkpoint import restore_params, whole_steps
+from tlc_jax.training.checkpoint import Gone, restore_model, whole_steps
+
+_TRIES = 20
 
 
 def last_steps(folder: Place, count: int) -> list[int]:
@@ -22,14 +25,22 @@ def last_steps(folder: Place, count: int) -> list[int]:
     return steps[-count:]
 
 
-def mean_params(folder: Place, like: Params, steps: list[int]) -> Params:
-    """The mean of the parameters of these steps, summed in float32 in their order. UserError where one is
-    damaged: the mean of the others would be another model."""
+def mean_of_last(folder: Place, like: Params, count: int) -> tuple[Params, Tensors, list[int]]:
+    """The mean of the parameters of the `count` newest checkpoints, summed in float32 in their order; the
+    masks of the newest; and their steps. UserError where one is damaged: the mean of the others would be
+    another model."""
+    for _ in range(_TRIES):
+        steps = last_steps(folder, count)
+        try:
+            return *_mean(folder, like, steps), steps
+        except Gone:  # the run goes on, and has newer ones
+            continue
+    raise Gone(f"the run of {folder} removes its checkpoints faster than they can be read: try again")
 
-    def of_step(step: int) -> Params:
-        return restore_params(folder, like, lambda text: None, steps=[step])[0]
 
-    total = of_step(steps[0])
-    for step in steps[1:]:
-        total = jax.tree.map(jnp.add, total, of_step(step))
-    return jax.tree.map(lambda x: x / len(steps), total)
+def _mean(folder: Place, like: Params, steps: list[int]) -> tuple[Params, Tensors]:
+    total, masks = None, {}
+    for step in steps:
+        params, masks, _ = restore_model(folder, like, lambda text: None, steps=[step])
+        total = params if total is None else jax.tree.map(jnp.add, total, params)
+    return jax.tree.map(lambda x: x / len(steps), total), masks

@@ -20,8 +20,8 @@ from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params, flatten
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.tasks.build import abstract_params, label_names
-from tlc_jax.training.average import last_steps, mean_params
-from tlc_jax.training.checkpoint import restore_masks, restore_params
+from tlc_jax.training.average import mean_of_last
+from tlc_jax.training.checkpoint import restore_model
 from tlc_jax.training.masked import tensor_masks
 
 
@@ -54,14 +54,12 @@ def trained_model(root: str, warn: Callable[[str], None]) -> TrainedModel:
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_params(config, names)
     )
-    if mark is not None and (last := re.fullmatch(r"last([1-9]\d*)", mark)):
-        steps = last_steps(rundir.checkpoints, int(last[1]))
-        params, step = mean_params(rundir.checkpoints, like, steps), steps[-1]
+    if mark is not None and (last := re.fullmatch(r"last([1-9][0-9]{0,5})", mark)):
+        params, masks, steps = mean_of_last(rundir.checkpoints, like, int(last[1]))
     else:
-        params, step = restore_params(rundir.checkpoints, like, warn, mark)
+        params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
         steps = [step]
-    masks = tensor_masks(restore_masks(rundir.checkpoints, step))
-    return TrainedModel(rundir, config, params, step, tuple(names), masks, tuple(steps))
+    return TrainedModel(rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps))
 
 
 def _of_artifact(place: Place) -> TrainedModel:

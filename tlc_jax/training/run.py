@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,13 +14,14 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
-from tlc_jax.core.place import Place, copy_file, is_remote, make_folder
+from tlc_jax.core.place import Place, is_remote, make_folder, write_text
 from tlc_jax.core.progress import duration, stage
 from tlc_jax.core.rundir import RunDir, digest, flat, write_json
 from tlc_jax.core.sealed import is_sealed
+from tlc_jax.core.untrusted import read_text
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.tasks.base import Task
@@ -32,11 +34,12 @@ from tlc_jax.tasks.build import (
 )
 from tlc_jax.training import loop
 from tlc_jax.training.branch import Branch
-from tlc_jax.training.checkpoint import Checkpoints, Restored, saved_data_identity, whole_steps
+from tlc_jax.training.checkpoint import Restored, saved_data_identity, whole_steps
 from tlc_jax.training.evaluate import Evaluator
 from tlc_jax.training.facts import facts, record_start, whether_there
 from tlc_jax.training.memory import fitted
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
+from tlc_jax.training.saving import Checkpoints
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.start import source_params, with_source
@@ -96,11 +99,12 @@ def run(order: Order, console: Console | None = None) -> None:
             opened = hosts.on_first(lambda: _open_data(config, order.data_from or rundir, console))
             config = fitted(config, make_task(config, opened) if opened else None, mesh, console)
             order = dataclasses.replace(order, config=config)
-        hosts.first(lambda: _claim(rundir, config, held))
+        claimed = hosts.on_first(lambda: _claim(rundir, config, held))
         data = hosts.on_first(
             lambda: _keep(order, rundir, opened or _open_data(config, rundir, console), console)
         )
-        _run(order, rundir, mesh, data or open_data(config, rundir.data), console, started)
+        data = data or open_data(config, rundir.data)
+        _run(order, rundir, mesh, data, console, started, claimed or (lambda: None))
 
 
 def _asked(order: Order) -> dict[str, Any]:
@@ -120,14 +124,25 @@ def _check_folder(rundir: RunDir) -> None:
         rundir.root.rmdir()
 
 
-def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> None:
-    """The folder is this run's, and nobody else's while it is `held`."""
+def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> Callable[[], None]:
+    """The folder is this run's, and nobody else's while it is `held`. Gives a function that raises SaveFailed
+    where it was taken away."""
     make_folder(rundir.root)
-    held.enter_context(locked(rundir.root))
+    check = held.enter_context(locked(rundir.root))
     if rundir.config.exists():
         rundir.check_same(config)
     else:
         write_json(rundir.config, dataclasses.asdict(config))
+
+    def still_there() -> None:
+        check()
+        if not is_remote(rundir.root) and not rundir.config.exists():
+            raise SaveFailed(
+                f"{rundir.config} was removed while the run was at work: nothing more is written to "
+                f"{rundir.root}; put it back and run the same command again, or give a new --workdir"
+            )
+
+    return still_there
 
 
 def _as_begun(order: Order, rundir: RunDir, console: Console) -> Order:
@@ -144,7 +159,13 @@ def _as_begun(order: Order, rundir: RunDir, console: Console) -> Order:
 
 
 def _run(
-    order: Order, rundir: RunDir, mesh: jax.sharding.Mesh, data: Data, console: Console, started: float
+    order: Order,
+    rundir: RunDir,
+    mesh: jax.sharding.Mesh,
+    data: Data,
+    console: Console,
+    started: float,
+    still_there: Callable[[], None],
 ) -> None:
     """The part of a run that nobody else may be doing."""
     config = order.config
@@ -153,6 +174,7 @@ def _run(
         show_facts(console, facts(config, data, rundir, task.facts()))
     with Checkpoints(rundir.checkpoints, config.checkpoint.keep) as checkpoints:
         session = _session(order, rundir, task, data, mesh, checkpoints, console, started)
+        session.still_there = still_there
         with contextlib.closing(session.writer):
             if session.done():
                 loop.evaluate_if_lost(session)
@@ -172,7 +194,7 @@ def _keep(order: Order, rundir: RunDir, opened: Data | None, console: Console) -
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
         data = keep_data(data, order.config, rundir.data)
-    copy_file(data.folder / "tokenizer.json", rundir.tokenizer)
+    write_text(rundir.tokenizer, read_text(data.folder / "tokenizer.json"))
     record_start(rundir, order.init_from and str(order.init_from), order.branch and str(order.branch))
     return data
 
@@ -225,7 +247,7 @@ def _session(
     config = order.config
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     state, optimizer = init_state(task, config.optimizer, init_key, mesh, order.start)
-    step, meta = 0, {}
+    step, meta, lines = 0, {}, rundir.metrics
     if (restored := checkpoints.restore(state)) is not None:
         step, state, meta = restored.step, restored.state, restored.meta
         _check_belongs(restored, config, rundir, data)
@@ -233,8 +255,7 @@ def _session(
     elif order.branch is not None:
         restored = order.branch.restore(state)
         step, state, meta = restored.step, restored.state, restored.meta
-        trunk = order.branch.trunk
-        hosts.first(lambda: copy_file(trunk.metrics, rundir.metrics))
+        lines = order.branch.trunk.metrics
         checkpoints.save(step, state, {**meta, "config": digest(config)})
         console.print(f"{order.branch.point} of {order.branch.trunk.root}, step {step:,}")
     elif order.init_from is not None:
@@ -243,17 +264,17 @@ def _session(
         console.print(f"parameters from {order.init_from}, step {source_step:,}")
     else:
         hosts.first(lambda: _tell_lost(rundir, console))
-    writer = MetricsWriter(rundir.metrics, step)
     clock = Clock(
         training_seconds=meta.get("training_seconds", 0.0),
         total_seconds=meta.get("total_seconds", 0.0) + time.monotonic() - started,
     )
-    if writer.last is None:
-        writer.write(0, clock.state(), {f"eval/{name}": value for name, value in task.baselines().items()})
     rows = config.at_once
     budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
     share = budget.fraction(step, clock.training_seconds)
     view = View(console, budget, step, clock.training_seconds, order.title)
+    writer = MetricsWriter(rundir.metrics, step, view.warned, lines)
+    if writer.last is None:
+        writer.write(0, clock.state(), {f"eval/{name}": value for name, value in task.baselines().items()})
     return loop.Session(
         config=config,
         task=task,
@@ -279,11 +300,11 @@ def _session(
 
 
 def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Data) -> None:
-    if restored.meta["config"] != digest(config):
+    if restored.meta.get("config") != digest(config):
         raise UserError(
             f"the checkpoint of step {restored.step:,} in {rundir.checkpoints} is of another run: remove it"
         )
-    if restored.meta["data"] != data.manifest["identity"]:
+    if restored.meta.get("data") != data.manifest["identity"]:
         raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
 
 
@@ -295,7 +316,7 @@ def _tell_lost(rundir: RunDir, console: Console) -> None:
 def _tell_restored(restored: Restored, rundir: RunDir, console: Console) -> None:
     for text in restored.refused:
         console.print(f"{text}; it is put aside")
-    trained = restored.meta["training_seconds"]
+    trained = restored.meta.get("training_seconds", 0.0)
     after = [line for line in read_metrics(rundir.metrics) if line["step"] > restored.step]
     lost = max((line["training_seconds"] - trained for line in after), default=0.0)
     again = f", {duration(lost)} of training are done again" if after else ""

@@ -6,6 +6,10 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.tasks.base import Sums
 
 
+class NotFinite(UserError):
+    """Too many steps in a row were skipped: nothing is worth saving."""
+
+
 class SkippedSteps:
     """Counts them in a row, and ends a run that only skips."""
 
@@ -14,10 +18,10 @@ class SkippedSteps:
         self._row = 0
 
     def add(self, step: int, sums: Sums) -> None:
-        """Takes the sums of the finished `step`, and so waits for it. UserError after too many in a row."""
+        """Takes the sums of the finished `step`, and so waits for it. NotFinite after too many in a row."""
         self._row = self._row + 1 if float(sums["skipped_steps"]) else 0
         if self._row >= self._limit:
-            raise UserError(
+            raise NotFinite(
                 f"loss or gradient was not finite in {self._row} steps in a row, from the batch of step "
                 f"{step - self._row + 1:,} on: lower optimizer.learning_rate or lengthen schedule.warmup, in "
                 "a new --workdir; --init-from starts from a checkpoint of well before that, if there is one"
