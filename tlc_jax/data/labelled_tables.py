@@ -37,7 +37,8 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
             )
         if len(read) < 2:
             raise UserError(f"data.dir {where} needs a table with labels beside {TRAIN} to report on")
-    trains = Path(str(where)).expanduser().is_dir() and TRAIN in read and read[TRAIN].labels is not None
+    folder = Path(str(where)).expanduser().is_dir()
+    trains = folder and TRAIN in read and read[TRAIN].labels is not None
     if trains and TUNING in read:
         raise UserError(
             f"{read[TUNING].path} has the name of the part of {TRAIN} to choose on: rename it, such as to "
@@ -47,7 +48,7 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
     others = [name for name in read if not (trains and name == TRAIN)]
     files = [table.path for table in read.values()]
     return LabelledSource(
-        description=f"tables {', '.join(path.name for path in files)} in {where}",
+        description=f"tables {', '.join(path.name for path in files)} in {where}" if folder else f"{where}",
         origin={"kind": "files", "files": [path.name for path in files]},
         files={path.name: epath.Path(path) for path in files},
         label_names=tuple(names),

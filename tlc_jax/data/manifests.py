@@ -50,7 +50,7 @@ class PairSourceEntry(TypedDict):
     """One source of training pairs."""
 
     name: Text
-    share: float | None
+    share: Annotated[float, Field(gt=0)] | None
     pairs: Count
 
 

@@ -39,7 +39,8 @@ def evaluate_checkpoint(
     if isinstance(run.task, Classification):
         _report_sets(run.task, console, predictions)
     if predictions:
-        write_predictions(run, locate(predictions), data_dir)
+        count = write_predictions(run, locate(predictions), data_dir)
+        console.print(f"{count:,} predictions written to {predictions}", markup=False)
     return {**evaluate_run(run, console), "checkpoint": root, "step": run.step}
 
 

@@ -83,9 +83,9 @@ def _softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray,
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None) -> None:
-    """One JSON object an example, of all sets: what it is, what the model and the linear model say. UserError
-    where `path` is no file to write, or one of the data in `data_dir`."""
+def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None) -> int:
+    """One JSON object an example, of all sets: what it is, what the model and the linear model say. Returns
+    how many. UserError where `path` is no file to write, or one of the data in `data_dir`."""
     if not isinstance(run.task, Classification):
         raise UserError("--predictions is for classification, which this run was not trained for")
     task = run.task
@@ -99,6 +99,7 @@ def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None
             path.write_text("".join(lines), encoding="utf-8")
     else:
         write_text(path, "".join(lines))
+    return len(lines)
 
 
 def _check_path(path: Place, data_dir: str | None) -> None:
