@@ -52,7 +52,8 @@ def values(folder: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def artifact(folder: Path) -> Path:
     out = folder.parent / "artifact"
-    compress.main(["--hf", str(folder), "--bits", "4", "--sparsity", "0.3", "--out", str(out)])
+    how = ["--granularity", "tensor", "--range", "minmax", "--no-matrices-only"]
+    compress.main(["--hf", str(folder), "--bits", "4", "--sparsity", "0.3", *how, "--out", str(out)])
     return out
 
 

@@ -203,7 +203,7 @@ def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
         {"target_mb": 1.0, "sparsity": 0.5},
         {"target_mb": 1.0, "scope": "layer"},
         {"target_mb": 1.0, "bits": 4},
-        {"target_mb": 1.0, "range": "mse"},
+        {"target_mb": 1.0, "range": "percentile:1"},
         {"sparsity": 0.9, "recovery": RecoveryConfig(), "rules": (Rule("x", prune=True, sparsity=0.1),)},
     ],
 )

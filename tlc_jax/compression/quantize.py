@@ -7,7 +7,8 @@ With [q_0, q_max] the range of a tensor (`ranges.py`; the paper's: its smallest 
     Q(w)    = delta * code(w) + q_0
 
 Rounding is half to even. Zero is not on this grid. With zero 'nudged' the range moves by half a step at most,
-so that it is, at the code z = round(-q_0 / delta):
+so that it is, at the code z = round(-q_0 / delta), where the range holds it; those of rows, of groups and of
+pruned tensors are made to:
 
     code(w) = clamp(round(w / delta) + z, 0, 2^k - 1)
     Q(w)    = delta * (code(w) - z)
@@ -64,8 +65,11 @@ def quantize_tensor(
     if spec.percentile is not None and isinstance(x, np.ndarray) and x.size > PIECE and block == x.shape:
         ends = percentiles(x, mask, round(100 * spec.percentile))  # a hundred passes for a device
 
+    # other tools, which know no masks and read codes of zero only, take rows, groups and pruned tensors
+    with_zero = spec.zero == "nudged" and (mask is not None or block != x.shape)
+
     def quantized(x: Any, mask: Any) -> Codes:
-        return _quantize(x, mask, ends, 2**spec.bits - 1, block, spec.range, spec.zero)
+        return _quantize(x, mask, ends, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero)
 
     whole = not isinstance(x, np.ndarray)
     codes, delta, offset = quantized(x, mask) if whole else in_pieces(quantized, x, mask, block)
@@ -112,7 +116,7 @@ def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Arra
     return x.reshape([size for pair in pairs for size in pair])
 
 
-@functools.partial(jax.jit, static_argnames=("block", "how", "zero"))
+@functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero"))
 def _quantize(
     x: Float[Array, "*shape"],
     mask: Bool[Array, "*shape"] | None,
@@ -121,11 +125,12 @@ def _quantize(
     block: tuple[int, ...],
     how: str,
     zero: str,
+    with_zero: bool,
 ) -> tuple[UInt8[Array, "*shape"], Float[Array, "*blocks"], Shaped[Array, "*blocks"]]:
     values = to_blocks(x.astype(jnp.float32), block)
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
-    low, high = find_range(values, kept, how, highest, zero, ends)
+    low, high = find_range(values, kept, how, highest, zero, with_zero, ends)
     values = values if kept is None else jnp.where(kept, values, 0.0)
     delta, offset = _grid(low, high, highest, zero)
     if zero == "float":

@@ -22,14 +22,15 @@ def find_range(
     how: str,
     steps: Float[Array, ""],
     zero: str,
+    with_zero: bool,
     ends: tuple[Float[Array, ""], Float[Array, ""]] | None = None,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
-    `steps` is 2^k - 1; `zero` tells which grid the range is for: where weights are pruned, a nudged one holds
-    zero, so that other tools, which know no masks, read a code of it. A block of which nothing is kept has
-    the range [0, 0]. `ends` are the percentiles where there is one block and they are known."""
-    inside, with_zero = tuple(range(1, x.ndim, 2)), zero == "nudged" and kept is not None
+    `steps` is 2^k - 1; `zero` tells which grid the range is for, `with_zero` whether it must hold zero. A
+    block of which nothing is kept has the range [0, 0]. `ends` are the percentiles where there is one block
+    and they are known."""
+    inside = tuple(range(1, x.ndim, 2))
     if how in ("minmax", "mse"):
         low, high = _smallest_and_largest(x, kept, inside)
     elif ends is None:
@@ -43,7 +44,7 @@ def find_range(
     if how != "mse":
         return low, high
     scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
-    low, high = _least_squares(x * scale, kept, inside, low * scale, high * scale, steps, zero)
+    low, high = _least_squares(x * scale, kept, inside, low * scale, high * scale, steps, zero, with_zero)
     return low * back, high * back
 
 
@@ -75,6 +76,7 @@ def _least_squares(
     high: Float[Array, "..."],
     steps: Float[Array, ""],
     zero: str,
+    with_zero: bool,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The range of the least summed squared error among those tried: the whole one shrunk to its middle, then
     each end moved alone, first coarsely."""
@@ -87,10 +89,8 @@ def _least_squares(
     def error(low: jax.Array, high: jax.Array) -> jax.Array:
         return jnp.sum(weight * (_rounded(x, low, high, steps, zero) - x) ** 2, inside, keepdims=True)
 
-    holds_zero = zero == "nudged" and kept is not None
-
     def better(best: tuple[jax.Array, ...], low: jax.Array, high: jax.Array) -> tuple[jax.Array, ...]:
-        if holds_zero:
+        if with_zero:
             low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
         found = error(low, high)
         less = found < best[2]

@@ -25,7 +25,8 @@ class QuantSpec:
     least mean squared error."""
     zero: Literal["nudged", "float"] = "nudged"
     """'float': the range begins where it begins (paper); 'nudged': it is moved by half a step at most, so
-    that zero is a code, as other tools want it."""
+    that zero is a code, as other tools want it; that of a row, of a group and of a pruned tensor is widened
+    to zero first, if it must be."""
 
     def __post_init__(self) -> None:
         check_types(self)
