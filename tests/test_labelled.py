@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.words import documents
 from tlc_jax.config import DataConfig
-from tlc_jax.core.errors import UserError
+from tlc_jax.core import sealed, stopping
+from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.vocabulary import BOS, EOS
-from tlc_jax.data import doc_tasks
+from tlc_jax.data import doc_tasks, labelled
 from tlc_jax.data.examples import fit, open_examples, prepare_examples
-from tlc_jax.data.labelled import Examples, open_labelled
+from tlc_jax.data.labelled import NO_LABEL, Examples, open_labelled
 from tlc_jax.data.linear import baselines
 from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
 
@@ -180,6 +184,77 @@ def test_baselines() -> None:
     assert np.mean(found["linear"] == decided.labels) > 0.98
     unlike = {"unlike": Examples([("b a",), ("a b",)], [1, 1])}
     assert baselines(decided, unlike)["unlike"]["linear"].tolist() == [0, 1]
+
+
+def test_baselines_of_one_class_and_of_many() -> None:
+    alone = Examples([("a b",), ("c d",)], [1, 1])
+    found = baselines(alone, {"itself": alone})["itself"]
+    assert found["linear"].tolist() == found["majority"].tolist() == [1, 1]
+
+
+def test_fitting_is_left_behind_when_somebody_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = Examples([("a b",), ("c d",)] * 5, [0, 1] * 5)
+
+    def fit(self: object, *_: object) -> None:
+        monkeypatch.setattr(stopping, "_requested", True)  # by a signal
+        time.sleep(1)
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression.fit", fit)
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        baselines(examples, {"itself": examples})
+    assert time.monotonic() - started < 0.9
+
+
+@pytest.mark.parametrize("names", [("negative", "positive"), ("positive", "negative")])
+def test_glues_test_set_is_predicted_only(
+    names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its labels are -1, which is no class; a model may know the labels in another order."""
+    (tmp_path / "label.labels.txt").write_text("negative\npositive\n")
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"sst2-{split}.tfrecord").write_text(split)
+    rows = {"train": [0, 1], "validation": [1], "test": [-1, -1]}
+
+    def examples(folder: Path, split: str) -> list[dict]:
+        return [{"sentence": b"a", "label": label} for label in rows[split]]
+
+    monkeypatch.setattr(labelled, "tfds_folder", lambda *_: epath.Path(tmp_path))
+    monkeypatch.setattr(labelled, "tfds_files", lambda name, _, split: {split: epath.Path(tmp_path)})
+    monkeypatch.setattr(labelled, "tfds_examples", examples)
+    config = DataConfig(name="glue/sst2")
+    training = open_labelled(config)
+    assert (training.reported, training.unlabelled) == (("validation",), ())
+    assert "test" not in training.files
+    source = open_labelled(config, names)
+    assert (source.reported, source.unlabelled, source.label_names) == (("validation",), ("test",), names)
+    assert source.read("test").labels == [NO_LABEL, NO_LABEL]
+    assert source.read("train").labels == [names.index("negative"), names.index("positive")]
+    with pytest.raises(UserError, match="the model tells a, b apart, but .* has the label negative"):
+        open_labelled(config, ("a", "b"))
+    rows["validation"] = [-1]
+    with pytest.raises(UserError, match=r"example 0 of validation .* label -1, which is none"):
+        training.read("validation")
+
+
+def test_texts_with_two_labels_are_counted(config: DataConfig, tmp_path: Path) -> None:
+    table = "text\tlabel\n" + "".join(f"{text}\t{'xy'[i % 2]}\n" for i, text in enumerate("abcdefgh" * 6))
+    (tmp_path / "train.tsv").write_text(f"{table}a\ty\nb\tx\nb\tx\n")
+    (tmp_path / "test.tsv").write_text("text\tlabel\nz\tx\nz\tx\n")
+    packed = prepare_examples(dataclasses.replace(config, dir=str(tmp_path), held_out=0.5), VOCAB, QUIET)
+    assert packed.manifest["contradicting"] == {"train": 2, "test": 0}
+
+
+def test_examples_of_an_older_version_open(config: DataConfig, tmp_path: Path) -> None:
+    """Format 3 told nothing of sets without labels."""
+    packed = prepare_examples(config, VOCAB, QUIET)
+    folder = shutil.copytree(packed.folder, tmp_path / "old")
+    new = {"unlabelled", "contradicting", "notes", "files"}
+    sealed.seal(folder, {key: v for key, v in packed.manifest.items() if key not in new} | {"format": 3})
+    old = open_examples(folder)
+    assert old.unlabelled == ()
+    assert old.trains
+    np.testing.assert_array_equal(old.split("test").ids, packed.split("test").ids)
 
 
 def test_documentation_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from tests.words import sentence_pairs, write_pairs
 from tlc_jax.config import PairsConfig
+from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
-from tlc_jax.data import clean, packed_pairs
+from tlc_jax.data import clean, packed_pairs, pair_packing
 from tlc_jax.data.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.packed_pairs import PackedPairs, open_packed_pairs
 from tlc_jax.data.pair_packing import prepare_pairs
@@ -146,6 +147,27 @@ def test_what_is_only_evaluated_on_needs_no_training_pairs(
     np.testing.assert_array_equal(found.pairs("test").source_ids, packed.pairs("test").source_ids)
     with pytest.raises(UserError, match=r"there is no one\.tsv"):
         prepare_pairs(own, VOCAB, QUIET)
+
+
+def test_a_source_that_changes_while_it_is_read_is_named(config: PairsConfig, tmp_path: Path) -> None:
+    """Between the passes that judge its pairs, train the tokenizer and encode them."""
+    rows = [f"{a}\t{b}\n" for a, b in sentence_pairs(50)]
+    for name in ("t.tsv", "v.tsv"):
+        (tmp_path / name).write_text("".join(rows))
+    own = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
+    source = open_pairs(own).train[0]
+    for changed in (rows[:49], [*rows, "a\tb\n"]):
+        marks = np.zeros(50)
+        (tmp_path / "t.tsv").write_text("".join(changed))
+        with pytest.raises(UserError, match=r"t\.tsv changed while it was read \(50 pairs at first\)"):
+            list(pair_packing._again(source, marks))
+
+
+def test_pairs_of_an_older_version_open(packed: PackedPairs, tmp_path: Path) -> None:
+    folder = shutil.copytree(packed.folder, tmp_path / "old")
+    manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
+    sealed.seal(folder, {**manifest, "format": 2})
+    assert open_packed_pairs(folder).texts("test") == packed.texts("test")
 
 
 def test_the_same_pairs_anywhere_are_the_same_data(
