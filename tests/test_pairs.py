@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from etils import epath
 from hypothesis import given
 from rich.console import Console
 
@@ -294,6 +295,20 @@ def test_message_catalogues() -> None:
     assert len(pairs) > 5000
     assert pairs["Germany"] == "Allemagne"
     assert all(os.linesep not in text for pair in pairs.items() for text in pair)
+
+
+@pytest.mark.parametrize("target", ["../fr", "/fr", "fr/**", "*", ""])
+def test_a_language_is_no_path(target: str) -> None:
+    pytest.importorskip("django", reason="needs the extra `catalogues`")
+    with pytest.raises(UserError, match=r"data\.target is .* no name of a language"):
+        catalogue_files("en", target)
+
+
+def test_a_damaged_catalogue_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("babel", reason="needs the extra `catalogues`")
+    (tmp_path / "django.mo").write_bytes(b"\xde\x12\x04\x95 and no more")
+    with pytest.raises(UserError, match=r"django\.mo cannot be read"):
+        list(read_catalogues({"django.mo": epath.Path(tmp_path / "django.mo")}, "fr"))
 
 
 def test_catalogues_translate_from_english() -> None:

@@ -7,12 +7,14 @@ values; plural forms, and messages that are the same in both languages, are left
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError, one_line
 
 PACKAGES = ("django", "pycountry", "sphinx")
 
@@ -21,6 +23,8 @@ def catalogue_files(source: str, target: str) -> dict[str, epath.Path]:
     """The catalogues for `target`, by names that do not depend on where packages are installed."""
     if source != "en":
         raise UserError(f"data.source is {source}: message catalogues translate from English, en")
+    if not re.fullmatch(r"\w+([-@]\w+)*", target):  # it becomes a part of paths
+        raise UserError(f"data.target is {target!r}, which is no name of a language: correct it")
     found: dict[str, epath.Path] = {}
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -42,8 +46,14 @@ def read_catalogues(files: dict[str, epath.Path], target: str) -> Iterator[tuple
     from babel.messages.mofile import read_mo
 
     for path in files.values():
-        with path.open("rb") as file:
-            messages = list(read_mo(file))
+        stopping.check()
+        try:
+            with path.open("rb") as file:
+                messages = list(read_mo(file))
+        except Exception as error:  # of whatever the parser of a damaged catalogue meets
+            raise UserError(
+                f"{path} cannot be read ({one_line(error)}): install the package anew that it belongs to"
+            ) from error
         for message in messages:
             source, translation = message.id, message.string
             if not isinstance(source, str) or not isinstance(translation, str):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
+from tlc_jax.core import stopping
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.batches import permute, rows_of_step
 
@@ -62,8 +63,8 @@ def choose_shapes(
 ) -> list[Shape]:
     """At most so many shapes that pad these pairs little. The first holds every pair, and each that follows
     is the one that saves most computed tokens beside those before it. Lengths are multiples of 2 up to 32, of
-    4 up to 64, of 8 beyond."""
-    grid = [n for n in range(2, longest, 2) if n <= 32 or n % (4 if n <= 64 else 8) == 0] + [longest]
+    4 up to 64, of 8 up to 512, and of an eighth of themselves beyond: the work grows with their square."""
+    grid = [n for n in range(2, longest, 2) if n % _step_of(n) == 0] + [longest]
     cells = np.searchsorted(grid, lengths)
     counts = np.zeros((len(grid), len(grid)))
     np.add.at(counts, (cells[:, 0], cells[:, 1]), weights)
@@ -77,6 +78,7 @@ def choose_shapes(
     now = np.full(len(there), 2 * longest, np.int64)
     chosen: list[Shape] = [(longest, longest)]
     while len(chosen) < most and float(amount @ now) * (1 - ENOUGH) > real:
+        stopping.check()
         saved = np.where(holds, np.maximum(now[None, :] - cost[:, None], 0), 0) @ amount
         best = int(saved.argmax())
         if not saved[best]:
@@ -84,6 +86,13 @@ def choose_shapes(
         now = np.where(holds[best], np.minimum(now, cost[best]), now)
         chosen.append((int(sizes[best, 0]), int(sizes[best, 1])))
     return chosen
+
+
+def _step_of(length: int) -> int:
+    """Lengths like this one that shapes may have are so far apart."""
+    if length <= 512:
+        return 2 if length <= 32 else 4 if length <= 64 else 8
+    return 1 << (length.bit_length() - 4)
 
 
 def rows_of_batch(tokens: int, longest: int, multiple: int) -> int:
