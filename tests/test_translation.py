@@ -3,6 +3,7 @@ exports."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -12,6 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -31,11 +35,13 @@ from tlc_jax.config import TranslationConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.rundir import RunDir
+from tlc_jax.inference import translate
 from tlc_jax.inference.translate import Translator, lines_of, translate_stream, writer_to
 from tlc_jax.models.beam_search import NEVER, Hypotheses
+from tlc_jax.tasks import decoder
 from tlc_jax.tasks.base import prediction_loss
 from tlc_jax.tasks.build import make_task, open_data
-from tlc_jax.tasks.decoder import Decoder
+from tlc_jax.tasks.decoder import Decoder, bytes_of_row
 from tlc_jax.tasks.pieces import pieces
 from tlc_jax.tasks.translation import Translation, smoothing
 from tlc_jax.training.restore import trained_model
@@ -291,6 +297,101 @@ def test_what_cannot_be_written_or_read_is_told() -> None:
     with pytest.raises(UserError, match="standard input cannot be read"):
         list(lines_of(folder))
     os.close(folder)
+
+
+def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as file, contextlib.suppress(BrokenPipeError):
+            file.write(b"one\ntwo\n")
+            for _ in range(1000):
+                file.write(b"x" * (1 << 20))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    found = lines_of(reading)
+    assert [next(found), next(found)] == [b"one", b"two"]
+    with pytest.raises(UserError, match="line 3 of standard input is longer than 1,048,576 bytes"):
+        next(found)
+    os.close(reading)
+    thread.join(10)
+
+
+def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None:
+    def lines() -> Iterator[bytes]:
+        yield from (b"the model keeps", b"a row")
+        raise UserError("line 3 is refused")
+
+    out: list[str] = []
+    words = "line 3 is refused. 2 lines are translated; give those from line 3 on to go on"
+    with pytest.raises(UserError, match=words):
+        translate_stream(str(finished), lines(), out.append, QUIET, beams=1, alpha=0.6, best=None)
+    assert out == [
+        f"{line}\n" for line in translated(str(finished), b"the model keeps\na row\n", beams=1)[:-1]
+    ]
+
+
+def test_a_byte_order_mark_is_no_text(finished: Path) -> None:
+    plain = b"the model keeps\na row\n"
+    expected = translated(str(finished), plain)
+    assert translated(str(finished), b"\xef\xbb\xbf" + plain) == expected
+    assert translated(str(finished), b"\xef\xbb\xbf") == ["", ""]  # a line, and an empty one
+    inside = translated(str(finished), b"a row\n\xef\xbb\xbfthe model\n")
+    assert len(inside) == 3
+
+
+def test_what_happens_to_lines_is_counted_at_the_end(finished: Path) -> None:
+    told = Console(file=io.StringIO(), width=200)
+    content = "".join(f"{line}\n" for line in ODD).encode() + b"not \xff UTF-8\n" + b"the model\n"
+    out: list[str] = []
+    options = {"beams": 4, "alpha": 0.6, "best": 3}
+    translate_stream(str(finished), io.BytesIO(content), out.append, told, **options)  # type: ignore[arg-type]
+    assert isinstance(told.file, io.StringIO)
+    counts = Counter(line.split(" ||| ")[0] for line in out)
+    fewer = sum(count < 3 for count in counts.values())
+    lines = told.file.getvalue().splitlines()
+    assert fewer > 3  # empty, blank and cut lines have one
+    assert f"{fewer} of 10 lines had fewer than 3 hypotheses" in lines
+    assert (
+        "2 of 10 lines were too long for the model and are translated in parts, with one"
+        in told.file.getvalue()
+    )
+    assert "1 of 10 lines held bytes that are not UTF-8, each replaced by U+FFFD" in lines
+    quiet = Console(file=io.StringIO(), width=200)
+    translate_stream(str(finished), io.BytesIO(b"a row\n"), out.append, quiet, **options)  # type: ignore[arg-type]
+    assert isinstance(quiet.file, io.StringIO)
+    assert " of 1 lines" not in quiet.file.getvalue()
+
+
+def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="--beams 5000 is more than the 320 entries"):
+        Translator(str(finished), QUIET, beams=5000)
+    config = RunDir(finished).read_config().model
+    monkeypatch.setattr(translate, "usable_memory", lambda: 2 * bytes_of_row(config, 99, 40))
+    with pytest.raises(UserError, match=r"--beams 300 needs about .* GiB .*give at most 99"):
+        Translator(str(finished), QUIET, beams=300)
+    monkeypatch.setattr(translate, "usable_memory", lambda: 0)
+    assert Translator(str(finished), QUIET, beams=1)(["a row"])
+
+
+def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a batch needs no more memory than there is; what it says does not change."""
+    sentences = [" ".join(pair) for pair in sentence_pairs(20, 5)]
+    expected = Translator(str(finished), QUIET, beams=6)(sentences)
+    config = RunDir(finished).read_config().model
+    limit = bytes_of_row(config, 6, 24)
+    monkeypatch.setattr(decoder, "_MOST_BYTES", limit)
+    few = Translator(str(finished), QUIET, beams=6)
+    shapes = []
+    search = few._decoder._search
+    few._decoder._search = lambda params, source, limits: (  # type: ignore[assignment]
+        shapes.append(source.shape) or search(params, source, limits)
+    )
+    assert [own[0].text for own in few(sentences)] == [own[0].text for own in expected]
+    devices = jax.device_count()
+    for rows, length in shapes:
+        assert rows == devices or rows * bytes_of_row(config, 6, length) <= devices * limit
 
 
 @given(st.binary(max_size=60))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 
@@ -20,26 +21,22 @@ class Translate:
     alpha: float = 0.6
     """Length penalty: scores are log probabilities over ((5 + length) / 6) ** alpha."""
     n_best: int | None = None
-    """Write so many hypotheses of each line, as `number ||| translation ||| score`; None: only the best."""
+    """Write so many hypotheses of each line, as `number ||| translation ||| score`; None: only the best. How
+    many lines have fewer is told at the end."""
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
-    from rich.console import Console
-
-    from tlc_jax.core.errors import SaveFailed, UserError, discard_output
+    from tlc_jax.core.console import SafeConsole
+    from tlc_jax.core.errors import UserError
     from tlc_jax.inference.translate import lines_of, translate_stream, writer_to
 
-    if sys.stdin is None or sys.stdout is None:
+    if sys.stdin is None or sys.stdout is None or getattr(sys.stdout, "lost", None):
         raise UserError("standard input or output is closed: give lines with < FILE and a place with > FILE")
     lines, write = lines_of(sys.stdin.fileno()), writer_to(sys.stdout.buffer)
     options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
-    try:
-        translate_stream(args.checkpoint, lines, write, Console(stderr=True), **options)
-    except (BrokenPipeError, SaveFailed) as error:
-        discard_output()
-        if isinstance(error, SaveFailed):
-            raise  # else nobody reads any more, which is no fault
+    with contextlib.suppress(BrokenPipeError):  # that nobody reads any more is no fault
+        translate_stream(args.checkpoint, lines, write, SafeConsole(stderr=True), **options)
 
 
 if __name__ == "__main__":

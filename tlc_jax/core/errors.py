@@ -59,11 +59,6 @@ def run_door(main: Callable[[], None]) -> None:
         sys.stdout.flush()
 
 
-def discard_output() -> None:
-    """What is still to be written to standard output goes nowhere: nobody reads it any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def one_line(error: BaseException | str, most: int = 300) -> str:
     """What somebody else's error says, as a part of a sentence of ours: such texts may tell a whole life."""
     return " ".join(str(error).split())[:most] or type(error).__name__

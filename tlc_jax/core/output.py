@@ -8,6 +8,7 @@ product is what it prints says so with `check_delivered`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import Any, TextIO
@@ -56,9 +57,10 @@ def install() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, BestEffort):
             continue
+        best_effort = BestEffort(_nowhere(descriptor) if stream is None else stream)
         if stream is None:
-            stream = _nowhere(descriptor)
-        setattr(sys, name, BestEffort(stream))
+            best_effort.lost = OSError(errno.EBADF, "it is closed")
+        setattr(sys, name, best_effort)
 
 
 def _nowhere(descriptor: int) -> TextIO:

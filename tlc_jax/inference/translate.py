@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import codecs
+import dataclasses
 import math
 import os
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
@@ -17,10 +21,14 @@ from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
-from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated
+from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
+from tlc_jax.training.memory import GIB
 from tlc_jax.training.restore import trained_model
 
 _WINDOW = 512  # lines that are sorted by length and translated together
+LONGEST_LINE = 1 << 20  # bytes: more than a page of a newspaper, and no sentence
+_CUT = "were too long for the model and are translated in parts, with one hypothesis"
+_NOT_UTF8 = "held bytes that are not UTF-8, each replaced by U+FFFD"
 _PAUSE = 0.2  # seconds without a further line after which those that are there are translated
 
 
@@ -37,28 +45,37 @@ def translate_stream(
     """Translates every line of `lines` with the model of a run, a mark, RUN@lastN or an artifact. With
     `best`, writes so many hypotheses of each as `number ||| translation ||| score`.
 
-    Bytes that are not UTF-8 become U+FFFD. A line that is longer than what the model was trained on is cut at
-    the ends of its sentences, or words, and its parts are translated one by one. Interrupted says how many
-    lines were written.
+    A byte order mark before the first line is dropped, and bytes that are not UTF-8 become U+FFFD. A line
+    that is longer than what the model was trained on is cut at the ends of its sentences, or words, and its
+    parts are translated one by one. How many lines this happened to is printed at the end. Interrupted and
+    UserError say how many lines were written.
     """
     check_wishes(beams, alpha, best)
     translator = Translator(root, console, beams=beams, alpha=alpha, best=best or 1)
+    counts: Counter[str] = Counter()
     number = 0
     try:
         with stage(console, "translating", None, "lines") as advance:
-            for window in _windows(lines):
+            for window in _windows(lines, counts):
                 stopping.check()
                 for found in translator(window):
                     if best is None:
                         write(f"{found[0].text}\n")
                     for one in found if best is not None else ():
                         write(f"{number} ||| {one.text} ||| {one.score:.6f}\n")
+                    counts[_CUT] += found[0].parts > 1
+                    counts[f"had fewer than {best} hypotheses"] += len(found) < (best or 1)
                     number += 1
                 advance(len(window))
-    except Interrupted as error:
-        raise Interrupted(
-            f"interrupted: {number:,} lines are translated; give those from line {number + 1:,} on to go on"
-        ) from error
+    except (Interrupted, UserError) as error:
+        done = f"{number:,} lines are translated; give those from line {number + 1:,} on to go on"
+        if isinstance(error, Interrupted):
+            raise Interrupted(f"interrupted: {done}") from error
+        raise UserError(f"{error}. {done[0].upper()}{done[1:]}") from error
+    finally:
+        for what, count in counts.items():
+            if count:
+                console.print(f"{count:,} of {number:,} lines {what}")
 
 
 def check_wishes(beams: int, alpha: float, best: int | None) -> None:
@@ -88,15 +105,24 @@ def writer_to(output: BinaryIO) -> Callable[[str], None]:
 
 def lines_of(descriptor: int) -> Iterator[bytes]:
     """Lines of an open file, as they come. Not those of `sys.stdin`: a thread that waits for it holds a lock
-    that Python wants when it ends, and dies of."""
+    that Python wants when it ends, and dies of. UserError for a line that is longer than any text's."""
     rest: list[bytes] = []
+    size, number = 0, 1
     try:
         while chunk := os.read(descriptor, 1 << 16):
             first, *others = chunk.split(b"\n")
             rest.append(first)
+            size += len(first)
             for one in others:
+                if size > LONGEST_LINE:
+                    break
                 yield b"".join(rest)
-                rest = [one]
+                rest, size, number = [one], len(one), number + 1
+            if size > LONGEST_LINE:
+                raise UserError(
+                    f"line {number:,} of standard input is longer than {LONGEST_LINE:,} bytes: break it into "
+                    "lines"
+                )
     except OSError as error:
         raise UserError(f"standard input cannot be read ({error}): give lines of text") from error
     if any(rest):
@@ -113,6 +139,7 @@ class Translator:
             raise UserError(f"{root} holds no translation model: it was trained on another task")
         tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
         longest = model.config.data.sequence_length
+        _check_beams(config, beams, longest)
         self._params: Params = model.params
         self._decoder = Decoder(config, tokenizer, longest=longest, beams=beams, alpha=alpha, best=best)
 
@@ -122,20 +149,37 @@ class Translator:
         return [[_one_line(one) for one in own] for own in found]
 
 
+def _check_beams(config: EncoderDecoderConfig, beams: int, longest: int) -> None:
+    """UserError where a sentence has not so many hypotheses, or there is no memory for them."""
+    if beams > config.vocab_size:
+        raise UserError(
+            f"--beams {beams} is more than the {config.vocab_size:,} entries of the model's vocabulary: give "
+            "fewer, such as 4"
+        )
+    limit = usable_memory() // 2
+    needed = bytes_of_row(config, beams, longest)
+    if beams > 1 and needed > limit:
+        possible = bisect.bisect_right(range(1, beams), limit, key=lambda n: bytes_of_row(config, n, longest))
+        raise UserError(
+            f"--beams {beams} needs about {needed / GIB:,.1f} GiB for a sentence of {longest} tokens, of "
+            f"{limit / GIB:,.1f} GiB that may be used: give at most {max(1, possible)}"
+        )
+
+
 def _one_line(one: Translated) -> Translated:
-    return Translated(" ".join(one.text.splitlines()), one.score, one.ended)
+    return dataclasses.replace(one, text=" ".join(one.text.splitlines()))
 
 
-def _windows(lines: Iterable[bytes]) -> Iterator[list[str]]:
+def _windows(lines: Iterable[bytes], counts: Counter[str]) -> Iterator[list[str]]:
     """Lines by the window; fewer at a time where they come slowly, so that nobody waits for an answer."""
     arrived: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=2 * _WINDOW)
 
     def read() -> None:
         try:
-            for line in lines:
-                arrived.put(line.decode(errors="replace").rstrip("\r\n"))
+            for number, line in enumerate(lines):
+                arrived.put(_decoded(line if number else line.removeprefix(codecs.BOM_UTF8), counts))
             arrived.put(None)
-        except Exception as error:  # told where lines are waited for
+        except Exception as error:  # raised where lines are waited for
             arrived.put(error)
 
     threading.Thread(target=read, name="lines", daemon=True).start()
@@ -149,12 +193,21 @@ def _windows(lines: Iterable[bytes]) -> Iterator[list[str]]:
                 yield window
                 window = []
             continue
-        if isinstance(line, BaseException):
-            raise line
-        if line is not None:
+        if isinstance(line, str):
             window.append(line)
-        if window and (line is None or len(window) == _WINDOW):
+        if window and (not isinstance(line, str) or len(window) == _WINDOW):
             yield window
             window = []
+        if isinstance(line, BaseException):
+            raise line
         if line is None:
             return
+
+
+def _decoded(line: bytes, counts: Counter[str]) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = line.decode(errors="replace")
+        counts[_NOT_UTF8] += 1
+    return text.rstrip("\r\n")

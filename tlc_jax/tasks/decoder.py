@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core import stopping
+from tlc_jax.core.free_memory import free_memory
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
@@ -26,18 +28,22 @@ from tlc_jax.tasks.pieces import pieces
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
 _USUAL = 8  # that most are not: no more room is made before it is needed
 ALPHA = 0.6
+_OVERHEAD = 1.5  # what XLA keeps beside, as its compiler tells: 1.0 to 1.5 (4 to 200 beams, 64 to 256 wide)
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _TOKENS = 2048  # of a batch's source, pads included
 _MOST_ROWS, _FEW_ROWS = 64, 8
+_MOST_BYTES = 4 << 30  # that a batch may need, where there are so many
 
 
 @dataclass(frozen=True)
 class Translated:
-    """One hypothesis: its text, its score (log probability over length penalty), whether it has an end."""
+    """One hypothesis: its text, its score (log probability over length penalty), whether it has an end, and
+    in how many parts its sentence was translated."""
 
     text: str
     score: float
     ended: bool
+    parts: int = 1
 
 
 class Decoder:
@@ -55,6 +61,8 @@ class Decoder:
         best: int = 1,
     ):
         self._tokenizer, self._longest, self._best, self._mesh = tokenizer, longest, best, make_mesh()
+        self._bytes_of_row = functools.partial(bytes_of_row, config, beams)
+        self._most_bytes = min(_MOST_BYTES, usable_memory() // 2) // self._at_once()
         self._search = jax.jit(
             functools.partial(search, config, beams=beams, alpha=alpha),
             out_shardings=replicated(self._mesh),  # every process reads all
@@ -91,6 +99,7 @@ class Decoder:
         while order:  # the longest first: only the last batch has fewer sentences than rows
             length = padded_length(len(ids[order[0]]) + 1)
             most = _MOST_ROWS if len(order) > _FEW_ROWS else _FEW_ROWS
+            most = min(most, self._most_bytes * self._mesh.size // self._bytes_of_row(length))
             rows = max(1, min(most, _TOKENS // length))
             rows = -(-rows // self._mesh.size) * self._mesh.size  # as many on each device
             chosen = order[:rows]
@@ -108,6 +117,7 @@ class Decoder:
                     for row, i in enumerate(chosen):
                         found[i] = self._texts(best, row)
                     told(chosen)
+                    stopping.check()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -146,7 +156,8 @@ class Decoder:
 
 def _joined(parts: list[Translated]) -> Translated:
     text = " ".join(part.text.strip() for part in parts if part.text.strip())
-    return Translated(text, sum(part.score for part in parts), all(part.ended for part in parts))
+    score, ended = sum(part.score for part in parts), all(part.ended for part in parts)
+    return Translated(text, score, ended, len(parts))
 
 
 def search(
@@ -174,6 +185,21 @@ def search(
         grow=grown,
         first=first,
     )
+
+
+def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:
+    """About what the search needs for a sentence of so many tokens: keys and values of all hypotheses, and
+    how much each of these attends to those of every other."""
+    positions = padded_length(length) + EXTRA
+    kept = 2 * config.num_layers * config.hidden_size * positions * beams
+    attention = config.heads * beams * beams * positions
+    return round(4 * (_OVERHEAD * (kept + attention) + 2 * beams * config.vocab_size))
+
+
+def usable_memory() -> int:
+    """Bytes that are free on a device, or for this process where the processor is the device."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_memory()
 
 
 def padded_length(length: int) -> int:

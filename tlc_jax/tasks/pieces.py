@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tlc_jax.core import stopping
 from tlc_jax.data.tokenizer import Tokenizer
 
 
@@ -20,6 +21,7 @@ def pieces(line: str, tokenizer: Tokenizer, longest: int) -> list[str]:
         parts = [line[:middle], line[middle:]]
     found, joined = [], ""
     for part in parts:
+        stopping.check()
         longer = f"{joined} {part}".strip()
         if joined and not _fits(tokenizer, longer, longest):
             found += pieces(joined, tokenizer, longest)
