@@ -23,7 +23,7 @@ from tlc_jax import train
 from tlc_jax.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
 from tlc_jax.core.hosts_options import HostsOptions
 from tlc_jax.parallel import hosts
-from tlc_jax.parallel.joining import join
+from tlc_jax.parallel.slurm import step_tasks
 from tlc_jax.training.checkpoint import whole_steps
 
 HEARTBEAT = 5
@@ -247,11 +247,71 @@ def test_slurm_tells_its_tasks_who_they_are() -> None:
         assert json.loads(out.splitlines()[-1]) == [2, [{"from": "0"}] * 2, "why"]
 
 
+SLURM_ALONE = """
+import sys
+from tlc_jax.core.errors import run_door
+from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.parallel import joining
+joining.PATIENCE, joining._FIRST_TOLD = 2, 0.2
+run_door(lambda: joining.join(HostsOptions(processes=int(sys.argv[1]) or None)))
+print("alone")
+"""
+
+
+def test_a_shell_of_slurm_tells_whom_it_waits_for_and_how_not_to() -> None:
+    """`srun --pty bash`, then a command in it: the variables are those of the shell."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "4"}
+    job |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_PTY_PORT": "40000"}
+    waiting = started(SLURM_ALONE, "0", **job)
+    step_of_one = started(SLURM_ALONE, "0", **job, SLURM_STEP_NUM_TASKS="1")
+    alone = started(SLURM_ALONE, "1", **job)
+    code, _, err = outcome(waiting)
+    first, last = err.splitlines()[0], err.splitlines()[-1]
+    why = "SLURM_NTASKS=4 of this shell (srun --pty) says that this is task 0 of several, but not all other"
+    todo = "start all at about the same time with srun, or give --hosts.processes 1 to train alone"
+    assert code == EXIT_USER
+    assert first.startswith(f"{why} processes have come (0 s): {todo}"), err
+    assert last == f"error: {why} processes have come, in 2 s: {todo}"
+    for process in (step_of_one, alone):
+        code, out, err = outcome(process)
+        assert (code, out.splitlines()[-1:]) == (0, ["alone"]), err
+
+
+@pytest.mark.parametrize(
+    ("variables", "tasks"),
+    [
+        ({}, 1),
+        ({"SLURM_NTASKS": "4"}, 1),  # a batch script, not a step
+        ({"SLURM_STEP_NODELIST": "a"}, 1),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "4"}, 4),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, 1),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "4"}, 4),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "two"}, None),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "-1"}, None),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": ""}, None),
+    ],
+)
+def test_how_many_tasks_slurm_has_started(
+    variables: dict[str, str], tasks: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if tasks is not None:
+        assert step_tasks() == tasks
+        return
+    with pytest.raises(UserError, match="which is no number of tasks"):
+        step_tasks()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"coordinator": "localhost:1"}, "goes with"),
         ({"processes": 2}, "go with"),
+        ({"processes": 1, "index": 1}, "go with"),
+        ({"coordinator": "auto", "processes": 1}, "go with"),
         ({"coordinator": "localhost", "processes": 2, "index": 0}, "no ADDRESS:PORT"),
         ({"coordinator": "12345", "processes": 1, "index": 0}, "no ADDRESS:PORT"),
         ({"coordinator": "AUTO"}, "no ADDRESS:PORT, and not 'auto'"),
@@ -264,13 +324,6 @@ def test_slurm_tells_its_tasks_who_they_are() -> None:
 def test_options_that_do_not_go_together(options: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
         HostsOptions(**options).check()
-
-
-def test_a_number_of_slurm_tasks_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
-    monkeypatch.setenv("SLURM_NTASKS", "two")
-    with pytest.raises(UserError, match="SLURM_NTASKS is 'two'"):
-        join(HostsOptions())
 
 
 def test_one_process_asks_nobody() -> None:

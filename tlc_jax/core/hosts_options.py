@@ -19,7 +19,7 @@ class HostsOptions:
     coordinator: Optional[str] = None
     """ADDRESS:PORT of process 0, a free port there; 'auto': the pod or the cluster knows."""
     processes: Optional[int] = None
-    """How many there are, with an ADDRESS:PORT."""
+    """How many there are, with an ADDRESS:PORT; 1 without one: this process alone, whatever SLURM says."""
     index: Optional[int] = None
     """Which of them this is, from 0; the only option that differs between them."""
     heartbeat: float = 60.0
@@ -39,7 +39,8 @@ class HostsOptions:
             raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if explicit and (self.processes is None or self.index is None):
             raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
-        if not explicit and (self.processes is not None or self.index is not None):
+        alone = self.coordinator is None and self.processes == 1 and self.index in (None, 0)
+        if not explicit and not alone and (self.processes is not None or self.index is not None):
             raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
         if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
             raise UserError(

@@ -18,6 +18,7 @@ import jax
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError, one_line, report
 from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.parallel.slurm import step_tasks, why_others
 
 PATIENCE = 300.0  # seconds until the others must have come
 _FIRST_TOLD, _TOLD_AGAIN = 10.0, 60.0  # seconds
@@ -27,7 +28,8 @@ def join(options: HostsOptions) -> None:
     """Joins the other processes, if there are others; UserError where options or cluster do not tell how. It
     ends this process, told, when they do not come."""
     options.check()
-    if options.coordinator is None and not _slurm_tasks():
+    tasks = step_tasks() if options.coordinator is None and options.processes is None else 1
+    if options.coordinator is None and tasks == 1:
         if jax.process_count() > 1:
             raise UserError(
                 f"this is one of {jax.process_count()} hosts of a TPU pod: start all with "
@@ -42,7 +44,7 @@ def join(options: HostsOptions) -> None:
     failures = _wait(
         options,
         coordinator_address=named and "{}:{}".format(*named),
-        num_processes=options.processes,
+        num_processes=options.processes or (tasks if tasks > 1 else None),
         process_id=options.index,
         # ours notices first, and has better words
         heartbeat_timeout_seconds=round(2 * options.heartbeat),
@@ -58,16 +60,6 @@ def join(options: HostsOptions) -> None:
         if isinstance(error, RuntimeError):
             raise UserError(f"the processes did not find each other: {one_line(error)}") from error
         raise error
-
-
-def _slurm_tasks() -> bool:
-    """Whether srun has started several of us."""
-    if "SLURM_STEP_NODELIST" not in os.environ:
-        return False
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    if not tasks.isdigit():
-        raise UserError(f"SLURM_NTASKS is {tasks!r}, which is no number of tasks: start with srun")
-    return int(tasks) > 1
 
 
 def _check_free(named: tuple[str, int]) -> None:
@@ -102,10 +94,10 @@ def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
             _end(Interrupted(f"interrupted while waiting for other processes; {stopping.AGAIN}"))
         if waited > PATIENCE:  # who was there until now may just have given up
             missing = missing or _missing(options)
-            _end(UserError(f"{missing}, in {PATIENCE:g} s: start all at about the same time"))
+            _end(UserError(f"{missing}, in {PATIENCE:g} s: {_todo(options)}"))
         if waited > tell:
             missing = _missing(options)
-            print(f"{missing} ({waited:.0f} s)", file=sys.stderr, flush=True)
+            print(f"{missing} ({waited:.0f} s): {_todo(options)}", file=sys.stderr, flush=True)
             tell += _TOLD_AGAIN
     return failures
 
@@ -113,7 +105,8 @@ def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
 def _missing(options: HostsOptions) -> str:
     """Who has not come yet, as far as this process can know."""
     if options.address is None:
-        return "not all other processes have come"
+        why = "" if options.coordinator else f"{why_others()}, but "
+        return f"{why}not all other processes have come"
     where = "{}:{}".format(*options.address)
     missing = f"not all of the {options.processes} processes have come"
     if options.index == 0:
@@ -123,6 +116,15 @@ def _missing(options: HostsOptions) -> str:
     except OSError as error:
         return f"process {options.index} finds no process 0 at {where} ({one_line(error)})"
     return f"{where} answers, but {missing}, each with an index of its own"
+
+
+def _todo(options: HostsOptions) -> str:
+    together = "start all at about the same time"
+    return (
+        together
+        if options.coordinator
+        else f"{together} with srun, or give --hosts.processes 1 to train alone"
+    )
 
 
 def _end(error: Exception) -> NoReturn:
