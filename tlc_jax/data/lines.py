@@ -17,8 +17,8 @@ from tlc_jax.core.untrusted import open_regular
 LONGEST_LINE = 64 << 20  # bytes: several books in one object of JSON
 _BLOCK = 1 << 20
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_SWOLLEN = 1000  # times its own size: repeated text is packed a hundred times denser, a bomb far more
-_ALWAYS = 64 << 20  # bytes that any archive may hold
+_SWOLLEN = 200  # times its own size: repeated text is packed a hundred times denser, a bomb far more
+_ALWAYS = 16 << 20  # bytes that any archive may hold
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff")
 
@@ -27,7 +27,7 @@ def read_lines(path: Path, *, any_end: bool = False) -> Iterator[str]:
     """The lines of a `.gz`, a `.zst` or a plain file, without their ends and a byte order mark before them.
 
     A line ends with LF or CRLF; with `any_end` also with the lone CR of old Macs. Raises UserError with the
-    path and the line for a file that cannot be read, a damaged archive, one that holds a thousand times its
+    path and the line for a file that cannot be read, a damaged archive, one that holds 200 times its
     own size, other encodings, NUL bytes, and lines of more than `LONGEST_LINE` bytes.
     """
     number = 0
@@ -137,6 +137,6 @@ def _decoded(path: Path, block: bytes, before: int) -> str:
     except UnicodeDecodeError as error:
         line = before + block.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path} cannot be read as text: line {line:,} is not utf-8 (byte 0x{block[error.start]:02x}); convert the "
-            f"file, such as by iconv -f ISO-8859-1 -t UTF-8 {path.name}"
+            f"{path} cannot be read as text: line {line:,} is not utf-8 (byte 0x{block[error.start]:02x}); "
+            f"convert the file, such as by iconv -f ISO-8859-1 -t UTF-8 {path.name}"
         ) from error

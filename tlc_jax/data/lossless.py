@@ -34,6 +34,8 @@ def loss(tokenizer: Tokenizer, special: tuple[str, ...]) -> str | None:
         return f"it is a {model['type']} model, and a byte-level BPE is wanted"
     if model["dropout"]:
         return f'it drops merges at random (dropout {model["dropout"]}): set "dropout" to null'
+    if mark := model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
+        return f"its tokens are marked as parts of words ({mark!r}), those of a byte-level BPE are not"
     if normalizer and normalizer.get("normalizers") != []:
         return f'its normalizer ({_types(normalizer)}) changes text: set "normalizer" to null'
     steps = _steps(state["pre_tokenizer"])
@@ -60,7 +62,7 @@ def _probe(tokenizer: Tokenizer, special: tuple[str, ...], prefix: bool) -> str 
     for probe, encoding in zip(_PROBES, encodings, strict=True):
         tokens = [tokenizer.id_to_token(i) or "" for i in encoding.ids]
         if taken := set(tokens).intersection(special):
-            return f"it makes {min(taken)!r} of text: mark its special tokens as such"
+            return f"it makes {min(taken)} of text"
         decoded = decoder.decode(tokens)
         if decoded not in ({probe, f" {probe}"} if prefix else {probe}):
             return f"the text {probe!r} becomes {decoded!r}"

@@ -7,11 +7,12 @@ miss it otherwise.
 from __future__ import annotations
 
 import errno
+import fnmatch
 import glob
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def find_text_files(where: str) -> TextFiles:
             f"data.dir names {where}{link}, which does not exist: give a file, a folder or a glob"
         )
     if status is None:
-        found = _matches(path, where)
+        found = _matches(path)
     elif stat.S_ISDIR(status.st_mode):
         found = _below(path)
     else:
@@ -121,21 +122,15 @@ def _below(root: Path) -> TextFiles:
     return found
 
 
-def _matches(pattern: Path, where: str) -> TextFiles:
+def _matches(pattern: Path) -> TextFiles:
     """All files that a glob names. Who writes the name of a hidden file wants it."""
-    for above in list(pattern.parents)[::-1]:  # glob is silent about what it may not look into
-        for folder in _glob(above):
-            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-                raise UserError(
-                    f"data.dir names {where}, but {folder} cannot be read: change its permissions"
-                )
     found = TextFiles()
     seen: set[tuple[int, int]] = set()
-    paths = sorted(_glob(pattern))
+    start, parts = (Path(pattern.anchor), pattern.parts[1:]) if pattern.anchor else (Path(), pattern.parts)
+    paths = sorted(set(_expanded(start, parts)))
     names = [path.name for path in paths if is_text(path.name)]
     short = len(set(names)) == len(names)
     for path in paths:
-        stopping.check()
         status = _status(path)
         if status is not None and stat.S_ISDIR(status.st_mode):
             found.left_out[FOLDERS].append(f"{path.name}/")
@@ -144,9 +139,39 @@ def _matches(pattern: Path, where: str) -> TextFiles:
     return found
 
 
-def _glob(pattern: Path) -> Iterator[Path]:
-    # pathlib's own follows no links below `**`, and its rules differ between versions of Python
-    return map(Path, glob.iglob(str(pattern), recursive=True))  # noqa: PTH207
+def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """The paths below a folder that the parts of a glob name. Python's own glob is silent about folders that
+    it may not look into, and follows links in circles."""
+    stopping.check()
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from (inner for inside in _folders(folder) for inner in _expanded(inside, rest or ("*",)))
+    elif not glob.has_magic(part):
+        path = folder / part
+        if rest and path.is_dir():
+            yield from _expanded(path, rest)
+        elif not rest and os.path.lexists(path):
+            yield path
+    else:
+        for path in folder.iterdir():
+            if not fnmatch.fnmatchcase(path.name, part) or (_is_hidden(path.name) and part[0] != "."):
+                continue
+            if not rest:
+                yield path
+            elif path.is_dir():
+                yield from _expanded(path, rest)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and all below it that are not hidden, each once."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        stopping.check()
+        if not _is_seen(seen, folder.stat()):
+            yield folder
+            waiting += [path for path in folder.iterdir() if not _is_hidden(path.name) and path.is_dir()]
 
 
 def _take(

@@ -3,21 +3,17 @@ translation (<pad> 0, </s> 1, <unk> 2, ...)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.place import Place, local_folder, locate
-from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
+from tlc_jax.core.place import Place
 from tlc_jax.core.vocabulary import (
     BOS,
     EOS,
@@ -29,14 +25,13 @@ from tlc_jax.core.vocabulary import (
     UNK,
 )
 from tlc_jax.data.lossless import loss
+from tlc_jax.data.tokenizer_file import byte_level, guarded, is_of_library, read_tokenizer
 
-_LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
 # longer than any word: the trainer's time grows with the square of a word's length
 _LONG_RUN = re.compile(
     rf"\w{{{_LONGEST_WORD + 1},}}|(?:[^\w\s]|_){{{_LONGEST_WORD + 1},}}|\s{{{_LONGEST_WORD + 1},}}"
 )
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
     """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; any UTF-8 text survives it.
 
     Runs of more than 256 letters, signs or blanks are cut for the training. Signals are obeyed."""
-    tokenizer, last = _byte_level(models.BPE(unk_token=layout.tokens[layout.unknown])), bool(layout.last)
+    tokenizer, last = byte_level(models.BPE(unk_token=layout.tokens[layout.unknown])), bool(layout.last)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - last,
         min_frequency=0,
@@ -93,8 +88,8 @@ def load_tokenizer(path: str | Place, vocab_size: int | None = None, layout: Lay
     """The tokenizer of a `tokenizer.json`, such as a run or an artifact holds. Truncation and padding that it
     asks for are switched off. Raises UserError for what is no tokenizer, has special tokens elsewhere, or
     ids beyond its size or `vocab_size`."""
-    path = _located(path)
-    return _laid_out(_parsed(path, _contents(path)), path, vocab_size, layout)
+    tokenizer, path, _ = read_tokenizer(path)
+    return _laid_out(tokenizer, path, vocab_size, layout)
 
 
 def given_tokenizer(
@@ -108,12 +103,11 @@ def given_tokenizer(
     50257 entries become RoBERTa's 50265. Raises UserError as `load_tokenizer` does, and for one that does not
     keep all text, unless it need not be `lossless`: the model at hand may have been trained with it.
     """
-    path = _located(path)
-    contents = _contents(path)
-    tokenizer = _laid_out(_parsed(path, contents), path, vocab_size, layout)
-    if lossless and (why := _guarded(path, lambda: loss(tokenizer, layout.special))):
+    tokenizer, path, digest = read_tokenizer(path)
+    tokenizer = _laid_out(tokenizer, path, vocab_size, layout)
+    if lossless and (why := guarded(path, lambda: loss(tokenizer, layout.special))):
         raise UserError(f"the tokenizer {path} does not keep every text: {why}")
-    return tokenizer, hashlib.sha256(b"".join(contents)).hexdigest()
+    return tokenizer, digest
 
 
 def encode_lines(
@@ -121,59 +115,18 @@ def encode_lines(
 ) -> list[np.ndarray]:
     """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text. Signals
     are obeyed."""
-    encodings = abandonable(lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False))
+    try:
+        encodings = abandonable(lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False))
+    except BaseException as error:
+        if is_of_library(error):
+            raise UserError(
+                f"the tokenizer cannot encode the text ({one_line(error)}): give another"
+            ) from error
+        raise
     return [np.array([*encoding.ids, layout.end], dtype) for encoding in encodings]
 
 
-# --- reading ---------------------------------------------------------------------------------------
-
-
-def _located(path: str | Place) -> Place:
-    place = locate(path)
-    return local_folder(str(place), "a --data.tokenizer") if isinstance(place, Path) else place
-
-
-def _contents(path: Place) -> list[bytes]:
-    """Of `vocab.json` and the `merges.txt` beside it, or of the one file."""
-    merges = path.with_name("merges.txt")
-    if path.is_dir():
-        raise UserError(f"the tokenizer {path} is not a file but a folder: name the tokenizer.json in it")
-    paths = [path, merges] if path.name == "vocab.json" and merges.is_file() else [path]
-    try:
-        return [read_bytes(part, _LARGEST) for part in paths]
-    except FileNotFoundError as error:
-        raise UserError(f"the tokenizer {path} is not a file: name a tokenizer.json") from error
-    except OSError as error:
-        raise UserError(
-            f"the tokenizer {error.filename or path} cannot be read: {one_reason(error)}"
-        ) from error
-
-
-def _parsed(path: Place, contents: list[bytes]) -> Tokenizer:
-    def parse() -> Tokenizer:
-        texts = [content.decode("utf-8") for content in contents]
-        tokenizer = _byte_level(_gpt2(*texts)) if len(texts) == 2 else Tokenizer.from_str(texts[0])
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
-
-    return _guarded(path, parse)
-
-
-def _gpt2(vocabulary: str, merges: str) -> models.BPE:
-    lines = (line.rstrip("\r") for line in merges.removesuffix("\n").split("\n"))
-    pairs = (line.split(" ") for line in lines if not line.startswith("#version"))
-    return models.BPE(parse_json(vocabulary), [(left, right) for left, right in pairs])
-
-
-def _guarded(path: Place, work: Callable[[], Result]) -> Result:
-    """What `work()` gives; UserError for all that the library makes of a file that is no tokenizer."""
-    try:
-        return work()
-    except BaseException as error:  # it raises bare Exception, and a panic of Rust is no Exception
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise UserError(f"{path} is no tokenizer file: {one_line(error)}") from error
-        raise
+# --- the layout of ids ------------------------------------------------------------------------------
 
 
 def _laid_out(tokenizer: Tokenizer, path: Place, vocab_size: int | None, layout: Layout) -> Tokenizer:
@@ -183,7 +136,7 @@ def _laid_out(tokenizer: Tokenizer, path: Place, vocab_size: int | None, layout:
     if ids == list(range(len(layout.tokens))) and fits:
         _mark_special(tokenizer, layout)
     elif layout is ROBERTA and ids == [None] * len(ids):
-        tokenizer = _guarded(path, lambda: _with_roberta_layout(tokenizer, path))
+        tokenizer = guarded(path, lambda: _with_roberta_layout(tokenizer, path))
     else:
         found = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
         none = ", or none of them" if layout is ROBERTA else ""
@@ -238,13 +191,6 @@ def _without_long_words(text: str) -> Iterator[str]:
             yield text[start:cut]
             start = cut
     yield text[start:]
-
-
-def _byte_level(model: models.BPE) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
 
 
 def _finish(tokenizer: Tokenizer) -> Tokenizer:

@@ -1,0 +1,92 @@
+"""The file of a tokenizer, whoever wrote it: tokenizer.json, or GPT-2's vocab.json and merges.txt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tlc_jax.core.errors import Interrupted, UserError, one_line
+from tlc_jax.core.place import Place, local_folder, locate
+from tlc_jax.core.schema import Count, checked
+from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
+
+_LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
+Result = TypeVar("Result")
+
+
+def read_tokenizer(path: str | Place) -> tuple[Tokenizer, Place, str]:
+    """The tokenizer of a file, the path of it, and the SHA-256 of what was read. Truncation and padding that
+    it asks for are switched off. Raises UserError for what is no tokenizer."""
+    path = _located(path)
+    contents = _contents(path)
+    return guarded(path, lambda: _parsed(contents)), path, hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+def byte_level(model: models.BPE) -> Tokenizer:
+    """A tokenizer around the model that reads and writes bytes, as GPT-2's does."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def guarded(path: Place, work: Callable[[], Result]) -> Result:
+    """What `work()` gives; UserError for all that the library makes of a file that is no tokenizer."""
+    try:
+        return work()
+    except BaseException as error:
+        if is_of_library(error):
+            raise UserError(f"{path} is no tokenizer file: {one_line(error)}") from error
+        raise
+
+
+def is_of_library(error: BaseException) -> bool:
+    """It raises bare Exception, and a panic of Rust is no Exception."""
+    panic = type(error).__name__ == "PanicException"
+    return panic or (isinstance(error, Exception) and not isinstance(error, UserError | Interrupted))
+
+
+def _located(path: str | Place) -> Place:
+    place = locate(path)
+    return local_folder(str(place), "a --data.tokenizer") if isinstance(place, Path) else place
+
+
+def _contents(path: Place) -> list[bytes]:
+    """Of `vocab.json` and the `merges.txt` beside it, or of the one file."""
+    merges = path.with_name("merges.txt")
+    if path.is_dir():
+        raise UserError(f"the tokenizer {path} is not a file but a folder: name the tokenizer.json in it")
+    paths = [path, merges] if path.name == "vocab.json" and merges.is_file() else [path]
+    try:
+        return [read_bytes(part, _LARGEST) for part in paths]
+    except FileNotFoundError as error:
+        raise UserError(f"the tokenizer {path} is not a file: name a tokenizer.json") from error
+    except OSError as error:
+        raise UserError(
+            f"the tokenizer {error.filename or path} cannot be read: {one_reason(error)}"
+        ) from error
+
+
+def _parsed(contents: list[bytes]) -> Tokenizer:
+    texts = [content.decode("utf-8-sig") for content in contents]
+    tokenizer = byte_level(_gpt2(*texts)) if len(texts) == 2 else Tokenizer.from_str(texts[0])
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _gpt2(vocabulary: str, merges: str) -> models.BPE:
+    lines = (line.rstrip("\r") for line in merges.removesuffix("\n").split("\n"))
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("#version"):
+            continue
+        left, blank, right = line.partition(" ")
+        if not (left and blank and right) or " " in right:
+            raise ValueError(f"line {number:,} of merges.txt is not two tokens")
+        pairs.append((left, right))
+    return models.BPE(checked(parse_json(vocabulary), dict[str, Count]), pairs)
