@@ -18,16 +18,16 @@ class DataConfig:
     anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. To classify:
     'files', glue/sst2, glue/mnli, or docs/package and docs/pair, made of the installed documentation."""
     dir: Optional[str] = None
-    """With 'files': a file, a folder or a glob of .txt, .txt.gz, .txt.zst (blank line between documents) or
-    .jsonl; to classify, a folder with train.tsv or train.jsonl and others beside it. With a TFDS name: TFDS's
-    data_dir (its own default if not given)."""
+    """With 'files': a file, a folder or a glob of .txt (blank line between documents) and .jsonl, plain, .gz
+    or .zst, all in UTF-8; links are followed, what is left out is told. To classify, a folder with train.tsv
+    or train.jsonl and others beside it. With a TFDS name: TFDS's data_dir (its own default if not given)."""
     split: str = "train"
     """TFDS split."""
     text_field: str = "text"
     """Field of a TFDS example or of a .jsonl object that holds the text."""
     tokenizer: Optional[str] = None
-    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it.
-    None: trained on this text."""
+    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it; one that
+    does not keep every text is refused. None: trained on this text."""
     sequence_length: int = 128
     """Tokens of a row, the leading <s> included."""
     held_out: float = 0.005

@@ -72,6 +72,8 @@ def explained(error: BaseException) -> str | None:
         reason = error.strerror or one_line(error)
         todo = _TODO.get(error.errno or 0, "look at the path and the disk")
         return f"{where or 'a file'} cannot be read or written ({reason}): {todo}"
+    if type(error).__name__ == "PanicException":  # of a library in Rust: tokenizers
+        return f"the tokenizer cannot work with this text ({one_line(error, 160)}): put another in its place"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return (
             f"there is not enough memory ({one_line(error, 160)}): ask for less at once (a smaller batch, "
