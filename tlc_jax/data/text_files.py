@@ -72,7 +72,12 @@ def find_text_files(where: str) -> TextFiles:
     path = local_folder(where, "a --data.dir")
     if not where.strip():
         raise UserError("data.dir is empty: give a file, a folder or a glob")
-    status = _status(path)
+    try:
+        status = _status(path)
+    except PermissionError:
+        if not glob.has_magic(where):  # a glob names the folder itself
+            raise
+        status = None
     if status is None and not glob.has_magic(where):
         link = f", a link to {path.readlink()}" if path.is_symlink() else ""
         raise UserError(
