@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from tests import runs
 from tlc_jax import report
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.json_text import json_text
+from tlc_jax.studies import errors_view
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +90,33 @@ def test_wrong_options(
     assert said in capsys.readouterr().err
 
 
-def test_a_picture_that_cannot_be_written_is_told_before_the_work(finished: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors_view, "measure_errors", lambda *arguments: pytest.fail("it was measured"))
     (tmp_path / "taken.jsonl").mkdir()
-    for name, said in (("x.bmp2", "names no picture"), ("taken.png", r"taken\.jsonl cannot be written")):
+    (tmp_path / "file").touch()
+    wrong = {
+        "x.bmp2": "names no picture",
+        "x.pgf": "names no picture",
+        "x": "names no picture",
+        "taken.png": r"taken\.jsonl is a folder",
+        "file/x.png": "cannot be made",
+    }
+    for name, said in wrong.items():
         with pytest.raises(UserError, match=said):
             report.main(["errors", "--run", str(finished), "--output", str(tmp_path / name)])
+
+
+def test_numbers_of_before_stay_until_there_are_others(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "errors.jsonl").write_text("{}\n", encoding="utf-8")
+    options = ["--output", str(tmp_path / "errors.png")]
+    with pytest.raises(UserError, match="neither a run directory nor an artifact"):
+        report.main(["errors", "--run", str(finished / "none"), *options])
+    assert (tmp_path / "errors.jsonl").read_text(encoding="utf-8") == "{}\n"
+
+
+def test_weights_that_are_not_finite_are_null_in_the_numbers() -> None:
+    values = {"a": math.nan, "b": [math.inf, 1.0, (2, -math.inf)], "c": {"d": math.nan, "e": None}}
+    expected = {"a": None, "b": [None, 1.0, [2, None]], "c": {"d": None, "e": None}}
+    assert json.loads(json_text(values), parse_constant=pytest.fail) == expected

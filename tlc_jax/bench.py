@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from tlc_jax.core import cli
 from tlc_jax.core.bench_options import USAGE, Compile, StepTime
@@ -25,10 +24,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _step_time(args: StepTime) -> None:
+    from tlc_jax.core.place import locate
     from tlc_jax.core.rundir import write_json_to
+    from tlc_jax.core.writable import check_writable
     from tlc_jax.training.step_time import measure_step_time  # jax is imported only when it is needed
     from tlc_jax.training.view import make_console
 
+    check_writable(locate(args.output), "--output")
     found = measure_step_time(args.settings, make_console())
     write_json_to(args.output, found)
     mean, median = found["mean_seconds"], found["median_seconds"]
@@ -36,8 +38,11 @@ def _step_time(args: StepTime) -> None:
 
 
 def _compile(args: Compile) -> None:
-    if args.output and Path(args.output).is_dir():
-        raise UserError(f"--output {args.output} is a folder: give a file")
+    from tlc_jax.core.place import locate
+    from tlc_jax.core.writable import check_writable
+
+    if args.output:
+        check_writable(locate(args.output), "--output")
     look_for_no_tpu()  # before jax is imported
     from tlc_jax.core.rundir import write_json_to
     from tlc_jax.training.aot import compile_for, described, topology_devices

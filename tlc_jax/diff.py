@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import tyro
@@ -26,15 +25,18 @@ class Diff:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Diff, argv)
+    from tlc_jax.core.json_text import json_text
+    from tlc_jax.core.output import check_delivered
     from tlc_jax.inference.describe import differences, differences_table
     from tlc_jax.training.view import make_console
 
     found = differences(args.one, args.other)
     if args.json:
         for own in found:
-            print(json.dumps(dataclasses.asdict(own)))
+            print(json_text(dataclasses.asdict(own)))
     else:
         make_console().print(differences_table(found))
+    check_delivered()
 
 
 if __name__ == "__main__":

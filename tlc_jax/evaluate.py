@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Literal, Optional
 
-from tlc_jax.core import cli
+from tlc_jax.core import cli, output
 from tlc_jax.core.errors import UserError, run_door
+from tlc_jax.core.json_text import json_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         found = compare_files(args.hypotheses, args.references, args.language)
     else:
         found = evaluate_checkpoint(str(args.checkpoint), args.task, args.data.dir, args.predictions)
-    print(json.dumps(found)) if args.json else print_table(found, make_console())
+    print(json_text(found)) if args.json else print_table(found, make_console())
+    output.check_delivered()
 
 
 if __name__ == "__main__":

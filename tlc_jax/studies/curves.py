@@ -6,16 +6,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate
 from tlc_jax.core.rundir import RunDir
-from tlc_jax.studies.picture import save
+from tlc_jax.core.schema import TypedDict, checked, record
+from tlc_jax.core.untrusted import read_json
+from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.step_time import timed
 
 METRICS = ("greedy_bleu", "perplexity", "accuracy")  # the first that a run has is drawn
+
+
+@record
+class _Timing(TypedDict):
+    mean_seconds: Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Curve:
 
 def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -> None:
     """Draws them, and prints where each ends."""
+    check_picture(locate(output))
     curves = read_curves([locate(run) for run in runs], [locate(path) for path in step_times])
     draw_curves(curves, bool(step_times), locate(output))
     for curve in curves:
@@ -71,9 +81,9 @@ def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for curve in curves:
-        axes.plot(curve.seconds, curve.values, "o-", markersize=3, label=curve.label)
+        axes.plot(curve.seconds, curve.values, "o-", markersize=3, label=plain(curve.label))
     over = "steps x measured seconds of a step" if measured else "training seconds"
-    axes.set(xlabel=over, ylabel=curves[0].name.replace("/", " "))
+    axes.set(xlabel=over, ylabel=plain(curves[0].name.replace("/", " ")))
     if curves[0].name.endswith("perplexity"):
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -84,10 +94,9 @@ def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
 
 def _read_timing(path: Place) -> dict[str, Any]:
     try:
-        timing = json.loads(path.read_text())
-        return {**timing, "mean_seconds": float(timing["mean_seconds"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = "it has no mean_seconds" if isinstance(error, KeyError) else str(error)
+        return dict(checked(read_json(path), _Timing))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"--step-time {path} is no timing file ({why}): make it with bench step-time"
         ) from error

@@ -17,13 +17,12 @@ from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import block_shape, dequantize, quantize
 from tlc_jax.compression.select import paper_rules, prunable, select, specs
 from tlc_jax.core import stopping
-from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.studies.config import ErrorsConfig
 from tlc_jax.studies.results import Result
-from tlc_jax.studies.store import ResultStore
+from tlc_jax.studies.store import Results
 from tlc_jax.training.evaluate import TensorEvaluator
 from tlc_jax.training.restore import TrainedModel, trained_model
 
@@ -32,13 +31,12 @@ RANGES = ("minmax", "percentile:0.1", "mse")
 ALL = "all matrices"
 
 
-def measure_errors(config: ErrorsConfig, out: Place, console: Console) -> ResultStore:
-    """Results of each run, in a new file: a line for each module class under quantization with each range and
+def measure_errors(config: ErrorsConfig, console: Console) -> Results:
+    """Results of each run: one for each module class under quantization with each range and
     under pruning (`kind` quantize, prune), and for each choice on the grid of bits, ranges and granularities
     (`kind` grid). With `config.evaluate` the choices on the grid are evaluated too, on the set that the run
     is tuned on."""
-    write_bytes(out, b"")
-    store = ResultStore(out)
+    found: list[Result] = []
     for run in config.run:
         model = trained_model(run, console.print)
         name = f"{model.config.model.num_layers}x{model.config.model.hidden_size}"
@@ -46,8 +44,8 @@ def measure_errors(config: ErrorsConfig, out: Place, console: Console) -> Result
         choices = _of_choices(model, load_model(run, console) if config.evaluate else None)
         for result in itertools.chain(_of_modules(model, config), choices):
             stopping.check()
-            store.add({**label, **result})
-    return store
+            found.append({**label, **result})
+    return Results(found)
 
 
 def _of_modules(model: TrainedModel, config: ErrorsConfig) -> Iterator[Result]:

@@ -9,28 +9,31 @@ from typing import Any
 
 from rich.table import Table
 
-from tlc_jax.core.place import Place, locate, make_folder
+from tlc_jax.core.json_text import json_text
+from tlc_jax.core.place import Place, locate, write_text
+from tlc_jax.core.writable import check_writable
 from tlc_jax.studies.config import ErrorsConfig
 from tlc_jax.studies.errors import BITS, measure_errors
-from tlc_jax.studies.picture import check_format, save
+from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.studies.results import Result
-from tlc_jax.studies.store import ResultStore
+from tlc_jax.studies.store import Results
 from tlc_jax.training.view import make_console
 
 
 def report_errors(config: ErrorsConfig) -> None:
     """Measures, prints tables and draws."""
     picture, console = locate(config.output), make_console()
-    check_format(picture)
-    make_folder(picture.parent)
+    check_picture(picture)
     numbers = picture.with_suffix(".jsonl")
-    found = measure_errors(config, numbers, console)
-    draw_errors(found, picture)
+    check_writable(numbers, "beside --output")
+    found = measure_errors(config, console)
+    write_text(numbers, "".join(f"{json_text(result)}\n" for result in found.results))
     console.print(*tables(found), sep="\n")
+    draw_errors(found, picture)
     console.print(f"drawn in {picture}, numbers in {numbers}")
 
 
-def tables(store: ResultStore) -> Iterator[Table]:
+def tables(store: Results) -> Iterator[Table]:
     """One of modules, one of choices, each with a column (or a line) a run."""
     runs = _runs(store.results)
     for kind in ("quantize", "prune"):
@@ -60,7 +63,7 @@ def _runs(results: list[Result]) -> list[tuple[str, str]]:
     return [(run, model if sizes.count(model) == 1 else f"{model} {run}") for run, model in models]
 
 
-def _choices(store: ResultStore, runs: list[tuple[str, str]]) -> Table:
+def _choices(store: Results, runs: list[tuple[str, str]]) -> Table:
     table = Table(
         title="||v - w|| / ||w|| of all weights, bits a weight", caption="every parameter quantized"
     )
@@ -89,7 +92,7 @@ def _spread(result: Result, key: str) -> str:
     return f"{result[f'{key}_mean']:.2e} ({result[f'{key}_variance']:.1e})"
 
 
-def draw_errors(store: ResultStore, path: Place) -> None:
+def draw_errors(store: Results, path: Place) -> None:
     """Figure 9 (errors of each module class, models side by side), and error over bits a weight."""
     from matplotlib.figure import Figure
 
@@ -118,7 +121,7 @@ def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> N
             [r["absolute_mean"] for r in own],
             0.8 / len(runs),
             xerr=[math.sqrt(r["absolute_variance"]) for r in own],
-            label=model,
+            label=plain(model),
         )
     axes.set_ylim(len(modules) - 0.5, -0.5)
     axes.set(title=title, xlabel="mean |v - w|, over layers +- standard deviation")
@@ -134,5 +137,5 @@ def _curves(axes: Any, results: list[Result]) -> None:
             places = [r["bits_per_weight"] for r in line], [r["relative_error"] for r in line]
             axes.plot(*places, style, marker="o", ms=3, color=f"C{number}", label=f"{granularity}, {how}")
     axes.set(yscale="log", xlabel="bits a weight", ylabel="||v - w|| / ||w||")
-    axes.set_title(f"{results[-1]['model']}: range and granularity")
+    axes.set_title(f"{plain(results[-1]['model'])}: range and granularity")
     axes.legend(fontsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tlc_jax.core.place import Place
 from tlc_jax.studies.models import compressed_models, frontier
-from tlc_jax.studies.picture import save
+from tlc_jax.studies.picture import plain, save
 from tlc_jax.studies.store import ResultStore
 
 
@@ -41,7 +41,7 @@ def draw(store: ResultStore, path: Place) -> None:
         right.axhline(first[f"{name}_accuracy"], color="grey", linestyle=style, label=label)
     right.set(
         xlabel="memory, MB (non-zeros x bits / 8)",
-        ylabel=f"accuracy on {first['set']}, chosen on tuning",
+        ylabel=f"accuracy on {plain(first['set'])}, chosen on tuning",
         xscale="log",
         title="Compress: best accuracy for each memory",
     )

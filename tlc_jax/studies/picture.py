@@ -7,23 +7,34 @@ from typing import TYPE_CHECKING
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, write_bytes
+from tlc_jax.core.untrusted import printable
+from tlc_jax.core.writable import check_writable
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
 
 
-def check_format(path: Place) -> None:
+def check_picture(path: Place) -> None:
     """UserError where no picture can be written under that name: before work is done for one."""
     from matplotlib.backend_bases import FigureCanvasBase
 
-    known = FigureCanvasBase.get_supported_filetypes()
+    # pgf needs a TeX that need not be there
+    known = sorted(kind for kind in FigureCanvasBase.get_supported_filetypes() if kind != "pgf")
     if path.suffix.removeprefix(".").lower() not in known:
-        raise UserError(f"--output {path} names no picture: end it in one of {', '.join(sorted(known))}")
+        raise UserError(f"--output {path} names no picture: end it in one of {', '.join(known)}")
+    check_writable(path, "--output")
+
+
+def plain(text: str) -> str:
+    """As a label, character by character: matplotlib takes what is between dollars for mathematics, and
+    leaves out of a legend what begins with _."""
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def save(figure: Figure, path: Place) -> None:
     """In the format that the name of the file asks for."""
-    check_format(path)
+    check_picture(path)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=130)
     write_bytes(path, picture.getvalue())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import jax
 from rich.table import Table
 
-from tlc_jax.core.place import locate, make_folder, write_bytes
+from tlc_jax.core.json_text import json_text
+from tlc_jax.core.place import locate, write_text
 from tlc_jax.core.stacked import split
+from tlc_jax.core.writable import check_writable
 from tlc_jax.recipes.config import CompressConfig
 from tlc_jax.recipes.mix import Source, sensitivities
 from tlc_jax.recipes.rules import rules_of
@@ -22,16 +23,16 @@ from tlc_jax.training.view import make_console
 def report_sensitivity(config: SensitivityConfig) -> None:
     """Measures, writes and prints."""
     console, output = make_console(), locate(config.output)
-    make_folder(output.parent)
+    check_writable(output, "--output")
     model = trained_model(config.run, console.print)
     tensors = split(jax.device_get(model.params))
     damage = Divergence(own_task(model), tensors, model.config, config.examples)
     found = sensitivities(Source(tensors, rules_of(tensors, CompressConfig()), model.masks, damage), console)
     lines = (
-        json.dumps({"tensor": name, "size": tensors[name].size, **dataclasses.asdict(own)})
+        json_text({"tensor": name, "size": tensors[name].size, **dataclasses.asdict(own)})
         for name, own in found.items()
     )
-    write_bytes(output, "".join(f"{line}\n" for line in lines).encode())
+    write_text(output, "".join(f"{line}\n" for line in lines))
     console.print(_table(found))
     console.print(f"numbers in {output}")
 
