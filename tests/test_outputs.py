@@ -20,7 +20,7 @@ from tlc_jax.core import writable
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.writable import check_writable
-from tlc_jax.inference.describe import TensorDifference
+from tlc_jax.inference.describe import TensorDifference, differences_table
 from tlc_jax.studies import curves, sensitivity
 from tlc_jax.studies.curves import Curve, draw_curves
 from tlc_jax.training import step_time
@@ -158,3 +158,9 @@ def test_what_diff_prints_arrives_or_is_said_not_to(pipe: str, code: int, said: 
     if not code:
         expected = dataclasses.asdict(TensorDifference("tensor0", 0.0, 1.0, None))
         assert json.loads(found.stdout, parse_constant=pytest.fail) == {**expected, "relative": None}
+
+
+def test_weights_that_are_not_finite_are_a_difference() -> None:
+    nan = float("nan")
+    found = [TensorDifference("a", 0.0, 0.0, None), TensorDifference("b", nan, nan, None)]
+    assert differences_table(found).caption == "1 of 2 tensors differ"

@@ -73,7 +73,7 @@ def differences_table(found: list[TensorDifference]) -> Table:
     table = Table()
     for heading in ("tensor", "relative difference", "largest", "common zeros"):
         table.add_column(heading, justify="left" if heading == "tensor" else "right")
-    different = [own for own in found if own.largest > 0]
+    different = [own for own in found if own.largest != 0]  # NaN is a difference
     for own in different:
         zeros = "" if own.common_zeros is None else f"{own.common_zeros:.1%}"
         table.add_row(own.name, f"{own.relative:.6f}", f"{own.largest:.3g}", zeros)
