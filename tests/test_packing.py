@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests import forging
 from tests.words import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
@@ -161,3 +166,106 @@ def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
     rows = np.fromfile(tmp_path / "x.bin", np.uint32).reshape(-1, 4)
     assert rows.tolist() == [[BOS, 70_000, 5, 6], [BOS, 7, PAD, PAD]]
     assert (writer.rows, writer.tokens) == (2, 4)
+
+
+def forge(packed: PackedText, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The same data with another manifest, whose digest is right."""
+    store.keep(packed.folder, packed.manifest, folder)
+    manifest = copy.deepcopy(packed.manifest)
+    change(manifest)
+    (folder / "manifest.json").unlink()
+    forging.sign(folder, manifest)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("dtype", "O", "dtype: 'O' is none of uint16, uint32"),
+        ("dtype", "uint32", "train.bin has .* bytes, not those of"),
+        ("dtype", ["uint16"], "dtype: .*string"),
+        ("rows", {"train": 10**12, "held_out": 1}, "train.bin has .* bytes, not those of"),
+        ("rows", {"train": 0, "held_out": 1}, "rows/train: .*greater than or equal to 1"),
+        ("rows", {"train": 1.5, "held_out": 1}, "rows/train: .*integer"),
+        ("rows", {"train": -1, "held_out": 1}, "rows/train"),
+        ("rows", {"train": 1}, "rows/held_out: field required"),
+        ("rows", None, "rows: "),
+        ("sequence_length", 10**18, "sequence_length: "),
+        ("sequence_length", "16", "sequence_length: .*integer"),
+        ("vocab_size", 5, "the id .* is not below vocab_size 5"),
+        ("format", 99, "format: this version reads those up to"),
+        ("format", True, "format: "),
+        ("tokens", {"train": "many", "held_out": 1}, "tokens/train"),
+        ("baselines", {"unigram_perplexity": "x", "bigram_perplexity": 1.0}, "baselines/unigram_perplexity"),
+        ("documents", [], "documents: "),
+        ("source", 3, "source: "),
+        ("identity", "../../../etc", "identity: "),
+    ],
+)
+def test_a_strangers_manifest_is_refused_by_its_field(
+    packed: PackedText, tmp_path: Path, field: str, value: object, says: str
+) -> None:
+    folder = forge(packed, tmp_path / "data", lambda manifest: manifest.update({field: value}))
+    with pytest.raises(UserError, match=rf"(?s)manifest.json .*{says}"):
+        open_packed(folder)
+
+
+def test_data_of_version_2_open(packed: PackedText, tmp_path: Path) -> None:
+    def older(manifest: dict[str, Any]) -> None:
+        del manifest["unknown"]
+        manifest["format"] = 2
+
+    again = open_packed(forge(packed, tmp_path / "data", older))
+    np.testing.assert_array_equal(again.rows("train"), packed.rows("train"))
+
+
+def test_text_that_changes_while_it_is_packed_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More documents than before, or other ones: no cache is filled with what has another identity."""
+    path = tmp_path / "text" / "a.txt"
+    path.parent.mkdir()
+    texts = documents(30)
+    train = packing._train_tokenizer
+    for changed in (texts[:-1], [*texts, "one more"], [text.replace("e", "o") for text in texts]):
+        path.write_text("\n\n".join(texts), encoding="utf-8")
+
+        def meanwhile(*given: Any, changed: list[str] = changed) -> Any:
+            tokenizer = train(*given)
+            path.write_text("\n\n".join(changed), encoding="utf-8")
+            os.utime(path, (1, 1))
+            return tokenizer
+
+        monkeypatch.setattr(packing, "_train_tokenizer", meanwhile)
+        with pytest.raises(UserError, match=r"under .*text changed while it was read: run the same command"):
+            pack(path.parent, tmp_path / "cache")
+        assert not any((tmp_path / "cache").iterdir())
+
+
+def test_a_full_disk_while_packing_is_told_by_the_path(tmp_path: Path) -> None:
+    """/dev/full takes no byte; numpy's own error names no file."""
+    writer = packing._RowWriter(tmp_path / "train.bin", 16, np.dtype(np.uint16))
+    with Path("/dev/full").open("wb", buffering=0) as writer._file, pytest.raises(OSError) as caught:  # noqa: PT011
+        writer.write([np.arange(3000, dtype=np.uint16)])
+    assert caught.value.filename == str(tmp_path / "train.bin")
+
+
+def test_what_is_left_out_is_told_from_the_cache_too(corpus: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(corpus, tmp_path / "text")
+    pack(folder, tmp_path / "cache")
+    (folder / "notes.md").write_text("more", encoding="utf-8")
+    console = Console(record=True, width=300)
+    config = DataConfig(
+        dir=str(folder), cache_dir=str(tmp_path / "cache"), sequence_length=LENGTH, held_out=0.1
+    )
+    assert prepare(config, VOCAB, console).manifest["documents"]["read"] == 400
+    assert "left out: 1 of another kind (notes.md)" in console.export_text()
+
+
+def test_a_chunk_of_lines_does_not_wait_for_the_end_of_a_document(
+    packed: PackedText, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_CHUNK", 500)
+    again = pack(corpus, tmp_path)
+    for split in packing.SPLITS:
+        np.testing.assert_array_equal(again.rows(split), packed.rows(split))

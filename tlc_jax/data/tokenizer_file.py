@@ -80,9 +80,9 @@ def _parsed(contents: list[bytes]) -> Tokenizer:
 
 
 def _gpt2(vocabulary: str, merges: str) -> models.BPE:
-    lines = (line.rstrip("\r") for line in merges.removesuffix("\n").split("\n"))
     pairs = []
-    for number, line in enumerate(lines, start=1):
+    lines = merges.removesuffix("\n").split("\n") if merges else []
+    for number, line in enumerate((line.rstrip("\r") for line in lines), start=1):
         if line.startswith("#version"):
             continue
         left, blank, right = line.partition(" ")
