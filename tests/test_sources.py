@@ -5,16 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 import pytest
 
 from tests.words import documents
 from tlc_jax.config import DataConfig
-from tlc_jax.core.errors import UserError
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.data import sources
 from tlc_jax.data.sources import open_source
 
 
@@ -95,54 +95,6 @@ def test_identity_is_of_content(tmp_path: Path, corpus: Path) -> None:
     assert identity(corpus) != identity(copy)
 
 
-@pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared TFDS dataset as TFDS itself writes it, without TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    class Notes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain", version="1.0.0")]  # noqa: RUF012
-        name = "notes"
-        pkg_dir_path = None
-
-        def _info(self):
-            features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "n": np.int64})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            yield from ((i, {"text": text, "n": i}) for i, text in enumerate(documents(300)))
-
-    folder = tmp_path_factory.mktemp("tfds")
-    Notes(data_dir=folder, config="plain", file_format="array_record").download_and_prepare()
-    return folder
-
-
-def test_tfds(tfds_dir: Path) -> None:
-    assert sorted(read(name="notes/plain", dir=str(tfds_dir))) == sorted(documents(300))
-    twice = read(name="notes/plain+notes/plain", dir=str(tfds_dir))
-    assert len(twice) == 600
-
-
-def test_tfds_refusals(tfds_dir: Path, tmp_path: Path) -> None:
-    started = time.monotonic()
-    with pytest.raises(UserError, match="wikipedia/20230601.en is not prepared under"):
-        read(name="wikipedia/20230601.en", dir=str(tfds_dir))
-    assert time.monotonic() - started < 10, "TFDS retries for minutes when it is allowed to download"
-    with pytest.raises(UserError, match="has no split 'test'"):
-        read(name="notes/plain", dir=str(tfds_dir), split="test")
-    with pytest.raises(UserError, match="set --data.text-field to one of n, text|text, n"):
-        read(name="notes/plain", dir=str(tfds_dir), text_field="body")
-    broken = shutil.copytree(tfds_dir, tmp_path / "broken")
-    shard = next(broken.rglob("*array_record*"))
-    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
-    with pytest.raises(UserError, match="damaged"):
-        read(name="notes/plain", dir=str(broken))
-
-
 def test_docs_read_no_folder() -> None:
     with pytest.raises(ValueError, match=r"data\.dir .* data\.name is 'docs'"):
         DataConfig(name="docs", dir="somewhere")
@@ -151,3 +103,59 @@ def test_docs_read_no_folder() -> None:
 def test_gzip_of_several_members(tmp_path: Path) -> None:
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\n\n") + gzip.compress(b"two\n"))
     assert read(dir=str(tmp_path)) == ["one", "two"]
+
+
+def test_text_of_one_json_line_may_be_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its paragraphs are bounded, not the book."""
+    monkeypatch.setattr(sources, "LONGEST_TEXT", 100)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a page of words\n" * 50}), encoding="utf-8")
+    assert len(read(dir=str(tmp_path))[0]) == 800
+    with (tmp_path / "a.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps({"text": "short\n" + "x" * 101}))
+    with pytest.raises(UserError, match=r"a.jsonl line 2 has 101 characters without a line break, 100 are"):
+        read(dir=str(tmp_path))
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "b.txt").write_text("one\n\n" + "x" * 101, encoding="utf-8")
+    with pytest.raises(UserError, match=r"b.txt line 3 has 101 characters without a line break"):
+        read(dir=str(tmp_path))
+
+
+def test_a_text_without_blank_lines_is_not_read_into_memory_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LONGEST_DOCUMENT", 100)
+    (tmp_path / "a.txt").write_text("one\n\n" + "ten chars.\n" * 20, encoding="utf-8")
+    with pytest.raises(UserError, match=r"a.txt has no blank line in 110 characters from line 3 on"):
+        read(dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[" * 100_000, "a.jsonl line 1 is not a JSON object"),
+        ('{"text": "half \\ud800"}', "not a string of Unicode"),
+        ('{"text": ' + "1" * 5000 + "}", "a.jsonl line 1 is not a JSON object"),
+    ],
+)
+def test_json_that_is_no_text(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=says):
+        read(dir=str(tmp_path))
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    source = open_source(DataConfig(dir=str(tmp_path)))
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="b.txt"):
+        source.identity()
+    with pytest.raises(UserError, match="b.txt cannot be read after line 0 .*No such file"):
+        list(source.documents())
+
+
+def test_identity_stops_when_asked_to(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(DataConfig(dir=str(corpus)))
+    monkeypatch.setattr(stopping, "_requested", True)
+    with pytest.raises(Interrupted):
+        source.identity()
