@@ -23,7 +23,7 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core import sealed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.place import local_folder, new_folder, writing
+from tlc_jax.core.place import local_folder, new_folder, write_bytes, writing
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import linear, manifests, store
@@ -155,7 +155,7 @@ def prepare_examples(
     folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
     if not folder.exists():
         with new_folder(folder) as temporary:
-            tokenizer.save(str(temporary / "tokenizer.json"))
+            write_bytes(temporary / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
             about = _encode(source, tokenizer, config, max_examples, temporary, console)
             sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
     return open_examples(folder)

@@ -255,8 +255,8 @@ class _RowWriter:
 
     def _emit(self, ids: np.ndarray) -> None:
         body = ids.reshape(-1, self._body)
-        with writing(self._path):
-            np.insert(body, 0, BOS, axis=1).tofile(self._file)
+        with writing(self._path):  # numpy's tofile notices no full disk
+            self._file.write(np.insert(body, 0, BOS, axis=1).tobytes())
         self.tokens += body.size
         self.rows += len(body)
         self.unknown += int(np.count_nonzero(body == UNK))

@@ -89,7 +89,7 @@ class _Packer:
             evaluated = {HELD_OUT: self._hold_out(verdicts), **evaluated}
             validation = [HELD_OUT]
         tokenizer = self._tokenizer(verdicts, characters)
-        tokenizer.save(str(self._folder / "tokenizer.json"))
+        write_bytes(self._folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
         writer = _Writer(self._folder, tokenizer, self._dtype, config.sequence_length)
         sources = self._write_train(writer, verdicts)
         truncated = {name: self._write_evaluated(writer, name, pairs) for name, pairs in evaluated.items()}
@@ -239,8 +239,11 @@ class _Writer:
         self._name = name
         self.pairs[name], self.tokens[name] = 0, dict.fromkeys(SIDES, 0)
         self._lengths = {side: [np.zeros(1, np.int64)] for side in SIDES}
-        self._files = {side: (self._folder / f"{name}.{side}.bin").open("wb") for side in SIDES}
+        self._files = {side: self._path(side).open("wb") for side in SIDES}
         return self
+
+    def _path(self, side: str) -> Path:
+        return self._folder / f"{self._name}.{side}.bin"
 
     def __enter__(self) -> None:
         return None
@@ -250,7 +253,8 @@ class _Writer:
 
     def close(self) -> None:
         for side in SIDES:
-            self._files[side].close()
+            with writing(self._path(side)):
+                self._files[side].close()
             offsets = np.cumsum(np.concatenate(self._lengths[side]))
             path = self._folder / f"{self._name}.{side}.offsets.npy"
             with writing(path):
@@ -272,8 +276,8 @@ class _Writer:
                     for row in rows
                 ]
             if kept:
-                with writing(Path(self._files[side].name)):
-                    np.concatenate(kept).tofile(self._files[side])
+                with writing(self._path(side)):  # numpy's tofile notices no full disk
+                    self._files[side].write(np.concatenate(kept).tobytes())
             lengths = np.array([len(row) for row in kept], np.int64)
             self._lengths[side].append(lengths)
             self.tokens[self._name][side] += int(lengths.sum())

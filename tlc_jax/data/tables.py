@@ -40,6 +40,10 @@ def table_lines(path: Path) -> Iterator[tuple[int, str]]:
     blank = None
     for number, line in enumerate(read_lines(path), start=1):
         stopping.check()
+        if number == 1 and "\r" in line:
+            raise UserError(
+                f"{path} line 1 ends with a CR alone, as on old Macs: convert it (tr '\\r' '\\n' < FILE)"
+            )
         if not line.strip() and "\t" not in line:
             blank = blank or number
             continue

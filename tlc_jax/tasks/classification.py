@@ -77,8 +77,11 @@ class Classification:
         """What of the data is not used, and what in it contradicts itself."""
         manifest = self._packed.manifest
         doubtful = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
-        told = [f"{count:,} texts of {name} have more than one label" for name, count in doubtful.items()]
-        return (*manifest.get("notes", ()), *told)
+        counts = ", ".join(f"{name} {count:,}" for name, count in doubtful.items())
+        return (
+            *manifest.get("notes", ()),
+            *([f"texts with more than one label: {counts}"] if counts else []),
+        )
 
     def evaluation_size(self, name: str) -> int:
         return self._packed.manifest["examples"][name]
