@@ -13,7 +13,7 @@ from typing import Any
 
 from tlc_jax import train
 from tlc_jax.core.errors import UserError, run_door
-from tlc_jax.training import checkpoint, loop, view
+from tlc_jax.training import loop, saving, view
 
 
 def after(step: int, do: Any) -> None:
@@ -34,22 +34,22 @@ def fail() -> None:
 
 def full_disk(step: int) -> None:
     """Process 1 cannot write its part of this step."""
-    save = checkpoint.ocp.AsyncCheckpointer.wait_until_finished
+    save = saving.ocp.AsyncCheckpointer.wait_until_finished
 
     def full(self: Any) -> None:
         save(self)
         if self.failing:
             raise OSError("No space left on device")
 
-    on = checkpoint.Checkpoints.save
+    on = saving.Checkpoints.save
 
-    def saving(self: checkpoint.Checkpoints, now: int, *args: Any, **more: Any) -> None:
+    def save_and_fail(self: saving.Checkpoints, now: int, *args: Any, **more: Any) -> None:
         on(self, now, *args, **more)
         self._orbax.failing = now == step  # type: ignore[attr-defined]
 
-    checkpoint.ocp.AsyncCheckpointer.failing = False  # type: ignore[attr-defined]
-    checkpoint.ocp.AsyncCheckpointer.wait_until_finished = full  # type: ignore[method-assign]
-    checkpoint.Checkpoints.save = saving  # type: ignore[method-assign]
+    saving.ocp.AsyncCheckpointer.failing = False  # type: ignore[attr-defined]
+    saving.ocp.AsyncCheckpointer.wait_until_finished = full  # type: ignore[method-assign]
+    saving.Checkpoints.save = save_and_fail  # type: ignore[method-assign]
 
 
 def tell_the_end() -> None:

@@ -200,16 +200,16 @@ def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> No
 
 KILLED = """
 import os, signal, sys
-from tlc_jax.training import checkpoint
+from tlc_jax.training import saving
 from tlc_jax import compress
 
-wait = checkpoint.seal
+wait = saving.seal
 def seal(folder, about):
     if folder.parent.parent.name == "pruned-90" and about["step"]:
         os.kill(os.getpid(), signal.SIGKILL)
     return wait(folder, about)
 
-checkpoint.seal = seal
+saving.seal = seal
 compress.main(sys.argv[1:])
 """
 

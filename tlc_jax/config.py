@@ -12,7 +12,7 @@ from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard
 
 from tlc_jax.core.data_config import DataConfig, PairsConfig
 from tlc_jax.core.marks import Mark, kept_marks
-from tlc_jax.core.model_config import EncoderDecoderConfig, ModelConfig
+from tlc_jax.core.model_config import LARGEST, EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.typed import check, check_types
 
 BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
@@ -244,6 +244,7 @@ class Config:
         check_types(self)
         for name in ("batch_size", "log_every", "max_skipped"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self.batch_size <= LARGEST, f"batch_size must be at most {LARGEST:,}, not {self.batch_size}")
         for name in ("hung_after", "stop_after"):
             seconds = getattr(self, name)
             check(seconds is None or seconds > 0, f"{name} must be positive, not {seconds}")

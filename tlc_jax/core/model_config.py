@@ -9,6 +9,8 @@ from typing import Literal, Optional
 
 from tlc_jax.core.typed import check, check_types
 
+LARGEST = 2**30  # of any size: their positions are counted in 32 bits
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -42,9 +44,13 @@ class TransformerConfig:
         for name in ("num_layers", "hidden_size", "head_size", "num_heads", "feed_forward_size"):
             size = getattr(self, name)
             check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
+            check(size is None or size <= LARGEST, f"model.{name} must be at most {LARGEST:,}, not {size}")
         check(
             self.vocab_size >= 6,
             f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
+        )
+        check(
+            self.vocab_size <= LARGEST, f"model.vocab_size must be at most {LARGEST:,}, not {self.vocab_size}"
         )
         for name in ("dropout", "attention_dropout"):
             check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
@@ -80,6 +86,7 @@ class ModelConfig(TransformerConfig):
         super().__post_init__()
         positions, deviation = self.max_positions, self.initializer_stddev
         check(positions >= 1, f"model.max_positions must be at least 1, not {positions}")
+        check(positions <= LARGEST, f"model.max_positions must be at most {LARGEST:,}, not {positions}")
         check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
 
     @property

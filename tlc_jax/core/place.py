@@ -210,7 +210,8 @@ def files(folder: Place, inside: str = "") -> list[str]:
     found = []
     for path in (folder / inside).iterdir():
         name = f"{inside}{path.name}"
-        found += files(folder, f"{name}/") if path.is_dir() else [name]
+        linked = isinstance(path, Path) and path.is_symlink()  # perhaps to a folder above
+        found += files(folder, f"{name}/") if path.is_dir() and not linked else [name]
     return found
 
 

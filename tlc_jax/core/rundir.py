@@ -19,10 +19,12 @@ from collections.abc import Collection
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.place import Place, locate, make_folder, write_text
+from tlc_jax.core.untrusted import printable, read_json
 
 LOCK = "lock"
+_LARGEST_CONFIG = 1 << 20  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +70,12 @@ class RunDir:
         return False
 
     def read_config(self) -> Config:
-        """The config of the run; UserError if there is none."""
+        """The config of the run; UserError if there is none, or one that says what no config can."""
         try:
-            return config_from_json(json.loads(self.config.read_text()))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.config} is not the config of a run: {error}") from error
+            return config_from_json(read_json(self.config, _LARGEST_CONFIG))
+        except (OSError, ValueError, TypeError, ArithmeticError) as error:
+            why = printable(one_line(error), 400)
+            raise UserError(f"{self.config} is not the config of a run: {why}") from error
 
     def check_same(self, config: Config) -> None:
         """Raises UserError naming every field in which `config` is not the run's, but for harmless ones."""
@@ -131,6 +134,8 @@ def flat(config: Config) -> dict[str, Any]:
 def config_from_json(value: dict[str, Any], kind: type = Config) -> Any:
     """The dataclass that `dataclasses.asdict` made `value` of; an unknown or missing key is an error."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    if not isinstance(value, dict):
+        raise ValueError(f"{kind.__name__} must be an object of JSON, not {value!r}")
     if value.keys() != fields.keys():
         raise ValueError(f"{kind.__name__}: unknown or missing keys {sorted(value.keys() ^ fields.keys())}")
     hints = typing.get_type_hints(kind)
@@ -141,6 +146,7 @@ def _field_from_json(hint: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     options = typing.get_args(hint) or (hint,)  # of a union its members
+    options = [option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)]
     for option in options:
         if {field.name for field in dataclasses.fields(option)} == value.keys():
             return config_from_json(value, option)

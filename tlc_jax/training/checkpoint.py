@@ -25,7 +25,7 @@ from tlc_jax.core.untrusted import read_json
 from tlc_jax.parallel import hosts
 from tlc_jax.training.plain_path import plain_path
 from tlc_jax.training.state import TrainState
-from tlc_jax.training.stored import check_stored, read_masks
+from tlc_jax.training.stored import check_files, check_stored, read_masks
 
 ITEMS = ("params", "optimizer", "meta")
 _RECORD = "meta/metadata"  # Orbax's name for the JSON of an item
@@ -176,6 +176,7 @@ def read_record(path: Place) -> dict[str, Any]:
 
 def _read_arrays(path: Place, **like: Any) -> Any:
     """Items of a checkpoint as abstract trees describe them; ValueError or Damaged where it has others."""
+    check_files(path, 0, inside=False)  # Orbax reads some of them
     for item, tree in like.items():
         check_stored(path / item, tree)
     args = {item: ocp.args.StandardRestore(tree) for item, tree in like.items()}  # type: ignore[call-arg]

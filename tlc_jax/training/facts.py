@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import sys
+from typing import Any
 
 import jax
 
 from tlc_jax.config import Config, PairsConfig
 from tlc_jax.core import tree
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.rundir import RunDir, write_json
+from tlc_jax.core.schema import TypedDict, checked, record
+from tlc_jax.core.untrusted import read_json
 from tlc_jax.data.tokenizer import ROBERTA, TRANSLATION, given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
@@ -55,14 +57,20 @@ def whether_there(config: Config, rundir: RunDir) -> dict[str, str]:
         return {"data": f"NOT THERE: {error}"}
 
 
+@record
+class _Environment(TypedDict):
+    starts: list[dict[str, Any]]
+
+
 def record_start(rundir: RunDir, init_from: str | None, branch_from: str | None) -> None:
     """Adds an entry to environment.json: when, with what command, versions and devices."""
     starts = []
     if rundir.environment.exists():
         try:
-            starts = json.loads(rundir.environment.read_text())["starts"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{rundir.environment} is damaged ({error}): remove it to go on") from error
+            starts = checked(read_json(rundir.environment), _Environment)["starts"]
+        except (OSError, ValueError) as error:
+            why = one_line(error)
+            raise UserError(f"{rundir.environment} is damaged ({why}): remove it to go on") from error
     starts.append(
         {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -116,7 +117,8 @@ def read_metrics(path: Place) -> list[dict[str, Any]]:
 def _whole_lines(path: Place) -> Iterator[bytes]:
     if not path.exists():
         return
-    with open_regular(path) as file:
+    with open_regular(path) as opened:
+        file = io.BufferedReader(opened)  # type: ignore[arg-type]  # a store's own reads no bounded line
         while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
             yield line
         if len(line) == _LONGEST_LINE:

@@ -70,7 +70,7 @@ class _About(TypedDict):
 def check_stored(folder: Place, like: Any) -> None:
     """ValueError where `folder` holds other arrays than the tree `like` asks for, Damaged where they are not
     whole: everything that a restore reads is there, but that no piece is decoded."""
-    _check_size(folder, sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(like)))
+    check_files(folder, sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(like)))
     about = _read_about(folder)
     store = _Store(folder)
     expected = {_name(path): x for path, x in jax.tree_util.tree_flatten_with_path(like)[0]}
@@ -144,21 +144,21 @@ class _Store:
             raise Damaged(self._folder, f"cannot be read ({one_line(error)})") from error
 
 
-def _check_size(folder: Place, expected: int) -> None:
-    size = sum(size_of(folder / name) for name in files(folder))
+def check_files(folder: Place, expected: int, inside: bool = True) -> None:
+    """OSError where a file of `folder`, and of those `inside` it, is no regular one, ValueError where they
+    have far more bytes than arrays of `expected` bytes. Objects in a bucket are of one kind only."""
+    if not isinstance(folder, Path):
+        return
+    names = files(folder) if inside else [path.name for path in folder.iterdir() if not path.is_dir()]
+    size = sum(size_of(folder / name) for name in names)
     if size > 2 * expected + _SPARE:
         raise ValueError(f"its files have {size:,} bytes, its arrays {expected:,}")
 
 
 def _read_about(folder: Place) -> _About:
-    """Orbax's own description of the tree, and its other descriptions looked at: Orbax reads them all."""
+    """Orbax's own description of the tree."""
     path = folder / _ABOUT
     try:
-        for name in files(folder):
-            if name == "_sharding" or name.startswith("array_metadatas/"):
-                path = folder / name
-                read_json(path)
-        path = folder / _ABOUT
         return checked(read_json(path), _About)
     except FileNotFoundError as error:
         raise Damaged(path, "is missing") from error
