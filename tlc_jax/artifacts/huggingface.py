@@ -158,7 +158,7 @@ def import_huggingface(folder: Place) -> tuple[Params, ModelConfig, tuple[str, .
     """(float32 parameters, their configuration, label names of a classification) of a folder with a
     RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
     try:
-        about = json.loads((folder / "config.json").read_text())
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = safetensors.numpy.load((folder / WEIGHTS).read_bytes())
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(

@@ -172,7 +172,7 @@ def _renew(path: epath.Path, holder: str, ended: threading.Event) -> None:
             if found is None or found["holder"] != holder or found.get("id") != _ID:
                 whose = printable(found["holder"], _SHOWN) if found else "nobody"
                 _end(f"the lease of {path.parent} went to {whose}: ended unsaved")
-            path.write_text(_lease_text(holder))
+            path.write_text(_lease_text(holder), encoding="utf-8")
             renewed = time.monotonic()
         except Exception as error:  # the store may answer again before the lease runs out
             if time.monotonic() - renewed > LEASE - 2 * RENEWED:
