@@ -7,8 +7,8 @@ the same 40 matrices (all embeddings and all linear layers); vectors stay float3
 old defaults.
 Embeddings are means over tokens, of length 1, as the model's 1_Pooling and modules.json say; the cosine to
 float32's is a mean over SST-2's 872 validation sentences and over as many sentences of Wikipedia. Writes
-OUTPUT.json and OUTPUT.md. Needs torch, transformers, gguf, bitsandbytes and optimum-quanto; methods whose
-library is not there are left out, and named.
+OUTPUT.jsonl (a line a method) and OUTPUT.md; the same command goes on where it was interrupted. Needs torch,
+transformers, gguf, bitsandbytes and optimum-quanto; methods whose library is not there are left out.
 
 Cost: about 15 minutes on 2 idle CPU cores.
 """
@@ -24,6 +24,7 @@ import re
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from tlc_jax.recipes.config import OF_FOLDERS, CompressConfig
 GRANULARITIES = dict.fromkeys((8, 6, 5, 4, 3, 2), ("row", "group:64"))
 GRANULARITIES |= {4: ("row", "group:128", "group:64", "group:32")}
 SENTENCES, BATCH, LONGEST = 872, 64, 256  # tokens, as sentence_bert_config.json has it
+THREADS = 4
 LIBRARIES = {"bitsandbytes": "bitsandbytes", "gguf": "gguf", "optimum-quanto": "optimum.quanto"}
 
 Arrays = dict[str, np.ndarray]
@@ -61,17 +63,18 @@ def main() -> None:
     embedder = Embedder(args.model)
     source = dict(CheckpointFolder(args.model).items())
     dense = {name: embedder(source, own) for name, own in texts.items()}
-    rows = [row("float32", source, source, 4 * sum(x.size for x in floats(source).values()), dense, dense)]
-    for name, method in methods(args.model):
-        values, size = method(source)
-        found = {corpus: embedder(values, own) for corpus, own in texts.items()}
-        rows.append(row(name, source, values, size, dense, found))
-        print(json.dumps(rows[-1]), flush=True)
-    missing = [name for name, module in LIBRARIES.items() if not is_there(module)]
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES if name not in missing}
-    result = {**about(), "versions": versions, "missing": missing, "rows": rows}
-    args.output.with_suffix(".json").write_text(f"{json.dumps(result, indent=1)}\n", encoding="utf-8")
-    args.output.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    store = args.output.with_suffix(".jsonl")
+    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
+    rows = {row["method"]: row for row in map(json.loads, lines)}
+    for name, method in (("float32", unchanged), *methods(args.model)):
+        if name not in rows:
+            values, size = method(source)
+            found = {corpus: embedder(values, own) for corpus, own in texts.items()}
+            rows[name] = row_of(name, source, values, size, dense, found)
+            with store.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(rows[name])}\n")
+            print(json.dumps(rows[name]), flush=True)
+    args.output.with_suffix(".md").write_text(markdown(list(rows.values())), encoding="utf-8")
 
 
 def methods(folder: Path) -> Iterator[Method]:
@@ -95,6 +98,10 @@ def methods(folder: Path) -> Iterator[Method]:
     if is_there("optimum.quanto"):
         for kind in ("qint8", "qint4", "qint2"):
             yield f"optimum-quanto {kind}", of_matrices(quanto(kind))
+
+
+def unchanged(source: Arrays) -> tuple[Arrays, int]:
+    return source, 4 * sum(x.size for x in floats(source).values())
 
 
 def ours(folder: Path, config: CompressConfig) -> Callable[[Arrays], tuple[Arrays, int]]:
@@ -172,25 +179,28 @@ class Embedder:
 
     def __init__(self, folder: Path):
         self._model = transformers.AutoModel.from_pretrained(folder).eval()
+        torch.set_num_threads(1)  # batches are computed side by side
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 
     def __call__(self, arrays: Arrays, texts: list[str]) -> np.ndarray:
         state = {name: torch.tensor(x) for name, x in arrays.items() if name in self._model.state_dict()}
         self._model.load_state_dict(state)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        how = {"padding": True, "truncation": True, "max_length": LONGEST, "return_tensors": "pt"}
+        tokens = [self._tokenizer([texts[i] for i in places], **how) for places in batches]
         found = np.empty((len(texts), self._model.config.hidden_size), np.float32)
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            batch = self._tokenizer(
-                [texts[i] for i in places],
-                padding=True, truncation=True, max_length=LONGEST, return_tensors="pt",
-            )  # fmt: skip
-            with torch.inference_mode():
-                tokens = self._model(**batch).last_hidden_state
-            weights = batch["attention_mask"][..., None].float()
-            mean = (tokens * weights).sum(1) / weights.sum(1)
-            found[places] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        with ThreadPoolExecutor(THREADS) as pool:
+            for places, embedded in zip(batches, pool.map(self._embedded, tokens), strict=True):
+                found[places] = embedded
         return found
+
+    def _embedded(self, batch: Any) -> np.ndarray:
+        with torch.inference_mode():
+            tokens = self._model(**batch).last_hidden_state
+        weights = batch["attention_mask"][..., None].float()
+        mean = (tokens * weights).sum(1) / weights.sum(1)
+        return torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
 def sst2(folder: Path) -> list[str]:
@@ -212,16 +222,20 @@ def wikipedia(path: Path) -> list[str]:
     return found[:SENTENCES]
 
 
-def row(name: str, source: Arrays, values: Arrays, size: int, dense: Arrays, found: Arrays) -> dict[str, Any]:
+def row_of(
+    name: str, source: Arrays, values: Arrays, size: int, dense: Arrays, found: Arrays
+) -> dict[str, Any]:
     change, whole = zip(*(squares(x, values[name]) for name, x in floats(source).items()), strict=True)
     cosines = {f"cosine {corpus}": float((x * dense[corpus]).sum(1).mean()) for corpus, x in found.items()}
     return {"method": name, "bytes": size, "relative error": ratio(sum(change), sum(whole)), **cosines}
 
 
-def markdown(result: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    missing = f"; not installed: {', '.join(result['missing'])}" if result["missing"] else ""
-    about_it = f"""Commit {result["commit"]}, {result["date"]}, on {result["machine"]}; {versions}{missing}.
+def markdown(rows: list[dict[str, Any]]) -> str:
+    there = {name: is_there(module) for name, module in LIBRARIES.items()}
+    versions = [f"{name} {importlib.metadata.version(name)}" for name, here in there.items() if here]
+    versions += [f"{name} is not installed" for name, here in there.items() if not here]
+    result = about()
+    about_it = f"""Commit {result["commit"]}, {result["date"]}, on {result["machine"]}; {", ".join(versions)}.
         Every method quantizes the same 40 matrices, half of whose weights are embeddings; other weights are
         float32, but for the first two lines of ours. Bytes: of ours, the artifact's whole file of weights;
         of the others, codes and ranges of the matrices, and 4 bytes for each other weight. The relative
@@ -237,7 +251,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines += [
         f"| {own['method']} | {own['bytes']:,} | {own['relative error']:.4f} | {own['cosine SST-2']:.4f} | "
         f"{own['cosine Wikipedia']:.4f} |"
-        for own in result["rows"]
+        for own in rows
     ]
     return "\n".join([*lines, ""])
 

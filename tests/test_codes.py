@@ -24,7 +24,13 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.quantspec import QuantSpec
 
-SHAPES = {"tall.weight": (40, 16), "two.weight": (2, 16), "one.weight": (1, 48), "three.weight": (5, 3)}
+SHAPES = {
+    "tall.weight": (40, 16),
+    "two.weight": (2, 16),
+    "one.weight": (1, 48),
+    "three.weight": (5, 3),
+    "wide.weight": (9, 48),
+}
 
 
 def matrices(specs: dict[str, QuantSpec], sparsity: float = 0.0) -> dict[str, QTensor]:
@@ -49,8 +55,8 @@ def read_back(packed: Packed) -> dict[str, np.ndarray]:
 
 
 @given(
-    bits=st.lists(st.integers(1, 8), min_size=4, max_size=4),
-    granularities=st.lists(st.sampled_from(["tensor", "row", "group:4", "group:16"]), min_size=4, max_size=4),
+    bits=st.lists(st.integers(1, 8), min_size=5, max_size=5),
+    granularities=st.lists(st.sampled_from(["tensor", "row", "group:4", "group:16"]), min_size=5, max_size=5),
     sparsity=st.sampled_from([0.0, 0.5, 0.9]),
 )
 def test_one_scheme_holds_or_names_everything(bits: list, granularities: list, sparsity: float) -> None:
@@ -106,7 +112,7 @@ def test_a_range_without_zero_is_refused_or_float32(granularity: str) -> None:
         to_compressed_tensors(begins, dequantize(begins))
     q = matrices({"tall.weight": QuantSpec(4, granularity)})["tall.weight"]
     above = dataclasses.replace(q, offset=np.full_like(q.offset, -90))
-    both = {**matrices({"one.weight": QuantSpec(4, granularity)}), "tall.weight": above}
+    both = {**matrices({"wide.weight": QuantSpec(4, granularity)}), "tall.weight": above}
     packed = to_compressed_tensors(both, dequantize(both))
     assert "far on one side" in packed.dense["tall.weight"]
     np.testing.assert_array_equal(read_back(packed)["tall.weight"], dequantize(both)["tall.weight"])

@@ -114,7 +114,6 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     whole = [quantize_tensor(n, jnp.asarray(x), QuantSpec(3, g, how), kept) for n, g, how, kept in ways]
     monkeypatch.setattr(pieces, "PIECE", 100)
-    monkeypatch.setattr("tlc_jax.compression.quantize.PIECE", 100)
     for (name, granularity, how, kept), expected in zip(ways, whole, strict=True):
         q = quantize_tensor(name, x, QuantSpec(3, granularity, how), kept)
         for part in ("codes", "delta", "offset"):

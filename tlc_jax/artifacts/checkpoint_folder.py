@@ -18,6 +18,7 @@ import safetensors
 from pydantic import Field
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.schema import Name, TypedDict, checked, record
 from tlc_jax.core.untrusted import (
     DOCUMENT,
@@ -85,11 +86,14 @@ class CheckpointFolder(Mapping[str, Any]):
         self.others = _documents(folder)
 
     def __getitem__(self, name: str) -> np.ndarray:
+        return abandonable(lambda: self._read(name))
+
+    def _read(self, name: str) -> np.ndarray:
         x = self._files[name].get_tensor(name)
         if not self.is_float(name):
             return x
         with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused by name
-            return x.astype(np.float32)
+            return x.astype(np.float32, copy=False)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._files))

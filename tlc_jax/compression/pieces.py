@@ -1,5 +1,4 @@
-"""Large arrays of numpy in pieces that are whole rows or groups: little memory besides, and between two of
-them a request to stop is obeyed."""
+"""Large arrays of numpy in pieces that are whole rows or groups, so that little memory is taken besides."""
 
 from __future__ import annotations
 
@@ -8,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-from tlc_jax.core import stopping
 
 PIECE = 1 << 22  # weights
 Codes = tuple[Any, Any, Any]
@@ -30,7 +27,6 @@ def in_pieces(
     width = max(1, PIECE * x.shape[axis] // x.size)
     found: Codes | None = None
     for start in range(0, x.shape[axis], width):
-        stopping.check()
         start = min(start, x.shape[axis] - width)  # all pieces are of one shape: it is compiled once
         place = (slice(None),) * axis + (slice(start, start + width),)
         piece = tuple(np.asarray(each) for each in quantize(x[place], None if mask is None else mask[place]))
@@ -40,18 +36,6 @@ def in_pieces(
             whole[place] = each
     assert found is not None
     return found
-
-
-def percentiles(
-    x: Float[np.ndarray, "*shape"], mask: Bool[Any, "*shape"] | None, share: int
-) -> tuple[np.float32, np.float32]:
-    """The values with `share` / 10,000 of those that are kept below, and as many above; (0, 0) of none."""
-    kept = x.reshape(-1) if mask is None else x[np.asarray(mask)]
-    if not kept.size:
-        return np.float32(0), np.float32(0)
-    outside = kept.size * share // 10_000
-    ordered = np.partition(kept, (outside, kept.size - 1 - outside))
-    return np.float32(ordered[outside]), np.float32(ordered[kept.size - 1 - outside])
 
 
 def _room(piece: np.ndarray, axis: int, size: int) -> np.ndarray:

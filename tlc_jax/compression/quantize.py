@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
-from tlc_jax.compression.pieces import PIECE, Codes, in_pieces, percentiles
+from tlc_jax.compression.pieces import Codes, in_pieces
 from tlc_jax.compression.ranges import find_range, powers_of_two
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.qtensor import QTensor, zero_where_false
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
@@ -58,21 +59,23 @@ def quantize_tensor(
     """The tensor called `name` (which tells its rows) as codes; its own values at 32 bits.
 
     A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
-    Compiled once for each shape, whatever the bits; large arrays of numpy are done in pieces."""
+    Compiled once for each shape, whatever the bits. Of arrays of numpy, large ones are done in pieces, and a
+    request to stop is obeyed at any moment."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
         return x if mask is None else zero_where_false(x, mask)
-    block, ends = block_shape(name, x.shape, spec), None
-    if spec.percentile is not None and isinstance(x, np.ndarray) and x.size > PIECE and block == x.shape:
-        ends = percentiles(x, mask, round(100 * spec.percentile))  # a hundred passes for a device
-
+    block = block_shape(name, x.shape, spec)
     # other tools, which know no masks and read codes of zero only, take rows, groups and pruned tensors
     with_zero = spec.zero == "nudged" and (mask is not None or block != x.shape)
 
     def quantized(x: Any, mask: Any) -> Codes:
-        return _quantize(x, mask, ends, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero)
+        return _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero)
 
-    whole = not isinstance(x, np.ndarray)
-    codes, delta, offset = quantized(x, mask) if whole else in_pieces(quantized, x, mask, block)
+    if isinstance(x, np.ndarray):
+        codes, delta, offset = abandonable(
+            lambda: jax.block_until_ready(in_pieces(quantized, x, mask, block))
+        )
+    else:
+        codes, delta, offset = quantized(x, mask)
     return QTensor(codes, delta, offset, mask, spec)
 
 
@@ -120,7 +123,6 @@ def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Arra
 def _quantize(
     x: Float[Array, "*shape"],
     mask: Bool[Array, "*shape"] | None,
-    ends: tuple[Float[Array, ""], Float[Array, ""]] | None,
     steps: Int[Array, ""] | int,
     block: tuple[int, ...],
     how: str,
@@ -130,7 +132,7 @@ def _quantize(
     values = to_blocks(x.astype(jnp.float32), block)
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
-    low, high = find_range(values, kept, how, highest, zero, with_zero, ends)
+    low, high = find_range(values, kept, how, highest, zero, with_zero)
     values = values if kept is None else jnp.where(kept, values, 0.0)
     delta, offset = _grid(low, high, highest, zero)
     if zero == "float":

@@ -23,22 +23,16 @@ def find_range(
     steps: Float[Array, ""],
     zero: str,
     with_zero: bool,
-    ends: tuple[Float[Array, ""], Float[Array, ""]] | None = None,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
     `steps` is 2^k - 1; `zero` tells which grid the range is for, `with_zero` whether it must hold zero. A
-    block of which nothing is kept has the range [0, 0]. `ends` are the percentiles where there is one block
-    and they are known."""
+    block of which nothing is kept has the range [0, 0]."""
     inside = tuple(range(1, x.ndim, 2))
     if how in ("minmax", "mse"):
         low, high = _smallest_and_largest(x, kept, inside)
-    elif ends is None:
-        low, high = _between(x, kept, inside, round(100 * float(how.removeprefix("percentile:"))))
     else:
-        low, high = (
-            jnp.full([1 if axis in inside else n for axis, n in enumerate(x.shape)], end) for end in ends
-        )
+        low, high = _between(x, kept, inside, round(100 * float(how.removeprefix("percentile:"))))
     if with_zero:
         low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
     if how != "mse":
