@@ -17,6 +17,7 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled import NO_LABEL, LabelledSource, open_labelled
 from tlc_jax.data.labelled_rows import read_table
+from tlc_jax.data.labels import class_names
 
 TRAIN = "text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\n"
 OTHER = "text\tlabel\ne\tx\n"
@@ -66,7 +67,7 @@ def test_a_table_as_it_should_be(tmp_path: Path) -> None:
         ("", "has no rows"),
         ("\n\n", "has no rows"),
         ("words\tlabel\na\tx\n", r"line 1 has the columns words, label; wanted are text, label"),
-        ("a fine film\tx\nb\ty\n", r"line 1 has the columns a fine film, x; .* above the first row"),
+        ("a fine film\tx\nb\ty\n", r"line 1 has the columns a fine film, x; .* put their names above"),
         ("sentence1\tsentence2\tlabel\na\tb\tx\n", "wanted are text, label and, for pairs of texts, text_b"),
         ("text\ttext\tlabel\na\tb\tx\n", "two columns called 'text'"),
         ("text\tText \tlabel\na\tb\tx\n", "two columns called 'text'"),
@@ -101,6 +102,24 @@ def test_what_stands_for_no_label_is_no_class(tmp_path: Path, missing: str) -> N
         tables(tmp_path, train__tsv=f"text\tlabel\na\tx\nb\t{missing}\nc\ty\n")
 
 
+PIECES = st.sampled_from(
+    [
+        b"",
+        b"\t",
+        b"\n",
+        b'"',
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"NaN",
+        b"null",
+        b"-1",
+        b"\xef\xbb\xbf",
+        b"{",
+        b"[" * 2000,
+        b" ",
+    ]
+)
 GOOD = {"text": "a", "label": "x"}
 
 
@@ -273,6 +292,29 @@ def test_a_text_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, ro
         assert "t.tsv line " in str(error)  # noqa: PT017
     else:
         assert list(zip(table.texts, table.labels or [], strict=True)) == [((t,), label) for t, label in rows]
+
+
+@given(data=st.data())
+def test_a_table_that_was_damaged_is_refused_or_has_the_labels_that_it_had(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Bytes changed, taken out, put in: nothing but a sentence, and no piece of a text as a class."""
+    folder = tmp_path_factory.mktemp("damaged")
+    rows = [(f"the cat {i} sat", "xy"[i % 2]) for i in range(12)]
+    tsv = "".join(f"{text}\t{label}\n" for text, label in [("text", "label"), *rows]).encode()
+    lines = jsonl(*({"text": text, "label": label} for text, label in rows)).encode()
+    for name, content in (("train.tsv", tsv), ("train.jsonl", lines)):
+        damaged = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(damaged)))
+            damaged[at : at + data.draw(st.integers(0, 4))] = data.draw(PIECES)
+        (folder / name).write_bytes(bytes(damaged))
+        try:
+            table = read_table(folder / name)
+            names = class_names(table.labels or [], table.lines, table.path)
+        except UserError:
+            continue
+        assert name == "train.jsonl" or names == ("x", "y")
 
 
 def test_many_columns_are_no_quadratic_work(tmp_path: Path) -> None:

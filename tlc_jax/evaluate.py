@@ -13,7 +13,7 @@ from tlc_jax.core.json_text import json_text
 @dataclasses.dataclass(frozen=True)
 class Data:
     dir: Optional[str] = None
-    """Evaluate on the data that this folder holds, instead of the run's own."""
+    """A folder of data, or one table, instead of the run's own; a table to predict needs no labels."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
-from tlc_jax.core import sealed
+from tlc_jax.core import sealed, stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.place import local_folder, new_folder, write_bytes, writing
@@ -232,7 +232,7 @@ def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> di
     the longest text that an example stands in, so that no phrase of it stands in a training sentence."""
     texts = ["\0".join(own) for own in examples.texts]
     own, longest = (
-        np.array([hash64(text, config.seed) for text in each], np.uint64) for each in (texts, families(texts))
+        np.array([_hash(text, config.seed) for text in each], np.uint64) for each in (texts, families(texts))
     )
     order = np.argsort(own, kind="stable")
     tuning = longest[order] < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
@@ -246,6 +246,11 @@ def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> di
         return Examples([examples.texts[i] for i in places], [examples.labels[i] for i in places])
 
     return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
+
+
+def _hash(text: str, seed: int) -> int:
+    stopping.check()
+    return hash64(text, seed)
 
 
 def _rows(

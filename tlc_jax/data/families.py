@@ -37,7 +37,7 @@ class _Trie:
 def families(texts: list[str]) -> list[str]:
     """For each text the longest one that holds it as a run of whole words; itself where none does, and where
     it has fewer than `WORDS` words. Of equally long ones the first in the order of their characters."""
-    words = [text.split() for text in texts]
+    words = [_words(text) for text in texts]
     order = sorted(
         (i for i in range(len(texts)) if len(words[i]) >= WORDS), key=lambda i: (-len(words[i]), texts[i])
     )
@@ -50,10 +50,15 @@ def families(texts: list[str]) -> list[str]:
     return found
 
 
+def _words(text: str) -> list[str]:
+    stopping.check()
+    return text.split()
+
+
 def _trie(texts: list[list[str]]) -> _Trie:
     """Of texts that are sorted by length, the longest first."""
     numbers: dict[str, int] = {}
-    ids = np.fromiter((numbers.setdefault(w, len(numbers)) for text in texts for w in text), np.int64)
+    ids = np.concatenate([_numbered(text, numbers) for text in texts])
     lengths = np.array([len(text) for text in texts])
     starts = np.cumsum(lengths) - lengths
     node = np.zeros(len(texts), np.int64)
@@ -70,6 +75,12 @@ def _trie(texts: list[list[str]]) -> _Trie:
         first.append(beginning)
         levels.append(levels[-1] + len(unique))
     return _Trie(np.concatenate(keys), np.array(levels), np.concatenate(first), node, len(numbers))
+
+
+def _numbered(words: list[str], numbers: dict[str, int]) -> Int[np.ndarray, "words"]:
+    """Numbers of the words, those of new ones being the next."""
+    stopping.check()
+    return np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)
 
 
 def _holders(trie: _Trie) -> Int[np.ndarray, "nodes"]:

@@ -93,7 +93,12 @@ def _by_column(names: list[str], values: list[Any], where: str) -> dict[str, Any
 def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
     """Those of the wanted columns that there are."""
     if "text" not in row:
-        todo = "rename them" if tables.is_jsonl(path) else "rename them, or put them above the first row"
+        todo = "rename them in every row"
+        if not tables.is_jsonl(path):
+            todo = (
+                "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
+                "names above it (sed -i '1i text\\tlabel' FILE)"
+            )
         raise UserError(
             f"{path} line {line} has the columns {tables.some(list(row))}; wanted are {WANTED}: {todo}"
         )
