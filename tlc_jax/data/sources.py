@@ -24,7 +24,7 @@ from tlc_jax.core.untrusted import open_regular
 from tlc_jax.data.lines import read_lines
 from tlc_jax.data.text_files import find_text_files
 
-LONGEST_TEXT = 1 << 24  # characters of a line that is tokenised
+LONGEST_TEXT = 1 << 23  # characters of a line that is tokenised
 LONGEST_DOCUMENT = 1 << 28  # characters of a document
 _BLOCK = 1 << 22
 
