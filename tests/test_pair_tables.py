@@ -81,6 +81,8 @@ def test_a_first_pair_is_no_header(tmp_path: Path, line: str) -> None:
         ("1\ta dog\t2\tun chien\n", "has 4 columns, and no first line says which are en and fr"),
         ("Go.\tVa !\tCC-BY 2.0 (France)\n", r"has 3 columns, .* or keep two \(cut -f 1,2 FILE\)"),
         ("a dog\n", "line 1 has no tab"),
+        ("", "has no pairs"),
+        ("en\tfr\n", "has no pairs"),
         ("a dog\tun chien\nthe\tcat\tle chat\n", r"line 2 has 3 cell\(s\) between tabs"),
         ("en\tfr\na dog\tun chien\nthe cat\n", r"line 3 has 1 cell\(s\)"),
         ("en\tfr\na dog\tun chien\nen\tfr\n", "line 3 repeats the names"),

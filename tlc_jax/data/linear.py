@@ -15,7 +15,7 @@ from tlc_jax.data.labelled import Examples
 _SIDES = "ab"
 _WEIGHTS = 10_000_000  # of the linear model at most: lbfgs keeps 25 such vectors
 _ITERATIONS = 300
-_WORK = 300_000_000_000  # multiplications at most: minutes of one core
+_WORK = 100_000_000_000  # multiplications at most: minutes of one core
 
 Predictions = dict[str, Integer[np.ndarray, "examples"]]
 

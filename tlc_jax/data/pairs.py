@@ -180,6 +180,8 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
         if max(map(len, pair)) > LONGEST_TEXT:
             raise UserError(f"{path} line {number} has more than {LONGEST_TEXT:,} characters: shorten it")
         yield pair
+    if not rows:
+        raise UserError(f"{path} has no pairs: fill it or take it away")
     if rows > 1 and quoted:
         raise UserError(f"{path} has quotes around all of its cells, {_UNQUOTE}")
 
