@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
+from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.training import metrics, metrics_log
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
 
 TIMES = {"training_seconds": 1.23456, "total_seconds": 2.0}
@@ -74,3 +79,123 @@ def test_an_empty_file_has_no_lines(tmp_path: Path, content: str) -> None:
     (tmp_path / "m.jsonl").write_text(content)
     assert read_metrics(tmp_path / "m.jsonl") == []
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+# --- bad days of the disk ----------------------------------------------------------------------------
+
+
+class Disk:
+    """In place of the system's `pwrite`: of `room` bytes, and no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.room = 10**9
+        self._write: Callable[[int, bytes, int], int] = os.pwrite
+        monkeypatch.setattr(metrics_log.os, "pwrite", self)
+
+    def __call__(self, file: int, content: bytes, at: int) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._write(file, content[: self.room], at)
+        self.room -= written
+        return written
+
+
+def test_lines_that_do_not_fit_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, the torn one whole; told once when it begins and once when it ends."""
+    path, told, disk = tmp_path / "metrics.jsonl", list[str](), Disk(monkeypatch)
+    writer = MetricsWriter(path, 0, told.append)
+    writer.write(0, TIMES, {})
+    disk.room = 25  # in the middle of a line
+    for step in (10, 20, 30):
+        writer.write(step, TIMES, {})
+    assert [line["step"] for line in read_metrics(path)] == [0]
+    assert told == [
+        f"{path} cannot be written (No space left on device): its lines are kept in memory until it can; "
+        "training goes on"
+    ]
+    with pytest.raises(OSError, match="No space left on device: .*metrics.jsonl"):
+        writer.flush()
+    with pytest.raises(SaveFailed, match="metrics.jsonl could not be written"):
+        writer.settle()
+    disk.room = 10**9
+    writer.write(40, TIMES, {})
+    assert [line["step"] for line in read_metrics(path)] == [0, 10, 20, 30, 40]
+    assert told[1:] == [f"{path} is written again, no line is missing"]
+    disk.room = 0
+    writer.write(50, TIMES, {})
+    writer.close()
+    assert "1 lines of" in told[-1], "what is lost in the end is told"
+
+
+@pytest.mark.parametrize("hand", ["removed", "another file", "emptied", "a link"])
+def test_a_file_that_another_hand_has_changed(tmp_path: Path, hand: str) -> None:
+    path, other = tmp_path / "metrics.jsonl", tmp_path / "other"
+    writer = MetricsWriter(path, 0)
+    writer.write(0, TIMES, {})
+    other.write_text("mine")
+    if hand == "emptied":
+        os.truncate(path, 0)
+    else:
+        path.unlink()
+    if hand == "another file":
+        path.write_text("{}" * 100)
+    if hand == "a link":
+        path.symlink_to(other)
+    writer.write(10, TIMES, {})
+    writer.flush()
+    assert [line["step"] for line in read_metrics(path)] == [0, 10]
+    assert other.read_text() == "mine"
+
+
+def test_nothing_is_written_into_another_folder_of_the_same_name(tmp_path: Path) -> None:
+    folder, told = tmp_path / "run", list[str]()
+    folder.mkdir()
+    writer = MetricsWriter(folder / "metrics.jsonl", 0, told.append)
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    writer.write(10, TIMES, {})
+    writer.close()
+    assert not list(folder.iterdir())
+    assert "its folder is another one now" in told[0]
+
+
+# --- files of strangers ------------------------------------------------------------------------------
+
+WHOLE = {"step": 3, "training_seconds": 1.0, "total_seconds": 2.0}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({**WHOLE, "step": "3"}),
+        json.dumps({**WHOLE, "step": -1}),
+        json.dumps({**WHOLE, "step": 1.5}),
+        json.dumps({**WHOLE, "step": 10**30}),
+        json.dumps({"step": 3}),
+        json.dumps({**WHOLE, "eval/held_out/loss": [1]}),
+        json.dumps({**WHOLE, "train/loss": "nan"}),
+        json.dumps({**WHOLE, "marks": "1/4"}),
+        "[" * 100_000,
+        "\udcff",
+        "3",
+        "1" * 10_000,
+    ],
+    ids=lambda content: content[:60],
+)
+def test_what_is_no_line_of_metrics_is_refused_by_its_number(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(f"{json.dumps(WHOLE)}\n{content}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"m.jsonl line 2 is no line of metrics \(.*\): correct or remove it"):
+        read_metrics(path)
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.jsonl"
+    monkeypatch.setattr(metrics, "_LONGEST_LINE", 1000)
+    path.write_text(json.dumps(WHOLE) + "\n" + "x" * 5000)
+    with pytest.raises(UserError, match="a line of more than 1,000 bytes"):
+        read_metrics(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        read_metrics(path)

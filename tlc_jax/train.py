@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import tyro
 
 from tlc_jax.config import Config
-from tlc_jax.core import cli
+from tlc_jax.core import cli, output
 from tlc_jax.core.errors import UserError, run_door
 from tlc_jax.core.hosts_options import HostsOptions
 
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     order = Order(args.settings, document, locate(args.workdir), source, branch, dry_run=args.dry_run)
     with joined(args.hosts):
         run(order)
+    output.mention_lost(f"all that the run told is in {order.workdir / 'metrics.jsonl'}")
 
 
 if __name__ == "__main__":

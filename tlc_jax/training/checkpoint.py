@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
@@ -26,6 +27,8 @@ from tlc_jax.parallel import hosts
 from tlc_jax.training.plain_path import plain_path
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.stored import check_files, check_stored, read_masks
+
+absl.logging.set_verbosity(absl.logging.FATAL)  # what Orbax logs with its stacks is told in a sentence
 
 ITEMS = ("params", "optimizer", "meta")
 _RECORD = "meta/metadata"  # Orbax's name for the JSON of an item

@@ -8,6 +8,7 @@ whole is written again by `flush`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ class MetricsLog:
         self._path, self._lines, self._warn = path, lines, warn
         self._failing = False
         self._kept, self._size, self._open = 0, 0, -1  # lines and bytes that are there; the open file
+        self._folder = path.parent.stat() if isinstance(path, Path) else None
         self._turn = threading.Lock()  # a checkpoint is sealed in a thread of its own
         self._write_whole()
 
@@ -66,8 +68,8 @@ class MetricsLog:
         try:
             self.flush()
         except Exception as error:  # a bucket has errors of its own
-            lost = len(self._lines) - self._kept
-            self._warn(f"{lost} lines of {self._path} could not be written ({one_line(error)})")
+            if lost := len(self._lines) - self._kept:
+                self._warn(f"{lost} lines of {self._path} could not be written ({one_line(error)})")
         if self._open >= 0:
             with contextlib.suppress(OSError):  # of a network's disk: it has been told
                 os.close(self._open)
@@ -96,6 +98,8 @@ class MetricsLog:
         self._size, self._kept = at, len(self._lines)
 
     def _write_whole(self) -> None:
+        if self._folder is not None and not os.path.samestat(self._folder, Path(self._path).parent.stat()):
+            raise FileNotFoundError(errno.ENOENT, "its folder is another one now", str(self._path))
         text = "".join(self._lines)
         write_text(self._path, text)
         self._kept = len(self._lines)

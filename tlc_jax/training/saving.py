@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
@@ -48,8 +47,6 @@ from tlc_jax.training.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.stored import check_stored
 from tlc_jax.training.worker import Worker
-
-absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of the options that it is given
 
 _RETIRED = "retired.json"  # the manifest of a step whose files are being removed
 _TIMES = ("training_seconds", "total_seconds")
