@@ -26,7 +26,7 @@ from tlc_jax.data import installed_docs
 from tlc_jax.studies import finished, grid
 from tlc_jax.studies.models import pack
 from tlc_jax.studies.same_data import SameData
-from tlc_jax.tasks.build import keep_data, prepare_data
+from tlc_jax.tasks.build import keep_data, open_data, prepare_data
 from tlc_jax.training import start
 from tlc_jax.training.run import Order
 
@@ -90,7 +90,9 @@ class Folder:
         rundir = RunDir(order.workdir)
         write_json(rundir.config, dataclasses.asdict(config))
         if not rundir.data.exists():
-            keep_data(prepare_data(config, console), config, rundir.data)
+            source = order.data_from
+            data = prepare_data(config, console) if source is None else open_data(config, source.data)
+            keep_data(data, config, rundir.data)
         shutil.copy(Path(str(rundir.data)) / "tokenizer.json", str(rundir.tokenizer))
         number = len(name) + sum(map(ord, name))
         lines = [
@@ -124,7 +126,7 @@ class Folder:
     def forget(self) -> None:
         """As a study of a version that kept neither identities nor checksums left it."""
         self.write(lambda lines: [line.pop(name) for line in lines for name in ("data", "sha256")])
-        (self.workdir / "data.json").unlink()
+        (self.workdir / "data.json").unlink(missing_ok=True)
 
 
 def compressed(loaded: object, missing: list[tuple[float, int]], title: str, console: Console) -> Any:
@@ -261,8 +263,18 @@ def test_results_of_earlier_versions_take_their_identities_from_their_runs(folde
         line["data"]["finetune"] for line in complete[1:]
     ]
     folder.forget()
+    change_table(folder)  # of which nobody can tell
+    folder.go()
+    assert len({json.dumps(line["data"].get("finetune")) for line in folder.lines()}) == 2, "one, or None"
+
+
+def test_where_nothing_is_left_to_take_over_the_data_are_prepared_and_compared(folder: Folder) -> None:
+    folder.go("2x16/pretrained")
+    for run in (folder.workdir / "1x16").glob("lr*"):
+        shutil.rmtree(run)
+    (folder.workdir / "data.json").unlink()
     change_table(folder)
-    with pytest.raises(UserError, match="finetuning data .* are prepared as [0-9a-f]{16}, but .*1x16/lr"):
+    with pytest.raises(UserError, match="finetuning data .* are prepared as [0-9a-f]{16}, but .* line 2 was"):
         folder.go()
     assert folder.trained == [], "before the second size is pretrained"
 

@@ -51,8 +51,7 @@ def check_finished(
     runs, amended = list(study_runs(config, workdir)), False
     for run in runs:
         data, results = run_data(run.folder), _results_of(store, run)
-        if data is not None:
-            same_data.meet(str(run.folder), {run.stage: data})
+        same_data.meet_run(run.stage, run.folder)
         for result in results:
             if data is not None and run.stage not in result.get("data", {}):
                 result["data"] = {**result.get("data", {}), run.stage: data}  # earlier versions did not tell

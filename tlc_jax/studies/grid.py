@@ -63,9 +63,12 @@ def _train(
     if store.find(**own.fields):
         return
     init_from = None if source is None else source.folder
+    data_from = None
     if run_data(own.folder) is None:
-        same_data.prepare(own.stage, own.config, init_from and RunDir(init_from), console)
-    run(Order(own.config, own.config, own.folder, init_from=init_from, title=title), console)
+        data_from = same_data.prepare(own.stage, own.config, init_from and RunDir(init_from), console)
+    order = Order(own.config, own.config, own.folder, init_from=init_from, data_from=data_from, title=title)
+    run(order, console)
+    same_data.meet_run(own.stage, own.folder)
     data: Data = {} if source is None else dict(store.find(**source.fields)[0].get("data", {}))
     if (trained_on := run_data(own.folder)) is not None:
         data[own.stage] = trained_on

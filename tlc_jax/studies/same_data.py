@@ -1,8 +1,9 @@
 """Sizes are compared on one and the same data: what a study is trained on may not change between its runs.
 
 Each result names the data that it rests on, by the identity under which they were prepared. Before anything
-is trained, the runs and results that are there must agree, and the files that further runs would read must be
-those that the first run of the stage has read; `data.json` keeps their SHA-256, to say which one changed.
+is trained, the runs and results that are there must agree, and the files that the data are made of must be
+those of the first run; `data.json` keeps their SHA-256, to say which one changed. Further runs take over the
+first run's data, which another version of this program would perhaps prepare in another way.
 """
 
 from __future__ import annotations
@@ -67,10 +68,17 @@ class SameData:
                     f"{path} cannot be used ({error}): put the study's own file back, or remove it"
                 ) from error
         self._known: dict[str, tuple[str, StageData]] = {}
+        self._first: dict[str, RunDir] = {}
 
     def knows(self, stage: str) -> bool:
         """Whether any run or result of the stage is there."""
         return stage in self._known
+
+    def meet_run(self, stage: str, folder: Place) -> None:
+        """A run, if it has data yet: UserError where they are others than those before."""
+        if (data := run_data(folder)) is not None:
+            self.meet(str(folder), {stage: data})
+            self._first.setdefault(stage, RunDir(folder))
 
     def meet(self, who: str, data: Data) -> None:
         """UserError where `who` has other data than those before."""
@@ -97,10 +105,12 @@ class SameData:
                 f"{_TODO}"
             )
 
-    def prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> None:
-        """Prepares the data of a run that has none yet, and starts from `source`; UserError where they are
-        not those of the stage."""
+    def prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> RunDir | None:
+        """For a run that has no data yet, and starts from `source`: the run whose data it takes over. None
+        where there is none: then they are prepared. UserError where those are not the data of the stage."""
         self.check_sources(stage, config)
+        if stage in self._first:
+            return self._first[stage]
         description, files = _read_sources(config)
         whole = config if source is None else with_source(config, config, source)
         identity, known = prepare_data(whole, console).manifest["identity"], self._known.get(stage)
@@ -113,6 +123,7 @@ class SameData:
         if stage not in self._sources or self._sources[stage]["identity"] != identity:
             self._sources[stage] = _Sources(identity=identity, description=description, files=files)
             write_json(self._path, self._sources)
+        return None
 
 
 def _named(stage: str) -> str:

@@ -189,7 +189,8 @@ def _run(
 
 def _keep(order: Order, rundir: RunDir, opened: Data | None, console: Console) -> Data:
     """The run's own copy of its data, and of what else tells its story."""
-    data = opened or _open_data(order.config, rundir, console)
+    source = rundir if _has_data(rundir) else order.data_from or rundir
+    data = opened or _open_data(order.config, source, console)
     if not _has_data(rundir):
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
