@@ -187,6 +187,7 @@ def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_pa
     (tmp_path / "v.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(jsonl(GOOD).encode(), asbytes=True))
     (tmp_path / "v.csv").write_text("text,label\n")
     (tmp_path / "._v.tsv").write_bytes(b"\0\5\26\7")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
     (tmp_path / "more").mkdir()
     source = open_labelled(DataConfig(dir=str(tmp_path)))
     assert source.read("train").labels == [0, 1, 0, 1]
@@ -201,6 +202,7 @@ def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_pa
         ({"train.tsv": TRAIN, "train.jsonl": jsonl(GOOD)}, r"train twice, as train\.jsonl and train\.tsv"),
         ({"train.tsv": TRAIN, "v.tsv.gz": None, "v.tsv": OTHER}, "v twice"),
         ({"train.tsv": TRAIN, "v.tsv": "text\na\n"}, "a table with labels beside train"),
+        ({"train.tsv": TRAIN, "a:b.tsv": OTHER}, "characters in its name that a set cannot have: rename it"),
         ({"train.csv": TRAIN}, r"needs train\.tsv .* it holds train\.csv"),
     ],
 )

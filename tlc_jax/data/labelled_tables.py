@@ -6,12 +6,14 @@ folder of any; a table without labels, or with -1 in each row's place of it, can
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from etils import epath
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.untrusted import is_plain_name
 from tlc_jax.data import labels, tables
 from tlc_jax.data.labelled import NO_LABEL, Examples, LabelledSource
 from tlc_jax.data.labelled_rows import WANTED, Table, read_table
@@ -33,7 +35,7 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
         for name in [name for name, table in read.items() if table.labels is None]:
             notes.append(
                 f"{read.pop(name).path.name} has no labels: predict it with evaluate --predictions FILE "
-                f"--data.dir {paths[name]}"
+                f"--data.dir {shlex.quote(str(paths[name]))}"
             )
         if len(read) < 2:
             raise UserError(f"data.dir {where} needs a table with labels beside {TRAIN} to report on")
@@ -90,10 +92,13 @@ def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Pat
     found: dict[str, Path] = {}
     left_out = []
     for path in sorted(folder.iterdir()):
-        if not _is_table(path):
-            left_out.append(path.name + ("/" if path.is_dir() else ""))
+        stem = tables.table_stem(path.name)
+        if stem is None or not _is_table(path):
+            if stem is not None or not path.name.startswith("."):
+                left_out.append(path.name + ("/" if path.is_dir() else ""))
             continue
-        stem = str(tables.table_stem(path.name))
+        if not is_plain_name(stem):
+            raise UserError(f"{path} has characters in its name that a set cannot have: rename it")
         name = TRAIN if stem.casefold() == TRAIN else stem
         if found.setdefault(name, path) != path:
             raise UserError(f"{folder} holds {name} twice, as {found[name].name} and {path.name}: remove one")

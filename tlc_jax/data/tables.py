@@ -17,7 +17,6 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.untrusted import printable
 from tlc_jax.data.lines import read_lines
 
-TSV, JSONL = ".tsv", ".jsonl"
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
 
@@ -31,7 +30,7 @@ def table_stem(name: str) -> str | None:
 
 def is_jsonl(path: Path) -> bool:
     match = _NAME.fullmatch(path.name)
-    return match is not None and match["kind"].lower() == JSONL
+    return match is not None and match["kind"].lower() == ".jsonl"
 
 
 def table_lines(path: Path) -> Iterator[tuple[int, str]]:
