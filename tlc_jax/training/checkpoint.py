@@ -210,9 +210,7 @@ def _newest(
             if not is_sealed(path):
                 continue
             if isinstance(error, Damaged):
-                raise UserError(
-                    f"the checkpoint {path} is damaged ({one_line(error)}): put a copy back"
-                ) from error
+                raise UserError(f"the checkpoint of step {step:,} is damaged: {error}") from error
             raise UserError(f"the checkpoint {path} is of another model: {one_line(error)}") from error
     raise UserError(f"the run of {folder} removes its checkpoints faster than they can be read: try again")
 
