@@ -243,6 +243,7 @@ class Job:
 
 def fuzz(root: Path, targets: list[Target], mutations: int, first_seed: int) -> dict[str, Outcomes]:
     """`mutations` in all, spread over the targets by their shares."""
+    _check_whole(root, targets)
     _warm()
     weights = [target for target in targets for _ in range(target.share)]
     found = {target.name: Outcomes() for target in targets}
@@ -268,19 +269,34 @@ def _warm() -> None:
     from tlc_jax.recipes import compress_folder  # noqa: F401
 
 
-def _started(root: Path, target: Target, seed: int) -> Job:
-    folder = root / f"job-{seed}"
-    for name in ("out", "home", "tmp"):
+def _prepared(root: Path, folder: Path, target: Target, seed: int | None) -> tuple[Path, str]:
+    """A folder for one command: with a copy of its sample, which is mutated where there is a seed; and in
+    words, how."""
+    for name in ("out", "home/.cache", "tmp"):
         (folder / name).mkdir(parents=True)
     (folder / "samples").symlink_to(root / "samples")
     (folder / "home/.bashrc").write_text("mine\n", encoding="utf-8")
-    mutated = copy(root / "samples" / target.sample, folder / "in" / "model")
-    what = mutate(mutated, seed)
+    sample = copy(root / "samples" / target.sample, folder / "in" / "model")
+    what = "" if seed is None else mutate(sample, seed)
     if target.sample == "tokenizer":
-        run = copy(root / "samples/cls", mutated / "run")
+        run = copy(root / "samples/cls", sample / "run")
         (run / "tokenizer.json").unlink()
-        if os.path.lexists(mutated / "tokenizer.json"):
-            (mutated / "tokenizer.json").rename(run / "tokenizer.json")
+        if os.path.lexists(sample / "tokenizer.json"):
+            (sample / "tokenizer.json").rename(run / "tokenizer.json")
+    return sample, what
+
+
+def _check_whole(root: Path, targets: list[Target]) -> None:
+    """Of what nothing is wrong with every command is right; and what it compiles is kept for the others."""
+    for number, target in enumerate(targets):
+        sample, _ = _prepared(root, root / f"whole-{number}", target, None)
+        _command(*target.command(sample, root / f"whole-{number}/out"))
+
+
+def _started(root: Path, target: Target, seed: int) -> Job:
+    folder = root / f"job-{seed}"
+    mutated, what = _prepared(root, folder, target, seed)
+    words = target.command(mutated, folder / "out")
     job = Job(target, seed, folder, what, _tree(folder))
     words = target.command(mutated, folder / "out")
     job.began = time.monotonic()

@@ -186,6 +186,23 @@ def test_the_modules_of_a_sentence_transformer_are_kept(model: Path, tmp_path: P
         CheckpointFolder(copy)
 
 
+@pytest.mark.parametrize("content", [b'{"model_type": ', b"[]", b"\xff", b"[" * 100_000])
+def test_a_configuration_that_is_none_is_refused(artifact: Path, tmp_path: Path, content: bytes) -> None:
+    (artifact / "config.json").write_bytes(content)
+    forge(artifact, lambda m: None)
+    arguments = [
+        "--checkpoint",
+        str(artifact),
+        "--format",
+        "compressed-tensors",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(UserError, match=r"the config\.json of .* is no object of JSON"):
+        export.main(arguments)
+    assert not (tmp_path / "out").exists()
+
+
 # --- sizes by declaration ----------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params, map_with_path
+from tlc_jax.core.untrusted import read_bytes, read_json, size_of
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 
 WEIGHTS = "model.safetensors"
@@ -158,8 +159,8 @@ def import_huggingface(folder: Place) -> tuple[Params, ModelConfig, tuple[str, .
     """(float32 parameters, their configuration, label names of a classification) of a folder with a
     RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = safetensors.numpy.load((folder / WEIGHTS).read_bytes())
+        about = read_json(folder / "config.json")
+        weights = safetensors.numpy.load(read_bytes(folder / WEIGHTS, size_of(folder / WEIGHTS)))
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{folder} is no model with config.json and {WEIGHTS} ({type(error).__name__}: {error})"

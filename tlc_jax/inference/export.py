@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +19,9 @@ from tlc_jax.core.claim import claimed
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place, locate, new_folder
 from tlc_jax.core.rundir import RunDir
+from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
+from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.models.encoder_decoder import sinusoids
 from tlc_jax.tasks.decoder import EXTRA
 from tlc_jax.training.restore import trained_model
@@ -44,13 +47,13 @@ def _huggingface(root: str, folder: Place, console: Console) -> None:
     if isinstance(config, EncoderDecoderConfig):
         longest = model.config.data.sequence_length + EXTRA
         positions = sinusoids(longest, config.hidden_size)
-        write_pegasus(folder, model.params, config, model.rundir.tokenizer.read_bytes(), positions)
+        write_pegasus(folder, model.params, config, _document(model.rundir.tokenizer), positions)
         console.print(f"{count(model.params):,} parameters as a Pegasus of Hugging Face")
         return
     if isinstance(task := model.config.task, ClassificationConfig):
         config = dataclasses.replace(config, dropout=task.dropout, attention_dropout=task.dropout)
         head_dropout = task.head_dropout
-    tokenizer = model.rundir.tokenizer.read_bytes()
+    tokenizer = _document(model.rundir.tokenizer)
     write_huggingface(folder, model.params, config, tokenizer, model.label_names, head_dropout)
     console.print(f"{count(model.params):,} parameters as a RobertaPreLayerNorm of Hugging Face")
 
@@ -68,10 +71,27 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
         others = {"config.json": (folder / "config.json").read_bytes()}
     packed = to_compressed_tensors(tensors, dequantize(tensors))
-    config = json.loads(others.get("config.json", b"{}")) | {"quantization_config": packed.config}
+    about = _parsed(others.get("config.json", b"{}"), f"the config.json of {root}")
+    config = about | {"quantization_config": packed.config}
     others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
     write_arrays(folder, packed.arrays, others)
     _report_packed(packed, console)
+
+
+def _document(path: Place) -> bytes:
+    """The content of a JSON object's file."""
+    content = read_bytes(path)
+    _parsed(content, str(path))
+    return content
+
+
+def _parsed(content: bytes, whose: str) -> dict[str, Any]:
+    try:
+        return checked(parse_json(content.decode("utf-8")), dict[str, Any])
+    except ValueError as error:
+        raise UserError(
+            f"{whose} is no object of JSON ({one_reason(error)}): put a whole copy there"
+        ) from error
 
 
 def _report_packed(packed: Packed, console: Console) -> None:
