@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.golden.make_translation import EPSILON, LENGTHS, SHAPE, pairs, pegasus_logits, positions
-from tlc_jax.artifacts.pegasus import params_from_pegasus, pegasus_weights
+from tlc_jax.artifacts.pegasus import params_from_pegasus, pegasus_weights, tied
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
@@ -68,6 +68,30 @@ def test_the_way_to_pegasus_and_back_changes_nothing() -> None:
     assert again.keys() == golden.keys()
     for name, x in golden.items():
         np.testing.assert_allclose(again[name], x, rtol=0, atol=1e-15, err_msg=name)
+
+
+def test_one_matrix_and_another_first_position_are_the_same_model() -> None:
+    """What an export holds: Pegasus with ties, in plain arithmetic where it differs from that without. A pad
+    is looked up by the decoder at position 0 only."""
+    golden = dict(np.load(Path(__file__).with_name("golden") / "translation.npz"))
+    golden.pop("logits")
+    whole = pegasus_weights(params_from_pegasus(golden, CONFIG.num_layers), CONFIG, positions(16, 16))
+    found = tied(whole)
+    matrix, scale = found["model.shared.weight"], np.float32(CONFIG.hidden_size**0.5)
+    embeddings = {f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
+    assert whole.keys() - found.keys() == {"lm_head.weight", *embeddings}
+    first = "model.decoder.embed_positions.weight"
+    for name, x in found.items():
+        if name not in (first, "model.shared.weight"):
+            np.testing.assert_array_equal(x, whole[name].astype(np.float32), err_msg=name)
+    np.testing.assert_array_equal(found[first][1:], whole[first][1:].astype(np.float32))
+    expected = whole["model.shared.weight"][0] * scale + whole[first][0]  # the pad's row there is zero
+    np.testing.assert_allclose(matrix[0] * scale + found[first][0], expected, rtol=0, atol=1e-6)
+    assert np.abs(matrix[0] * scale).max() > 0.1, "the test has teeth"
+    again = params_from_pegasus(found, CONFIG.num_layers)
+    np.testing.assert_array_equal(
+        again["shared"]["token_embedding"], whole["lm_head.weight"].astype(np.float32)
+    )
 
 
 def test_a_bias_that_our_model_lacks_is_named() -> None:
