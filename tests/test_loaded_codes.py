@@ -101,7 +101,7 @@ def assert_loaded_as(expected: dict[str, np.ndarray], folder: Path) -> None:
 def test_every_combination_loads(
     bits: int, granularity: str, sparsity: str, shape: str, tmp_path: Path
 ) -> None:
-    options = ["--bits", str(bits), "--granularity", granularity, "--sparsity", sparsity]
+    options = ["--bits", str(bits), "--granularity", granularity, "--range", "minmax", "--sparsity", sparsity]
     source = model_folder(tmp_path, shape)
     expected = compressed_and_exported(source, tmp_path, options)
     zeros = sum(int((x == 0).sum()) for x in expected.values())
