@@ -44,7 +44,8 @@ def artifacts(model: Path) -> dict[str, Path]:
     found = {}
     for kind, options in {"dense": [], "bitmap": ["--sparsity", "0.6"], "zstd": ["--zstd"]}.items():
         found[kind] = model.parent / kind
-        compress.main(["--hf", str(model), "--bits", "4", *options, "--out", str(found[kind])])
+        one_range = ["--hf", str(model), "--bits", "4", "--granularity", "tensor"]
+        compress.main([*one_range, *options, "--out", str(found[kind])])
     return found
 
 
