@@ -29,9 +29,9 @@ from tlc_jax.data.tokenizer_file import byte_level, guarded, is_of_library, read
 
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
 # longer than any word: the trainer's time grows with the square of a word's length
-_LONG_RUN = re.compile(
-    rf"\w{{{_LONGEST_WORD + 1},}}|(?:[^\w\s]|_){{{_LONGEST_WORD + 1},}}|\s{{{_LONGEST_WORD + 1},}}"
-)
+_MORE = f"{{{_LONGEST_WORD + 1},}}"
+_LONG_BLANK = re.compile(rf"\s{_MORE}")
+_LONG_RUN = re.compile(rf"\w{_MORE}|(?:[^\w\s]|_){_MORE}|\s{_MORE}")
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,14 @@ def _with_roberta_layout(tokenizer: Tokenizer, path: Place) -> Tokenizer:
 
 def _without_long_words(text: str) -> Iterator[str]:
     start = 0
-    for run in _LONG_RUN.finditer(text):
-        for cut in range(run.start() + _LONGEST_WORD, run.end(), _LONGEST_WORD):
-            yield text[start:cut]
-            start = cut
+    # most texts have none, which is soon seen
+    if len(text) > _LONGEST_WORD and (
+        max(map(len, text.split()), default=0) > _LONGEST_WORD or _LONG_BLANK.search(text)
+    ):
+        for run in _LONG_RUN.finditer(text):
+            for cut in range(run.start() + _LONGEST_WORD, run.end(), _LONGEST_WORD):
+                yield text[start:cut]
+                start = cut
     yield text[start:]
 
 
