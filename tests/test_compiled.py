@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tlc_jax.config import BudgetConfig, Config
 from tlc_jax.core import compiled
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import locate
+from tlc_jax.tasks.build import cache_folder
 
 PROGRAM = """
 from tlc_jax.core.errors import run_door
@@ -47,3 +54,37 @@ def test_the_users_own_folder_stands(monkeypatch) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "mine")
     compiled.keep_compiled_programs()
     assert os.environ[compiled.VARIABLE] == "mine"
+
+
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME is not set, and the user has no entry of his own: as in a container."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    homeless(monkeypatch)
+    monkeypatch.delenv(compiled.VARIABLE, raising=False)
+    compiled.keep_compiled_programs()
+    assert compiled.VARIABLE not in os.environ
+
+
+def test_without_a_home_paths_are_told_that_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    homeless(monkeypatch)
+    config = Config(budget=BudgetConfig(steps=1))
+    with pytest.raises(UserError, match=r"HOME is not set.*: set HOME, or give a --data.cache-dir that does"):
+        cache_folder(config)
+    for text in ("~", "~/runs/x"):
+        with pytest.raises(UserError, match=f"{text} is in the home folder, but there is none"):
+            locate(text)
+    assert locate("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    assert locate("runs/~") == Path("runs/~")
+
+
+def test_the_home_folder_in_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~/runs/x") == tmp_path / "runs/x"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,9 +21,11 @@ from tlc_jax import train
 from tlc_jax.core.clock import Deadline
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.rundir import LOCK, write_json
+from tlc_jax.tasks.base import HostBatch, RowsOf
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
-from tlc_jax.training import checkpoint, run, saving
+from tlc_jax.training import checkpoint, loop, metrics_log, run, saving
 from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.view import View
 
 
 def test_damaged_token_files_are_refused_before_step_one(
@@ -170,7 +175,7 @@ def test_one_bad_batch_is_skipped_and_counted(
 ) -> None:
     honest = MaskedLanguageModelling.train_batch
 
-    def poisoned(self: MaskedLanguageModelling, step: int, rows: slice) -> dict[str, np.ndarray]:
+    def poisoned(self: MaskedLanguageModelling, step: int, rows: RowsOf) -> HostBatch:
         batch = honest(self, step, rows)
         return {**batch, "weights": batch["weights"] * (np.nan if step == 5 else 1)}
 
@@ -255,3 +260,109 @@ def test_an_earlier_save_that_failed_does_not_keep_the_last_one_from_trying(
     train.main(command(tmp_path / "w"))
     assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [5, 12]
     assert_equal_runs(finished, tmp_path / "w")
+
+
+# --- whatever else ends training -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(3), RuntimeError("a fault of ours")], ids=repr
+)
+def test_whatever_ends_training_what_was_trained_is_saved(
+    finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """After the line of step 4, before any checkpoint is due; the error is the same one afterwards."""
+    logged = View.logged
+
+    def fail(self: View, line: dict) -> None:
+        logged(self, line)
+        raise error
+
+    monkeypatch.setattr(View, "logged", fail)
+    with pytest.raises(type(error)) as raised:
+        train.main(command(tmp_path / "w"))
+    assert raised.value is error
+    assert checkpoint.whole_steps(tmp_path / "w" / "checkpoints") == [4]
+    monkeypatch.undo()
+    if isinstance(error, RuntimeError):
+        train.main(command(tmp_path / "w"))
+        assert_equal_runs(finished, tmp_path / "w")
+
+
+class Stub:
+    """Of a session, what a last save looks at."""
+
+    def __init__(self, step: int, newest: int | None = None, in_a_row: bool = False):
+        self.step, self.state = step, jax.numpy.zeros(3)
+        self.checkpoints = types.SimpleNamespace(newest=newest, wait=lambda: None)
+        self.skipped = types.SimpleNamespace(in_a_row=in_a_row)
+        self.view = types.SimpleNamespace(warned=self.warn)
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_what_is_not_worth_saving_or_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(loop, "_save", lambda s, last: saved.append(s.step))
+    for stub in (Stub(7, newest=7), Stub(7, in_a_row=True), Stub(7)):
+        if not stub.skipped.in_a_row and stub.checkpoints.newest is None:
+            stub.state.delete()  # a step that failed has taken it
+        loop._rescue(stub, ValueError("x"))  # type: ignore[arg-type]
+    assert saved == []
+    loop._rescue(Stub(7, newest=5), ValueError("x"))  # type: ignore[arg-type]
+    assert saved == [7]
+
+    def full(s: Stub, last: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "_save", full)
+    stub = Stub(7)
+    loop._rescue(stub, ValueError("x"))  # type: ignore[arg-type]
+    assert "step 7 could not be saved ([Errno 28] No space left on device)" in stub.warnings[-1]
+
+
+def test_metrics_on_a_full_disk_are_told_and_survived(
+    finished: Path,
+    command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """No line can be written until after step 8; no checkpoint is sealed without its lines."""
+    write = os.pwrite
+
+    def full(file: int, content: bytes, at: int) -> int:
+        if b'"step": 12' not in content:
+            raise OSError(28, "No space left on device")
+        return write(file, content, at)
+
+    monkeypatch.setattr(metrics_log.os, "pwrite", full)
+    train.main(command(tmp_path / "w"))
+    said = capsys.readouterr().out
+    assert said.count("metrics.jsonl cannot be written (No space left on device)") == 1
+    assert re.search(r"saving step 5 to .*No space left on device: .*metrics.jsonl.*training goes on", said)
+    assert "metrics.jsonl is written again, no line is missing" in said
+    kept = checkpoint.whole_steps(tmp_path / "w" / "checkpoints")
+    assert 5 not in kept
+    assert kept[-1] == 12
+    assert_equal_runs(finished, tmp_path / "w")
+
+
+def test_a_run_directory_that_is_taken_away_is_not_made_again(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir, stepped = tmp_path / "w", View.stepped
+
+    def taken(self: View, step: int, seconds: float) -> None:
+        stepped(self, step, seconds)
+        if step == 3:
+            workdir.rename(tmp_path / "moved")
+            workdir.mkdir()
+
+    monkeypatch.setattr(View, "stepped", taken)
+    with pytest.raises(SaveFailed, match=r"w was removed or replaced while its run was at work"):
+        train.main(command(workdir))
+    assert not list(workdir.iterdir())
+    assert [line["step"] for line in read_metrics(tmp_path / "moved" / "metrics.jsonl")] == [0]
