@@ -1,7 +1,7 @@
 """The user's own tables of labelled text: fields `text`, `label` and, for pairs of texts, `text_b`.
 
 To train, a folder with a table called train and others to report on. To evaluate or predict, one table or a
-folder of any; a table without labels, or with -1 in each row's place of it, can be predicted only.
+folder of any; a table without labels, or with -1 in the place of each, can be predicted only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pathlib import Path
 from etils import epath
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.place import local_folder
 from tlc_jax.core.untrusted import is_plain_name
 from tlc_jax.data import labels, tables
 from tlc_jax.data.labelled import NO_LABEL, Examples, LabelledSource
 from tlc_jax.data.labelled_rows import WANTED, Table, read_table
 
 TRAIN, TUNING = "train", "tuning"
+_OPTION = "a --data.dir"
 
 
 def open_tables(where: str | None, names: Sequence[str] | None = None) -> LabelledSource:
@@ -39,7 +41,7 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
             )
         if len(read) < 2:
             raise UserError(f"data.dir {where} needs a table with labels beside {TRAIN} to report on")
-    folder = Path(str(where)).expanduser().is_dir()
+    folder = local_folder(str(where), _OPTION).is_dir()
     trains = folder and TRAIN in read and read[TRAIN].labels is not None
     if trains and TUNING in read:
         raise UserError(
@@ -64,7 +66,7 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
 
 def holds_tables(where: str) -> bool:
     """Whether a path is a table, or a folder with tables in it."""
-    path = Path(where).expanduser()
+    path = local_folder(where, _OPTION)
     if path.is_dir():
         return any(_is_table(other) for other in path.iterdir())
     return tables.table_stem(path.name) is not None
@@ -82,7 +84,7 @@ def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Pat
     )
     if where is None:
         raise UserError(f"data.dir is not set: give --data.dir {wanted}")
-    folder = Path(where).expanduser()
+    folder = local_folder(where, _OPTION)
     if not folder.is_dir():
         stem = tables.table_stem(folder.name)
         if to_train or stem is None or not folder.exists():

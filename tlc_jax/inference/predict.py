@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, make_folder, write_text, writing
+from tlc_jax.core.place import Place, local_folder, make_folder, write_text, writing
 from tlc_jax.core.tree import Params
 from tlc_jax.data.labelled import NO_LABEL
 from tlc_jax.data.tables import table_stem
@@ -109,7 +109,7 @@ def _check_path(path: Place, data_dir: str | None) -> None:
     make_folder(path.parent)
     if isinstance(path, Path):
         if data_dir is not None and table_stem(path.name) is not None:
-            data = Path(data_dir).expanduser().resolve()
+            data = local_folder(data_dir, "a --data.dir").resolve()
             if path.resolve() == data or path.parent.resolve() == data:
                 raise UserError(
                     f"--predictions {path} would be one of the tables in --data.dir: name a file elsewhere"
