@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from pathlib import Path
 
+import pytest
+
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted
 from tlc_jax.data import installed_docs
 from tlc_jax.data.installed_docs import module_docstrings, paragraphs
 
@@ -75,3 +80,18 @@ def test_the_source_states_its_versions() -> None:
     assert len(source.files) > 1500
     assert "python/pydoc_data/topics.py" in source.files
     assert not any("site-packages" in name for name in source.files)
+
+
+def test_reading_stops_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the children that read."""
+    path = tmp_path / "m.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    monkeypatch.setattr(stopping, "_requested", True)
+    with pytest.raises(Interrupted):
+        installed_docs.read_docstrings([path])
+    for child in multiprocessing.active_children():
+        child.join(10)
+    assert not multiprocessing.active_children()
+    assert path not in installed_docs._READ
+    monkeypatch.undo()
+    assert installed_docs.read_docstrings([path]) == [module_docstrings(path)]
