@@ -20,6 +20,7 @@ from tests.runs import assert_equal_runs, lines
 from tlc_jax import train
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.rundir import RunDir
 from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
 
@@ -163,6 +164,47 @@ def test_refusals_leave_nothing(command, tmp_path: Path, finished: Path) -> None
     with pytest.raises(UserError, match="vocab_size is 400 but the tokenizer .* has 300"):
         train.main(command(tmp_path / "w", "--model.vocab-size", "400", "--data.tokenizer", tokenizer))
     assert not (tmp_path / "w").exists()
+
+
+def test_what_a_killed_beginning_has_left_is_no_run_and_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "config.json.0123abcd.tmp").write_text("{")
+    assert not RunDir(tmp_path).exists()
+    (tmp_path / "thesis.tmp").touch()
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        RunDir(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "Config must be an object"),
+        ("\xff", "can't decode"),
+        (" " * (2 << 20), "larger than the"),
+        ('{"seed": {"a": 1}}', "unknown or missing keys"),
+        ("NaN", "no number of JSON"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_config_of_a_stranger(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=f"config.json is not the config of a run: .*{says}"):
+        RunDir(tmp_path).read_config()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": {"vocab_size": 10**12}}, {"model": {"max_positions": 2**31}}, {"batch_size": 10**18}],
+    ids=repr,
+)
+def test_sizes_that_no_program_can_count_are_refused(finished: Path, tmp_path: Path, change: dict) -> None:
+    config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
+    for name, value in change.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match="must be at most 1,073,741,824"):
+        RunDir(tmp_path).read_config()
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Collection
 from typing import Any
@@ -65,7 +66,7 @@ class RunDir:
             raise UserError(f"--workdir {self.root} is a file: give a new folder")
         if self.checkpoints.exists():
             raise UserError(f"--workdir {self.root} holds a run without its config.json: put it back")
-        if self.root.exists() and any(path.name != LOCK for path in self.root.iterdir()):
+        if self.root.exists() and any(not _unbegun(path.name) for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
 
@@ -85,6 +86,11 @@ class RunDir:
                 f"--workdir {self.root} holds a run of another config: {changed}. Give a new "
                 "--workdir, or the run's own command to go on with it"
             )
+
+
+def _unbegun(name: str) -> bool:
+    """Whether a run that was killed before it began may have left such a file."""
+    return name == LOCK or re.fullmatch(r"config\.json\.\w+\.tmp", name) is not None
 
 
 def differences(new: dict[str, Any], old: dict[str, Any], whose: str, free: Collection[str] = ()) -> str:

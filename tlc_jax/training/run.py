@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.lock import locked
 from tlc_jax.core.marks import MarksAhead
-from tlc_jax.core.place import Place, is_remote, make_folder, write_text
+from tlc_jax.core.place import Place, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.core.progress import duration, stage
 from tlc_jax.core.rundir import RunDir, digest, flat, write_json
 from tlc_jax.core.sealed import is_sealed
@@ -129,6 +130,9 @@ def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> Callab
     where it was taken away."""
     make_folder(rundir.root)
     check = held.enter_context(locked(rundir.root))
+    for path in (rundir.config, rundir.environment, rundir.tokenizer, rundir.metrics):
+        if isinstance(path, Path):
+            remove_leftovers(path)
     if rundir.config.exists():
         rundir.check_same(config)
     else:
