@@ -32,7 +32,7 @@ def stage(console: Console, title: str, total: float | None, unit: str) -> Itera
     started = last = time.monotonic()
     done = 0.0
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # paths hold [brackets]
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
@@ -50,8 +50,10 @@ def stage(console: Console, title: str, total: float | None, unit: str) -> Itera
         bar.advance(task, amount)
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
             last = time.monotonic()
-            console.print(f"{title}: {done:,.0f} {unit}" + (f" of {total:,.0f}" if total else ""))
+            of = f" of {total:,.0f}" if total else ""
+            console.print(f"{title}: {done:,.0f} {unit}{of}", markup=False)
 
     with bar:
         yield advance
-    console.print(f"{title}: {done:,.0f} {unit} in {duration(time.monotonic() - started)}")
+    took = duration(time.monotonic() - started)
+    console.print(f"{title}: {done:,.0f} {unit} in {took}", markup=False)

@@ -44,7 +44,7 @@ def prepare(config: DataConfig, vocab_size: int, console: Console, *, to_train: 
     if config.tokenizer is not None:  # a wrong one is refused before the text is read
         tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=to_train)
     if source.notes:
-        console.print(source.description)
+        console.print(source.description, markup=False)  # names may hold [brackets]
     stamp = source.stamp()
     identity = _identity(source, config, vocab_size, digest)
     folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
