@@ -20,8 +20,7 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
 def make_console() -> Console:
     """Standard output, of the first of several processes; plain lines are not wrapped at 80 columns."""
-    looks = {"highlight": False, "markup": False, "emoji": False}  # paths hold [brackets]
-    plain = functools.partial(SafeConsole, **looks, quiet=not hosts.is_first())
+    plain = functools.partial(SafeConsole, quiet=not hosts.is_first())
     return plain() if plain().is_terminal else plain(width=10_000)
 
 
