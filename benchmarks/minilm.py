@@ -59,22 +59,33 @@ def main() -> None:
     for name in ("model", "tfds", "wikipedia", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
+    store = args.output.with_suffix(".jsonl")
+    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
+    rows = {row["method"]: row for row in map(json.loads, lines)}
+    there = {"float32": unchanged, **dict(methods(args.model))}
+    if missing := [name for name in there if name not in rows]:
+        for row in measured(args, {name: there[name] for name in missing}):
+            rows[row["method"]] = row
+            with store.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(row)}\n")
+            print(json.dumps(row), flush=True)
+    given = " ".join(f"--{name} {value.name}" for name, value in vars(args).items() if name != "output")
+    command = f"python benchmarks/minilm.py {given} --output {args.output}"
+    text = markdown(command, [rows[name] for name in there])
+    args.output.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def measured(
+    args: argparse.Namespace, chosen: dict[str, Callable[[Arrays], tuple[Arrays, int]]]
+) -> Iterator[dict[str, Any]]:
     texts = {"SST-2": sst2(args.tfds), "Wikipedia": wikipedia(args.wikipedia)}
     embedder = Embedder(args.model)
     source = dict(CheckpointFolder(args.model).items())
     dense = {name: embedder(source, own) for name, own in texts.items()}
-    store = args.output.with_suffix(".jsonl")
-    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
-    rows = {row["method"]: row for row in map(json.loads, lines)}
-    for name, method in (("float32", unchanged), *methods(args.model)):
-        if name not in rows:
-            values, size = method(source)
-            found = {corpus: embedder(values, own) for corpus, own in texts.items()}
-            rows[name] = row_of(name, source, values, size, dense, found)
-            with store.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(rows[name])}\n")
-            print(json.dumps(rows[name]), flush=True)
-    args.output.with_suffix(".md").write_text(markdown(list(rows.values())), encoding="utf-8")
+    for name, method in chosen.items():
+        values, size = method(source)
+        found = {corpus: embedder(values, own) for corpus, own in texts.items()}
+        yield row_of(name, source, values, size, dense, found)
 
 
 def methods(folder: Path) -> Iterator[Method]:
@@ -230,7 +241,7 @@ def row_of(
     return {"method": name, "bytes": size, "relative error": ratio(sum(change), sum(whole)), **cosines}
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(command: str, rows: list[dict[str, Any]]) -> str:
     there = {name: is_there(module) for name, module in LIBRARIES.items()}
     versions = [f"{name} {importlib.metadata.version(name)}" for name, here in there.items() if here]
     versions += [f"{name} is not installed" for name, here in there.items() if not here]
@@ -242,7 +253,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         error is that of all weights; the cosine, to the embeddings of float32, is a mean over SST-2's 872
         validation sentences and over as many of Wikipedia. Ranges of ours are of least squares where
         nothing else is said."""
-    lines = ["# Compressed sentence embeddings: all-MiniLM-L6-v2", "", f"    {result['command']}", ""]
+    lines = ["# Compressed sentence embeddings: all-MiniLM-L6-v2", "", f"    {command}", ""]
     lines += [*textwrap.wrap(" ".join(about_it.split()), 110), ""]
     lines += [
         "| method | bytes | relative error | cosine, SST-2 | cosine, Wikipedia |",
