@@ -137,4 +137,6 @@ def label_names(config: Config, folder: Place | None) -> list[str]:
     except Damaged as damage:
         raise UserError(f"{damage}: put the run's own data back") from damage
     except ValueError as error:
-        raise UserError(f"{folder / MANIFEST} names no labels ({error}): put the run's own data back") from error
+        raise UserError(
+            f"{folder / MANIFEST} names no labels ({error}): put the run's own data back"
+        ) from error
