@@ -27,6 +27,7 @@ ONLY_HERE = {
     "flax": "models",
     "optax": "training",
     "orbax": "training",
+    "tensorstore": "training",
     "tensorflow_datasets": "data",
     "sklearn": "data",
     "tokenizers": "data",
