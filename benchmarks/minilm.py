@@ -215,7 +215,7 @@ class Embedder:
 
 
 def sst2(folder: Path) -> list[str]:
-    rows = tfds.data_source("glue/sst2", split="validation", data_dir=folder, download=False)
+    rows: Any = tfds.data_source("glue/sst2", split="validation", data_dir=folder, download=False)
     texts = [row["sentence"].decode() for row in rows]
     assert len(texts) == SENTENCES
     return texts
