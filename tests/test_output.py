@@ -42,6 +42,7 @@ def test_a_table_for_nobody_does_not_end_the_process(broken: BestEffort) -> None
     console = Console(file=cast(Any, broken))
     for _ in range(100):
         console.print("x" * 1000)
+    assert broken.lost is not None, "it was written to nobody"
 
 
 class Disk(io.RawIOBase):
