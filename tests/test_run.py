@@ -20,6 +20,7 @@ from tests.runs import assert_equal_runs, lines
 from tlc_jax import train
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.model_config import EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.rundir import RunDir
 from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
@@ -205,6 +206,14 @@ def test_sizes_that_no_program_can_count_are_refused(finished: Path, tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(UserError, match="must be at most 1,073,741,824"):
         RunDir(tmp_path).read_config()
+
+
+def test_more_layers_than_any_model_has_are_refused() -> None:
+    """Where they share their parameters, no shape of a tensor contradicts the number."""
+    assert ModelConfig(num_layers=1000, shared_layers="all").num_layers == 1000
+    for kind in (ModelConfig, EncoderDecoderConfig):
+        with pytest.raises(ValueError, match=r"model.num_layers must be at most 1,000, not 1000000"):
+            kind(num_layers=10**6)
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:

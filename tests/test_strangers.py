@@ -204,6 +204,18 @@ def test_a_configuration_that_is_none_is_refused(artifact: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+def test_an_export_holds_documents_only(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    others = ("evil.py", "pytorch_model.bin", "model.safetensors.index.json", "authorized_keys", "vocab.txt")
+    for name in others:
+        (artifact / name).write_text("x", encoding="utf-8")
+    forge(artifact, lambda m: m["files"].update({name: print_of(artifact / name) for name in others}))
+    for kind in ("huggingface", "compressed-tensors"):
+        export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(tmp_path / kind)])
+        names = {path.name for path in (tmp_path / kind).iterdir()}
+        assert names == {WEIGHTS, "config.json", "vocab.txt"}
+        assert "authorized_keys, evil.py" in capsys.readouterr().out, "what is left out is named"
+
+
 # --- sizes by declaration ----------------------------------------------------------------------------
 
 
@@ -373,3 +385,29 @@ def test_reading_in_bounds(tmp_path: Path) -> None:
         read_json(path)
     with pytest.raises(ValueError, match="Infinity is no number of JSON"):
         parse_json("[-Infinity]")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" + "[]," * 600_000 + "0]", "more values"),
+        ("[" + "0," * 2_100_000 + "0]", "more values"),
+        ("[" * 66 + "]" * 66, "nested too deeply"),
+        ('{"a":' * 70 + "0" + "}" * 70, "nested too deeply"),
+    ],
+    ids=["containers", "values", "lists", "objects"],
+)
+def test_json_of_more_than_any_document_is_refused(text: str, says: str) -> None:
+    def parse() -> None:
+        with pytest.raises(ValueError, match=says):
+            parse_json(text)
+
+    assert peak_of(parse) < 1 << 20
+
+
+def test_json_of_a_large_document_is_parsed() -> None:
+    tensor = {"shape": [3072, 768], "bits": 4, "parts": ["codes", "delta", "offset"], "sha256": "0" * 64}
+    large = {"tensors": {f"encoder/layers/{i:05d}/kernel": tensor for i in range(5000)}}
+    assert parse_json(json.dumps(large)) == large
+    nested = json.loads("[" * 64 + "]" * 64)
+    assert parse_json(json.dumps(nested)) == nested

@@ -10,6 +10,7 @@ from typing import Literal, Optional
 from tlc_jax.core.typed import check, check_types
 
 LARGEST = 2**30  # of any size: their positions are counted in 32 bits
+DEEPEST = 1000  # layers: where they share their parameters, no tensor's shape tells how many there are
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class TransformerConfig:
             size = getattr(self, name)
             check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
             check(size is None or size <= LARGEST, f"model.{name} must be at most {LARGEST:,}, not {size}")
+        layers = self.num_layers
+        check(layers <= DEEPEST, f"model.num_layers must be at most {DEEPEST:,}, not {layers}")
         check(
             self.vocab_size >= 6,
             f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -21,6 +22,7 @@ from tlc_jax.core.place import Place
 DOCUMENT = 32 << 20  # bytes of a configuration, a manifest, a tokenizer: many times the largest that is known
 _BLOCK = 1 << 20
 _LONGEST_NAME = 1024
+_MOST_VALUES, _MOST_CONTAINERS, _DEEPEST = 2_000_000, 500_000, 64  # of JSON: one of two bytes takes hundreds
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would be waited for
 
 
@@ -64,15 +66,31 @@ def read_json(path: Place, most: int = DOCUMENT) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """ValueError where the text is no JSON; NaN and infinities are none."""
+    """ValueError where the text is no JSON, or has more values or levels than any document here; NaN and
+    infinities are none."""
+    containers = text.count("[") + text.count("{")  # those in strings too, of which no document has many
+    if containers > _MOST_CONTAINERS or containers + text.count(",") > _MOST_VALUES:
+        raise ValueError("it holds more values than such a document may have")
 
     def no_number(name: str) -> NoReturn:
         raise ValueError(f"{name} is no number of JSON")
 
     try:
-        return json.loads(text, parse_constant=no_number)
+        value = json.loads(text, parse_constant=no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [inner for outer in level for inner in _members(outer)]
+        if not level:
+            return value
+    raise ValueError(f"it is nested too deeply: more than {_DEEPEST} levels")
+
+
+def _members(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def is_plain_name(name: str) -> bool:
