@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from sacrebleu.metrics.bleu import BLEU
 
 from tlc_jax import evaluate
 from tlc_jax.core.errors import UserError
@@ -95,6 +96,25 @@ def test_chinese_and_several_references(tmp_path: Path, capsys) -> None:
     assert several["bleu_tokenized"] > 0
 
 
+@pytest.mark.parametrize(
+    "language", ["tr", "ar", "uk", "da", "vi", "bg", "hr", "he", "hsb", "ceb", "tur_Latn", "Turkish", "pt-BR"]
+)
+def test_any_language_is_measured(language: str, tmp_path: Path, capsys) -> None:
+    """As sacrebleu does, and with Moses' English abbreviations where Moses has no others."""
+    hypotheses, references = write(tmp_path)
+    found = by_us(capsys, hypotheses, [references], "--language", language)
+    metric = BLEU(tokenize="13a").corpus_score(GOLDEN["hypotheses"], [GOLDEN["references"]])
+    assert found["bleu"] == pytest.approx(metric.score, abs=1e-6)
+    assert found["bleu_tokenized"] > 0
+    assert "left_out" not in found
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "zh-TW", "zho_Hans", "Chinese"])
+def test_regions_of_chinese_are_chinese(language: str) -> None:
+    assert scores(CHINESE[0], CHINESE[1:], language)["bleu"] == scores(CHINESE[0], CHINESE[1:], "zh")["bleu"]
+    assert "bleu_tokenized" not in scores(CHINESE[0], CHINESE[1:], language)
+
+
 def test_measures_of_several_references_equal_their_formula() -> None:
     """An n-gram of any reference counts; as long should be the closest one."""
     assert plain_bleu(["a b c d"], [["a b c d x"], ["b c"]]) == pytest.approx(100 * math.exp(1 - 5 / 4))
@@ -152,7 +172,9 @@ def test_archives_marks_and_blank_lines_change_no_score(tmp_path: Path, capsys) 
         (["--hypotheses", "CUT", "--references", "REF"], r"--hypotheses .*cut\.gz cannot be read"),
         (["--references", "REF"], "give either"),
         (["--hypotheses", "SHORT", "--references", "REF"], "has 1 lines and .* has 6"),
-        (["--hypotheses", "HYP", "--references", "REF", "--language", "zz"], "--language zz is none of .*fr"),
+        (["--hypotheses", "HYP", "--references", "REF", "--language", "zz"], "--language zz is no language"),
+        (["--hypotheses", "HYP", "--references", "REF", "--language", "klingonian"], "is no language"),
+        (["--hypotheses", "HYP", "--references", "REF", "--language", ""], "is no language"),
         (["--hypotheses", "HYP", "--references", "REF", "--task", "mlm"], "go with --checkpoint"),
         (["--hypotheses", "HYP", "--references", "REF", "--data.dir", "x"], "go with --checkpoint"),
     ],

@@ -31,6 +31,8 @@ def french_first(header: str) -> str:
     [
         "fr\ten", "FR\tEN", "Fr\tEn", "fr \t en", "\ufefffr\ten", "fra\teng", "fre\teng", "French\tEnglish",
         "french\ten", "fr-FR\ten_US", "fr_CA\tEN-gb", "target\tsource", "tgt\tsrc", "trg\tSRC",
+        "French (France)\tEnglish (US)", "French sentence\tEnglish sentence", "text_fr\ttext_en",
+        "sentence_fr\tsentence_en", "fra_Latn\teng_Latn", "fr\ttext_en", "tgt_fr\tsrc_en", "French text\ten",
     ],
 )  # fmt: skip
 def test_a_header_says_which_column_is_which(tmp_path: Path, header: str) -> None:
@@ -44,9 +46,9 @@ def test_a_header_says_which_column_is_which(tmp_path: Path, header: str) -> Non
         ("FR\tDE", "has the columns FR, DE"),
         ("French\tGerman", "has the columns French, German"),
         ("Français\tEnglish", "has the columns Français, English"),
-        ("French (France)\tEnglish (US)", "not en and fr"),
-        ("French sentence\tEnglish sentence", "not en and fr"),
-        ("text_fr\ttext_en", "not en and fr"),
+        ("French sentence\tGerman sentence", "not en and fr"),
+        ("text_fr\ttext_en\tsentence_en", "names text_en and sentence_en, one of which is wanted"),
+        ("text_en_fr\ttext_en", "not en and fr"),
         ("source\treference", "not en and fr"),
         ("sentence\ttranslation", "not en and fr"),
         ('"fr"\t"en"', "line 1 names columns in quotes"),

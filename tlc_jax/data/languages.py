@@ -36,8 +36,18 @@ sun sundanese; sw swa swahili; sv swe swedish; ty tah tahitian; ta tam tamil; tt
 tg tgk tajik; tl tgl tagalog; th tha thai; ti tir tigrinya; to ton tongan; tn tsn tswana; ts tso tsonga;
 tk tuk turkmen; tr tur turkish; tw twi twi; ug uig uighur uyghur; uk ukr ukrainian; ur urd urdu; uz uzb
 uzbek; ve ven venda; vi vie vietnamese; vo vol volapuk; wa wln walloon; wo wol wolof; xh xho xhosa; yi yid
-yiddish; yo yor yoruba; za zha zhuang; zh zho chi chinese mandarin; zu zul zulu
+yiddish; yo yor yoruba; za zha zhuang; zh zho chi cmn chinese mandarin; zu zul zulu
 """
+# of ISO 639-2 and 639-3, without a code of two letters: those that corpora and test sets of translation have
+_OTHER_CODES = frozenset("""
+ace acm acq aeb ajp als ang apc arb arc arn ars ary arz ast awa ayr azb azj bal ban bem bho bjn bpy brx bug
+bxr ceb chr chv ckb cop crh csb cuk dik diq doi dsb dyu ext fil fkv frp frr fur fuv gaz gom got grc gsw gug
+hak haw hif hil hmn hne hsb hyw iba ilo inh jam jbo kab kac kam kas kaa kbd kbp kea khk kmb kmr knc kok krc
+krl kum lad ldn lez lfn lij liv lmo lrc ltg lua luo lus lvs lzh mad mag mai mdf mhr min mni mos mrj mus mwl
+myv nah nan nap nds new nia nog non nov npi nqo nso nus nyn ory osp ota pag pam pap pbt pcd pcm pdc pes plt
+pms pnb prg prs quc quy rap rom rue rup sah sat scn sco shn sma smj smn sms srn stq swh szl taq tdt tet tig
+tlh tpi tum tvl tyv tzm udm umb uzn vec vep vls vot vro war wuu xal xmf ydd yue zea zsm zza
+""".split())  # fmt: skip
 _CODES = {name: names.split()[0] for names in _KNOWN.replace("\n", " ").split(";") for name in names.split()}
 _SIDES = {"source": 0, "src": 0, "target": 1, "tgt": 1, "trg": 1}
 _OTHERS = frozenset(
@@ -57,10 +67,17 @@ def language(name: str) -> Language:
     return _CODES.get(code, code), region
 
 
+def is_language(name: str) -> bool:
+    """Whether a name is that of a language, with a region or without one: tr, zh_CN, tur_Latn, Turkish."""
+    code, _ = language(name)
+    return code in _CODES or code in _OTHER_CODES
+
+
 def columns_of(cells: list[str], source: str, target: str) -> tuple[int, int] | None:
     """Which cells of a first line name the languages; None where it does not name both. ValueError if one is
     named twice."""
-    found = (_column(cells, language(source)), _column(cells, language(target)))
+    wanted = language(source), language(target)
+    found = (_column(cells, *wanted), _column(cells, *reversed(wanted)))
     if None in found or found[0] == found[1]:
         sides = [_SIDES.get(cell.strip().casefold()) for cell in cells]
         if sides.count(0) != 1 or sides.count(1) != 1:
@@ -69,15 +86,24 @@ def columns_of(cells: list[str], source: str, target: str) -> tuple[int, int] | 
     return found  # type: ignore[return-value]
 
 
-def _column(cells: list[str], wanted: Language) -> int | None:
-    """The cell that names a language exactly, or else the one that names it with a region or without."""
+def _column(cells: list[str], wanted: Language, other: Language) -> int | None:
+    """The cell that names a language exactly, or else the one that names it with a region or without, or
+    else the one that is a name with its word or code in it and not with the other's."""
     named = [language(cell) for cell in cells]
     exact = [i for i, own in enumerate(named) if own == wanted]
     like = [i for i, own in enumerate(named) if own[0] == wanted[0] and "" in (own[1], wanted[1])]
-    found = exact or like
+    worded = [i for i, cell in enumerate(cells) if _is_worded(cell, wanted, other)]
+    found = exact or like or worded
     if len(found) > 1:
         raise ValueError(f"names {' and '.join(cells[i] for i in found)}, one of which is wanted")
     return found[0] if found else None
+
+
+def _is_worded(cell: str, wanted: Language, other: Language) -> bool:
+    if wanted[1] or '"' in cell or not _is_name(cell):  # of a region, words could mean another
+        return False
+    named = {_CODES.get(word, word) for word in _words(cell)}
+    return wanted[0] in named and other[0] not in named
 
 
 def is_header(cells: list[str]) -> bool:

@@ -8,16 +8,21 @@ from typing import Any
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
+from tlc_jax.core.untrusted import printable
+from tlc_jax.data.languages import is_language
 from tlc_jax.data.lines import read_lines
-from tlc_jax.tasks.bleu import check_language, known_languages, scores
+from tlc_jax.tasks.bleu import check_language, scores
 
 _LARGEST = 1 << 28  # characters of a file: a hundred times the largest test sets
 
 
 def compare_files(hypotheses: str, references: Sequence[str], language: str) -> dict[str, Any]:
     """BLEU and chrF of a file against one or several others with as many lines; plain, .gz or .zst."""
-    if language not in known_languages():
-        raise UserError(f"--language {language} is none of {', '.join(known_languages())}")
+    if not is_language(language):
+        raise UserError(
+            f"--language {printable(language, 60)} is no language: give its code of ISO 639, such as "
+            "--language fr"
+        )
     check_language(language)
     sides = [_read("--hypotheses", hypotheses), *(_read("--references", name) for name in references)]
     for name, lines in zip(references, sides[1:], strict=True):

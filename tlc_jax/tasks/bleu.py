@@ -10,24 +10,23 @@ import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.data import languages
 
-SEGMENTED = ("ja", "ko", "zh")
-"""Languages that sacrebleu splits into words or characters in their own way."""
-_NOT_OF_SPACES = (
-    *SEGMENTED,
-    "yue",
-)  # the measures that take spaces for the ends of words say nothing of them
+# the measures that take spaces for the ends of words say nothing of them
+_NOT_OF_SPACES = {"ja", "ko", "zh", "yue", "lzh", "wuu", "nan", "hak", "th", "lo", "km", "my", "bo", "dz"}
 
 
 def scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str
 ) -> dict[str, float | str]:
-    """Of whole sets, in percent, against one or several references of each line:
+    """Of whole sets, in percent, against one or several references of each line. Regions change nothing:
+    zh_CN is measured as zh.
 
     bleu               sacrebleu as its command line gives it for the language, detokenized; `signature` says
                        how (13a; zh, ja-mecab and ko-mecab for Chinese, Japanese and Korean)
     bleu_intl          with international tokenization: t2t-bleu
-    bleu_tokenized     of Moses tokens
+    bleu_tokenized     of Moses tokens; a language whose abbreviations Moses does not know has those of
+                       English, as in Moses' own tokenizer
     bleu_compounds     of Moses tokens with compounds split at their hyphens: the paper's
     chrf               chrF2
     left_out           which of these are no measure of the language, and are not there
@@ -38,7 +37,7 @@ def scores(
         "chrf": sacrebleu.corpus_chrf(hypotheses, references).score,
         "signature": str(metric.get_signature()),
     }
-    if language in _NOT_OF_SPACES:
+    if languages.language(language)[0] in _NOT_OF_SPACES:
         names = "bleu_intl, bleu_tokenized and bleu_compounds"
         return {**found, "left_out": f"{names} split at spaces, which are no ends of words in {language}"}
     tokens = [[tokenized(line, language) for line in lines] for lines in (hypotheses, *references)]
@@ -68,26 +67,19 @@ def check_language(language: str) -> None:
 
 
 def _sacrebleu(language: str) -> BLEU:
+    code, _ = languages.language(language)
     try:
-        return BLEU(trg_lang=language)
+        return BLEU(trg_lang=code)
     except RuntimeError as error:  # its own words for an extra that is not installed
         raise UserError(
             f"BLEU of {language} needs a package that splits its sentences into words: pip install "
-            f"'sacrebleu[{language}]'"
+            f"'sacrebleu[{code}]'"
         ) from error
-
-
-def known_languages() -> list[str]:
-    """Those of which sacrebleu or Moses' tokenizer knows something; of others Moses takes the abbreviations
-    of English."""
-    from sacremoses.corpus import NonbreakingPrefixes
-
-    return sorted({*NonbreakingPrefixes().available_langs.values(), *SEGMENTED})
 
 
 def tokenized(line: str, language: str) -> str:
     """Moses tokens, after its unicode punctuation was replaced."""
-    tokenizer, normalizer = _moses(language)
+    tokenizer, normalizer = _moses(languages.language(language)[0])
     return str(tokenizer.tokenize(normalizer.replace_unicode_punct(line), return_str=True, escape=True))
 
 
