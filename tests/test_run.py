@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -15,15 +16,21 @@ import jax
 import numpy as np
 import pexpect
 import pytest
+from rich.console import Console
 
 from tests.runs import assert_equal_runs, lines
 from tlc_jax import train
+from tlc_jax.config import Config, PairsConfig, TranslationConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.model_config import EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.rundir import RunDir
+from tlc_jax.inference.evaluate import evaluate_run
+from tlc_jax.inference.load import _in_bounds, load_model
 from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
+
+QUIET = Console(quiet=True)
 
 
 def test_a_run_directory_tells_its_story(finished: Path) -> None:
@@ -214,6 +221,37 @@ def test_more_layers_than_any_model_has_are_refused() -> None:
     for kind in (ModelConfig, EncoderDecoderConfig):
         with pytest.raises(ValueError, match=r"model.num_layers must be at most 1,000, not 1000000"):
             kind(num_layers=10**6)
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 10**9}, {"micro_batch": "auto"}], ids=repr)
+def test_what_is_computed_at_once_is_bounded(finished: Path, tmp_path: Path, change: dict) -> None:
+    """Whatever the config of a run says that somebody else wrote."""
+    copy = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    loaded, last = load_model(str(copy), QUIET), read_metrics(finished / "metrics.jsonl")[-1]
+    held_out = loaded.task.evaluation_size("held_out")
+    assert loaded.config.at_once < 2 * max(held_out, config["batch_size"])
+    found = evaluate_run(loaded, QUIET)
+    assert found["eval/held_out/loss"] == pytest.approx(last["eval/held_out/loss"], rel=1e-5)
+
+
+def test_what_a_translation_computes_at_once_is_bounded() -> None:
+    task, data = TranslationConfig(row_multiple=512), PairsConfig(sequence_length=64)
+    config = Config(model=EncoderDecoderConfig(), task=task, data=data, batch_size=10**9)
+    assert _in_bounds(config, 10**6).at_once == 1 << 15
+    assert _in_bounds(config, 3).at_once == max(4, jax.device_count()) * 64
+    parts = dataclasses.replace(config, micro_batch=10**9 // 512)
+    assert _in_bounds(parts, 10**6).batch_size == 1 << 15
+    usual = dataclasses.replace(config, batch_size=1 << 15)
+    assert _in_bounds(usual, 3) is usual
+    long = dataclasses.replace(
+        config,
+        data=PairsConfig(sequence_length=10**6),
+        task=TranslationConfig(),
+    )
+    with pytest.raises(UserError, match=r"a data.sequence_length of 1,000,000, and at most 32,768"):
+        _in_bounds(long, 3)
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:

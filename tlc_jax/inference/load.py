@@ -10,7 +10,7 @@ import jax
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.config import ClassificationConfig, Config, DataConfig, PairsConfig
+from tlc_jax.config import ClassificationConfig, Config, DataConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
@@ -20,10 +20,13 @@ from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import make_task, open_data, prepare_data
 from tlc_jax.training.restore import trained_model
 
+_MOST_ROWS, _MOST_TOKENS = 1024, 1 << 15  # computed at once
+
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`step` is the number of updates that the model was trained for."""
+    """`step` is the number of updates that the model was trained for; the config's rows at once are bounded
+    (docs/security.md)."""
 
     config: Config
     task: Task
@@ -42,7 +45,35 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
     else:
         config = _with_data(config, model.rundir.tokenizer, data_dir)
         data = prepare_data(config, console, to_train=False, label_names=model.label_names)
-    return LoadedModel(config, make_task(config, data), model.params, model.step, make_mesh())
+    task = make_task(_in_bounds(config, _MOST_ROWS), data)
+    sets = (*task.evaluation_sets(), *task.reported_sets())
+    config = _in_bounds(config, max((task.evaluation_size(name) for name in sets), default=_MOST_ROWS))
+    return LoadedModel(config, task, model.params, model.step, make_mesh())
+
+
+def _in_bounds(config: Config, examples: int) -> Config:
+    """The config, which may come from anybody, with a batch size that can be computed at once: where it asks
+    for more than 1,024 rows (of a translation, 32,768 tokens), what so many examples fill, and no more than
+    that."""
+    longest, devices, pairs = config.data.sequence_length, jax.device_count(), config.task
+    most = _MOST_TOKENS if isinstance(pairs, TranslationConfig) else _MOST_ROWS
+    if config.batch_size <= most:
+        return config
+    rows = 1 << max(0, examples - 1).bit_length()
+    if config.at_once <= most:
+        size = config.at_once
+    elif not isinstance(pairs, TranslationConfig):
+        size = -(-min(rows, most) // devices) * devices
+    else:
+        size = min(rows * longest, most)
+    if isinstance(pairs, TranslationConfig):
+        if longest > most:
+            raise UserError(
+                f"the model's config has a data.sequence_length of {longest:,}, and at most {most:,} tokens "
+                "are computed at once: correct its config.json"
+            )
+        size, pairs = max(size, devices * longest), dataclasses.replace(pairs, row_multiple=devices)
+    return dataclasses.replace(config, batch_size=size, micro_batch=None, task=pairs)
 
 
 def _with_data(config: Config, tokenizer: Place, data_dir: str | None) -> Config:

@@ -82,9 +82,10 @@ def _of_artifact(place: Place) -> TrainedModel:
 
 def _here(config: Config) -> Config:
     """The config of a folder that anybody may have written: prepared data are kept where this machine keeps
-    them, not where the config says."""
-    kept = type(config.data)().cache_dir
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, cache_dir=kept))
+    them, not where the config says, and what 'auto' means a run has written into its own."""
+    data = dataclasses.replace(config.data, cache_dir=type(config.data)().cache_dir)
+    micro = None if config.micro_batch == "auto" else config.micro_batch
+    return dataclasses.replace(config, data=data, micro_batch=micro)
 
 
 def _check_shapes(place: Place, params: Params, expected: Params) -> None:
