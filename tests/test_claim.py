@@ -56,7 +56,7 @@ def test_a_claim_goes_with_its_process_and_so_does_what_it_left(
 ) -> None:
     monkeypatch.setattr(place, "_MOMENT", -1.0)
     out = tmp_path / "out"
-    remove_leftovers(out)
+    remove_leftovers(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2, "who is at work is left alone"
     other.kill()
     other.wait()
@@ -90,14 +90,14 @@ def test_of_two_writers_of_one_folder_the_later_is_told_unless_it_is_a_cache(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_leftovers_are_those_of_the_same_name_and_old(tmp_path: Path) -> None:
+def test_leftovers_are_what_we_call_so_and_old(tmp_path: Path) -> None:
     old = time.time() - 3600
-    kept = ["a.json.tmp", "b.json.0123456789ab.tmp", "a.json"]
-    for name in (*kept, "a.json.0123456789ab.tmp", "a.json.ba9876543210.tmp"):
+    kept = ["a.json.tmp", "b.json.0123456789.tmp", "c.0123456789AB.tmp", "a.json"]
+    for name in (*kept, "a.json.0123456789ab.tmp", "b.0123456789ab.tmp", "a.json.ba9876543210.tmp"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (old, old))
     os.utime(tmp_path / "a.json.ba9876543210.tmp")
-    remove_leftovers(tmp_path / "a.json")
+    remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.json.ba9876543210.tmp"}
 
 

@@ -47,10 +47,12 @@ from tlc_jax.training.state import TrainState
         "naïve",
         os.fsdecode(b"\xff"),
         "~",
+        "other/../plain",
     ],
     ids=ascii,
 )
 def test_any_name_of_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").mkdir()
     save(tmp_path / name, 3, 6)
     assert restored(tmp_path / name) == (6, [])
     assert {path.name for path in (tmp_path / name).iterdir()} == {"3", "6"}
@@ -216,6 +218,7 @@ def described(**change: Any) -> Callable[[Path], object]:
         described(tree_metadata=[1]),
         described(tree_metadata={"x": {"value_metadata": {"value_type": "pickle"}}}),
         lambda step: (step / "params" / "_METADATA").write_text("[" * 100_000),
+        lambda step: (step / "params" / "array_metadatas" / "process_0").write_text("[]"),
         lambda step: (step / "params" / "manifest.ocdbt").unlink(),
         lambda step: (step / "params" / "manifest.ocdbt").write_bytes(b"\x0c" * 100),
         lambda step: store(step.parent).write("encoder.more/.zarray", b"{}").result(),

@@ -44,6 +44,7 @@ class DataConfig:
             self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
         )
         check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
+        check(self.tokenizer != "", "data.tokenizer is empty: name a file, or leave the option out")
         check(
             not self.name.startswith("docs") or self.dir is None,
             f"data.dir is {self.dir!r} but data.name is {self.name!r} (installed documentation), which reads "
@@ -94,6 +95,7 @@ class PairsConfig:
             self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
         )
         check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
+        check(self.tokenizer != "", "data.tokenizer is empty: name a file, or leave the option out")
         check(self.max_shapes >= 1, f"data.max_shapes must be at least 1, not {self.max_shapes}")
         check(self.max_ratio > 1, f"data.max_ratio must be above 1, not {self.max_ratio}")
         check(bool(self.train.strip(" ,")), "data.train names no source")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import importlib.util
 import os
 import re
@@ -28,6 +27,7 @@ Place = Path | epath.Path
 Where = TypeVar("Where", bound=Place)
 _BLOCK = 1 << 22
 _TEMPORARY = ".tmp"
+_TOKEN = 6  # bytes of a random name
 _MOMENT = 60.0  # seconds that a temporary file or folder is left alone, whoever made it
 
 
@@ -76,7 +76,8 @@ def is_remote(where: Place) -> bool:
 
 
 def absolute(where: Place) -> Place:
-    return where.absolute() if isinstance(where, Path) else where
+    """The same place from wherever, without links and `..`, which stores of arrays refuse."""
+    return where.resolve() if isinstance(where, Path) else where
 
 
 def make_folder(where: Place) -> None:
@@ -115,7 +116,7 @@ def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
         yield folder
         return
     make_folder(folder.parent)
-    remove_leftovers(folder)
+    remove_leftovers(folder.parent)
     temporary = _temporary(folder)
     make_folder(temporary)
     with _held(temporary):
@@ -134,10 +135,10 @@ def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Removes what killed processes have left of `path` before it was whole. Who is at work keeps a lock on
-    its folder; files are written in moments."""
-    for other in path.parent.glob(f"{glob.escape(path.name)}.*{_TEMPORARY}"):
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes have left in a folder of what they were making. Who is at work keeps a
+    lock on its folder; files are written in moments."""
+    for other in folder.glob(f"*.{'[0-9a-f]' * 2 * _TOKEN}{_TEMPORARY}"):
         with contextlib.suppress(OSError):
             if time.time() - other.stat().st_mtime < _MOMENT:
                 continue
@@ -149,7 +150,7 @@ def remove_leftovers(path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     """A name that no other process takes: process numbers are equal in two containers."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
+    return path.with_name(f"{path.name}.{secrets.token_hex(_TOKEN)}{_TEMPORARY}")
 
 
 @contextlib.contextmanager

@@ -94,9 +94,11 @@ def read_manifest(folder: Place) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = read_json(path)
-        digest = manifest.pop("digest")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise Damaged(path, f"cannot be read ({type(error).__name__}: {one_reason(error)})") from error
+    if not isinstance(manifest, dict) or "digest" not in manifest:
+        raise Damaged(path, "cannot be read: it is no object of JSON with a digest")
+    digest = manifest.pop("digest")
     if digest != _digest(manifest):
         raise Damaged(path, "was changed: its digest is not its own")
     try:

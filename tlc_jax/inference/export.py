@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, Artifact, is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.checkpoint_folder import DOCUMENTS
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.artifacts.pegasus import write_pegasus
@@ -39,7 +40,7 @@ def export_model(root: str, out: Place, kind: str, console: Console) -> None:
 def _huggingface(root: str, folder: Place, console: Console) -> None:
     if is_artifact(locate(root)) and (artifact := read_artifact(locate(root))).of_folder:
         arrays = {name: np.asarray(x) for name, x in dequantize(artifact.tensors).items()}
-        write_arrays(folder, arrays, other_files(artifact))
+        write_arrays(folder, arrays, _documents(artifact, console))
         console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
         return
     model = trained_model(root, console.print)
@@ -63,7 +64,7 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
         raise UserError(f"{root} has no codes to be written: compress it first, and export the artifact")
     artifact = read_artifact(locate(root))
     if artifact.of_folder:
-        tensors, others = artifact.tensors, other_files(artifact)
+        tensors, others = artifact.tensors, _documents(artifact, console)
     elif isinstance(RunDir(artifact.folder).read_config().model, EncoderDecoderConfig):
         raise UserError(f"{root} translates: its codes are not written for compressed-tensors, export dense")
     else:
@@ -76,6 +77,22 @@ def _compressed_tensors(root: str, folder: Place, console: Console) -> None:
     others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
     write_arrays(folder, packed.arrays, others)
     _report_packed(packed, console)
+
+
+def _documents(artifact: Artifact, console: Console) -> dict[str, bytes]:
+    """The files beside the weights that compress --hf would have kept; whoever wrote the artifact may have
+    listed others."""
+    others = other_files(artifact)
+    kept = {name: content for name, content in others.items() if _is_kept(name)}
+    if left_out := sorted(others.keys() - kept.keys()):
+        console.print(f"left out, since they are no documents of a model: {', '.join(left_out)}")
+    return kept
+
+
+def _is_kept(name: str) -> bool:
+    folder, _, leaf = name.rpartition("/")
+    document = leaf.endswith(DOCUMENTS) and ".safetensors" not in leaf
+    return not leaf.startswith(".") and (document or (bool(folder) and leaf == WEIGHTS))
 
 
 def _document(path: Place) -> bytes:

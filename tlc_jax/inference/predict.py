@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.place import Place, local_folder, make_folder, write_text, writing
 from tlc_jax.core.tree import Params
 from tlc_jax.data.labelled import NO_LABEL
@@ -95,8 +96,8 @@ def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None
     for name in (*task.evaluation_sets(), *task.reported_sets(), *task.unlabelled_sets()):
         lines += (f"{json.dumps(line)}\n" for line in _lines(task, name, predict(run.params, name)))
     if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a terminal
-        with writing(path):
-            path.write_text("".join(lines), encoding="utf-8")
+        with writing(path):  # a pipe may wait for its reader
+            abandonable(lambda: path.write_text("".join(lines), encoding="utf-8"))
     else:
         write_text(path, "".join(lines))
     return len(lines)

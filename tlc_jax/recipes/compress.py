@@ -20,7 +20,7 @@ from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.place import Place
 from tlc_jax.core.quantspec import Rule
-from tlc_jax.core.sealed import read_manifest
+from tlc_jax.core.sealed import Damaged, read_manifest
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.recipes.config import CompressConfig
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_errors, report_metrics, report_undivided
@@ -31,6 +31,7 @@ from tlc_jax.recipes.sensitivity import Divergence
 from tlc_jax.recipes.worth import Worth, worth_of
 from tlc_jax.training.restore import TrainedModel, trained_model
 
+_TRIES = 5
 MADE_BY = f"tlc_jax {tlc_jax.__version__}"
 
 
@@ -83,7 +84,7 @@ def compress_run(
         root, rounds = prune_in_rounds(root, config, workdir, console)
     elif workdir is not None:
         raise UserError("--workdir is where rounds of pruning live, and this recipe has none: drop it")
-    original = trained_model(root, console.print)
+    original, source = _loaded(root, console)
     model = smaller(original, config)
     tensors, worth, target = split(jax.device_get(model.params)), None, {}  # one device is enough
     if config.target_mb is not None:
@@ -98,7 +99,7 @@ def compress_run(
         _report_worth(original, model, worth, tensors, values, console)
     about = {
         "made_by": MADE_BY,
-        "source": _source(model),
+        "source": source,
         "compression": json.loads(json.dumps(asdict(config))),
         **({"recovery": recovery_told(rounds)} if rounds else {}),
         **({"target": target} if target else {}),
@@ -180,6 +181,18 @@ def report(manifest: dict[str, Any], out: Place, console: Console) -> None:
     for name, own in (("paper", size["paper_bytes"]), ("format", size["format_bytes"]), ("file", file)):
         console.print(f"  {name:6s} {own:12,.0f} bytes  {dense / own:5.2f} times smaller")
     console.print(f"written to {out}")
+
+
+def _loaded(root: str, console: Console) -> tuple[TrainedModel, dict[str, Any]]:
+    """The model, and which it is. A run that goes on may retire the step that was just read: then the newest
+    is read again."""
+    for _ in range(_TRIES):
+        model = trained_model(root, console.print)
+        try:
+            return model, _source(model)
+        except Damaged:
+            continue
+    raise UserError(f"{root} changes faster than it can be read: stop its run, or name one of its marks")
 
 
 def _source(model: TrainedModel) -> dict[str, Any]:

@@ -130,9 +130,8 @@ def _claim(rundir: RunDir, config: Config, held: contextlib.ExitStack) -> Callab
     where it was taken away."""
     make_folder(rundir.root)
     check = held.enter_context(locked(rundir.root))
-    for path in (rundir.config, rundir.environment, rundir.tokenizer, rundir.metrics):
-        if isinstance(path, Path):
-            remove_leftovers(path)
+    if isinstance(rundir.root, Path):
+        remove_leftovers(rundir.root)
     if rundir.config.exists():
         rundir.check_same(config)
     else:

@@ -156,10 +156,14 @@ def check_files(folder: Place, expected: int, inside: bool = True) -> None:
 
 
 def _read_about(folder: Place) -> _About:
-    """Orbax's own description of the tree."""
+    """Orbax's own description of the tree; its other descriptions, which it reads too, are looked at."""
     path = folder / _ABOUT
     try:
-        return checked(read_json(path), _About)
+        about = checked(read_json(path), _About)
+        others = (folder / "array_metadatas").iterdir() if (folder / "array_metadatas").is_dir() else ()
+        for path in others:
+            checked(read_json(path), dict[str, Any])
+        return about
     except FileNotFoundError as error:
         raise Damaged(path, "is missing") from error
     except (OSError, ValueError) as error:
