@@ -162,6 +162,14 @@ def test_what_no_range_holds_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_too_small_for_float32_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "hf").mkdir()
+    tiny = np.array([[1e-300, 1.0, 0.0, 2.0]] * 4)
+    safetensors.numpy.save_file({"a.weight": tiny}, tmp_path / "hf" / "model.safetensors")
+    compress.main(["--hf", str(tmp_path / "hf"), "--bits", "8", "--out", str(tmp_path / "out")])
+    assert "4 weights of a.weight are too small for float32" in capsys.readouterr().out
+
+
 def test_subnormal_weights_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {
         "kept.bias": np.full(4, 1e-40, np.float32),  # vectors stay as they are

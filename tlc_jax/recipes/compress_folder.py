@@ -94,6 +94,10 @@ def _compressed(
         mask, rule, found = masks.get(name), rules[name], x
         if source.is_float(name):
             check_weights(name, x, rule, console)
+            if lost := source.vanished.get(name):
+                console.print(
+                    f"warning: {lost:,} weights of {name} are too small for float32: they become zero"
+                )
             found = quantize_tensor(name, x, rule.quant, mask)
         sizes.append(account_tensor(found, mask))
         yield name, found, mask, fidelity.add(name, x, dequantize({name: found})[name], rule)
