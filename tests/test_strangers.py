@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from tests.forging import forge, forge_parts, print_of
 from tlc_jax import compress, export, inspect
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
+from tlc_jax.compression.select import foreign_rules, select
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.untrusted import is_plain_name, parse_json, printable, read_bytes, read_json
 
 NAME = "a.weight"
@@ -187,6 +190,44 @@ def test_the_modules_of_a_sentence_transformer_are_kept(model: Path, tmp_path: P
         CheckpointFolder(copy)
 
 
+def test_more_tensors_or_axes_than_any_model_has_are_refused(tmp_path: Path) -> None:
+    many = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
+    deep = {"deep": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}
+    for header, size, says in (
+        (many, 0, "more than 50,000 tensors"),
+        (deep, 4, "'deep' has 70 axes, and at most 32"),
+    ):
+        content = json.dumps(header).encode()
+        (tmp_path / WEIGHTS).write_bytes(len(content).to_bytes(8, "little") + content + bytes(size))
+        with pytest.raises(UserError, match=says):
+            CheckpointFolder(tmp_path)
+
+
+def test_a_rule_of_many_names_takes_linear_time() -> None:
+    names = [f"{kind}.{i}|(\\.)\n" for i in range(20_000) for kind in ("vector", "matrix")]
+    tensors = {name: np.zeros(1 if name[0] == "v" else (1, 1), np.float32) for name in names}
+    start = time.process_time()
+    found = select(tensors, foreign_rules(tensors, QuantSpec(bits=4)))
+    assert time.process_time() - start < 6  # in turn, 20,000 names for each of 40,000 take minutes
+    assert {name for name, rule in found.items() if rule.prune} == {n for n in names if n[0] == "m"}
+
+
+def test_large_tokenizers_and_weights_of_modules_are_kept(model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    (copy / "2_Dense").mkdir()
+    (copy / "modules.json").write_text('[{"path": "2_Dense"}]', encoding="utf-8")
+    sizes = {"tokenizer.json": 64 << 20, "2_Dense/model.safetensors": 1 << 30, "vocab.txt": 32 << 20}
+    for name, size in sizes.items():
+        with (copy / name).open("wb") as file:
+            file.truncate(size)  # a hole: no disk is used
+    assert CheckpointFolder(copy).others.keys() >= sizes.keys()
+    for name, size in sizes.items():
+        os.truncate(copy / name, size + 1)
+        with pytest.raises(UserError, match=rf"{name} has {size + 1:,} bytes, and at most {size:,}"):
+            CheckpointFolder(copy)
+        os.truncate(copy / name, size)
+
+
 @pytest.mark.parametrize("content", [b'{"model_type": ', b"[]", b"\xff", b"[" * 100_000])
 def test_a_configuration_that_is_none_is_refused(artifact: Path, tmp_path: Path, content: bytes) -> None:
     (artifact / "config.json").write_bytes(content)
@@ -204,7 +245,9 @@ def test_a_configuration_that_is_none_is_refused(artifact: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_holds_documents_only(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_export_holds_documents_only(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     others = ("evil.py", "pytorch_model.bin", "model.safetensors.index.json", "authorized_keys", "vocab.txt")
     for name in others:
         (artifact / name).write_text("x", encoding="utf-8")

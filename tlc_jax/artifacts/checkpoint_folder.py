@@ -7,6 +7,7 @@ of a SentenceTransformer too. Links may lead to other files of the folder only (
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 import safetensors
 from pydantic import Field
 
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.schema import Name, TypedDict, checked, record
@@ -38,6 +40,10 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 _STRAY = ("adapter", "consolidated", "optimizer", "scheduler", "training", "rng", "lora")
 _MODULES = "modules.json"
 _MOST_DOCUMENTS = 1000
+_TOKENIZER, _LARGEST_TOKENIZER = "tokenizer.json", 64 << 20  # bytes, as --data.tokenizer reads
+_MODULE_WEIGHTS = 1 << 30  # bytes of what a SentenceTransformer adds to its encoder
+_MOST_TENSORS, _MOST_AXES = 50_000, 32
+_AT_ONCE = 1 << 20  # numbers: fewer are read sooner than a thread begins
 _LONGEST_HEADER = 32 << 20  # bytes; of a model of 400 tensors 50 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -56,7 +62,7 @@ class _Module(TypedDict):
 class CheckpointFolder(Mapping[str, Any]):
     """{tensor name: array}; an array is read whenever it is asked for, and nobody keeps it. Floats come as
     float32, whatever they are stored as. `left_out` names safetensors files that are not the model's
-    weights."""
+    weights; `vanished` counts, of each tensor that was read, weights that are too small for float32."""
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
@@ -64,6 +70,7 @@ class CheckpointFolder(Mapping[str, Any]):
         present = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
         index = _read_index(folder)
         chosen = sorted(set(index.values())) if index else _without_index(folder, present)
+        self.vanished: dict[str, int] = {}
         self.left_out = [name for name in present if name not in chosen]
         self._files: dict[str, Any] = {}
         for name in chosen:
@@ -74,6 +81,10 @@ class CheckpointFolder(Mapping[str, Any]):
                     f"{folder / name} holds {sorted(twice)[0]!r} once more: keep one of both files"
                 )
             self._files |= dict.fromkeys(own, file)
+            if len(self._files) > _MOST_TENSORS:
+                raise UserError(
+                    f"--hf {folder} holds more than {_MOST_TENSORS:,} tensors: name another folder"
+                )
         if missing := sorted(index.keys() - self._files.keys()):
             raise UserError(
                 f"{folder / _INDEX} names {len(missing)} tensors that no file holds, {missing[0]!r} first: "
@@ -82,10 +93,17 @@ class CheckpointFolder(Mapping[str, Any]):
         for name, file in self._files.items():
             if (kind := file.get_slice(name).get_dtype()) not in (*_FLOATS, *_OTHERS):
                 raise UserError(f"{name!r} is of the type {kind}, which cannot be read: convert it first")
+            if (axes := len(self.shape(name))) > _MOST_AXES:
+                raise UserError(
+                    f"{name!r} has {axes} axes, and at most {_MOST_AXES} are read: save it in another shape"
+                )
         self.folder, self.files = folder, chosen
         self.others = _documents(folder)
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if math.prod(self.shape(name)) <= _AT_ONCE:
+            stopping.check()
+            return self._read(name)
         return abandonable(lambda: self._read(name))
 
     def _read(self, name: str) -> np.ndarray:
@@ -93,7 +111,10 @@ class CheckpointFolder(Mapping[str, Any]):
         if not self.is_float(name):
             return x
         with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused by name
-            return x.astype(np.float32, copy=False)
+            narrow = x.astype(np.float32, copy=False)
+        if x.dtype.itemsize > narrow.dtype.itemsize:
+            self.vanished[name] = int(np.count_nonzero(x)) - int(np.count_nonzero(narrow))
+        return narrow
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._files))
@@ -175,9 +196,9 @@ def _documents(folder: Path) -> dict[str, Path]:
                 f"{folder / name} would be copied, but cannot be ({one_reason(error)}): remove it or put the "
                 "file itself there"
             ) from error
-        if size > DOCUMENT:
+        if size > (most := _most_bytes(name)):
             raise UserError(
-                f"{folder / name} has {size:,} bytes, too many for a document to be copied: remove it"
+                f"{folder / name} has {size:,} bytes, and at most {most:,} of such are copied: remove it"
             )
         found[name] = path
     if len(found) > _MOST_DOCUMENTS:
@@ -185,6 +206,12 @@ def _documents(folder: Path) -> dict[str, Path]:
             f"--hf {folder} has {len(found):,} documents beside its weights: remove what is not needed"
         )
     return found
+
+
+def _most_bytes(name: str) -> int:
+    if name.endswith(".safetensors"):
+        return _MODULE_WEIGHTS
+    return _LARGEST_TOKENIZER if name.rpartition("/")[2] == _TOKENIZER else DOCUMENT
 
 
 def _modules(folder: Path) -> list[str]:

@@ -50,8 +50,10 @@ def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
     matched: set[int] = set()
     unmatched: list[str] = []
 
+    matches = [_matcher(pattern) for pattern, _ in rules]
+
     def value_of(path: str) -> Value | None:
-        hits = [i for i, (pattern, _) in enumerate(rules) if re.fullmatch(pattern, path)]
+        hits = [i for i, match in enumerate(matches) if match(path)]
         matched.update(hits)
         if not hits:
             unmatched.append(path)
@@ -66,3 +68,11 @@ def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
     if idle:
         raise UserError(f"the rules {', '.join(idle)} match no parameter: correct or remove them")
     return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """What tells whether a whole path matches. A regex of many names (a|b|c) would be tried name by name."""
+    names = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.split(r"(?<!\\)\|", pattern)]
+    if "|".join(map(re.escape, names)) == pattern:
+        return frozenset(names).__contains__
+    return re.compile(pattern).fullmatch
