@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow
@@ -17,7 +20,7 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled import NO_LABEL, LabelledSource, open_labelled
 from tlc_jax.data.labelled_rows import read_table
-from tlc_jax.data.labels import class_names
+from tlc_jax.data.labels import class_names, class_notes
 
 TRAIN = "text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\n"
 OTHER = "text\tlabel\ne\tx\n"
@@ -37,7 +40,7 @@ def jsonl(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def rows_of(labels: list[object]) -> str:
+def rows_of(labels: Sequence[object]) -> str:
     return "text\tlabel\n" + "".join(f"text number {i}\t{label}\n" for i, label in enumerate(labels))
 
 
@@ -78,10 +81,23 @@ def test_a_table_as_it_should_be(tmp_path: Path) -> None:
         ("text\tlabel\na\t\nb\t\n", "has no labels"),
         ("text\tlabel\na\tx\nb\t\nc\ty\n", r"line 3 has no label \(''\)"),
         ("text\tlabel\na\tx\nb\t  \nc\ty\n", r"line 3 has no label \('  '\)"),
-        ("text\tlabel\na\tx\nb\tx \nc\ty\n", "line 3: the label 'x ' has spaces around it"),
+        ("text\tlabel\na\tx\nb\tz \nc\ty\n", "line 3: the label 'z ' has spaces around it"),
+        ("text\tlabel\na\the\nb\tHe\nc\tHE\n", "'He' is 'he' of line 2 in another spelling"),
+        (
+            "text,label\na,x\nb,y\n",
+            r"line 1 has commas between the names of columns and not tabs: convert it",
+        ),
+        ("label;text\nx;a\ny;b\n", "line 1 has semicolons between the names of columns"),
+        ("text\tlabel\n" + '"a, b"\tx\n"c"\ty\n' * 3, "quotes around the text of 6 of its 6 rows"),
+        (rows_of(["x", "y"] * 5) + "\tx\n\ty\n", r"line 12: text is empty \(nor have 1 other rows a text\)"),
+        (rows_of(["x", "y"] * 50 + ["none"] * 4), r"line 102 has no label \('none'\).* or 5 rows and 1 %"),
+        (rows_of(["x", "y"] * 300 + ["none"] * 6), "line 602 has no label"),
+        (rows_of(["x", "y"] * 5 + ["nan"] * 50), "line 12 has no label"),
+        (rows_of(["x", "y"] * 5 + [""] * 50), "line 12 has no label"),
+        (rows_of(["0", "1"] * 300 + ["-1"] * 4), "line 602 has the label -1 beside 0"),
         ("text\tlabel\na\tx\nb\tX\nc\ty\n", "line 3: the label 'X' is 'x' of line 2 in another spelling"),
         ("text\tlabel\na\t1\nb\t1.0\nc\t0\n", "'1.0' is '1' of line 2 in another spelling"),
-        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\ne\tz\n", "line 6: the label 'z' does not come again"),
+        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\tz\ne\tw\n", "line 3: the label 'y' does not come again"),
         (f"text\tlabel\na\t{'x' * 300}\nb\ty\n", "more than 200 characters"),
         ("text\tlabel\na\tx\x1b[2J\nb\ty\n", r"the label 'x\\x1b\[2J' has .* unprintable"),
         ("text\tlabel\na\t0\nb\t1\nc\t-1\nd\t0\n", "line 4 has the label -1 beside 0"),
@@ -100,6 +116,86 @@ def test_a_tsv_is_refused_by_file_and_line(tmp_path: Path, text: str, says: str)
 def test_what_stands_for_no_label_is_no_class(tmp_path: Path, missing: str) -> None:
     with pytest.raises(UserError, match=r"train\.tsv line 3 has no label"):
         tables(tmp_path, train__tsv=f"text\tlabel\na\tx\nb\t{missing}\nc\ty\n")
+
+
+@pytest.mark.parametrize("word", ["none", "null", "NA", "N/A", "-", "?", "None"])
+def test_words_for_no_label_are_classes_where_they_are_frequent(tmp_path: Path, word: str) -> None:
+    train = rows_of([word, "x", "y"] * 5)
+    source = tables(tmp_path, train__tsv=train, v__tsv=f"text\tlabel\na\tx\nb\t{word}\n")
+    assert set(source.label_names) == {word, "x", "y"}
+    assert source.notes == (f"train.tsv: {word} is a class: 5 rows",)
+    assert source.read("v").labels == [source.label_names.index(name) for name in ("x", word)]
+
+
+def test_minus_one_is_negative_beside_frequent_neutral_and_positive(tmp_path: Path) -> None:
+    blind = "text\tlabel\na\t-1\nb\t-1\n"
+    source = tables(
+        tmp_path,
+        train__tsv=rows_of(["-1", "0", "1"] * 5),
+        v__tsv="text\tlabel\na\t-1\nb\t1\n",
+        blind__tsv=blind,
+    )
+    assert source.label_names == ("-1", "0", "1")
+    assert source.read("v").labels == [0, 2]
+    assert source.notes[0].startswith("blind.tsv has no labels") or "-1 is a class: 5 rows" in source.notes[0]
+    assert "train.tsv: -1 is a class: 5 rows" in source.notes
+    assert source.reported == ("v",)
+    assert of_model(tmp_path / "blind.tsv", "-1", "0", "1").unlabelled == ("blind",)
+
+
+def test_a_class_of_one_row_is_told(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv=TRAIN + "e\tz\n")
+    assert source.label_names == ("x", "y", "z")
+    assert source.notes == ("train.tsv: in one row only, too few to learn it: z (the first in line 6)",)
+
+
+def test_a_few_empty_texts_are_left_out_and_told(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "xy"[i % 2]} for i in range(198)]
+    rows[7]["text"], rows[9]["text"] = "  ", None  # type: ignore[assignment]
+    source = tables(tmp_path, train__jsonl=jsonl(*rows, GOOD, GOOD), v__tsv=OTHER + "\tx\n")
+    assert len(source.read("train").texts) == len(source.read("train").labels) == 198
+    assert source.read("v").texts == [("e",)]
+    assert source.notes == (
+        "train.jsonl: left out for an empty text: 2 row(s), the first in line 8",
+        "v.tsv: left out for an empty text: 1 row(s), the first in line 3",
+    )
+    (tmp_path / "blind.tsv").write_text("id\ttext\n1\ta\n2\t \n3\tb\n")
+    with pytest.raises(UserError, match=r"blind\.tsv line 3: text is empty"):  # each is to be predicted
+        of_model(tmp_path / "blind.tsv")
+
+
+def test_spaces_around_a_label_that_comes_without_them_are_taken_away(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv=TRAIN + "e\tx \nf\t y\n", v__tsv="text\tlabel\na\tx \n")
+    assert source.label_names == ("x", "y")
+    assert source.read("train").labels == [0, 1, 0, 1, 0, 1]
+    assert source.notes == (
+        "train.tsv: spaces around the label taken away: 2 row(s), the first in line 6",
+        "v.tsv: spaces around the label taken away: 1 row(s), the first in line 2",
+    )
+
+
+def test_a_table_without_texts_beside_others_is_not_read(tmp_path: Path) -> None:
+    source = tables(tmp_path, labels__jsonl=jsonl({"id": 0, "name": "x"}), v__tsv=OTHER)
+    assert source.reported == ("v",)
+    assert source.notes == ("not read: labels.jsonl, which has no column text",)
+    assert "labels.jsonl" not in source.files
+    (tmp_path / "v.tsv").unlink()
+    with pytest.raises(UserError, match=r"labels\.jsonl line 1 has the columns id, name"):
+        open_labelled(DataConfig(dir=str(tmp_path)))
+
+
+def test_a_table_of_commas_and_an_array_convert_as_is_said(tmp_path: Path) -> None:
+    rows = [{"text": f"a, {i}", "label": "xy"[i % 2]} for i in range(6)]
+    csv_rows = "text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in rows)
+    for name, content in (("a.tsv", csv_rows), ("a.jsonl", json.dumps(rows))):
+        path, new = tmp_path / name, tmp_path / f"{name}.jsonl"
+        path.write_text(content)
+        with pytest.raises(UserError) as caught:
+            read_table(path)
+        command = str(caught.value).partition("convert it (")[2].removesuffix(")")
+        command = command.replace("< FILE", f"< {path}").replace("> NEW.jsonl", f"> {new}")
+        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        assert read_table(new).texts == [(row["text"],) for row in rows]
 
 
 PIECES = st.sampled_from(
@@ -129,13 +225,14 @@ GOOD = {"text": "a", "label": "x"}
         ("{\n", "line 1 is not JSON"),
         (jsonl(GOOD, [1, 2]), "line 2 is not a JSON object but a list"),
         (jsonl(GOOD, "text"), "not a JSON object but text"),
-        (jsonl([GOOD, GOOD]), "not a JSON object but a list"),
+        (jsonl([GOOD, GOOD]), r"is one JSON array, not one object a line: convert it \(python -c"),
+        (json.dumps([GOOD, GOOD], indent=1), "is one JSON array"),
         ("[" * 100_000 + "\n", "line 1 is nested too deeply"),
         ('{"text": "a", "label": "x", "text": "b"}\n', "the same field twice"),
         (jsonl(GOOD, {"text": "b"}), "line 2 has no label, and line 1 has"),
         (jsonl(GOOD, {**GOOD, "text_b": "c"}), "line 2 has text_b, and line 1 has none"),
         (jsonl({**GOOD, "text_b": "c"}, GOOD), "line 2 has no text_b, and line 1 has"),
-        (jsonl({**GOOD, "text_b": None}), "line 1: text_b is null, not text"),
+        (jsonl({**GOOD, "text_b": None}), "line 1: text_b is empty"),
         (jsonl({**GOOD, "text": 3}), "line 1: text is a whole number, not text"),
         (jsonl({**GOOD, "text": {"en": "a"}}), "line 1: text is an object, not text"),
         (jsonl({**GOOD, "text": "\ud800"}), "line 1: text is not a string of Unicode"),
@@ -300,7 +397,7 @@ def test_a_text_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, ro
 def test_a_table_that_was_damaged_is_refused_or_has_the_labels_that_it_had(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Bytes changed, taken out, put in: nothing but a sentence, and no piece of a text as a class."""
+    """Bytes changed, taken out, put in: nothing but a sentence, and no piece of a text as a class unsaid."""
     folder = tmp_path_factory.mktemp("damaged")
     rows = [(f"the cat {i} sat", "xy"[i % 2]) for i in range(12)]
     tsv = "".join(f"{text}\t{label}\n" for text, label in [("text", "label"), *rows]).encode()
@@ -313,10 +410,13 @@ def test_a_table_that_was_damaged_is_refused_or_has_the_labels_that_it_had(
         (folder / name).write_bytes(bytes(damaged))
         try:
             table = read_table(folder / name)
-            names = class_names(table.labels or [], table.lines, table.path)
+            if table.labels is None:
+                continue
+            names = class_names(table.labels, table.lines, table.path)
         except UserError:
             continue
-        assert name == "train.jsonl" or names == ("x", "y")
+        told = class_notes(table.labels, table.lines, table.path)
+        assert name == "train.jsonl" or {*names} <= {"x", "y"} or told
 
 
 def test_many_columns_are_no_quadratic_work(tmp_path: Path) -> None:

@@ -89,13 +89,22 @@ def test_a_first_pair_is_no_header(tmp_path: Path, line: str) -> None:
         ("en\tfr\na dog\tun chien\nthe cat\n", r"line 3 has 1 cell\(s\)"),
         ("en\tfr\na dog\tun chien\nen\tfr\n", "line 3 repeats the names"),
         ("a dog\tun chien\n\nthe cat\tle chat\n", "line 2 is blank"),
-        ('"a dog"\t"un chien"\n"the cat"\t"le chat"\n', "has quotes around all of its cells"),
+        ('"a dog"\t"un chien"\n' * 5, "has quotes around all cells of 5 of its 5 rows"),
+        ('"a dog"\t"un chien"\n' * 39 + "a\tb\n", "has quotes around all cells of 39 of its 40 rows"),
+        ("en,fr\na dog,un chien\n", r"line 1 has commas between the names .* not tabs: convert it \(python"),
     ],
 )
 def test_rows_are_alike_or_refused_by_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         pairs(tmp_path, text)
     assert "t.tsv" in str(caught.value)
+
+
+def test_a_few_pairs_in_quotes_are_as_they_are(tmp_path: Path) -> None:
+    rows = [('"a dog"', '"un chien"'), ('"the cat"', '"le chat"')]
+    text = "".join(f"{e}\t{f}\n" for e, f in rows)
+    assert pairs(tmp_path, text) == rows
+    assert pairs(tmp_path, text + "a\tb\n" * 3) == [*rows, *[("a", "b")] * 3]
 
 
 def test_named_columns_may_have_others_beside_them(tmp_path: Path) -> None:

@@ -21,19 +21,24 @@ _JSON = "write the table as JSON lines (pandas: to_json('train.jsonl', orient='r
 @dataclass(frozen=True)
 class Table:
     """A table as it was read. `labels` is None where it has none; `lines` are those that its rows are on,
-    `unused` the columns that nothing is made of."""
+    `unused` the columns that nothing is made of, and `notes` say what was left out or changed."""
 
     path: Path
     texts: list[tuple[str, ...]]
     labels: list[str] | None
     lines: list[int]
     unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path, known: Sequence[str] = ()) -> Table:
-    """A table's texts and labels; UserError names the line that is not as it should be. A model's `known`
-    classes are labels, however they read."""
-    names = frozenset(known)
+class NoTextError(UserError):
+    """A table has no column of texts."""
+
+
+def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
+    """A table's texts and labels; UserError names the line that is not as it should be. The `known` classes,
+    of a model or of what it is trained on, are labels, however they read; without them, the table is what
+    says which classes there are."""
     texts: list[tuple[str, ...]] = []
     values: list[Any] = []
     lines: list[int] = []
@@ -53,7 +58,20 @@ def read_table(path: Path, known: Sequence[str] = ()) -> Table:
         lines.append(line)
     if not lines:
         raise UserError(f"{path} has no rows: fill it or remove it")
-    return Table(path, texts, _labels(values, lines, path, names), lines, unused)
+    notes: list[str] = []
+    found = None if _has_none(values, frozenset(known or ())) else values
+    if empty := [i for i, own in enumerate(texts) if not all(own)]:
+        _check_empty(empty, texts, lines, path, fields, found is not None)
+        notes.append(
+            f"{path.name}: left out for an empty text: {len(empty):,} row(s), the first in line "
+            f"{lines[empty[0]]}"
+        )
+        kept = [i for i, own in enumerate(texts) if all(own)]
+        texts, values, lines = [texts[i] for i in kept], [values[i] for i in kept], [lines[i] for i in kept]
+    if found is not None:
+        found, more_notes = _labels(values, lines, path, known)
+        notes += more_notes
+    return Table(path, texts, found, lines, unused, tuple(notes))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -64,6 +82,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     header: list[str] = []
     columns: list[str] = []
+    rows, quoted = 0, 0
     for line, cells in tables.tsv_rows(path):
         if not header:
             header, columns = cells, [tables.column_name(cell) for cell in cells]
@@ -71,13 +90,21 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise UserError(
                     f"{path} line {line} names columns in quotes, which are not interpreted: {_JSON}"
                 )
+            tables.check_separator(path, line, cells, lambda names: "text" in map(tables.column_name, names))
             _fields(_by_column(cells, cells, f"{path} line {line}"), path, line)
         elif cells == header:
             raise UserError(f"{path} line {line} repeats the names of the columns: remove it")
         elif any('"' in cell and tables.is_surely_quoted(cell) for cell in cells):
             raise UserError(f"{path} line {line} has cells in quotes, which are not interpreted: {_JSON}")
         else:
-            yield line, dict(zip(columns, cells, strict=True))
+            row = dict(zip(columns, cells, strict=True))
+            rows, quoted = rows + 1, quoted + tables.is_between_quotes(row["text"])
+            yield line, row
+    if tables.are_quoted(quoted, rows):
+        raise UserError(
+            f"{path} has quotes around the text of {quoted:,} of its {rows:,} rows, which are not "
+            f"interpreted: {_JSON}"
+        )
 
 
 def _by_column(names: list[str], values: list[Any], where: str) -> dict[str, Any]:
@@ -99,17 +126,20 @@ def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
                 "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
                 "names above it (sed -i '1i text\\tlabel' FILE)"
             )
-        raise UserError(
+        raise NoTextError(
             f"{path} line {line} has the columns {tables.some(list(row))}; wanted are {WANTED}: {todo}"
         )
     return tuple(field for field in _COLUMNS if field in row)
 
 
 def _text(value: Any, field: str, where: str) -> str:
+    """The text, which is empty where there is none."""
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise UserError(f"{where}: {field} is {tables.kind_of(value)}, not text: write it in quotes")
     if not value.strip():
-        raise UserError(f"{where}: {field} is empty: put a text in or remove the row")
+        return ""
     if len(value) > LONGEST_TEXT:
         raise UserError(
             f"{where}: {field} has {len(value):,} characters, {LONGEST_TEXT:,} are the most: shorten it"
@@ -121,26 +151,74 @@ def _text(value: Any, field: str, where: str) -> str:
     return value
 
 
-def _labels(values: list[Any], lines: list[int], path: Path, known: frozenset[str]) -> list[str] | None:
-    """The labels' names, or None where no row has one."""
-    if all(
-        labels.is_missing(value, known) or (str(value) == labels.UNLABELLED and str(value) not in known)
-        for value in values
-    ):
-        return None
+def _check_empty(
+    empty: list[int],
+    texts: list[tuple[str, ...]],
+    lines: list[int],
+    path: Path,
+    fields: tuple[str, ...],
+    has_labels: bool,
+) -> None:
+    """UserError for the first row with an empty text, unless such rows are few and their labels tell that
+    nothing is to be predicted of each."""
+    if has_labels and len(empty) <= max(1, len(texts) // 100) and len(empty) < len(texts):
+        return
+    sides = [field for field in fields if field != "label"]
+    field = sides[texts[empty[0]].index("")]
+    others = f" (nor have {len(empty) - 1:,} other rows a text)" if len(empty) > 1 else ""
+    raise UserError(
+        f"{path} line {lines[empty[0]]}: {field} is empty{others}: put a text in or remove the row"
+    )
+
+
+def _has_none(values: list[Any], known: frozenset[str]) -> bool:
+    """Whether no row has a label: each is missing, or each is -1."""
+    return all(labels.is_missing(value, known) or str(value) == labels.UNLABELLED for value in values)
+
+
+def _labels(
+    values: list[Any], lines: list[int], path: Path, known: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """The labels' names, and what is to be told of them."""
+    names, notes = frozenset(known or ()), list[str]()
+    values, stripped = _without_padding(values, names)
+    if stripped:
+        notes.append(
+            f"{path.name}: spaces around the label taken away: {len(stripped):,} row(s), the first in line "
+            f"{lines[stripped[0]]}"
+        )
+    if known is None:
+        words = labels.words_as_classes(values)
+        names = frozenset(words)
+        notes += [f"{path.name}: {word} is a class: {count:,} rows" for word, count in words.items()]
     kind = type(values[0])
     found = []
     for value, line in zip(values, lines, strict=True):
         where = f"{path} line {line}"
-        if labels.is_missing(value, known):
+        if labels.is_missing(value, names):
             raise UserError(
                 f"{where} has no label ('{printable(value, 20)}'), and other rows have one: give it one, or "
-                "remove the row; a class of this name needs another"
+                f"remove the row; a class of this name needs another, or {labels.LEAST_ROWS} rows and "
+                f"{labels.LEAST_PERCENT} % of those to train on"
             )
         if type(value) is not kind:
             raise UserError(
                 f"{where}: the label is {tables.kind_of(value)}, and that of line {lines[0]} is "
                 f"{tables.kind_of(values[0])}: write all in one way"
             )
-        found.append(labels.label_name(value, where, known))
-    return found
+        found.append(labels.label_name(value, where, names))
+    return found, notes
+
+
+def _without_padding(values: list[Any], known: frozenset[str]) -> tuple[list[Any], list[int]]:
+    """The labels, without the spaces around those that other rows have without them; and which they are."""
+    names = known | {value for value in values if isinstance(value, str)}
+    padded = [
+        i
+        for i, value in enumerate(values)
+        if isinstance(value, str) and value not in known and value != value.strip() in names - {""}
+    ]
+    found = list(values)
+    for i in padded:
+        found[i] = found[i].strip()
+    return found, padded

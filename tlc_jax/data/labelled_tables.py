@@ -17,7 +17,7 @@ from tlc_jax.core.place import local_folder
 from tlc_jax.core.untrusted import is_plain_name
 from tlc_jax.data import labels, tables
 from tlc_jax.data.labelled import NO_LABEL, Examples, LabelledSource
-from tlc_jax.data.labelled_rows import WANTED, Table, read_table
+from tlc_jax.data.labelled_rows import WANTED, NoTextError, Table, read_table
 
 TRAIN, TUNING = "train", "tuning"
 _OPTION = "a --data.dir"
@@ -27,20 +27,25 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
     """The task that tables make. With the `names` of a model's classes those in use: a folder or one file of
     tables to evaluate on or to predict; UserError for a label that is none of them."""
     paths, left_out = _find(where, names)
-    read = {name: read_table(path, names or ()) for name, path in paths.items()}
+    read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
     notes = [f"not read: {tables.some(left_out)}"] if left_out else []
+    notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
+    notes += [note for table in read.values() for note in table.notes]
     notes += [f"{t.path.name}: columns not used: {tables.some(t.unused)}" for t in read.values() if t.unused]
     of = "the classes that the model tells apart" if names is not None else f"the labels of {TRAIN}"
     if names is None:
         names = _names_of(read[TRAIN])
+        notes += labels.class_notes(read[TRAIN].labels or (), read[TRAIN].lines, paths[TRAIN])
         for name in [name for name, table in read.items() if table.labels is None]:
             notes.append(
                 f"{read.pop(name).path.name} has no labels: predict it with evaluate --predictions FILE "
                 f"--data.dir {shlex.quote(str(paths[name]))}"
             )
         if len(read) < 2:
-            raise UserError(f"data.dir {where} needs a table with labels beside {TRAIN} to report on")
+            raise next(iter(no_texts.values()), None) or UserError(
+                f"data.dir {where} needs a table with labels beside {TRAIN} to report on"
+            )
     folder = local_folder(str(where), _OPTION).is_dir()
     trains = folder and TRAIN in read and read[TRAIN].labels is not None
     if trains and TUNING in read:
@@ -111,6 +116,27 @@ def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Pat
             f"{tables.some([path.name for path in found.values()] or left_out) or 'nothing'}"
         )
     return found, left_out
+
+
+def _read(
+    paths: dict[str, Path], names: Sequence[str] | None
+) -> tuple[dict[str, Table], dict[str, NoTextError]]:
+    """Tables by name, and what is wrong with those beside others that have no texts. What is a class in
+    train is one in the others."""
+    read: dict[str, Table] = {}
+    no_texts: dict[str, NoTextError] = {}
+    for name in sorted(paths, key=lambda name: name != TRAIN):
+        try:
+            read[name] = read_table(paths[name], names)
+        except NoTextError as error:
+            if name == TRAIN:
+                raise
+            no_texts[name] = error
+        if names is None:
+            names = _names_of(read[TRAIN])
+    if not read:
+        raise next(iter(no_texts.values()))
+    return {name: read[name] for name in paths if name in read}, no_texts
 
 
 def _names_of(train: Table) -> tuple[str, ...]:

@@ -18,9 +18,19 @@ MOST_CLASSES = 1000
 LONGEST = 200  # characters of a label
 UNLABELLED = "-1"  # what GLUE's test sets have in the place of a label
 # what pandas, spreadsheets and SNLI write where there is none, in small letters
-_MISSING = {
-    "", "-", "?", "nan", "-nan", "none", "null", "nil", "na", "n/a", "<na>", "#na", "#n/a", "undefined",
-}  # fmt: skip
+_NO_NAMES = {"", "nan", "-nan", "<na>", "#na", "#n/a"}
+_WORDS = {
+    "-",
+    "?",
+    "none",
+    "null",
+    "nil",
+    "na",
+    "n/a",
+    "undefined",
+}  # names of classes where they are frequent
+_MISSING = _NO_NAMES | _WORDS
+LEAST_ROWS, LEAST_PERCENT = 5, 1
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _FEW = 20  # different numbers with fractions that may be ratings; more are measurements
 
@@ -30,6 +40,22 @@ def is_missing(value: Any, known: Collection[str] = ()) -> bool:
     if isinstance(value, str):
         return value not in known and value.strip().casefold() in _MISSING
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_frequent(count: int, rows: int) -> bool:
+    """Whether so many of the rows of a training table have a label that it is meant as a class."""
+    return count >= LEAST_ROWS and 100 * count >= LEAST_PERCENT * rows
+
+
+def words_as_classes(values: Sequence[Any]) -> dict[str, int]:
+    """The words of a training table, such as none or NA, that would mean no label if they were not frequent;
+    and in how many rows they are."""
+    counts = Counter(value for value in values if isinstance(value, str))
+    return {
+        value: count
+        for value, count in counts.items()
+        if value.casefold() in _WORDS and is_frequent(count, len(values))
+    }
 
 
 def label_name(value: Any, where: str, known: Collection[str] = ()) -> str:
@@ -56,7 +82,7 @@ def label_name(value: Any, where: str, known: Collection[str] = ()) -> str:
 
 def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tuple[str, ...]:
     """The classes of a training table in the order of their names. UserError where the labels are no set of
-    classes: too many, measurements, numbers of rows, one class written in two ways, one seen only once."""
+    classes: too many, measurements, numbers of rows, one class written in two ways, most seen only once."""
     counts = Counter(labels)
     first = dict(zip(reversed(labels), reversed(lines), strict=True))
     if len(counts) < 2:
@@ -75,18 +101,37 @@ def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tupl
             "measurements, not classes; round them to a few"
         )
     _check_spellings(counts, first, path)
-    if UNLABELLED in counts and "0" in counts:
+    if UNLABELLED in counts and "0" in counts and not _is_scale(counts):
         raise UserError(
             f"{path} line {first[UNLABELLED]} has the label -1 beside 0, which marks rows without a label: "
             "remove these rows, or name the classes in words"
         )
-    if once:
+    if 2 * len(once) > len(labels):
         also = f" (nor do {len(once) - 1} other labels)" if len(once) > 1 else ""
         raise UserError(
             f"{path} line {first[once[0]]}: the label {once[0]!r} does not come again{also}: a class needs "
             "rows to train and to tune on; correct the row, remove it, or give more of its class"
         )
     return tuple(sorted(counts))
+
+
+def class_notes(labels: Sequence[str], lines: Sequence[int], path: Path) -> list[str]:
+    """What is odd about the classes of a training table, and may be a mistake."""
+    counts = Counter(labels)
+    notes = []
+    if UNLABELLED in counts and "0" in counts:
+        notes.append(f"{path.name}: {UNLABELLED} is a class: {counts[UNLABELLED]:,} rows")
+    if once := [label for label in counts if counts[label] == 1]:
+        line = lines[labels.index(once[0])]
+        notes.append(
+            f"{path.name}: in one row only, too few to learn it: {some(once)} (the first in line {line})"
+        )
+    return notes
+
+
+def _is_scale(counts: Counter[str]) -> bool:
+    """Whether -1, 0 and 1 are negative, neutral and positive."""
+    return all(is_frequent(counts[label], counts.total()) for label in (UNLABELLED, "0", "1"))
 
 
 def _check_spellings(counts: Counter[str], first: dict[str, int], path: Path) -> None:

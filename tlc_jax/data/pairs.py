@@ -29,6 +29,10 @@ SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst")
 CATALOGUES = "catalogues"
 TRAIN, HELD_OUT = "train", "held_out"
 _UNQUOTE = "which are not interpreted: write it without (pandas: to_csv(..., sep='\\t', quoting=3))"
+_RETAB = (
+    'convert it (python -c \'import csv, sys; [print(*row, sep="\\t") for row in csv.reader(sys.stdin, '
+    'delimiter="{0}")]\' < FILE > NEW.tsv)'
+)
 RESERVED = {TRAIN, HELD_OUT}  # the sets that are made of the sources in data.train
 
 
@@ -166,7 +170,7 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
     which; without one there are two columns, the source first. UserError where that is in doubt."""
     sides: tuple[int, int] | None = None
     header: list[str] = []
-    rows, quoted = 0, True
+    rows, quoted = 0, 0
     for number, cells in tables.tsv_rows(path):
         if sides is None:
             sides, header = _sides(path, number, cells, columns)
@@ -175,15 +179,15 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
         if cells == header:
             raise UserError(f"{path} line {number} repeats the names of the columns: remove it")
         rows += 1
-        quoted = quoted and all(map(tables.is_quoted, cells))
+        quoted += all(map(tables.is_quoted, cells))
         pair = cells[sides[0]], cells[sides[1]]
         if max(map(len, pair)) > LONGEST_TEXT:
             raise UserError(f"{path} line {number} has more than {LONGEST_TEXT:,} characters: shorten it")
         yield pair
     if not rows:
         raise UserError(f"{path} has no pairs: fill it or take it away")
-    if rows > 1 and quoted:
-        raise UserError(f"{path} has quotes around all of its cells, {_UNQUOTE}")
+    if tables.are_quoted(quoted, rows):
+        raise UserError(f"{path} has quotes around all cells of {quoted:,} of its {rows:,} rows, {_UNQUOTE}")
 
 
 def _sides(
@@ -200,6 +204,9 @@ def _sides(
         return found, cells
     if languages.columns_of([cell.strip('"') for cell in cells], *columns) is not None:
         raise UserError(f"{path} line {number} names columns in quotes, {_UNQUOTE}")
+    tables.check_separator(
+        path, number, cells, lambda names: languages.columns_of(names, *columns) is not None, _RETAB
+    )
     if languages.is_header(cells):
         raise UserError(
             f"{has}, not {wanted}: give --data.source and --data.target as they are called, correct the "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from tlc_jax.data.lines import read_lines
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
+_FEWEST = 5  # rows that tell how a table is written
+_FROM_CSV = (
+    "convert it (python -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
+    'csv.DictReader(sys.stdin, delimiter="{0}")]\' < FILE > NEW.jsonl)'
+)
+_FROM_ARRAY = (
+    "convert it (python -c 'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]'"
+)
 
 
 def table_stem(name: str) -> str | None:
@@ -86,6 +94,29 @@ def is_surely_quoted(cell: str) -> bool:
     return cell == '""' or ('""' in cell[1:-1] and is_quoted(cell))
 
 
+def is_between_quotes(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
+
+
+def are_quoted(quoted: int, rows: int) -> bool:
+    """Whether so many rows are in quotes that a writer of CSV put them there."""
+    return rows >= _FEWEST and 20 * quoted >= 19 * rows
+
+
+def check_separator(
+    path: Path, number: int, cells: list[str], is_header: Callable[[list[str]], bool], into: str = _FROM_CSV
+) -> None:
+    """UserError where the first line is a header if it is not tabs that separate its names."""
+    for sign, name in ((",", "commas"), (";", "semicolons"), ("|", "bars")):
+        if len(cells) == 1 and sign in cells[0]:
+            names = [cell.strip().strip('"') for cell in cells[0].split(sign)]
+            if is_header(names):
+                raise UserError(
+                    f"{path} line {number} has {name} between the names of columns and not tabs: "
+                    f"{into.format(sign)}"
+                )
+
+
 def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, object) of each row. UserError names the line that holds no JSON object."""
     for number, line in table_lines(path):
@@ -96,15 +127,23 @@ def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{path} line {number} is nested too deeply: write texts and labels only"
             ) from None
         except ValueError as error:
+            _check_array(path, number, line)
             raise UserError(
                 f"{path} line {number} is not JSON ({printable(error)}): write one object a line"
             ) from error
         if not isinstance(value, dict):
+            if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+                _check_array(path, number, line)
             raise UserError(
                 f"{path} line {number} is not a JSON object but {kind_of(value)}: write one object a line, "
                 'such as {"text": "...", "label": "..."}'
             )
         yield number, value
+
+
+def _check_array(path: Path, number: int, line: str) -> None:
+    if number == 1 and line.lstrip().startswith("["):
+        raise UserError(f"{path} is one JSON array, not one object a line: {_FROM_ARRAY} < FILE > NEW.jsonl)")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
