@@ -50,9 +50,9 @@ tlh tpi tum tvl tyv tzm udm umb uzn vec vep vls vot vro war wuu xal xmf ydd yue 
 """.split())  # fmt: skip
 _CODES = {name: names.split()[0] for names in _KNOWN.replace("\n", " ").split(";") for name in names.split()}
 _SIDES = {"source": 0, "src": 0, "target": 1, "tgt": 1, "trg": 1}
-_OTHERS = frozenset(
-    "sentence sentences text texts id ids line segment translation reference ref hypothesis original score "
-    "input output lang language domain attribution".split()
+_TEXTS = frozenset("sentence sentences text texts segment translation original".split())
+_OTHERS = _TEXTS | frozenset(
+    "id ids line reference ref hypothesis score input output lang language domain attribution".split()
 )
 _SHORT = 3  # letters of a code: as a word it may be a text
 _CODE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})*")
@@ -102,8 +102,8 @@ def _column(cells: list[str], wanted: Language, other: Language) -> int | None:
 def _is_worded(cell: str, wanted: Language, other: Language) -> bool:
     if wanted[1] or '"' in cell or not _is_name(cell):  # of a region, words could mean another
         return False
-    named = {_CODES.get(word, word) for word in _words(cell)}
-    return wanted[0] in named and other[0] not in named
+    named = {_CODES.get(word, word) for word in _words(cell) if word not in _TEXTS and word not in _SIDES}
+    return named == {wanted[0]} and wanted[0] != other[0]
 
 
 def is_header(cells: list[str]) -> bool:

@@ -202,11 +202,9 @@ def _sides(
         raise UserError(f"{path} line {number} {error}: rename or remove a column") from error
     if found is not None:
         return found, cells
-    if languages.columns_of([cell.strip('"') for cell in cells], *columns) is not None:
+    if _names_both([cell.strip('"') for cell in cells], columns):
         raise UserError(f"{path} line {number} names columns in quotes, {_UNQUOTE}")
-    tables.check_separator(
-        path, number, cells, lambda names: languages.columns_of(names, *columns) is not None, _RETAB
-    )
+    tables.check_separator(path, number, cells, lambda names: _names_both(names, columns), _RETAB)
     if languages.is_header(cells):
         raise UserError(
             f"{has}, not {wanted}: give --data.source and --data.target as they are called, correct the "
@@ -222,6 +220,13 @@ def _sides(
             "name for each column, or keep two (cut -f 1,2 FILE)"
         )
     return (0, 1), []
+
+
+def _names_both(cells: list[str], columns: tuple[str, str]) -> bool:
+    try:
+        return languages.columns_of(cells, *columns) is not None
+    except ValueError:  # and one of them twice
+        return True
 
 
 def _tfds(name: str, share: float | None, config: PairsConfig) -> PairSource:
