@@ -159,6 +159,11 @@ def _without_a_byte(state: State) -> None:
     vocabulary["another"] = vocabulary.pop("~")
 
 
+def _rename_token(state: State) -> None:
+    vocabulary = state["model"]["vocab"]
+    vocabulary["x" * 10_001] = vocabulary.pop("~")
+
+
 def _greedy_token(state: State) -> None:
     token = {"single_word": False, "rstrip": False, "normalized": False, "special": False}
     own = {"id": state["model"]["vocab"]["Z"], "content": "Z", "lstrip": True}
@@ -286,6 +291,68 @@ def test_ids_stay_below_the_size(states: dict[str, State], tmp_path: Path) -> No
     vocabulary["~"] = 70_000
     with pytest.raises(UserError, match=r"has 272 entries, but an id 70000"):
         load_tokenizer(written(tmp_path, state))
+
+
+def _replace(content: str) -> State:
+    return {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_component(normalizer=_replace("x" * 10**6)), "its normalizer Replace may make a text 1,000,000"),
+        (
+            _component(normalizer={"type": "Sequence", "normalizers": [_replace("xxxxx")] * 2}),
+            "normalizer Replace may make a text 25 times longer",
+        ),
+        (_component(normalizer={"type": "Prepend", "prepend": "x" * 10**6}), "Prepend puts 1,000,000"),
+        (
+            _component(normalizer={"type": "Sequence", "normalizers": [{"type": "ByteLevel"}] * 5}),
+            "normalizer ByteLevel may make a text 32 times",
+        ),
+        (
+            _component(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}] * 100}),
+            "normalizer has 100 steps",
+        ),
+        (
+            _component(pre_tokenizer={"type": "Sequence", "pretokenizers": [_LEVEL] * 30}),
+            "pre_tokenizer ByteLevel may make a text 32 times",
+        ),
+        (_component(decoder=_replace("x" * 10**6)), "its decoder Replace may make"),
+        (
+            _component(
+                decoder={
+                    "type": "Sequence",
+                    "decoders": [{"type": "Fuse"}, {"type": "Sequence", "decoders": [_replace("x" * 17)]}],
+                }
+            ),
+            "its decoder Replace may make a text 17 times",
+        ),
+        (_rename_token, "a token of 10,001 characters"),
+    ],
+)
+def test_who_makes_text_many_times_longer_is_refused(
+    states: dict[str, State], tmp_path: Path, change: Callable[[State], None], says: str
+) -> None:
+    state = copy.deepcopy(states["gpt2"])
+    change(state)
+    path = written(tmp_path, state)
+    for load in (load_tokenizer, given_tokenizer):
+        with pytest.raises(UserError, match=rf"tokenizer.json is not used: .*{says}"):
+            load(path)
+
+
+def test_usual_normalizers_and_decoders_still_load(states: dict[str, State], tmp_path: Path) -> None:
+    """A run may have been made with them."""
+    usual = [{"type": kind} for kind in ("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Nmt")]
+    usual += [{"type": "Prepend", "prepend": "\u2581"}, _replace("\u2581")]
+    llama = [_replace(" "), {"type": "ByteFallback"}, {"type": "Fuse"}]
+    llama += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    state = copy.deepcopy(states["roberta"])
+    state["normalizer"] = {"type": "Sequence", "normalizers": usual}
+    for decoder in (None, {"type": "Sequence", "decoders": llama}, {"type": "BPEDecoder", "suffix": "</w>"}):
+        state["decoder"] = decoder
+        assert load_tokenizer(written(tmp_path, state)).get_vocab_size() == 272
 
 
 def test_a_panic_of_the_library_is_a_sentence(states: dict[str, State], tmp_path: Path) -> None:

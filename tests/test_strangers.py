@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from tlc_jax.compression.select import foreign_rules, select
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.untrusted import is_plain_name, parse_json, printable, read_bytes, read_json
+from tlc_jax.inference.translate import writer_to
 
 NAME = "a.weight"
 
@@ -416,6 +418,20 @@ def test_names_and_texts() -> None:
     assert printable("Größe 大きい") == "Größe 大きい"
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_translation_cannot_draw_on_a_terminal(terminal: bool) -> None:
+    """To a file or a pipe it goes as it is."""
+
+    class Output(io.BytesIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    text, output = "a\x1b]0;title\x07b\x9bc\nGr\u00f6\u00dfe \u5927\n", Output()
+    writer_to(output)(text)
+    shown = "a\\x1b]0;title\\x07b\\x9bc\nGr\u00f6\u00dfe \u5927\n"
+    assert output.getvalue().decode() == (shown if terminal else text)
+
+
 def test_reading_in_bounds(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes('{"a": "ö"}'.encode())
@@ -426,6 +442,9 @@ def test_reading_in_bounds(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": "\xf6"}')
     with pytest.raises(ValueError, match="utf-8"):
         read_json(path)
+    assert parse_json('"\\ud83d\\ude00"') == "\U0001f600"
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        parse_json('{"a": "\\ud800"}')
     with pytest.raises(ValueError, match="Infinity is no number of JSON"):
         parse_json("[-Infinity]")
 

@@ -13,6 +13,7 @@ from tlc_jax.core.errors import Interrupted, UserError, one_line
 from tlc_jax.core.place import Place, local_folder, locate
 from tlc_jax.core.schema import Count, checked
 from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
+from tlc_jax.data.tokenizer_growth import growth
 
 _LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
 Result = TypeVar("Result")
@@ -20,10 +21,14 @@ Result = TypeVar("Result")
 
 def read_tokenizer(path: str | Place) -> tuple[Tokenizer, Place, str]:
     """The tokenizer of a file, the path of it, and the SHA-256 of what was read. Truncation and padding that
-    it asks for are switched off. Raises UserError for what is no tokenizer."""
+    it asks for are switched off. Raises UserError for what is no tokenizer, or one that can make a text many
+    times longer."""
     path = _located(path)
     contents = _contents(path)
-    return guarded(path, lambda: _parsed(contents)), path, hashlib.sha256(b"".join(contents)).hexdigest()
+    tokenizer = guarded(path, lambda: _parsed(contents))
+    if why := guarded(path, lambda: growth(tokenizer)):
+        raise UserError(f"the tokenizer {path} is not used: {why}")
+    return tokenizer, path, hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def byte_level(model: models.BPE) -> Tokenizer:

@@ -20,6 +20,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
+from tlc_jax.core.untrusted import printable
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
 from tlc_jax.training.memory import GIB
@@ -89,9 +90,13 @@ def check_wishes(beams: int, alpha: float, best: int | None) -> None:
 
 
 def writer_to(output: BinaryIO) -> Callable[[str], None]:
-    """Writes what whoever waits for it can read at once; SaveFailed where that cannot be."""
+    """Writes what whoever waits for it can read at once; SaveFailed where that cannot be. On a terminal,
+    what would control it is spelled out: a model may come from anybody."""
+    terminal = output.isatty()
 
     def write(text: str) -> None:
+        if terminal:
+            text = "\n".join(printable(line, len(line)) for line in text.split("\n"))
         try:
             output.write(text.encode())
             output.flush()

@@ -1,0 +1,76 @@
+"""How much longer a tokenizer can make a text: one that a stranger wrote could make gigabytes of a line.
+
+Steps that follow each other multiply: two that put ten characters in place of one make a hundred.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_MOST = 16  # times longer; of those in use none makes a text longer than three times
+_MOST_STEPS = 64
+_LONGEST_TOKEN = 4096  # characters; a tokenizer of ours has at most 1,024
+_STEPS = {  # kinds that make a text at most three times longer, however often they follow each other
+    "normalizer": {
+        "BertNormalizer",
+        "Lowercase",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Nmt",
+        "Prepend",
+        "Strip",
+        "StripAccents",
+    },
+    "pre_tokenizer": {
+        "BertPreTokenizer",
+        "CharDelimiterSplit",
+        "Digits",
+        "FixedLength",
+        "Metaspace",
+        "Punctuation",
+        "Split",
+        "UnicodeScripts",
+        "Whitespace",
+        "WhitespaceSplit",
+    },
+    "decoder": {"ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Strip", "WordPiece"},
+}
+_DOUBLING = ("BPEDecoder", "ByteLevel", "CTC")  # elsewhere: bytes become letters, nothing becomes a blank
+
+
+def growth(tokenizer: Tokenizer) -> str | None:
+    """Which part of the tokenizer may make a text more than 16 times longer, as the end of a sentence; None
+    if there is none."""
+    for name, harmless in _STEPS.items():
+        part = getattr(tokenizer, name)
+        steps = [] if part is None else list(_steps(json.loads(part.__getstate__())))
+        if len(steps) > _MOST_STEPS:
+            return f"its {name} has {len(steps):,} steps, and at most {_MOST_STEPS} are carried out"
+        times = 1
+        for step in steps:
+            kind = step["type"]
+            if kind not in harmless and kind not in _DOUBLING and kind != "Replace":
+                return f"its {name} {kind} is not known to keep a text's length"
+            if len(prefix := step.get("prepend", "")) > _MOST:
+                return f"its {name} {kind} puts {len(prefix):,} characters before every text"
+            times *= max(1, len(step["content"])) if kind == "Replace" else 1 + (kind not in harmless)
+            if times > _MOST:
+                return f"its {name} {kind} may make a text {times:,} times longer, at most {_MOST} is allowed"
+    longest = max(map(len, tokenizer.get_vocab()), default=0)
+    if longest > _LONGEST_TOKEN:
+        return f"it has a token of {longest:,} characters, and at most {_LONGEST_TOKEN:,} are read"
+    return None
+
+
+def _steps(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if part["type"] != "Sequence":
+        yield part
+    for list_of in ("normalizers", "pretokenizers", "decoders"):
+        for inner in part.get(list_of, ()):
+            yield from _steps(inner)
