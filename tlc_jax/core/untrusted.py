@@ -79,6 +79,8 @@ def parse_json(text: str) -> Any:
         value = json.loads(text, parse_constant=no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # half a pair of surrogates cannot be written again
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     level = [value]
     for _ in range(_DEEPEST + 1):
         level = [inner for outer in level for inner in _members(outer)]
