@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from tests.words import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.packing import prepare
 from tlc_jax.data.tokenizer import (
     ROBERTA,
@@ -352,7 +353,11 @@ def test_usual_normalizers_and_decoders_still_load(states: dict[str, State], tmp
     state["normalizer"] = {"type": "Sequence", "normalizers": usual}
     for decoder in (None, {"type": "Sequence", "decoders": llama}, {"type": "BPEDecoder", "suffix": "</w>"}):
         state["decoder"] = decoder
-        assert load_tokenizer(written(tmp_path, state)).get_vocab_size() == 272
+        tokenizer = load_tokenizer(written(tmp_path, state))
+        assert tokenizer.get_vocab_size() == 272
+        assert (normalizer_of(tokenizer) or "").startswith("Lowercase, NFC, NFD")
+    state["normalizer"] = None
+    assert normalizer_of(load_tokenizer(written(tmp_path, state))) is None
 
 
 def test_a_panic_of_the_library_is_a_sentence(states: dict[str, State], tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -81,18 +80,17 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     if re.search(r"\\u[dD][89a-fA-F]", text):  # half a pair of surrogates cannot be written again
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-    level = [value]
-    for _ in range(_DEEPEST + 1):
-        level = [inner for outer in level for inner in _members(outer)]
+    level = _containers([value])
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _containers(outer)]
         if not level:
             return value
     raise ValueError(f"it is nested too deeply: more than {_DEEPEST} levels")
 
 
-def _members(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _containers(outer: list[Any] | dict[str, Any]) -> list[Any]:
+    values = outer.values() if isinstance(outer, dict) else outer
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def is_plain_name(name: str) -> bool:

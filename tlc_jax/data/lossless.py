@@ -56,6 +56,12 @@ def loss(tokenizer: Tokenizer, special: tuple[str, ...]) -> str | None:
     return _probe(tokenizer, special, prefix=any(step.get("add_prefix_space") for step in steps))
 
 
+def normalizer_of(tokenizer: Tokenizer) -> str | None:
+    """The kinds of what changes text before the tokenizer sees it; None if nothing does."""
+    normalizer = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else None
+    return _types(normalizer) if normalizer and normalizer.get("normalizers") != [] else None
+
+
 def _probe(tokenizer: Tokenizer, special: tuple[str, ...], prefix: bool) -> str | None:
     decoder = decoders.ByteLevel()
     encodings = tokenizer.encode_batch_fast(list(_PROBES), add_special_tokens=False)

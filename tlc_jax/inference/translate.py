@@ -21,6 +21,7 @@ from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.core.untrusted import printable
+from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
 from tlc_jax.training.memory import GIB
@@ -143,6 +144,8 @@ class Translator:
         if not isinstance(config, EncoderDecoderConfig):
             raise UserError(f"{root} holds no translation model: it was trained on another task")
         tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
+        if kinds := normalizer_of(tokenizer):
+            console.print(f"note: the model's tokenizer changes text before it is translated ({kinds})")
         longest = model.config.data.sequence_length
         _check_beams(config, beams, longest)
         self._params: Params = model.params
