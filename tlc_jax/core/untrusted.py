@@ -21,7 +21,8 @@ from tlc_jax.core.place import Place
 DOCUMENT = 32 << 20  # bytes of a configuration, a manifest, a tokenizer: many times the largest that is known
 _BLOCK = 1 << 20
 _LONGEST_NAME = 1024
-_MOST_VALUES, _MOST_CONTAINERS, _DEEPEST = 2_000_000, 500_000, 64  # of JSON: one of two bytes takes hundreds
+# of JSON, one of whose two bytes may take hundreds; the merges of the largest tokenizers are 600,000 lists
+_MOST_VALUES, _MOST_CONTAINERS, _DEEPEST = 4_000_000, 1_000_000, 64
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would be waited for
 
 
