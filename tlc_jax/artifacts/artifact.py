@@ -108,8 +108,8 @@ def read_artifact(folder: Place) -> Artifact:
 
 def other_files(artifact: Artifact) -> dict[str, bytes]:
     """What lies beside the weights, without the manifest: configuration, tokenizer."""
-    names = (name for name in artifact.manifest["files"] if name != WEIGHTS)
-    return {name: read_bytes(file_inside(artifact.folder, name)) for name in names}
+    listed = {name: own["bytes"] for name, own in artifact.manifest["files"].items() if name != WEIGHTS}
+    return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in listed.items()}
 
 
 def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:

@@ -28,6 +28,7 @@ from tlc_jax.tasks.decoder import EXTRA
 from tlc_jax.training.restore import trained_model
 
 _NAMED = 5  # tensors, in a sentence
+_LARGEST = 64 << 20  # bytes of a tokenizer
 
 
 def export_model(root: str, out: Place, kind: str, console: Console) -> None:
@@ -97,7 +98,7 @@ def _is_kept(name: str) -> bool:
 
 def _document(path: Place) -> bytes:
     """The content of a JSON object's file."""
-    content = read_bytes(path)
+    content = read_bytes(path, _LARGEST)
     _parsed(content, str(path))
     return content
 
