@@ -1,6 +1,6 @@
 """Whether a change costs time: packing of text and of codes, and updates, of two checkouts in turns.
 
-    python benchmarks/before_after.py --before OLD --after . --text TEXT --output FILE.json
+python benchmarks/before_after.py --before OLD --after . --text TEXT --output FILE.json
 """
 
 from __future__ import annotations
