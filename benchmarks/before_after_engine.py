@@ -22,7 +22,7 @@ STEPS = 10
 def pack_text(text: str) -> Callable[[], None]:
     """A source of text as rows of ids, its tokenizer trained on it: nothing is cached before."""
     from tlc_jax.config import DataConfig
-    from tlc_jax.data.packing import prepare
+    from tlc_jax.data.text.packing import prepare
 
     def one() -> None:
         cache = tempfile.mkdtemp()
@@ -38,7 +38,7 @@ def pack_codes() -> Callable[[], None]:
     """40 M weights, 4 bits, pruned to 30 %, as the parts of an artifact and back."""
     from tlc_jax.artifacts.encoding import decode, encode
     from tlc_jax.compression.quantize import quantize_tensor
-    from tlc_jax.core.quantspec import QuantSpec
+    from tlc_jax.config.quantization import QuantSpec
 
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(10_000, 4_000)).astype(np.float32)

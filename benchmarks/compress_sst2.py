@@ -24,14 +24,14 @@ from about import about
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import WEIGHTS
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import Predictor
-from tlc_jax.recipes.compress import compress_run
-from tlc_jax.recipes.config import CompressConfig, RecoveryConfig
+from tlc_jax.recipes.compress_run import compress_run
 from tlc_jax.recipes.recover import prune_in_rounds
-from tlc_jax.studies.store import ResultStore
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.tasks.classification import Classification
-from tlc_jax.training.restore import trained_model
 
 SIZES = {"4x256": (4, 256), "2x128": (2, 128)}
 BITS, RANGES = (8, 6, 4, 3, 2), ("minmax", "mse")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tlc_jax.data.batches import rows_of_step
-from tlc_jax.data.masking import mask
+from tlc_jax.data.text.masking import mask
 
 LENGTH, VOCAB, ROWS, ROUNDS = 128, 50265, 262_144, 9
 

@@ -38,10 +38,10 @@ from rich.console import Console
 
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
-from tlc_jax.compression.errors import ratio, squares
 from tlc_jax.compression.quantize import dequantize
+from tlc_jax.compression.weight_errors import ratio, squares
+from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
 from tlc_jax.recipes.compress_folder import compress_folder
-from tlc_jax.recipes.config import OF_FOLDERS, CompressConfig
 
 GRANULARITIES = dict.fromkeys((8, 6, 5, 4, 3, 2), ("row", "group:64"))
 GRANULARITIES |= {4: ("row", "group:128", "group:64", "group:32")}

@@ -25,9 +25,9 @@ import numpy as np
 from about import about
 
 from tlc_jax.core import tree
-from tlc_jax.core.rundir import RunDir
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.training.checkpoint import restore_params, whole_steps
+from tlc_jax.runs.checkpoint import restore_params, whole_steps
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
 
 STEPS = 600

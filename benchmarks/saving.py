@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from about import about
 
-from tlc_jax.training.saving import Checkpoints
+from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.training.state import TrainState
 
 LAYERS, SIZE = 10, 10_000_000

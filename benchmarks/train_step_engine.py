@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from engine import serve
 
-from tlc_jax.data.masking import mask
+from tlc_jax.data.text.masking import mask
 
 LENGTH, VOCAB, RATE = 128, 50265, 0.15
 Step = Callable[[], Callable[[], None]]

@@ -21,7 +21,7 @@ Translate = Callable[[list[str], int], list[str]]
 def ours(root: Path) -> Translate:
     from rich.console import Console
 
-    from tlc_jax.inference.translate import Translator
+    from tlc_jax.inference.translator import Translator
 
     made: dict[int, Translator] = {}
 

@@ -10,7 +10,7 @@ other numbers of bits of any round need no training: python -m tlc_jax.compress 
 Cost: up to three epochs of finetuning.
 """
 
-from tlc_jax.recipes.config import CompressConfig, RecoveryConfig
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 
 
 def get_config() -> CompressConfig:

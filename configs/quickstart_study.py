@@ -21,7 +21,7 @@ from tlc_jax.config import (
     OptimizerConfig,
     ScheduleConfig,
 )
-from tlc_jax.studies.config import StudyConfig
+from tlc_jax.config.study_options import StudyConfig
 
 
 def get_config() -> StudyConfig:

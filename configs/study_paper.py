@@ -21,7 +21,7 @@ from tlc_jax.config import (
     OptimizerConfig,
     ScheduleConfig,
 )
-from tlc_jax.studies.config import SearchConfig, StudyConfig
+from tlc_jax.config.study_options import SearchConfig, StudyConfig
 
 
 def get_config() -> StudyConfig:

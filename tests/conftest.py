@@ -27,8 +27,8 @@ import tests.typecheck  # noqa: F401, the hook names it
 # where arrays are spoken of: elsewhere, around every call, they would only tell what pyright tells
 PACKAGE = Path(__file__).parent.parent / "tlc_jax"
 CHECKED = [
-    f"tlc_jax.{path.parent.name}.{path.stem}"
-    for path in PACKAGE.glob("*/*.py")
+    ".".join(("tlc_jax", *path.relative_to(PACKAGE).with_suffix("").parts))
+    for path in PACKAGE.glob("*/**/*.py")
     if "from jaxtyping import" in path.read_text(encoding="utf-8")
 ]
 install_import_hook(CHECKED, "tests.typecheck.check")
@@ -37,8 +37,8 @@ import hypothesis
 import jax
 import pytest
 
-from tests import runs
-from tests.words import write_corpus
+from tests import builders
+from tests.builders import write_corpus
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("ci")
@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory):
 def command(corpus, tmp_path_factory: pytest.TempPathFactory):
     """Arguments of the training door for the tiny run of `tests/runs.py` in a run directory."""
     root = tmp_path_factory.mktemp("config")
-    (root / "tiny.py").write_text(runs.CONFIG)
+    (root / "tiny.py").write_text(builders.CONFIG)
     data = ["--data.dir", str(corpus), "--data.cache-dir", str(root / "cache")]
     fixed = ["--config", str(root / "tiny.py"), *data]
     return lambda workdir, *more: [*fixed, "--workdir", str(workdir), *more]
@@ -65,5 +65,5 @@ def command(corpus, tmp_path_factory: pytest.TempPathFactory):
 def finished(command, tmp_path_factory: pytest.TempPathFactory):
     """The tiny run, done; copy it before you change it."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    runs.train.main(command(workdir))
+    builders.train.main(command(workdir))
     return workdir

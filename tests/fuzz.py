@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from tests.builders import documents, sentence_pairs
 from tests.mutations import copy, mutate
-from tests.words import documents, sentence_pairs
 
 SECONDS, MEMORY = 20.0, 2 << 30
 AT_ONCE = 2
@@ -264,8 +264,8 @@ def _warm() -> None:
     begun would wait for threads that it does not have."""
     from tlc_jax import compress, evaluate, export, inspect  # noqa: F401
     from tlc_jax.inference import describe, load  # noqa: F401
-    from tlc_jax.inference import evaluate as _  # noqa: F401
-    from tlc_jax.inference import export as _export  # noqa: F401
+    from tlc_jax.inference import evaluation as _  # noqa: F401
+    from tlc_jax.inference import exporting as _export  # noqa: F401
     from tlc_jax.recipes import compress_folder  # noqa: F401
 
 
@@ -317,11 +317,11 @@ def _child(folder: Path, words: list[str]) -> None:
         nowhere = os.open(os.devnull, os.O_RDONLY)
         for descriptor, stream in ((nowhere, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, stream)
-        from tlc_jax.core.errors import run_door
+        from tlc_jax.core.entry_point import run_command
 
         door = importlib.import_module(f"tlc_jax.{words[0]}")
         code = 0
-        run_door(lambda: door.main(words[1:]))
+        run_command(lambda: door.main(words[1:]))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:

@@ -12,8 +12,10 @@ import sys
 from typing import Any
 
 from tlc_jax import train
-from tlc_jax.core.errors import UserError, run_door
-from tlc_jax.training import loop, saving, view
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
+from tlc_jax.runs import saving
+from tlc_jax.training import loop, view
 
 
 def after(step: int, do: Any) -> None:
@@ -77,7 +79,7 @@ def main() -> None:
         own = loop.Clock.training_seconds.fget  # type: ignore[attr-defined]
         loop.Clock.training_seconds = property(lambda self: own(self) + trouble["clock_ahead"])  # type: ignore[assignment,method-assign]
     tell_the_end()
-    run_door(lambda: train.main(sys.argv[2:]))
+    run_command(lambda: train.main(sys.argv[2:]))
 
 
 if __name__ == "__main__":

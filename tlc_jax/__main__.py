@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from tlc_jax.core.errors import EXIT_USER, run_door
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import EXIT_USER
 
 DOORS = {
     "train": "train a model, or go on with a run",
@@ -31,7 +32,7 @@ def main() -> None:
         sys.exit(EXIT_USER)
     else:
         door = importlib.import_module(f"tlc_jax.{name}")
-        run_door(lambda: door.main(sys.argv[2:]))
+        run_command(lambda: door.main(sys.argv[2:]))
 
 
 if __name__ == "__main__":

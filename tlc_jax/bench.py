@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from tlc_jax.config.bench_options import USAGE, Compile, StepTime
 from tlc_jax.core import cli
-from tlc_jax.core.bench_options import USAGE, Compile, StepTime
 from tlc_jax.core.compiled import look_for_no_tpu
-from tlc_jax.core.errors import EXIT_FAILED, UserError, run_door
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import EXIT_FAILED, UserError
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,13 +25,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _step_time(args: StepTime) -> None:
-    from tlc_jax.core.place import locate
-    from tlc_jax.core.rundir import write_json_to
-    from tlc_jax.core.writable import check_writable
-    from tlc_jax.training.step_time import measure_step_time  # jax is imported only when it is needed
+    from tlc_jax.runs.step_time import measure_step_time  # jax is imported only when it is needed
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.storage.run_directory import write_json_to
+    from tlc_jax.storage.writable import check_writable
     from tlc_jax.training.view import make_console
 
-    check_writable(locate(args.output), "--output")
+    check_writable(parse_path(args.output), "--output")
     found = measure_step_time(args.settings, make_console())
     write_json_to(args.output, found)
     mean, median = found["mean_seconds"], found["median_seconds"]
@@ -38,14 +39,14 @@ def _step_time(args: StepTime) -> None:
 
 
 def _compile(args: Compile) -> None:
-    from tlc_jax.core.place import locate
-    from tlc_jax.core.writable import check_writable
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.storage.writable import check_writable
 
     if args.output:
-        check_writable(locate(args.output), "--output")
+        check_writable(parse_path(args.output), "--output")
     look_for_no_tpu()  # before jax is imported
-    from tlc_jax.core.rundir import write_json_to
-    from tlc_jax.training.aot import compile_for, described, topology_devices
+    from tlc_jax.runs.ahead_of_time import compile_for, described, topology_devices
+    from tlc_jax.storage.run_directory import write_json_to
 
     found = compile_for(args.settings, topology_devices(args.topology), print)
     print(described(found))
@@ -56,4 +57,4 @@ def _compile(args: Compile) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

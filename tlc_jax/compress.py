@@ -9,9 +9,10 @@ from typing import Annotated, Optional
 
 import tyro
 
+from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
 from tlc_jax.core import cli
-from tlc_jax.core.errors import UserError, run_door
-from tlc_jax.recipes.config import OF_FOLDERS, CompressConfig
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +36,20 @@ class Compress:
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     args = cli.parse(Compress, arguments, usual=OF_FOLDERS if cli.option(arguments, "--hf") else None)
-    from tlc_jax.core.claim import claimed
-    from tlc_jax.core.place import locate
-    from tlc_jax.recipes.compress import compress_run, report
     from tlc_jax.recipes.compress_folder import compress_folder
+    from tlc_jax.recipes.compress_run import compress_run, report
     from tlc_jax.recipes.fidelity import report_coarse
+    from tlc_jax.storage.claim import claimed
+    from tlc_jax.storage.paths import parse_path
     from tlc_jax.training.view import make_console
 
     if (args.checkpoint is None) == (args.hf is None):
         raise UserError("give --checkpoint RUN or --hf FOLDER, one of both")
-    console, out, workdir = make_console(), locate(args.out), locate(args.workdir) if args.workdir else None
+    console, out, workdir = (
+        make_console(),
+        parse_path(args.out),
+        parse_path(args.workdir) if args.workdir else None,
+    )
     if args.hf is not None and args.workdir is not None:
         raise UserError("--workdir is for rounds of finetuning, and --hf has none: drop it")
     report_coarse(args.settings, arguments, args.out, console)
@@ -57,4 +62,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import Literal, Optional
 
 from tlc_jax.core import cli, output
-from tlc_jax.core.errors import UserError, run_door
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.json_text import json_text
 
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     if files and (args.task or args.data.dir or args.predictions):
         raise UserError("--task, --data.dir and --predictions go with --checkpoint, not with --hypotheses")
     from tlc_jax.inference.compare_files import compare_files
-    from tlc_jax.inference.evaluate import evaluate_checkpoint, print_table
+    from tlc_jax.inference.evaluation import evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console
 
     if args.hypotheses is not None:
@@ -57,4 +58,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

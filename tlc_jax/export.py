@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
+from tlc_jax.core.entry_point import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Export:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Export, argv)
-    from tlc_jax.core.place import locate
-    from tlc_jax.inference.export import export_model
+    from tlc_jax.inference.exporting import export_model
+    from tlc_jax.storage.paths import parse_path
     from tlc_jax.training.view import make_console
 
-    export_model(args.checkpoint, locate(args.out), args.format, make_console())
+    export_model(args.checkpoint, parse_path(args.out), args.format, make_console())
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

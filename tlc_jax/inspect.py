@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
+from tlc_jax.core.entry_point import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,4 +37,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

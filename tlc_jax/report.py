@@ -6,9 +6,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from tlc_jax.config.study_options import ErrorsConfig, SensitivityConfig
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
-from tlc_jax.studies.config import ErrorsConfig, SensitivityConfig
+from tlc_jax.core.entry_point import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> None:
     match arguments[:1]:
         case ["errors"]:
             errors = cli.parse_plain(ErrorsConfig, arguments[1:], "report errors")
-            from tlc_jax.studies.errors_view import report_errors
+            from tlc_jax.studies.errors_report import report_errors
 
             report_errors(errors)
         case ["sensitivity"]:
             sensitivity = cli.parse_plain(SensitivityConfig, arguments[1:], "report sensitivity")
-            from tlc_jax.studies.sensitivity import report_sensitivity
+            from tlc_jax.studies.sensitivity_report import report_sensitivity
 
             report_sensitivity(sensitivity)
         case _:
@@ -46,4 +46,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
-from tlc_jax.studies.config import StudyConfig
+from tlc_jax.core.entry_point import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Study:
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Study, argv)
-    from tlc_jax.core.place import locate
-    from tlc_jax.studies.study import study  # jax is imported only when it is needed
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.studies.comparison import study  # jax is imported only when it is needed
 
-    study(args.settings, locate(args.workdir))
+    study(args.settings, parse_path(args.workdir))
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -8,9 +8,10 @@ from typing import Annotated, Optional
 import tyro
 
 from tlc_jax.config import Config
+from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core import cli, output
-from tlc_jax.core.errors import UserError, run_door
-from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +41,19 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("give either --config with a config document, or --branch-from with RUN@MARK")
     if args.branch_from and (args.init_from or args.settings != Config()):
         raise UserError("--branch-from takes all settings from its trunk: give no others with it")
-    from tlc_jax.core.place import locate
     from tlc_jax.parallel.peers import joined
-    from tlc_jax.training.branch import parse_branch
-    from tlc_jax.training.run import Order, run  # jax is imported only when it is needed
+    from tlc_jax.runs.branch import parse_branch
+    from tlc_jax.runs.run import Order, run  # jax is imported only when it is needed
+    from tlc_jax.storage.paths import parse_path
 
     document = cli.load_config(args.config, Config) if args.config else args.settings
     branch = parse_branch(args.branch_from) if args.branch_from else None
-    source = locate(args.init_from) if args.init_from else None
-    order = Order(args.settings, document, locate(args.workdir), source, branch, dry_run=args.dry_run)
+    source = parse_path(args.init_from) if args.init_from else None
+    order = Order(args.settings, document, parse_path(args.workdir), source, branch, dry_run=args.dry_run)
     with joined(args.hosts):
         run(order)
     output.mention_lost(f"all that the run told is in {order.workdir / 'metrics.jsonl'}")
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 
 from tlc_jax.core import cli
-from tlc_jax.core.errors import run_door
+from tlc_jax.core.entry_point import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
     from tlc_jax.core.console import SafeConsole
     from tlc_jax.core.errors import UserError
-    from tlc_jax.inference.translate import lines_of, translate_stream, writer_to
+    from tlc_jax.inference.translator import lines_of, translate_stream, writer_to
 
     if sys.stdin is None or sys.stdout is None or getattr(sys.stdout, "lost", None):
         raise UserError("standard input or output is closed: give lines with < FILE and a place with > FILE")
@@ -40,4 +40,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -75,7 +75,7 @@ def huggingface(folder: Path, source: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    from tests.words import sentence_pairs
+    from tests.builders import sentence_pairs
     from tlc_jax.artifacts.pegasus import write_pegasus
     from tlc_jax.config import EncoderDecoderConfig
     from tlc_jax.core.stacked import join

@@ -61,7 +61,7 @@ def case(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def write(root: Path) -> None:
-    from tests.words import documents
+    from tests.builders import documents
     from tlc_jax.artifacts.huggingface import write_huggingface
     from tlc_jax.data.tokenizer import train_tokenizer
 

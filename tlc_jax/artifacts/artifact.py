@@ -22,12 +22,12 @@ import safetensors.numpy
 from tlc_jax.artifacts.encoding import Parts, decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest
 from tlc_jax.core import stopping
-from tlc_jax.core.claim import check_empty
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.core.place import Place, make_folder, new_folder, write_bytes
-from tlc_jax.core.sealed import MANIFEST, Damaged, open_sealed, seal
 from tlc_jax.core.stacked import Tensors
-from tlc_jax.core.untrusted import file_inside, one_reason, read_bytes
+from tlc_jax.storage.claim import check_empty
+from tlc_jax.storage.paths import AnyPath, make_folder, new_folder, write_bytes
+from tlc_jax.storage.sealed import MANIFEST, Damaged, open_sealed, seal
+from tlc_jax.storage.untrusted import file_inside, one_reason, read_bytes
 
 WEIGHTS = "model.safetensors"
 
@@ -36,7 +36,7 @@ WEIGHTS = "model.safetensors"
 class Artifact:
     """`tensors` are QTensors and float32 arrays on the host; `manifest` tells what was done to each."""
 
-    folder: Place
+    folder: AnyPath
     manifest: dict[str, Any]
     tensors: Tensors
 
@@ -47,7 +47,7 @@ class Artifact:
 
 
 def write_artifact(
-    folder: Place,
+    folder: AnyPath,
     tensors: Iterable[tuple[str, Any, Any, Mapping[str, Any]]],
     about: Callable[[], Mapping[str, Any]],
     others: Mapping[str, bytes],
@@ -81,18 +81,18 @@ def file_bytes(tensors: Iterable[tuple[str, Any, Any]]) -> int:
     return len(safetensors.numpy.save(parts))
 
 
-def check_new(folder: Place) -> None:
+def check_new(folder: AnyPath) -> None:
     """Before any work is done for it."""
     check_empty(folder)
     make_folder(folder.parent)
 
 
-def is_artifact(folder: Place) -> bool:
+def is_artifact(folder: AnyPath) -> bool:
     """Whether it is meant to be one; not whether it is whole."""
     return (folder / WEIGHTS).is_file() or (folder / MANIFEST).is_file()
 
 
-def read_artifact(folder: Place) -> Artifact:
+def read_artifact(folder: AnyPath) -> Artifact:
     """Every byte is checked. UserError names the tensor or the file that is damaged."""
     if not (folder / MANIFEST).is_file():
         raise UserError(
@@ -112,7 +112,7 @@ def other_files(artifact: Artifact) -> dict[str, bytes]:
     return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in listed.items()}
 
 
-def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:
+def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> Tensors:
     path = folder / WEIGHTS
     try:
         declared = manifest["files"][WEIGHTS]["bytes"]
@@ -132,7 +132,7 @@ def _read_tensors(folder: Place, manifest: dict[str, Any]) -> Tensors:
     return {name: _decoded(path, name, entry, parts[name]) for name, entry in manifest["tensors"].items()}
 
 
-def _decoded(path: Place, name: str, entry: dict[str, Any], parts: Parts) -> Any:
+def _decoded(path: AnyPath, name: str, entry: dict[str, Any], parts: Parts) -> Any:
     try:
         return decode(entry, parts)
     except ValueError as error:

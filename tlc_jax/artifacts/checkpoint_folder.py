@@ -22,7 +22,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.schema import Name, TypedDict, checked, record
-from tlc_jax.core.untrusted import (
+from tlc_jax.storage.untrusted import (
     DOCUMENT,
     file_inside,
     is_plain_name,

@@ -26,10 +26,10 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from tlc_jax.artifacts.packing import pack_codes, unpack_codes
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
-from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
 
 METHOD = "compressed-tensors"

@@ -20,9 +20,9 @@ import pyarrow
 from jaxtyping import UInt8
 
 from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.qtensor import QTensor, is_dense, stored_offset
-from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.sizes import packed_bytes
 
 Parts = dict[str, np.ndarray]

@@ -24,12 +24,12 @@ import safetensors.numpy
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params, map_with_path
-from tlc_jax.core.untrusted import read_bytes, read_json, size_of
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
+from tlc_jax.storage.paths import AnyPath, write_bytes
+from tlc_jax.storage.untrusted import read_bytes, read_json, size_of
 
 WEIGHTS = "model.safetensors"
 _ENCODER = "roberta_prelayernorm"
@@ -95,7 +95,7 @@ def huggingface_names(num_layers: int, head: str) -> dict[str, str]:
 
 
 def write_huggingface(
-    folder: Place,
+    folder: AnyPath,
     params: Params,
     config: ModelConfig,
     tokenizer: bytes,
@@ -144,18 +144,18 @@ def by_huggingface_names(tensors: Tensors, dense: Mapping[str, np.ndarray]) -> T
     return found
 
 
-def read_arrays(folder: Place) -> dict[str, np.ndarray]:
+def read_arrays(folder: AnyPath) -> dict[str, np.ndarray]:
     return safetensors.numpy.load((folder / WEIGHTS).read_bytes())
 
 
-def write_arrays(folder: Place, arrays: Tensors, others: Mapping[str, bytes]) -> None:
+def write_arrays(folder: AnyPath, arrays: Tensors, others: Mapping[str, bytes]) -> None:
     """Any tensors under their names, and the files beside them."""
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(arrays, {"format": "pt"}))
     for name, content in others.items():
         write_bytes(folder / name, content)
 
 
-def import_huggingface(folder: Place) -> tuple[Params, ModelConfig, tuple[str, ...]]:
+def import_huggingface(folder: AnyPath) -> tuple[Params, ModelConfig, tuple[str, ...]]:
     """(float32 parameters, their configuration, label names of a classification) of a folder with a
     RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
     try:

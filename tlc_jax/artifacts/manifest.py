@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 
-from tlc_jax.core.place import Place
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
-from tlc_jax.core.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
 from tlc_jax.core.sizes import packed_bytes
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
 
 FORMAT = "tlc_jax artifact 1"
 INTEGERS = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
@@ -67,7 +67,7 @@ class ArtifactManifest(TypedDict):
     ]
 
 
-def artifact_manifest(folder: Place, weights: str) -> dict[str, Any]:
+def artifact_manifest(folder: AnyPath, weights: str) -> dict[str, Any]:
     """The manifest of an artifact whose tensors are in the file `weights`. Damaged where it is not one; the
     tensors are not larger than their file can hold."""
     manifest, path = read_manifest(folder), folder / MANIFEST

@@ -19,13 +19,13 @@ import safetensors.numpy
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, write_bytes
 from tlc_jax.core.stacked import join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.core.vocabulary import TRANSLATION_TOKENS as TOKENS
 from tlc_jax.core.vocabulary import TRANSLATION_UNK as UNK
+from tlc_jax.storage.paths import AnyPath, write_bytes
 
 WEIGHTS = "model.safetensors"
 _EPSILON = 1e-5
@@ -100,7 +100,7 @@ def tied(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_pegasus(
-    folder: Place,
+    folder: AnyPath,
     params: Params,
     config: EncoderDecoderConfig,
     tokenizer: bytes,

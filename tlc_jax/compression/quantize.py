@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
-from tlc_jax.compression.pieces import Codes, in_pieces
+from tlc_jax.compression.in_pieces import Codes, in_pieces
 from tlc_jax.compression.ranges import find_range, powers_of_two
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.qtensor import QTensor, zero_where_false
-from tlc_jax.core.quantspec import QuantSpec
 from tlc_jax.core.stacked import Tensors
 
 _FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart

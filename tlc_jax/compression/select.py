@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import jax.numpy as jnp
 
 from tlc_jax.compression.quantize import row_length
+from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import match_rules
 

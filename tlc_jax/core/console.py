@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tlc_jax.core.untrusted import printable
+from tlc_jax.core.printable import printable
 
 _LONGEST = 100_000
 

@@ -7,7 +7,7 @@ normalisation, softmax and the optimizer are left out.
 
 from __future__ import annotations
 
-from tlc_jax.core.model_config import EncoderDecoderConfig, ModelConfig, TransformerConfig
+from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
 
 
 def mlm_update(model: ModelConfig, rows: int, length: int, predictions: int) -> float:

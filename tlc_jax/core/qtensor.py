@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from tlc_jax.core.quantspec import QuantSpec
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.sizes import is_sparse
 
 

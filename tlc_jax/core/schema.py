@@ -9,7 +9,7 @@ from typing import Annotated, Any, NotRequired, TypeVar
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from tlc_jax.core.untrusted import printable
+from tlc_jax.core.printable import printable
 
 __all__ = ["Count", "Name", "NotRequired", "Sha256", "TypedDict", "checked", "record"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.core.untrusted import open_regular
+from tlc_jax.storage.untrusted import open_regular
 
 LONGEST_LINE = 64 << 20  # bytes: several books in one object of JSON
 _BLOCK = 1 << 20

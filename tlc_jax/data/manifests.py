@@ -13,9 +13,10 @@ from jaxtyping import Integer
 from pydantic import Field, StringConstraints
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
-from tlc_jax.core.sealed import MANIFEST
-from tlc_jax.core.untrusted import file_inside, is_plain_name, one_reason, printable, size_of
+from tlc_jax.storage.sealed import MANIFEST
+from tlc_jax.storage.untrusted import file_inside, is_plain_name, one_reason, size_of
 
 Kind = TypeVar("Kind")
 Text = Annotated[str, StringConstraints(max_length=100_000)]
@@ -28,7 +29,7 @@ IDS = ("uint16", "uint32")
 
 @record
 class ExamplesManifest(TypedDict):
-    """Of classification (data/examples.py)."""
+    """Of classification (data/labelled/examples.py)."""
 
     format: Count
     identity: str
@@ -56,7 +57,7 @@ class PairSourceEntry(TypedDict):
 
 @record
 class PairsManifest(TypedDict):
-    """Of translation (data/pair_packing.py)."""
+    """Of translation (data/pairs/pair_packing.py)."""
 
     format: Count
     identity: str

@@ -14,7 +14,7 @@ from typing import Any
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.untrusted import printable
+from tlc_jax.core.printable import printable
 from tlc_jax.data.lines import read_lines
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)

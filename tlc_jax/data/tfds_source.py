@@ -18,9 +18,10 @@ from etils import epath
 from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.core.place import local_folder
-from tlc_jax.core.untrusted import is_plain_name, one_reason, printable, read_json
-from tlc_jax.data.sources import Source, check_text
+from tlc_jax.core.printable import printable
+from tlc_jax.data.text.sources import Source, check_text
+from tlc_jax.storage.paths import local_folder
+from tlc_jax.storage.untrusted import is_plain_name, one_reason, read_json
 
 _FEATURES = "tensorflow_datasets.core.features."
 # class -> where its content stands in features.json

@@ -13,7 +13,6 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.place import Place
 from tlc_jax.core.vocabulary import (
     BOS,
     EOS,
@@ -26,6 +25,7 @@ from tlc_jax.core.vocabulary import (
 )
 from tlc_jax.data.lossless import loss
 from tlc_jax.data.tokenizer_file import byte_level, guarded, is_of_library, read_tokenizer
+from tlc_jax.storage.paths import AnyPath
 
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
 # longer than any word: the trainer's time grows with the square of a word's length
@@ -84,7 +84,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
     return tokenizer
 
 
-def load_tokenizer(path: str | Place, vocab_size: int | None = None, layout: Layout = ROBERTA) -> Tokenizer:
+def load_tokenizer(path: str | AnyPath, vocab_size: int | None = None, layout: Layout = ROBERTA) -> Tokenizer:
     """The tokenizer of a `tokenizer.json`, such as a run or an artifact holds. Truncation and padding that it
     asks for are switched off. Raises UserError for what is no tokenizer, has special tokens elsewhere, or
     ids beyond its size or `vocab_size`."""
@@ -93,7 +93,7 @@ def load_tokenizer(path: str | Place, vocab_size: int | None = None, layout: Lay
 
 
 def given_tokenizer(
-    path: str | Place, vocab_size: int | None = None, layout: Layout = ROBERTA, *, lossless: bool = True
+    path: str | AnyPath, vocab_size: int | None = None, layout: Layout = ROBERTA, *, lossless: bool = True
 ) -> tuple[Tokenizer, str]:
     """The tokenizer that a user names, and the SHA-256 of what was read: a `tokenizer.json`, or GPT-2's
     `vocab.json` with `merges.txt` beside it.
@@ -129,7 +129,7 @@ def encode_lines(
 # --- the layout of ids ------------------------------------------------------------------------------
 
 
-def _laid_out(tokenizer: Tokenizer, path: Place, vocab_size: int | None, layout: Layout) -> Tokenizer:
+def _laid_out(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, layout: Layout) -> Tokenizer:
     ids = [tokenizer.token_to_id(token) for token in layout.tokens]
     last = tokenizer.token_to_id(layout.last) if layout.last else None
     fits = layout.last is None or last == tokenizer.get_vocab_size() - 1
@@ -161,7 +161,7 @@ def _mark_special(tokenizer: Tokenizer, layout: Layout) -> None:
     tokenizer.encode_special_tokens = True
 
 
-def _with_roberta_layout(tokenizer: Tokenizer, path: Place) -> Tokenizer:
+def _with_roberta_layout(tokenizer: Tokenizer, path: AnyPath) -> Tokenizer:
     state = json.loads(tokenizer.to_str())
     model = state["model"]
     if model["type"] != "BPE":

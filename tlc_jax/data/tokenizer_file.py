@@ -10,16 +10,16 @@ from typing import TypeVar
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tlc_jax.core.errors import Interrupted, UserError, one_line
-from tlc_jax.core.place import Place, local_folder, locate
 from tlc_jax.core.schema import Count, checked
-from tlc_jax.core.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.data.tokenizer_growth import growth
+from tlc_jax.storage.paths import AnyPath, local_folder, parse_path
+from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
 
 _LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
 Result = TypeVar("Result")
 
 
-def read_tokenizer(path: str | Place) -> tuple[Tokenizer, Place, str]:
+def read_tokenizer(path: str | AnyPath) -> tuple[Tokenizer, AnyPath, str]:
     """The tokenizer of a file, the path of it, and the SHA-256 of what was read. Truncation and padding that
     it asks for are switched off. Raises UserError for what is no tokenizer, or one that can make a text many
     times longer."""
@@ -39,7 +39,7 @@ def byte_level(model: models.BPE) -> Tokenizer:
     return tokenizer
 
 
-def guarded(path: Place, work: Callable[[], Result]) -> Result:
+def guarded(path: AnyPath, work: Callable[[], Result]) -> Result:
     """What `work()` gives; UserError for all that the library makes of a file that is no tokenizer."""
     try:
         return work()
@@ -55,12 +55,12 @@ def is_of_library(error: BaseException) -> bool:
     return panic or (isinstance(error, Exception) and not isinstance(error, UserError | Interrupted))
 
 
-def _located(path: str | Place) -> Place:
-    place = locate(path)
+def _located(path: str | AnyPath) -> AnyPath:
+    place = parse_path(path)
     return local_folder(str(place), "a --data.tokenizer") if isinstance(place, Path) else place
 
 
-def _contents(path: Place) -> list[bytes]:
+def _contents(path: AnyPath) -> list[bytes]:
     """Of `vocab.json` and the `merges.txt` beside it, or of the one file."""
     merges = path.with_name("merges.txt")
     if path.is_dir():

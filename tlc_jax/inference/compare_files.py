@@ -8,9 +8,9 @@ from typing import Any
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.untrusted import printable
-from tlc_jax.data.languages import is_language
+from tlc_jax.core.printable import printable
 from tlc_jax.data.lines import read_lines
+from tlc_jax.data.pairs.languages import is_language
 from tlc_jax.tasks.bleu import check_language, scores
 
 _LARGEST = 1 << 28  # characters of a file: a hundred times the largest test sets

@@ -11,14 +11,14 @@ from rich.table import Table
 from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
 from tlc_jax.compression.quantize import dequantize
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import locate
 from tlc_jax.core.stacked import Tensors, split
-from tlc_jax.training.restore import trained_model
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.storage.paths import parse_path
 
 
 def describe(root: str) -> tuple[dict[str, Any], Table]:
     """The manifest of an artifact, every byte of which was checked, and a table of its tensors."""
-    place = locate(root)
+    place = parse_path(root)
     if not is_artifact(place):
         raise UserError(f"{root} is no artifact: name a folder that tlc_jax.compress has written")
     manifest = read_artifact(place).manifest
@@ -82,8 +82,8 @@ def differences_table(found: list[TensorDifference]) -> Table:
 
 
 def _tensors(root: str) -> Tensors:
-    if is_artifact(locate(root)):  # of any model
-        return dequantize(read_artifact(locate(root)).tensors)
+    if is_artifact(parse_path(root)):  # of any model
+        return dequantize(read_artifact(parse_path(root)).tensors)
     return split(trained_model(root, lambda text: None).params)
 
 

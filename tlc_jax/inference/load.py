@@ -12,13 +12,13 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import ClassificationConfig, Config, DataConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place
 from tlc_jax.core.tree import Params
-from tlc_jax.data.labelled_tables import holds_tables
+from tlc_jax.data.labelled.labelled_tables import holds_tables
 from tlc_jax.parallel.mesh import make_mesh
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.storage.paths import AnyPath
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import make_task, open_data, prepare_data
-from tlc_jax.training.restore import trained_model
 
 _MOST_ROWS, _MOST_TOKENS = 1024, 1 << 15  # computed at once
 
@@ -76,7 +76,7 @@ def _in_bounds(config: Config, examples: int) -> Config:
     return dataclasses.replace(config, batch_size=size, micro_batch=None, task=pairs)
 
 
-def _with_data(config: Config, tokenizer: Place, data_dir: str | None) -> Config:
+def _with_data(config: Config, tokenizer: AnyPath, data_dir: str | None) -> Config:
     """The config with other data, for the model's tokenizer, from where the reader says: a model's config may
     come from anybody, and no place on the reader's machine is looked at because it says so."""
     if data_dir is None and config.data.dir is not None:

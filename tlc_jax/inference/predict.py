@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Integer
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.place import Place, local_folder, make_folder, write_text, writing
 from tlc_jax.core.tree import Params
-from tlc_jax.data.labelled import NO_LABEL
+from tlc_jax.data.labelled.labelled_source import NO_LABEL
 from tlc_jax.data.tables import table_stem
 from tlc_jax.inference.load import LoadedModel
 from tlc_jax.parallel.mesh import batch_sharding, place, replicated, rows_of
+from tlc_jax.storage.paths import AnyPath, local_folder, make_folder, write_text, writing
 from tlc_jax.tasks.classification import Classification
 
 
@@ -84,7 +84,7 @@ def _softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray,
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None) -> int:
+def write_predictions(run: LoadedModel, path: AnyPath, data_dir: str | None = None) -> int:
     """One JSON object an example, of all sets: what it is, what the model and the linear model say. Returns
     how many. UserError where `path` is no file to write, or one of the data in `data_dir`."""
     if not isinstance(run.task, Classification):
@@ -103,7 +103,7 @@ def write_predictions(run: LoadedModel, path: Place, data_dir: str | None = None
     return len(lines)
 
 
-def _check_path(path: Place, data_dir: str | None) -> None:
+def _check_path(path: AnyPath, data_dir: str | None) -> None:
     """Refuses before anything is computed what could not be written in the end."""
     if path.is_dir():
         raise UserError(f"--predictions {path} is a folder: name a file")

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config import ModelConfig
+from tlc_jax.config.model import TransformerConfig
 from tlc_jax.core.axes import lie
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.model_config import TransformerConfig
 from tlc_jax.models.dropout import Dropout
 
 # What is kept for the backward pass, by what is computed again. To compute all but products with weights

@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 import jax
 
+from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core import stopping
-from tlc_jax.core.errors import Interrupted, UserError, one_line, report
-from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.core.entry_point import report
+from tlc_jax.core.errors import Interrupted, UserError, one_line
 from tlc_jax.parallel.slurm import step_tasks, why_others
 
 PATIENCE = 300.0  # seconds until the others must have come

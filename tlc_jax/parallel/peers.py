@@ -16,8 +16,9 @@ from typing import NoReturn
 
 import jax
 
-from tlc_jax.core.errors import EXIT_INTERRUPTED, one_line, report
-from tlc_jax.core.hosts_options import HostsOptions
+from tlc_jax.config.host_options import HostsOptions
+from tlc_jax.core.entry_point import report
+from tlc_jax.core.errors import EXIT_INTERRUPTED, one_line
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.joining import join
 

@@ -18,19 +18,19 @@ from tlc_jax.compression.account import Account, account_tensor
 from tlc_jax.compression.prune import masks_by_rule
 from tlc_jax.compression.quantize import dequantize, quantize_tensor
 from tlc_jax.compression.select import foreign_rules, select
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place
-from tlc_jax.core.quantspec import Rule
-from tlc_jax.core.sealed import fingerprint
-from tlc_jax.recipes.compress import MADE_BY, report_nearly_gone, sizes_told
-from tlc_jax.recipes.config import CompressConfig
+from tlc_jax.recipes.compress_run import MADE_BY, report_nearly_gone, sizes_told
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_undivided
 from tlc_jax.recipes.mix import Source, best_mix
 from tlc_jax.recipes.sensitivity import squared_error
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.sealed import fingerprint
 
 
-def compress_folder(folder: Path, config: CompressConfig, out: Place, console: Console) -> dict[str, Any]:
+def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console: Console) -> dict[str, Any]:
     """Writes the artifact of a checkpoint's folder to the new folder `out`; returns its manifest.
     Configuration and tokenizer are copied. Of the weights only one tensor is in memory at a time, and what
     was written."""

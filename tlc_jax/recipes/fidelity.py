@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tlc_jax.compression.errors import ratio, squares
 from tlc_jax.compression.select import undivided
+from tlc_jax.compression.weight_errors import ratio, squares
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.quantspec import Rule
-from tlc_jax.recipes.config import CompressConfig
 
 _BLOCK = 1 << 20
 _WORST = 5

@@ -16,11 +16,11 @@ from tlc_jax.artifacts.artifact import file_bytes
 from tlc_jax.compression.allocate import Option, allocate
 from tlc_jax.compression.prune import masks_by_rule
 from tlc_jax.compression.quantize import block_shape, dequantize, quantize_tensor
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core import sizes, stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.quantspec import Rule
 from tlc_jax.core.stacked import Tensors
-from tlc_jax.recipes.config import CompressConfig
 from tlc_jax.recipes.sensitivity import BITS, RANGE, SPARSITIES, Damage, Sensitivity, sensitivity_of
 
 VECTOR_BITS = 8  # vectors are few: nothing is gained by fewer

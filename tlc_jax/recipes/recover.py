@@ -15,18 +15,18 @@ from rich.console import Console
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.select import prunable
 from tlc_jax.config import Config, TranslationConfig
-from tlc_jax.core.lock import locked
-from tlc_jax.core.place import Place, make_folder
-from tlc_jax.core.rundir import RunDir
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.core.stacked import split
 from tlc_jax.parallel.mesh import make_mesh
-from tlc_jax.recipes.config import CompressConfig, RecoveryConfig
 from tlc_jax.recipes.rules import rules_of
+from tlc_jax.runs.restore import TrainedModel, trained_model
+from tlc_jax.runs.run import Order, run
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import AnyPath, make_folder
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks.build import make_task, open_data
-from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import read_metrics
-from tlc_jax.training.restore import TrainedModel, trained_model
-from tlc_jax.training.run import Order, run
 from tlc_jax.training.schedule import noam_rate
 from tlc_jax.training.state import Start
 
@@ -43,7 +43,7 @@ class Round:
 
 
 def prune_in_rounds(
-    root: str, config: CompressConfig, workdir: Place, console: Console
+    root: str, config: CompressConfig, workdir: AnyPath, console: Console
 ) -> tuple[str, list[Round]]:
     """The run directory of the last round, and what happened in each. The same call goes on where it was
     interrupted, and ends with the same weights."""

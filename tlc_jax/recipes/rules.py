@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tlc_jax.compression.select import paper_rules, select
-from tlc_jax.core.quantspec import Rule
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core.stacked import Tensors
-from tlc_jax.recipes.config import CompressConfig
 
 
 def rules_of(tensors: Tensors, config: CompressConfig) -> dict[str, Rule]:

@@ -17,18 +17,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.compression.errors import squares
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
+from tlc_jax.compression.weight_errors import squares
 from tlc_jax.config import Config
+from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.qtensor import QTensor
-from tlc_jax.core.quantspec import QuantSpec, Rule
 from tlc_jax.core.stacked import Tensors, join
+from tlc_jax.runs.restore import TrainedModel
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import make_task, open_data
-from tlc_jax.training.restore import TrainedModel
 
 BITS = (8, 6, 5, 4, 3, 2)
 SPARSITIES = (0.0, 0.15, 0.30, 0.45, 0.60, 0.75, 0.90)

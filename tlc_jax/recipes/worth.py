@@ -10,9 +10,9 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.sensitivity import own_task
+from tlc_jax.runs.restore import TrainedModel
 from tlc_jax.tasks.base import Task
-from tlc_jax.training.evaluate import TensorEvaluator
-from tlc_jax.training.restore import TrainedModel
+from tlc_jax.training.evaluator import TensorEvaluator
 
 
 class Worth:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, locate
-from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.schema import TypedDict, checked, record
-from tlc_jax.core.untrusted import read_json
+from tlc_jax.runs.step_time import timed
+from tlc_jax.storage.paths import AnyPath, parse_path
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.training.metrics import read_metrics
-from tlc_jax.training.step_time import timed
 
 METRICS = ("greedy_bleu", "perplexity", "accuracy")  # the first that a run has is drawn
 
@@ -39,15 +39,15 @@ class Curve:
 
 def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -> None:
     """Draws them, and prints where each ends."""
-    check_picture(locate(output))
-    curves = read_curves([locate(run) for run in runs], [locate(path) for path in step_times])
-    draw_curves(curves, bool(step_times), locate(output))
+    check_picture(parse_path(output))
+    curves = read_curves([parse_path(run) for run in runs], [parse_path(path) for path in step_times])
+    draw_curves(curves, bool(step_times), parse_path(output))
     for curve in curves:
         print(f"{curve.label}: {curve.name} {curve.values[-1]:.4g} after {curve.seconds[-1]:,.1f} s")
     print(f"drawn in {output}")
 
 
-def read_curves(runs: Sequence[Place], step_times: Sequence[Place]) -> list[Curve]:
+def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[Curve]:
     """The curve of each run, over its own clock; with timing files, over steps x mean seconds of a step.
 
     UserError where a run has no timing file of its model, task, batch size and length, or a file no run.
@@ -74,7 +74,7 @@ def read_curves(runs: Sequence[Place], step_times: Sequence[Place]) -> list[Curv
     return curves
 
 
-def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
+def draw_curves(curves: list[Curve], measured: bool, path: AnyPath) -> None:
     """Writes a picture in the format that the name of the file asks for."""
     from matplotlib.figure import Figure
 
@@ -92,7 +92,7 @@ def draw_curves(curves: list[Curve], measured: bool, path: Place) -> None:
     save(figure, path)
 
 
-def _read_timing(path: Place) -> dict[str, Any]:
+def _read_timing(path: AnyPath) -> dict[str, Any]:
     try:
         return dict(checked(read_json(path), _Timing))
     except (OSError, ValueError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tlc_jax.core.place import Place
+from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.models import compressed_models, frontier
 from tlc_jax.studies.picture import plain, save
-from tlc_jax.studies.store import ResultStore
+from tlc_jax.studies.result_store import ResultStore
 
 
-def draw(store: ResultStore, path: Place) -> None:
+def draw(store: ResultStore, path: AnyPath) -> None:
     """Writes a PNG with both plots."""
     from matplotlib.figure import Figure
 

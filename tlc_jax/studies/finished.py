@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from tlc_jax.config import Config
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place
-from tlc_jax.core.rundir import RunDir
-from tlc_jax.studies.config import StudyConfig
+from tlc_jax.runs.checkpoint import whole_steps
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.results import Result, read_result, result_key
 from tlc_jax.studies.same_data import SameData, run_data
-from tlc_jax.studies.store import ResultStore
-from tlc_jax.training.checkpoint import whole_steps
 
 
 class StudyRun(NamedTuple):
     """A training run of a study: what its results are found by, where it is, and how it is trained."""
 
     fields: dict[str, str]
-    folder: Place
+    folder: AnyPath
     config: Config
 
     @property
@@ -30,7 +30,7 @@ class StudyRun(NamedTuple):
         return self.fields["stage"]
 
 
-def study_runs(config: StudyConfig, workdir: Place) -> Iterator[StudyRun]:
+def study_runs(config: StudyConfig, workdir: AnyPath) -> Iterator[StudyRun]:
     """All of them, in the order in which they are trained."""
     for size in config.sizes:
         pretrain = {"stage": "pretrain", "size": size}
@@ -42,7 +42,7 @@ def study_runs(config: StudyConfig, workdir: Place) -> Iterator[StudyRun]:
 
 
 def check_finished(
-    config: StudyConfig, workdir: Place, store: ResultStore, same_data: SameData, console: Console
+    config: StudyConfig, workdir: AnyPath, store: ResultStore, same_data: SameData, console: Console
 ) -> None:
     """UserError where a result is none of this study's or comes twice, where a run is not the one that its
     result was read from, and where any of them was made with other data than the rest, or what is still to be
@@ -81,7 +81,7 @@ def _check_ahead(runs: list[StudyRun], store: ResultStore, same_data: SameData, 
             same_data.check_sources(stage, ahead[0].config)
 
 
-def _check_results(config: StudyConfig, workdir: Place, store: ResultStore) -> None:
+def _check_results(config: StudyConfig, workdir: AnyPath, store: ResultStore) -> None:
     """Each is one that the study asks for, and the only one of its kind."""
     runs = [run.fields for run in study_runs(config, workdir)]
     grid = [{"sparsity": sparsity, "bits": bits} for sparsity in config.sparsities for bits in config.bits]

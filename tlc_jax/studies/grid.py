@@ -15,24 +15,24 @@ from tlc_jax.compression.account import account
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.compression.quantize import dequantize, quantize
 from tlc_jax.compression.select import paper_rules, prunable, select, specs
+from tlc_jax.config.quantization import QuantSpec
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import stopping
-from tlc_jax.core.place import Place
-from tlc_jax.core.quantspec import QuantSpec
-from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.stacked import join, split
 from tlc_jax.inference.load import LoadedModel, load_model
 from tlc_jax.inference.predict import Predictor
-from tlc_jax.studies.config import StudyConfig
+from tlc_jax.runs.run import Order, run
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies.finished import StudyRun, check_finished, study_runs
 from tlc_jax.studies.models import pack
+from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.results import Result, read_result
 from tlc_jax.studies.same_data import Data, SameData, run_data
-from tlc_jax.studies.store import ResultStore
 from tlc_jax.tasks.classification import TUNING, Classification
-from tlc_jax.training.run import Order, run
 
 
-def run_study(config: StudyConfig, workdir: Place, store: ResultStore, console: Console) -> None:
+def run_study(config: StudyConfig, workdir: AnyPath, store: ResultStore, console: Console) -> None:
     """Does what is not done yet, and adds it to the store. UserError before anything is trained where what is
     there is not this study's, or what is still to be trained would see other data."""
     same_data = SameData(workdir / "data.json")

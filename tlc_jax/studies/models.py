@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.results import Result
 from tlc_jax.studies.statistics import seed_error
-from tlc_jax.studies.store import ResultStore
 
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one

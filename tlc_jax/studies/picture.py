@@ -6,15 +6,15 @@ import io
 from typing import TYPE_CHECKING
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, write_bytes
-from tlc_jax.core.untrusted import printable
-from tlc_jax.core.writable import check_writable
+from tlc_jax.core.printable import printable
+from tlc_jax.storage.paths import AnyPath, write_bytes
+from tlc_jax.storage.writable import check_writable
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
 
 
-def check_picture(path: Place) -> None:
+def check_picture(path: AnyPath) -> None:
     """UserError where no picture can be written under that name: before work is done for one."""
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -32,7 +32,7 @@ def plain(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def save(figure: Figure, path: Place) -> None:
+def save(figure: Figure, path: AnyPath) -> None:
     """In the format that the name of the file asks for."""
     check_picture(path)
     picture = io.BytesIO()

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place
-from tlc_jax.core.rundir import RunDir
 from tlc_jax.core.schema import Count, Name, NotRequired, Sha256, TypedDict, checked, record
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
 
 Result = dict[str, Any]
@@ -100,7 +100,7 @@ def result_key(result: Result) -> tuple[Any, ...]:
     return tuple(result.get(name) for name in ("stage", "size", "name", "seed", "sparsity", "bits"))
 
 
-def read_result(stage: str, folder: Place) -> Result:
+def read_result(stage: str, folder: AnyPath) -> Result:
     """What the metrics of a finished run tell: of 'pretrain' its curve, of 'finetune' the last evaluation on
     the tuning set."""
     metrics = RunDir(folder).metrics

@@ -13,17 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 
 from tlc_jax.config import ClassificationConfig, Config, DataConfig
-from tlc_jax.core import sealed, stopping
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.place import Place, locate
-from tlc_jax.core.rundir import RunDir, write_json
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
-from tlc_jax.core.untrusted import read_json
-from tlc_jax.data.labelled import open_labelled
-from tlc_jax.data.sources import open_source
+from tlc_jax.data.labelled.labelled_source import open_labelled
+from tlc_jax.data.text.sources import open_source
+from tlc_jax.runs.initial_checkpoint import with_source
+from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import AnyPath, parse_path
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.results import StageData
 from tlc_jax.tasks.build import prepare_data
-from tlc_jax.training.start import with_source
 
 Data = dict[str, StageData]
 """By stage, 'pretrain' and 'finetune'."""
@@ -41,7 +42,7 @@ class _Sources(TypedDict):
     files: dict[str, Sha256]
 
 
-def run_data(folder: Place) -> StageData | None:
+def run_data(folder: AnyPath) -> StageData | None:
     """The data that a run has, None before it has any."""
     data = RunDir(folder).data
     if not sealed.is_sealed(data):
@@ -57,7 +58,7 @@ def run_data(folder: Place) -> StageData | None:
 class SameData:
     """What is known of the data of each stage: who has them, and from which files they were prepared."""
 
-    def __init__(self, path: Place):
+    def __init__(self, path: AnyPath):
         self._path = path
         self._sources: dict[str, _Sources] = {}
         if path.exists():
@@ -74,7 +75,7 @@ class SameData:
         """Whether any run or result of the stage is there."""
         return stage in self._known
 
-    def meet_run(self, stage: str, folder: Place) -> None:
+    def meet_run(self, stage: str, folder: AnyPath) -> None:
         """A run, if it has data yet: UserError where they are others than those before."""
         if (data := run_data(folder)) is not None:
             self.meet(str(folder), {stage: data})
@@ -136,11 +137,11 @@ def _read_sources(config: Config) -> tuple[str, dict[str, str]]:
     data = config.data
     assert isinstance(data, DataConfig)
     opened = open_labelled(data) if isinstance(config.task, ClassificationConfig) else open_source(data)
-    files: dict[str, Place] = dict(opened.files)
+    files: dict[str, AnyPath] = dict(opened.files)
     if data.tokenizer is not None and not isinstance(config.task, ClassificationConfig):
-        files["data.tokenizer"] = locate(data.tokenizer).expanduser()
+        files["data.tokenizer"] = parse_path(data.tokenizer).expanduser()
 
-    def digest(path: Place) -> str:
+    def digest(path: AnyPath) -> str:
         stopping.check()
         return sealed.sha256(path)
 

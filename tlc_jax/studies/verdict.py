@@ -7,8 +7,8 @@ import math
 from rich.table import Table
 
 from tlc_jax.studies.models import CompressedModel, best, compressed_models
+from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.statistics import Difference, difference
-from tlc_jax.studies.store import ResultStore
 
 KILOBYTE = 1000
 

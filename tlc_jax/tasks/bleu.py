@@ -10,7 +10,7 @@ import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.data import languages
+from tlc_jax.data.pairs import languages
 
 # the measures that take spaces for the ends of words say nothing of them
 _NOT_OF_SPACES = {"ja", "ko", "zh", "yue", "lzh", "wuu", "nan", "hak", "th", "lo", "km", "my", "bo", "dz"}

@@ -18,20 +18,20 @@ from tlc_jax.config import (
 )
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.flops import mlm_update, translation_update
-from tlc_jax.core.place import Place, local_folder
 from tlc_jax.core.schema import Name, checked
-from tlc_jax.core.sealed import MANIFEST, Damaged, read_manifest
 from tlc_jax.core.tree import Params
-from tlc_jax.data import store
-from tlc_jax.data.examples import PackedExamples, open_examples, prepare_examples
-from tlc_jax.data.labelled import open_labelled
-from tlc_jax.data.packing import PackedText, open_packed, prepare
-from tlc_jax.data.pair_packing import PackedPairs, open_packed_pairs, prepare_pairs
-from tlc_jax.data.pairs import open_pairs
-from tlc_jax.data.sources import open_source
+from tlc_jax.data import cache
+from tlc_jax.data.labelled.examples import PackedExamples, open_examples, prepare_examples
+from tlc_jax.data.labelled.labelled_source import open_labelled
+from tlc_jax.data.pairs.pair_packing import PackedPairs, open_packed_pairs, prepare_pairs
+from tlc_jax.data.pairs.pair_sources import open_pairs
+from tlc_jax.data.text.packing import PackedText, open_packed, prepare
+from tlc_jax.data.text.sources import open_source
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.encoder_decoder import init_encoder_decoder
+from tlc_jax.storage.paths import AnyPath, local_folder
+from tlc_jax.storage.sealed import MANIFEST, Damaged, read_manifest
 from tlc_jax.tasks.base import AbstractBatch, ShapedObjective, Task
 from tlc_jax.tasks.classification import Classification
 from tlc_jax.tasks.mlm import MaskedLanguageModelling, MlmObjective
@@ -63,9 +63,9 @@ def prepare_data(
     return prepare(data, vocab_size, console, to_train=to_train)
 
 
-def open_data(config: Config, folder: Place) -> Data:
+def open_data(config: Config, folder: AnyPath) -> Data:
     """Prepared data, after checking every byte."""
-    local = folder if isinstance(folder, Path) else store.nearby(folder, cache_folder(config))
+    local = folder if isinstance(folder, Path) else cache.nearby(folder, cache_folder(config))
     if isinstance(config.data, PairsConfig):
         return open_packed_pairs(local)
     return open_examples(local) if isinstance(config.task, ClassificationConfig) else open_packed(local)
@@ -76,9 +76,9 @@ def cache_folder(config: Config) -> Path:
     return local_folder(config.data.cache_dir, "a --data.cache-dir")
 
 
-def keep_data(data: Data, config: Config, folder: Place) -> Data:
+def keep_data(data: Data, config: Config, folder: AnyPath) -> Data:
     """The same data in a run's own folder, so that the run outlives the cache."""
-    store.keep(data.folder, data.manifest, folder)
+    cache.keep(data.folder, data.manifest, folder)
     return open_data(config, folder)
 
 
@@ -126,7 +126,7 @@ def abstract_params(config: Config, label_names: list[str] | tuple[str, ...]) ->
     return jax.eval_shape(init, jax.random.key(0))
 
 
-def label_names(config: Config, folder: Place | None) -> list[str]:
+def label_names(config: Config, folder: AnyPath | None) -> list[str]:
     """Of a classification: from its prepared data, or from the source if `folder` is None."""
     if not isinstance(config.task, ClassificationConfig) or isinstance(config.data, PairsConfig):
         return []

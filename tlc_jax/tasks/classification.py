@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Integer
 from tlc_jax.config import ClassificationConfig, Config, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
-from tlc_jax.data.buckets import Buckets, Plan, gather
-from tlc_jax.data.examples import TRAIN, TUNING, PackedExamples
+from tlc_jax.data.labelled.examples import TRAIN, TUNING, PackedExamples
+from tlc_jax.data.labelled.length_buckets import Buckets, Plan, gather
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
 

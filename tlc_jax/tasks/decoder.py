@@ -23,7 +23,7 @@ from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
 from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
 from tlc_jax.parallel.mesh import local_rows, make_mesh, place, replicated
-from tlc_jax.tasks.pieces import pieces
+from tlc_jax.tasks.long_sentences import pieces
 
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
 _USUAL = 8  # that most are not: no more room is made before it is needed

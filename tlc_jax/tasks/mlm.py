@@ -14,8 +14,8 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
-from tlc_jax.data.masking import mask, slots
-from tlc_jax.data.packing import PackedText
+from tlc_jax.data.text.masking import mask, slots
+from tlc_jax.data.text.packing import PackedText
 from tlc_jax.models.encoder import apply_mlm, init_mlm
 from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, prediction_loss
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from tlc_jax.config import Config, EncoderDecoderConfig, TranslationConfig
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.pair_batches import (
+from tlc_jax.data.pairs.pair_batches import (
     EncodedPairs,
     PairBatches,
     Places,
@@ -22,8 +22,8 @@ from tlc_jax.data.pair_batches import (
     gather,
     rows_of_batch,
 )
-from tlc_jax.data.pair_packing import PackedPairs
-from tlc_jax.data.pairs import TRAIN
+from tlc_jax.data.pairs.pair_packing import PackedPairs
+from tlc_jax.data.pairs.pair_sources import TRAIN
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, at_targets, prediction_loss
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score

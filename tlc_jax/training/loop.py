@@ -11,18 +11,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
+from tlc_jax.config.marks import MarksAhead
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline, FirstStep
 from tlc_jax.core.errors import Interrupted, SaveFailed, one_line
-from tlc_jax.core.marks import MarksAhead
-from tlc_jax.core.rundir import digest
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import place, rows_of
+from tlc_jax.runs.saving import Checkpoints
+from tlc_jax.storage.run_directory import digest
 from tlc_jax.tasks.base import Batch, Sums, Task
-from tlc_jax.training.evaluate import Evaluator
+from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
-from tlc_jax.training.saving import Checkpoints
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.skipped import NotFinite, SkippedSteps
 from tlc_jax.training.state import TrainState

@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from tlc_jax.core.errors import SaveFailed, UserError, one_line
-from tlc_jax.core.place import Place
 from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
-from tlc_jax.core.untrusted import open_regular
 from tlc_jax.parallel import hosts
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.untrusted import open_regular
 from tlc_jax.tasks.base import Sums
 from tlc_jax.training.metrics_log import MetricsLog
 
@@ -59,10 +59,10 @@ class MetricsWriter:
 
     def __init__(
         self,
-        path: Place,
+        path: AnyPath,
         restored_step: int,
         warn: Callable[[str], None] = lambda text: None,
-        source: Place | None = None,
+        source: AnyPath | None = None,
     ):
         self._path, self._warn, self._source = path, warn, source or path
         self._log: MetricsLog | None = None
@@ -98,7 +98,7 @@ class MetricsWriter:
             self._log.close()
 
 
-def read_metrics(path: Place) -> list[dict[str, Any]]:
+def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last line without its end (a killed process) is left out. UserError
     where it is no such file, whoever wrote it."""
     found = []
@@ -114,7 +114,7 @@ def read_metrics(path: Place) -> list[dict[str, Any]]:
     return found  # type: ignore[return-value]
 
 
-def _whole_lines(path: Place) -> Iterator[bytes]:
+def _whole_lines(path: AnyPath) -> Iterator[bytes]:
     if not path.exists():
         return
     with open_regular(path) as opened:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tlc_jax.core.errors import one_line
-from tlc_jax.core.place import Place, write_text, writing
+from tlc_jax.storage.paths import AnyPath, write_text, writing
 
 
 class MetricsLog:
@@ -24,7 +24,7 @@ class MetricsLog:
     `warn` is told once when lines cannot be written, and once when they are.
     """
 
-    def __init__(self, path: Place, lines: list[str], warn: Callable[[str], None]):
+    def __init__(self, path: AnyPath, lines: list[str], warn: Callable[[str], None]):
         self._path, self._lines, self._warn = path, lines, warn
         self._failing = False
         self._kept, self._size, self._open = 0, 0, -1  # lines and bytes that are there; the open file

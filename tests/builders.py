@@ -1,0 +1,134 @@
+"""What tests share: generated text and sentence pairs, a tiny run, and how two runs are compared."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow
+import pytest
+
+from tlc_jax import train as train
+from tlc_jax.core import tree
+from tlc_jax.models.encoder import init_mlm
+from tlc_jax.runs.checkpoint import restore_params
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.training.metrics import read_metrics
+
+CONFIG = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        model=ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32),
+        data=DataConfig(sequence_length=32, held_out=0.1),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        budget=BudgetConfig(steps=12),
+        evaluation=EvaluationConfig(every_steps=6),
+        checkpoint=CheckpointConfig(every_steps=5),
+        batch_size=16,
+        micro_batch=8,
+        log_every=4,
+    )
+"""
+TIMES = {"training_seconds", "total_seconds"}
+
+
+def lines(workdir: AnyPath) -> list[dict]:
+    return [
+        {key: value for key, value in line.items() if key not in TIMES}
+        for line in read_metrics(RunDir(workdir).metrics)
+    ]
+
+
+def parameters(workdir: AnyPath) -> dict[str, np.ndarray]:
+    config = RunDir(workdir).read_config()
+    like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
+    params, _ = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
+    return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
+
+
+def nested(flat: dict[str, np.ndarray]) -> dict:
+    """The tree that `parameters` took apart."""
+    found: dict = {}
+    for path, value in flat.items():
+        node = found
+        *outer, last = path.split("/")
+        for key in outer:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return found
+
+
+def assert_equal_runs(one: AnyPath, other: AnyPath) -> None:
+    assert lines(one) == lines(other)
+    ours, theirs = parameters(one), parameters(other)
+    for path, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
+
+
+_WORDS = """the a model layer weight large small train prune code step of in with and is was keeps loses
+every width depth batch budget second token row mask""".split()
+
+
+def documents(count: int, seed: int = 0) -> list[str]:
+    """`count` documents of 3 to 8 lines; a word is followed by one of three others, mostly."""
+    rng = np.random.default_rng(seed)
+    follows = rng.integers(0, len(_WORDS), (len(_WORDS), 3))
+    found = []
+    for number in range(count):
+        lines = []
+        for _ in range(rng.integers(3, 9)):
+            word = int(rng.integers(len(_WORDS)))
+            line = []
+            for _ in range(rng.integers(5, 15)):
+                line.append(_WORDS[word])
+                word = (
+                    int(follows[word, rng.integers(3)])
+                    if rng.random() < 0.9
+                    else int(rng.integers(len(_WORDS)))
+                )
+            lines.append(" ".join(line).capitalize() + ".")
+        found.append("\n".join([f"Document {number}", *lines]))
+    return found
+
+
+def sentence_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Sentences, and their "translations": each word in another spelling, the last word first."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        words = [_WORDS[i] for i in rng.integers(0, len(_WORDS), rng.integers(2, 9))]
+        found.append((" ".join(words), " ".join(f"{word[::-1]}o" for word in [words[-1], *words[:-1]])))
+    return found
+
+
+def write_pairs(folder: Path) -> Path:
+    """Tables of such pairs: train in three kinds of files, a validation set with a header, and a test set."""
+    pairs = [f"{source}\t{target}\n" for source, target in sentence_pairs(900)]
+    (folder / "one.tsv").write_text("".join(pairs[:300]))
+    turned = "".join("\t".join(pair.strip().split("\t")[::-1]) + "\n" for pair in pairs[300:600])
+    (folder / "two.tsv.gz").write_bytes(gzip.compress(f"fr\ten\n{turned}".encode(), mtime=0))
+    (folder / "three.tsv.zst").write_bytes(
+        pyarrow.Codec("zstd").compress("".join(pairs[600:]).encode(), asbytes=True)
+    )
+    for name, seed in (("validation", 1), ("test", 2)):
+        lines = [f"{source}\t{target}\n" for source, target in sentence_pairs(60, seed)]
+        (folder / f"{name}.tsv").write_text("en\tfr\n" + "".join(lines))
+    return folder
+
+
+def write_corpus(folder: Path, count: int = 400) -> Path:
+    """The documents spread over a .txt, a .txt.gz and a .jsonl file."""
+    texts = documents(count)
+    third = count // 3
+    (folder / "one.txt").write_text("\n\n".join(texts[:third]) + "\n")
+    with gzip.open(folder / "two.txt.gz", "wt") as file:
+        file.write("\n\n\n".join(texts[third : 2 * third]))
+    lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts[2 * third :])]
+    (folder / "three.jsonl").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,122 @@
+"""Errors of compression by module, against plain numpy; and the report that tells them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import builders
+from tlc_jax import report
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.json_text import json_text
+from tlc_jax.studies import errors_report
+
+
+@pytest.fixture(scope="module")
+def told(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    picture = tmp_path_factory.mktemp("errors") / "errors.png"
+    options = ["--bits", "3", "--sparsity", "0.5", "--evaluate", "--output", str(picture)]
+    report.main(["errors", "--run", str(finished), *options])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    return [json.loads(line) for line in picture.with_suffix(".jsonl").read_text().splitlines()]
+
+
+def matrices(finished: Path) -> dict[str, np.ndarray]:
+    """One a layer, in float64."""
+    found = {}
+    for path, x in builders.parameters(finished).items():
+        layers = x if "layers" in path else x[None]
+        found |= {(path, i): layer.astype(np.float64) for i, layer in enumerate(layers) if layer.ndim == 2}
+    return found
+
+
+def test_pruning_errors_by_module(finished: Path, told: list[dict]) -> None:
+    own = matrices(finished)
+    everything = np.sort(np.concatenate([np.abs(x).ravel() for x in own.values()]))
+    limit = everything[round(0.5 * everything.size) - 1]
+    lines = {line["module"]: line for line in told if line["kind"] == "prune"}
+    assert lines.keys() == {path for path, _ in own} | {"all matrices"}
+    for path, line in lines.items():
+        layers = [x for (name, _), x in own.items() if path in (name, "all matrices")]
+        gone = [np.where(np.abs(x) <= limit, np.abs(x), 0.0) for x in layers]
+        absolute = [x.mean() for x in gone]
+        relative = [np.linalg.norm(g) / np.linalg.norm(x) for g, x in zip(gone, layers, strict=True)]
+        assert line["tensors"] == len(layers)
+        for key, values in (("absolute", absolute), ("relative", relative)):
+            assert line[f"{key}_mean"] == pytest.approx(np.mean(values), rel=1e-4)
+            assert line[f"{key}_variance"] == pytest.approx(np.var(values), rel=1e-2, abs=1e-12)
+
+
+def test_quantization_errors_by_module(finished: Path, told: list[dict]) -> None:
+    """3 bits between the smallest and the largest weight, on a grid moved so that it holds zero."""
+    own = matrices(finished)
+    lines = {r["module"]: r for r in told if r["kind"] == "quantize" and r["range"] == "minmax"}
+    for path in {path for path, _ in own}:
+        errors = []
+        for x in (x for (name, _), x in own.items() if name == path):
+            delta = (x.max() - x.min()) / 7
+            first = np.round(x.min() / delta)
+            errors.append(np.abs(delta * np.clip(np.round(x / delta), first, first + 7) - x).mean())
+        assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+def test_better_ranges_cost_nothing_and_smaller_blocks_do(told: list[dict]) -> None:
+    grid = {(r["granularity"], r["range"], r["bits"]): r for r in told if r["kind"] == "grid"}
+    assert len(grid) == 3 * 3 * 6
+    for bits in (2, 4, 8):
+        plain, best = (grid["tensor", how, bits] for how in ("minmax", "mse"))
+        assert best["format_bytes"] == plain["format_bytes"]
+        assert best["relative_error"] <= plain["relative_error"]
+        row = grid["row", "minmax", bits]
+        assert row["format_bytes"] > plain["format_bytes"]
+        assert row["relative_error"] < plain["relative_error"]
+    losses = [grid["tensor", "mse", bits]["eval/held_out/loss"] for bits in (8, 2)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--bits", "9", "1 to 8"), ("--sparsity", "1", "between 0 and 1")],
+)
+def test_wrong_options(
+    finished: Path, option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        report.main(["errors", "--run", str(finished), option, value])
+    assert said in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors_report, "measure_errors", lambda *arguments: pytest.fail("it was measured"))
+    (tmp_path / "taken.jsonl").mkdir()
+    (tmp_path / "file").touch()
+    wrong = {
+        "x.bmp2": "names no picture",
+        "x.pgf": "names no picture",
+        "x": "names no picture",
+        "taken.png": r"taken\.jsonl is a folder",
+        "file/x.png": "cannot be made",
+    }
+    for name, said in wrong.items():
+        with pytest.raises(UserError, match=said):
+            report.main(["errors", "--run", str(finished), "--output", str(tmp_path / name)])
+
+
+def test_numbers_of_before_stay_until_there_are_others(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "errors.jsonl").write_text("{}\n", encoding="utf-8")
+    options = ["--output", str(tmp_path / "errors.png")]
+    with pytest.raises(UserError, match="neither a run directory nor an artifact"):
+        report.main(["errors", "--run", str(finished / "none"), *options])
+    assert (tmp_path / "errors.jsonl").read_text(encoding="utf-8") == "{}\n"
+
+
+def test_weights_that_are_not_finite_are_null_in_the_numbers() -> None:
+    values = {"a": math.nan, "b": [math.inf, 1.0, (2, -math.inf)], "c": {"d": math.nan, "e": None}}
+    expected = {"a": None, "b": [None, 1.0, [2, None]], "c": {"d": None, "e": None}}
+    assert json.loads(json_text(values), parse_constant=pytest.fail) == expected

@@ -1,0 +1,427 @@
+"""The user's own tables: what a header, a row and a set of labels must be, and what is said of those that are
+not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled.labelled_rows import read_table
+from tlc_jax.data.labelled.labelled_source import NO_LABEL, LabelledSource, open_labelled
+from tlc_jax.data.labelled.labels import class_names, class_notes
+
+TRAIN = "text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\n"
+OTHER = "text\tlabel\ne\tx\n"
+
+
+def tables(folder: Path, **files: str) -> LabelledSource:
+    """The task of the tables train and v, where not given otherwise by name_suffix=content."""
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+    for name, text in (("train", TRAIN), ("v", OTHER)):
+        if not list(folder.glob(f"{name}.*")):
+            (folder / f"{name}.tsv").write_text(text)
+    return open_labelled(DataConfig(dir=str(folder)))
+
+
+def jsonl(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def rows_of(labels: Sequence[object]) -> str:
+    return "text\tlabel\n" + "".join(f"text number {i}\t{label}\n" for i, label in enumerate(labels))
+
+
+def test_a_table_as_it_should_be(tmp_path: Path) -> None:
+    source = tables(tmp_path)
+    assert source.label_names == ("x", "y")
+    assert source.reported == ("v",)
+    assert source.read("train").texts == [("a",), ("b",), ("c",), ("d",)]
+    assert source.read("train").labels == [0, 1, 0, 1]
+    assert source.read("v").labels == [0]
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cell\(s\) between tabs, and the first line has 2"),
+        ("text\tlabel\na\tx\nb\n", r"line 3 has 1 cell\(s\)"),
+        ('text\tlabel\n"a\tb"\tx\n', "quotes do not hide tabs"),
+        ('text\tlabel\n"he said ""no"""\tx\n', "line 2 has cells in quotes"),
+        ('text\tlabel\n""\tx\n', "line 2 has cells in quotes"),
+        ('"text"\t"label"\n"a"\t"x"\n', "line 1 names columns in quotes"),
+        ('text\tlabel\na\t"x"\nb\t"y"\n', "line 2: the label '\"x\"' has quotes"),
+        ("text\tlabel\na\tx\n\nb\ty\n", "line 3 is blank"),
+        ("text\tlabel\na\tx\ntext\tlabel\n", "line 3 repeats the names of the columns"),
+        ("text\tlabel\n", "has no rows"),
+        ("", "has no rows"),
+        ("\n\n", "has no rows"),
+        ("words\tlabel\na\tx\n", r"line 1 has the columns words, label; wanted are text, label"),
+        ("a fine film\tx\nb\ty\n", r"line 1 has the columns a fine film, x; .* put their names above"),
+        ("sentence1\tsentence2\tlabel\na\tb\tx\n", "wanted are text, label and, for pairs of texts, text_b"),
+        ("text\ttext\tlabel\na\tb\tx\n", "two columns called 'text'"),
+        ("text\tText \tlabel\na\tb\tx\n", "two columns called 'text'"),
+        ("text\tlabel\n\tx\n", "line 2: text is empty"),
+        ("text\tlabel\n   \tx\n", "line 2: text is empty"),
+        ("text\ttext_b\tlabel\na\t\tx\n", "line 2: text_b is empty"),
+        ("text\nlonely\n", "has no labels"),
+        ("text\tlabel\na\t\nb\t\n", "has no labels"),
+        ("text\tlabel\na\tx\nb\t\nc\ty\n", r"line 3 has no label \(''\)"),
+        ("text\tlabel\na\tx\nb\t  \nc\ty\n", r"line 3 has no label \('  '\)"),
+        ("text\tlabel\na\tx\nb\tz \nc\ty\n", "line 3: the label 'z ' has spaces around it"),
+        ("text\tlabel\na\the\nb\tHe\nc\tHE\n", "'He' is 'he' of line 2 in another spelling"),
+        (
+            "text,label\na,x\nb,y\n",
+            r"line 1 has commas between the names of columns and not tabs: convert it",
+        ),
+        ("label;text\nx;a\ny;b\n", "line 1 has semicolons between the names of columns"),
+        ("text\tlabel\n" + '"a, b"\tx\n"c"\ty\n' * 3, "quotes around the text of 6 of its 6 rows"),
+        (rows_of(["x", "y"] * 5) + "\tx\n\ty\n", r"line 12: text is empty \(nor have 1 other rows a text\)"),
+        (rows_of(["x", "y"] * 50 + ["none"] * 4), r"line 102 has no label \('none'\).* or 5 rows and 1 %"),
+        (rows_of(["x", "y"] * 300 + ["none"] * 6), "line 602 has no label"),
+        (rows_of(["x", "y"] * 5 + ["nan"] * 50), "line 12 has no label"),
+        (rows_of(["x", "y"] * 5 + [""] * 50), "line 12 has no label"),
+        (rows_of(["0", "1"] * 300 + ["-1"] * 4), "line 602 has the label -1 beside 0"),
+        ("text\tlabel\na\tx\nb\tX\nc\ty\n", "line 3: the label 'X' is 'x' of line 2 in another spelling"),
+        ("text\tlabel\na\t1\nb\t1.0\nc\t0\n", "'1.0' is '1' of line 2 in another spelling"),
+        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\tz\ne\tw\n", "line 3: the label 'y' does not come again"),
+        (f"text\tlabel\na\t{'x' * 300}\nb\ty\n", "more than 200 characters"),
+        ("text\tlabel\na\tx\x1b[2J\nb\ty\n", r"the label 'x\\x1b\[2J' has .* unprintable"),
+        ("text\tlabel\na\t0\nb\t1\nc\t-1\nd\t0\n", "line 4 has the label -1 beside 0"),
+        (rows_of(list(range(100))), "100 different labels in 100 rows"),
+        (rows_of([i // 2 for i in range(4000)]), "at most 1,000 classes"),
+        (rows_of([f"{i // 2 / 7:.2f}" for i in range(200)]), "they are measurements, not classes"),
+    ],
+)
+def test_a_tsv_is_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        tables(tmp_path, train__tsv=text)
+    assert "train.tsv" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "N/A", "NULL", "<NA>", "#N/A", "-", "?"])
+def test_what_stands_for_no_label_is_no_class(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(UserError, match=r"train\.tsv line 3 has no label"):
+        tables(tmp_path, train__tsv=f"text\tlabel\na\tx\nb\t{missing}\nc\ty\n")
+
+
+@pytest.mark.parametrize("word", ["none", "null", "NA", "N/A", "-", "?", "None"])
+def test_words_for_no_label_are_classes_where_they_are_frequent(tmp_path: Path, word: str) -> None:
+    train = rows_of([word, "x", "y"] * 5)
+    source = tables(tmp_path, train__tsv=train, v__tsv=f"text\tlabel\na\tx\nb\t{word}\n")
+    assert set(source.label_names) == {word, "x", "y"}
+    assert source.notes == (f"train.tsv: {word} is a class: 5 rows",)
+    assert source.read("v").labels == [source.label_names.index(name) for name in ("x", word)]
+
+
+def test_minus_one_is_negative_beside_frequent_neutral_and_positive(tmp_path: Path) -> None:
+    blind = "text\tlabel\na\t-1\nb\t-1\n"
+    source = tables(
+        tmp_path,
+        train__tsv=rows_of(["-1", "0", "1"] * 5),
+        v__tsv="text\tlabel\na\t-1\nb\t1\n",
+        blind__tsv=blind,
+    )
+    assert source.label_names == ("-1", "0", "1")
+    assert source.read("v").labels == [0, 2]
+    assert source.notes[0].startswith("blind.tsv has no labels") or "-1 is a class: 5 rows" in source.notes[0]
+    assert "train.tsv: -1 is a class: 5 rows" in source.notes
+    assert source.reported == ("v",)
+    assert of_model(tmp_path / "blind.tsv", "-1", "0", "1").unlabelled == ("blind",)
+
+
+def test_a_class_of_one_row_is_told(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv=TRAIN + "e\tz\n")
+    assert source.label_names == ("x", "y", "z")
+    assert source.notes == ("train.tsv: in one row only, too few to learn it: z (the first in line 6)",)
+
+
+def test_a_few_empty_texts_are_left_out_and_told(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "xy"[i % 2]} for i in range(198)]
+    rows[7]["text"], rows[9]["text"] = "  ", None  # type: ignore[assignment]
+    source = tables(tmp_path, train__jsonl=jsonl(*rows, GOOD, GOOD), v__tsv=OTHER + "\tx\n")
+    assert len(source.read("train").texts) == len(source.read("train").labels) == 198
+    assert source.read("v").texts == [("e",)]
+    assert source.notes == (
+        "train.jsonl: left out for an empty text: 2 row(s), the first in line 8",
+        "v.tsv: left out for an empty text: 1 row(s), the first in line 3",
+    )
+    (tmp_path / "blind.tsv").write_text("id\ttext\n1\ta\n2\t \n3\tb\n")
+    with pytest.raises(UserError, match=r"blind\.tsv line 3: text is empty"):  # each is to be predicted
+        of_model(tmp_path / "blind.tsv")
+
+
+def test_spaces_around_a_label_that_comes_without_them_are_taken_away(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv=TRAIN + "e\tx \nf\t y\n", v__tsv="text\tlabel\na\tx \n")
+    assert source.label_names == ("x", "y")
+    assert source.read("train").labels == [0, 1, 0, 1, 0, 1]
+    assert source.notes == (
+        "train.tsv: spaces around the label taken away: 2 row(s), the first in line 6",
+        "v.tsv: spaces around the label taken away: 1 row(s), the first in line 2",
+    )
+
+
+def test_a_table_without_texts_beside_others_is_not_read(tmp_path: Path) -> None:
+    source = tables(tmp_path, labels__jsonl=jsonl({"id": 0, "name": "x"}), v__tsv=OTHER)
+    assert source.reported == ("v",)
+    assert source.notes == ("not read: labels.jsonl, which has no column text",)
+    assert "labels.jsonl" not in source.files
+    (tmp_path / "v.tsv").unlink()
+    with pytest.raises(UserError, match=r"labels\.jsonl line 1 has the columns id, name"):
+        open_labelled(DataConfig(dir=str(tmp_path)))
+
+
+def test_a_table_of_commas_and_an_array_convert_as_is_said(tmp_path: Path) -> None:
+    rows = [{"text": f"a, {i}", "label": "xy"[i % 2]} for i in range(6)]
+    csv_rows = "text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in rows)
+    for name, content in (("a.tsv", csv_rows), ("a.jsonl", json.dumps(rows))):
+        path, new = tmp_path / name, tmp_path / f"{name}.jsonl"
+        path.write_text(content)
+        with pytest.raises(UserError) as caught:
+            read_table(path)
+        command = str(caught.value).partition("convert it (")[2].removesuffix(")")
+        command = command.replace("< FILE", f"< {path}").replace("> NEW.jsonl", f"> {new}")
+        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        assert read_table(new).texts == [(row["text"],) for row in rows]
+
+
+PIECES = st.sampled_from(
+    [
+        b"",
+        b"\t",
+        b"\n",
+        b'"',
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"NaN",
+        b"null",
+        b"-1",
+        b"\xef\xbb\xbf",
+        b"{",
+        b"[" * 2000,
+        b" ",
+    ]
+)
+GOOD = {"text": "a", "label": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{\n", "line 1 is not JSON"),
+        (jsonl(GOOD, [1, 2]), "line 2 is not a JSON object but a list"),
+        (jsonl(GOOD, "text"), "not a JSON object but text"),
+        (jsonl([GOOD, GOOD]), r"is one JSON array, not one object a line: convert it \(python -c"),
+        (json.dumps([GOOD, GOOD], indent=1), "is one JSON array"),
+        ("[" * 100_000 + "\n", "line 1 is nested too deeply"),
+        ('{"text": "a", "label": "x", "text": "b"}\n', "the same field twice"),
+        (jsonl(GOOD, {"text": "b"}), "line 2 has no label, and line 1 has"),
+        (jsonl(GOOD, {**GOOD, "text_b": "c"}), "line 2 has text_b, and line 1 has none"),
+        (jsonl({**GOOD, "text_b": "c"}, GOOD), "line 2 has no text_b, and line 1 has"),
+        (jsonl({**GOOD, "text_b": None}), "line 1: text_b is empty"),
+        (jsonl({**GOOD, "text": 3}), "line 1: text is a whole number, not text"),
+        (jsonl({**GOOD, "text": {"en": "a"}}), "line 1: text is an object, not text"),
+        (jsonl({**GOOD, "text": "\ud800"}), "line 1: text is not a string of Unicode"),
+        (jsonl(GOOD, {**GOOD, "label": None}), r"line 2 has no label \('None'\)"),
+        (jsonl(GOOD) + '{"text": "b", "label": NaN}\n', r"line 2 has no label \('nan'\)"),
+        (jsonl(GOOD, {**GOOD, "label": ["x"]}), "line 2: the label is a list, and that of line 1 is text"),
+        (jsonl({**GOOD, "label": ["x"]}), "line 1: the label is a list, not text or a number"),
+        (
+            jsonl({**GOOD, "label": 1}, {**GOOD, "label": "1"}),
+            "line 2: the label is text, and that of line 1",
+        ),
+        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": True}), "line 2: the label is true or false"),
+        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": 1.0}), "line 2: the label is a number, and"),
+    ],
+)
+def test_json_lines_are_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        tables(tmp_path, train__jsonl=text)
+    assert "train.jsonl" in str(caught.value)
+
+
+def test_names_of_columns_are_found_in_capitals_with_spaces_and_behind_a_mark(tmp_path: Path) -> None:
+    source = tables(tmp_path, train__tsv="\ufeff Text\tid\tLABEL \n" + "a\t1\tx\nb\t2\ty\n" * 2)
+    assert source.read("train").texts == [("a",), ("b",)] * 2
+    assert source.notes == ("train.tsv: columns not used: id",)
+
+
+def test_numbers_and_truth_are_labels(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": value} for value in (True, False, True, False)]
+    source = tables(tmp_path, train__jsonl=jsonl(*rows), v__tsv="text\tlabel\na\tTrue\n")
+    assert source.label_names == ("False", "True")
+    assert source.read("v").labels == [1]
+
+
+def test_a_label_that_train_has_not_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"v\.tsv line 3: label 'z' is none of the labels of train \(x, y\)"):
+        tables(tmp_path, v__tsv="text\tlabel\na\tx\nb\tz\n")
+    with pytest.raises(UserError, match="write it as 'x'"):
+        tables(tmp_path, v__tsv="text\tlabel\na\tX\n")
+
+
+def test_single_texts_and_pairs_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"v\.tsv has pairs of texts .* and .*train\.tsv has single ones"):
+        tables(tmp_path, v__tsv="text\ttext_b\tlabel\na\tb\tx\n")
+
+
+def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_path: Path) -> None:
+    (tmp_path / "TRAIN.TSV.GZ").write_bytes(gzip.compress(TRAIN.encode()))
+    (tmp_path / "v.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(jsonl(GOOD).encode(), asbytes=True))
+    (tmp_path / "v.csv").write_text("text,label\n")
+    (tmp_path / "._v.tsv").write_bytes(b"\0\5\26\7")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "more").mkdir()
+    source = open_labelled(DataConfig(dir=str(tmp_path)))
+    assert source.read("train").labels == [0, 1, 0, 1]
+    assert source.reported == ("v",)
+    assert source.notes == ("not read: ._v.tsv, more/, v.csv",)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"train.tsv": TRAIN, "tuning.tsv": OTHER}, "the part of train to choose on: rename it"),
+        ({"train.tsv": TRAIN, "train.jsonl": jsonl(GOOD)}, r"train twice, as train\.jsonl and train\.tsv"),
+        ({"train.tsv": TRAIN, "v.tsv.gz": None, "v.tsv": OTHER}, "v twice"),
+        ({"train.tsv": TRAIN, "v.tsv": "text\na\n"}, "a table with labels beside train"),
+        ({"train.tsv": TRAIN, "a:b.tsv": OTHER}, "characters in its name that a set cannot have: rename it"),
+        ({"train.csv": TRAIN}, r"needs train\.tsv .* it holds train\.csv"),
+    ],
+)
+def test_folders_that_make_no_task(tmp_path: Path, files: dict[str, str | None], says: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(gzip.compress(OTHER.encode()) if text is None else text.encode())
+    with pytest.raises(UserError, match=says):
+        open_labelled(DataConfig(dir=str(tmp_path)))
+
+
+def test_one_file_is_no_folder_to_train_on(tmp_path: Path) -> None:
+    tables(tmp_path)
+    with pytest.raises(UserError, match=r"v\.tsv is no folder: give --data\.dir a folder with train\.tsv"):
+        open_labelled(DataConfig(dir=str(tmp_path / "v.tsv")))
+
+
+def test_a_set_without_labels_is_told_and_not_reported(tmp_path: Path) -> None:
+    source = tables(tmp_path, test__tsv="text\nf\n", blind__tsv="text\tlabel\nf\t-1\ng\t-1\n")
+    assert source.reported == ("v",)
+    assert source.unlabelled == ()
+    assert [note.split(":")[0] for note in source.notes] == [
+        "blind.tsv has no labels",
+        "test.tsv has no labels",
+    ]
+    assert "test.tsv" not in source.files, "it changes nothing of what is trained"
+
+
+# --- with the labels of a model --------------------------------------------------------------------
+
+
+def of_model(path: Path, *names: str) -> LabelledSource:
+    return open_labelled(DataConfig(dir=str(path)), names or ("y", "x", "z"))
+
+
+def test_a_model_brings_its_labels_in_its_order(tmp_path: Path) -> None:
+    tables(tmp_path, blind__tsv="text\tlabel\nf\t-1\n", bare__jsonl=jsonl({"text": "g"}))
+    source = of_model(tmp_path / "v.tsv")
+    assert source.label_names == ("y", "x", "z")
+    assert (source.trains, source.reported, source.unlabelled) == (False, ("v",), ())
+    assert source.read("v").labels == [1]
+    source = of_model(tmp_path)
+    assert (source.trains, source.reported, source.unlabelled) == (True, ("v",), ("bare", "blind"))
+    assert source.read("blind").labels == source.read("bare").labels == [NO_LABEL]
+    assert of_model(tmp_path / "train.tsv").reported == ("train",)
+
+
+def test_labels_that_the_model_does_not_know(tmp_path: Path) -> None:
+    tables(tmp_path)
+    with pytest.raises(UserError, match=r"line 2: label 'x' is none of the classes that the model tells"):
+        of_model(tmp_path / "v.tsv", "p", "q")
+    with pytest.raises(UserError, match="write it as 'X'"):
+        of_model(tmp_path / "v.tsv", "X", "Y")
+
+
+def test_a_model_may_have_classes_of_odd_names(tmp_path: Path) -> None:
+    """Of tables as they once were read."""
+    (tmp_path / "v.tsv").write_text("text\tlabel\na\t-1\nb\tnone\nc\tpos \n")
+    assert of_model(tmp_path / "v.tsv", "-1", "none", "pos ").read("v").labels == [0, 1, 2]
+
+
+def test_what_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a\n")
+    for where, says in (
+        (tmp_path, r"needs a table, \.tsv or \.jsonl; it holds notes\.txt"),
+        (tmp_path / "none.tsv", "does not exist"),
+        (tmp_path / "notes.txt", "is no folder"),
+    ):
+        with pytest.raises(UserError, match=says):
+            of_model(where)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_characters="\t\n\r\0", exclude_categories=["Cs"]), min_size=1),
+            st.sampled_from(["x", "y"]),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_text_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    """Or the line is named: no text is cut, moved to another column, or taken for a label."""
+    path = tmp_path_factory.mktemp("rows") / "t.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    try:
+        table = read_table(path)
+    except UserError as error:
+        assert "t.tsv line " in str(error)  # noqa: PT017
+    else:
+        assert list(zip(table.texts, table.labels or [], strict=True)) == [((t,), label) for t, label in rows]
+
+
+@given(data=st.data())
+def test_a_table_that_was_damaged_is_refused_or_has_the_labels_that_it_had(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Bytes changed, taken out, put in: nothing but a sentence, and no piece of a text as a class unsaid."""
+    folder = tmp_path_factory.mktemp("damaged")
+    rows = [(f"the cat {i} sat", "xy"[i % 2]) for i in range(12)]
+    tsv = "".join(f"{text}\t{label}\n" for text, label in [("text", "label"), *rows]).encode()
+    lines = jsonl(*({"text": text, "label": label} for text, label in rows)).encode()
+    for name, content in (("train.tsv", tsv), ("train.jsonl", lines)):
+        damaged = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(damaged)))
+            damaged[at : at + data.draw(st.integers(0, 4))] = data.draw(PIECES)
+        (folder / name).write_bytes(bytes(damaged))
+        try:
+            table = read_table(folder / name)
+            if table.labels is None:
+                continue
+            names = class_names(table.labels, table.lines, table.path)
+        except UserError:
+            continue
+        told = class_notes(table.labels, table.lines, table.path)
+        assert name == "train.jsonl" or {*names} <= {"x", "y"} or told
+
+
+def test_many_columns_are_no_quadratic_work(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("\t".join(["text", *map(str, range(200_000))]) + "\n")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="no rows"):
+        read_table(tmp_path / "t.tsv")
+    assert time.monotonic() - started < 5

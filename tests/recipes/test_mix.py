@@ -1,0 +1,224 @@
+"""A file of so many bytes: sensitivities against plain numpy, the mix against uniform choices."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from rich.console import Console
+
+from tests import builders
+from tlc_jax import compress, evaluate, inspect, report
+from tlc_jax.artifacts.artifact import WEIGHTS, file_bytes, read_artifact
+from tlc_jax.compression.prune import apply_masks, magnitude_masks, masks_by_rule
+from tlc_jax.compression.quantize import dequantize, quantize
+from tlc_jax.compression.select import foreign_rules, select
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+from tlc_jax.config.quantization import QuantSpec, Rule
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.stacked import join, split
+from tlc_jax.recipes.mix import Source, best_mix
+from tlc_jax.recipes.sensitivity import Divergence, own_task, sensitivity_of, squared_error
+from tlc_jax.runs.restore import trained_model
+
+
+@pytest.fixture(scope="module")
+def mixed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mix") / "out"
+    compress.main(["--checkpoint", str(finished), "--target-mb", "0.026", "--out", str(out)])
+    return out
+
+
+def test_divergence_is_that_of_the_predictions(finished: Path) -> None:
+    """sum p log(p / q) over masked tokens, from the logits of both models, in float64."""
+    model = trained_model(str(finished), pytest.fail)
+    task, tensors = own_task(model), split(jax.device_get(model.params))
+    name = "encoder/token_embedding"
+    found = sensitivity_of(
+        name, tensors[name], Rule(".*", QuantSpec(), True), QuantSpec(), None,
+        Divergence(task, tensors, model.config, examples=16),
+    )  # fmt: skip
+    smallest = np.sort(np.abs(tensors[name]).ravel())[round(0.75 * tensors[name].size) - 1]
+    changed = {**tensors, name: np.where(np.abs(tensors[name]) > smallest, tensors[name], 0)}
+    total = weight = 0.0
+    for step in range(2):  # micro-batches of 8 rows
+        batch = jax.device_put(task.train_batch(step, lambda _: slice(0, 8)))
+        logits = [
+            np.asarray(task.logits(jax.device_put(join(own)), batch), np.float64)[batch["weights"] > 0]
+            for own in (tensors, changed)
+        ]
+        p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in logits)
+        total, weight = total + (p * np.log(p / q)).sum(), weight + len(p)
+    assert found.pruned[0.75] == pytest.approx(total / weight, rel=1e-3)
+    assert 0 < found.pruned[0.15] < found.pruned[0.75] < found.pruned[0.90]
+    assert found.quantized[8] < found.quantized[4] < found.quantized[2]
+
+
+def test_the_file_is_within_its_budget_and_the_best_is_written(mixed: Path, finished: Path) -> None:
+    manifest = read_artifact(mixed).manifest
+    target, size = manifest["target"], (mixed / WEIGHTS).stat().st_size
+    chosen = next(own for own in target["candidates"] if own["name"] == target["chosen"])
+    assert 0.9 * 26_000 < size == chosen["file_bytes"] <= 26_000
+    assert all(own["file_bytes"] <= 26_000 for own in target["candidates"])
+    names = [own["name"].split(",")[0] for own in target["candidates"]]
+    assert names[0] == "mix"
+    assert {"4 bits", "2 bits"} <= set(names)
+    losses = [own["eval/held_out/loss"] for own in target["candidates"]]
+    assert chosen["eval/held_out/loss"] == min(losses)
+    assert chosen["damage"] < max(own["damage"] for own in target["candidates"])
+
+
+def test_what_was_measured_is_what_the_artifact_does(
+    mixed: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = read_artifact(mixed).manifest["target"]
+    chosen = next(own for own in target["candidates"] if own["name"] == target["chosen"])
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(mixed), "--data.dir", str(corpus), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["eval/held_out/loss"] == pytest.approx(chosen["eval/held_out/loss"], abs=1e-4)
+
+
+def test_too_few_bytes(tmp_path: Path) -> None:
+    """The message says how many are enough, and they are."""
+    (tmp_path / "hf").mkdir()
+    weights = np.random.default_rng(0).normal(size=(2, 256, 256)).astype(np.float32)
+    safetensors.numpy.save_file({"a": weights[0], "b": weights[1]}, tmp_path / "hf" / "model.safetensors")
+    out, command = tmp_path / "out", ["--hf", str(tmp_path / "hf"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"0\.001 cannot be reached: the file has") as caught:
+        compress.main([*command, "--target-mb", "0.001"])
+    assert not out.exists()
+    enough = re.search(r"give --target-mb (\d+\.\d+)", str(caught.value))
+    assert enough
+    compress.main([*command, "--target-mb", enough[1]])
+    assert (out / WEIGHTS).stat().st_size <= round(float(enough[1]) * 1e6)
+
+
+def test_an_artifact_has_no_data(mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is an artifact, which has no data"):
+        compress.main(["--checkpoint", str(mixed), "--target-mb", "1", "--out", str(tmp_path / "out")])
+
+
+def test_anybodys_checkpoint(tmp_path: Path) -> None:
+    """Without data the squared error counts; a mix is then never worse than one choice for all."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        "quiet.weight": rng.normal(size=(64, 64)).astype(np.float32) * 0.3,
+        "loud.weight": rng.standard_t(3, size=(64, 64)).astype(np.float32),
+        "loud.bias": rng.normal(size=64).astype(np.float32),
+        "ids": np.arange(8),
+        "nothing": np.zeros((0, 5), np.float32),
+    }
+    (tmp_path / "hf").mkdir()
+    safetensors.numpy.save_file(tensors, tmp_path / "hf" / "model.safetensors")
+    out = tmp_path / "out"
+    compress.main(["--hf", str(tmp_path / "hf"), "--target-mb", "0.0042", "--out", str(out)])
+    inspect.main([str(out)])
+    artifact = read_artifact(out)
+    target = artifact.manifest["target"]
+    damages = [own["damage"] for own in target["candidates"]]
+    assert damages[0] == min(damages)
+    assert (out / WEIGHTS).stat().st_size <= 4200
+    bits = {name: entry["bits"] for name, entry in artifact.manifest["tensors"].items()}
+    assert bits["quiet.weight"] < bits["loud.weight"]
+    values = dequantize(artifact.tensors)
+    lost = sum(((np.asarray(values[name]) - x) ** 2).sum() for name, x in tensors.items())
+    assert damages[0] == pytest.approx(
+        lost / sum((x**2).sum() for name, x in tensors.items() if name != "ids"), rel=1e-3
+    )
+
+
+def test_a_candidate_is_what_its_rules_make_of_the_tensors_whatever_their_order() -> None:
+    """The uniform ones too: the smallest weights of all, one number of bits, vectors at 8 bits."""
+    rng = np.random.default_rng(0)
+    sizes = {"b.weight": (64, 48), "c.bias": (48,), "a.weight": (32, 96)}
+    tensors = {name: rng.standard_t(4, size=size).astype(np.float32) for name, size in sizes.items()}
+    rules = select(tensors, foreign_rules(tensors, QuantSpec()))
+    damage = squared_error(tensors, list(tensors))
+    told = []
+    for own in (rules, dict(sorted(rules.items())), dict(sorted(rules.items(), reverse=True))):
+        config = CompressConfig(target_mb=0.0025)
+        told.append(best_mix(Source(tensors, own, {}, damage), config, None, Console(quiet=True))[1])
+    assert told[0] == told[1] == told[2]
+    matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
+    for candidate in told[0]["candidates"][1:]:
+        bits, share = (int(n) for n in re.findall(r"\d+", candidate["name"]))
+        lost = []
+        for sparsity in (share - 0.6, share + 0.6):  # the name is rounded
+            masks = magnitude_masks(matrices, max(sparsity, 0) / 100)
+            spec = {name: QuantSpec(bits if x.ndim == 2 else 8, range="mse") for name, x in tensors.items()}
+            lost.append(damage(dequantize(quantize(apply_masks(tensors, masks), spec, masks))))
+        assert 0.9 * min(lost) <= candidate["damage"] <= 1.1 * max(lost)
+
+
+@pytest.mark.parametrize("option", ["--heads", "--feed-forward-size"])
+def test_anybodys_checkpoint_has_no_heads(tmp_path: Path, option: str) -> None:
+    safetensors.numpy.save_file({"w": np.ones((4, 4), np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"only in a run"):
+        compress.main(["--hf", str(tmp_path), option, "1", "--out", str(tmp_path / "out")])
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = ["--checkpoint", str(finished), "--target-mb", "1", "--out", str(tmp_path / "file" / "out")]
+    with pytest.raises(UserError, match="cannot be made"):
+        compress.main(command)
+
+
+def test_squared_error_of_some() -> None:
+    tensors = {"a": np.array([3.0, 4.0]), "b": np.array([5.0, 0.0])}
+    assert squared_error(tensors, ["a", "b"])({"a": np.array([0.0, 4.0])}) == pytest.approx(9 / 50)
+
+
+def test_a_rule_with_a_sparsity_of_its_own() -> None:
+    """Its tensors are pruned each by itself; the others together."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=(10, 10)) * scale for name, scale in (("a", 1), ("b", 9), ("c", 1))}
+    rules = {name: Rule(name, QuantSpec(), prune=True) for name in tensors}
+    rules["b"] = dataclasses.replace(rules["b"], sparsity=0.3)
+    masks = masks_by_rule(tensors, rules, 0.5, {})
+    assert [int((~masks[name]).sum()) for name in "b"] == [30]
+    assert int((~masks["a"]).sum() + (~masks["c"]).sum()) == 100
+    assert masks_by_rule(tensors, rules, 0.0, {}).keys() == {"b"}
+    with pytest.raises(ValueError, match="prune=True"):
+        Rule("x", QuantSpec(), sparsity=0.5)
+
+
+def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
+    artifact = read_artifact(mixed)
+    items = ((name, x, None) for name, x in artifact.tensors.items())
+    assert file_bytes(items) == (mixed / WEIGHTS).stat().st_size
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_mb": 0.0},
+        {"target_mb": 1.0, "sparsity": 0.5},
+        {"target_mb": 1.0, "scope": "layer"},
+        {"target_mb": 1.0, "bits": 4},
+        {"target_mb": 1.0, "range": "percentile:1"},
+        {"sparsity": 0.9, "recovery": RecoveryConfig(), "rules": (Rule("x", prune=True, sparsity=0.1),)},
+    ],
+)
+def test_what_does_not_go_together(settings: dict) -> None:
+    with pytest.raises(ValueError, match=r"target_mb|sparsity of their own"):
+        CompressConfig(**settings)
+
+
+def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sensitivity.jsonl"
+    report.main(["sensitivity", "--run", str(finished), "--examples", "8", "--output", str(out)])
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    matrices = [
+        name for name, x in split(builders.nested(builders.parameters(finished))).items() if x.ndim == 2
+    ]
+    assert [line["tensor"] for line in lines] == matrices
+    table = next(line for line in lines if line["tensor"] == "encoder/token_embedding")
+    assert 0 < table["quantized"]["8"] < table["quantized"]["2"] < table["pruned"]["0.9"]

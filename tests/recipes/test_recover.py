@@ -1,0 +1,238 @@
+"""Pruned weights stay zero; pruning in rounds recovers, stops where it should, and survives kill -9."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.builders import documents
+from tlc_jax import compress, evaluate, train
+from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.compression.prune import magnitude_masks
+from tlc_jax.config import ModelConfig, OptimizerConfig
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.stacked import join, split
+from tlc_jax.data.tokenizer import train_tokenizer
+from tlc_jax.models.encoder import init_mlm
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.training.masked import masked, parameter_masks, tensor_masks, with_masks
+from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.optimizer import make_optimizer
+
+MODEL = ModelConfig(num_layers=3, hidden_size=16, head_size=8, vocab_size=50, max_positions=8)
+
+
+def test_pruned_weights_stay_zero_through_momentum_and_decay() -> None:
+    """100 updates of AdamW with decay and large gradients; momentum from before the pruning too."""
+    params = jax.jit(lambda key: init_mlm(MODEL, key))(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    plain = make_optimizer(OptimizerConfig(weight_decay=0.5), params)
+    inner = plain.init(params)
+    gradients = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
+    for _ in range(3):  # momentum everywhere, of weights that will be pruned too
+        _, inner = plain.update(gradients, inner, params)
+    tensors = split(params)
+    masks = magnitude_masks({name: x for name, x in tensors.items() if x.ndim == 2}, 0.6)
+    pruned = join({name: jnp.where(masks.get(name, True), x, 0.0) for name, x in tensors.items()})
+    optimizer, state = masked(plain), with_masks(inner, pruned, masks)
+
+    @jax.jit
+    def update(params: dict, state: optax.OptState, gradients: dict) -> tuple[dict, optax.OptState]:
+        directions, state = optimizer.update(gradients, state, params)
+        return jax.tree.map(lambda p, d: p - 0.01 * d, params, directions), state
+
+    for _ in range(100):
+        gradients = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
+        pruned, state = update(pruned, state, gradients)
+    for name, x in split(pruned).items():
+        x = np.asarray(x)
+        if name in masks:
+            assert (x[~masks[name]] == 0).all(), name
+            assert (x[masks[name]] != 0).all(), "the others train"
+    directions = split(plain.update(gradients, plain.init(pruned), pruned)[0])
+    for name, mask in masks.items():
+        assert (np.asarray(directions[name])[~mask] != 0).all(), "without the masks they would come back"
+
+
+def test_masks_of_tensors_and_of_parameters() -> None:
+    """Only one layer is pruned: the others of its stack have masks of ones, and come back as none."""
+    params = jax.eval_shape(lambda: init_mlm(MODEL, jax.random.key(0)))
+    name = "encoder/layers/1/attention/query/kernel"
+    mask = np.arange(256).reshape(16, 16) % 3 > 0
+    stacked = parameter_masks(params, {name: mask})
+    assert list(stacked) == ["encoder/layers/attention/query/kernel"]
+    found = stacked["encoder/layers/attention/query/kernel"]
+    np.testing.assert_array_equal(found, np.stack([np.ones_like(mask), mask, np.ones_like(mask)]))
+    back = tensor_masks(stacked)
+    assert list(back) == [name]
+    np.testing.assert_array_equal(back[name], mask)
+    with pytest.raises(UserError, match="masks of encoder/layers/7/x/kernel, but no such parameters"):
+        parameter_masks(params, {"encoder/layers/7/x/kernel": mask})
+
+
+CONFIG = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        model=ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32),
+        task=ClassificationConfig(dropout=0.0),
+        data=DataConfig(dir={tables!r}, tokenizer={tokenizer!r}, sequence_length=32, held_out=0.2,
+                        cache_dir={cache!r}),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        budget=BudgetConfig(steps=60),
+        evaluation=EvaluationConfig(every_steps=None),
+        checkpoint=CheckpointConfig(every_steps=5),
+        batch_size=32,
+        log_every=10,
+    )
+"""
+RECIPE = """
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+
+def get_config():
+    return CompressConfig(bits=5, sparsity=0.9, recovery=RecoveryConfig(
+        levels=(0.3, 0.6, 0.9), target=0.98, max_epochs=2, evaluate_every=4))
+"""
+
+
+def write_easy_tables(folder: Path, size: int = 400) -> Path:
+    """Texts whose label is told by which words they are made of, with one exception in twenty."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = sorted({word for text in documents(50) for word in text.split()})[:40]
+    for name, count in (("train", size), ("test", 60)):
+        lines = ["text\tlabel"]
+        for _ in range(count):
+            label = int(rng.integers(2))
+            own = words[:25] if label != (rng.random() < 0.05) else words[15:]
+            lines.append(f"{' '.join(rng.choice(own, 8))}\t{('first', 'last')[label]}")
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finetuned classification `run`, and the recipe."""
+    root = tmp_path_factory.mktemp("recovery")
+    train_tokenizer(documents(100), 300).save(str(root / "tokenizer.json"))
+    places = {
+        "tables": str(write_easy_tables(root / "tables")),
+        "tokenizer": str(root / "tokenizer.json"),
+        "cache": str(root / "cache"),
+    }
+    (root / "tiny.py").write_text(CONFIG.format(**places))
+    (root / "recipe.py").write_text(RECIPE)
+    train.main(["--config", str(root / "tiny.py"), "--workdir", str(root / "run")])
+    compress.main(order(root, root / "rounds", root / "artifact"))
+    return root
+
+
+def order(root: Path, workdir: Path, out: Path) -> list[str]:
+    recipe = ["--checkpoint", str(root / "run"), "--config", str(root / "recipe.py")]
+    return [*recipe, "--workdir", str(workdir), "--out", str(out)]
+
+
+def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) -> None:
+    dense = read_metrics(root / "run" / "metrics.jsonl")[-1]["eval/tuning/accuracy"]
+    told = read_artifact(root / "artifact").manifest["recovery"]
+    assert [found["sparsity"] for found in told] == [0.3, 0.6, 0.9]
+    before: dict = {}
+    for level, found in zip((30, 60, 90), told, strict=True):
+        model = trained_model(str(root / "rounds" / f"pruned-{level}"), pytest.fail)
+        tensors = split(model.params)
+        pruned = sum(int((~mask).sum()) for mask in model.masks.values())
+        matrices = {n: x for n, x in tensors.items() if x.ndim == 2 and not n.startswith("class")}
+        assert pruned == round(level / 100 * sum(x.size for x in matrices.values()))
+        for name, mask in model.masks.items():
+            assert (np.asarray(tensors[name])[~mask] == 0).all(), name
+            if name in before:
+                assert not (mask & ~before[name]).any(), "nothing comes back"
+        before = model.masks
+        epoch_twice = 2 * (320 // 32)
+        assert found["steps"] == model.step <= epoch_twice + 2
+        enough = found["recovered_accuracy"] >= 0.98 * dense
+        assert enough or found["steps"] >= epoch_twice - 2, "it stops when accuracy is back, or at the end"
+        assert (found["steps"] == 0) == (found["pruned_accuracy"] >= 0.98 * dense), "evaluated first"
+        assert found["steps"] == 0 or found["training_seconds"] > 0
+    assert any(found["steps"] > 0 for found in told), "the test has something to recover"
+
+
+def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixture) -> None:
+    artifact = read_artifact(root / "artifact")
+    model = trained_model(str(root / "rounds" / "pruned-90"), pytest.fail)
+    for name, mask in model.masks.items():
+        entry = artifact.manifest["tensors"][name]
+        assert entry["weights"] - entry["nonzeros"] == (~mask).sum()
+        assert entry["bits"] == 5
+    dense = str(root / "dense")
+    compress.main(["--checkpoint", str(root / "rounds" / "pruned-90"), "--bits", "32", "--out", dense])
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", dense, "--json", "--data.dir", str(root / "tables")])
+    found = json.loads(capsys.readouterr().out)["eval/tuning/accuracy"]
+    assert found == artifact.manifest["recovery"][-1]["recovered_accuracy"], (
+        "the round's own, without its run"
+    )
+
+
+def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> None:
+    """Without retraining; with a sparsity of its own it prunes further."""
+    run = str(root / "rounds" / "pruned-60")
+    compress.main(["--checkpoint", run, "--bits", "3", "--zero", "float", "--out", str(tmp_path / "a")])
+    size = read_artifact(tmp_path / "a").manifest["size"]
+    masks = trained_model(run, pytest.fail).masks
+    assert size["weights"] - size["nonzeros"] == sum(int((~mask).sum()) for mask in masks.values())
+    compress.main(["--checkpoint", run, "--sparsity", "0.7", "--out", str(tmp_path / "b")])
+    entries = read_artifact(tmp_path / "b").manifest["tensors"]
+    further = sum(e["weights"] - e["nonzeros"] for e in entries.values())
+    assert further > size["weights"] - size["nonzeros"]
+
+
+KILLED = """
+import os, signal, sys
+from tlc_jax.training import saving
+from tlc_jax import compress
+
+wait = saving.seal
+def seal(folder, about):
+    if folder.parent.parent.name == "pruned-90" and about["step"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return wait(folder, about)
+
+saving.seal = seal
+compress.main(sys.argv[1:])
+"""
+
+
+def test_killed_in_the_middle_of_the_rounds_it_ends_with_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    """kill -9 while the last round seals its first checkpoint; then the same command again."""
+    command = order(root, tmp_path / "rounds", tmp_path / "artifact")
+    done = subprocess.run([sys.executable, "-c", KILLED, *command], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "rounds" / "pruned-90").exists()
+    assert not any((tmp_path / "artifact").glob("*"))
+    compress.main(command)
+    ours, theirs = (place / "artifact" for place in (root, tmp_path))
+    assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+
+
+def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
+    recipe = ["--config", str(root / "recipe.py"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="give --workdir"):
+        compress.main(["--checkpoint", str(root / "run"), *recipe])
+    with pytest.raises(UserError, match="has none: drop it"):
+        compress.main([*recipe[2:], "--checkpoint", str(root / "run"), "--workdir", str(tmp_path / "w")])
+    with pytest.raises(ValueError, match="is none of recovery.levels"):
+        CompressConfig(sparsity=0.5, recovery=RecoveryConfig())
+    with pytest.raises(ValueError, match="must rise"):
+        RecoveryConfig(levels=(0.3, 0.2))

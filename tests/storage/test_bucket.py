@@ -1,0 +1,218 @@
+"""Run directories in a bucket: the same runs as on a disk, whatever the store answers on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import builders
+from tests.bucket import Bucket
+from tests.runs.test_checkpoint import restored, save
+from tlc_jax import evaluate, train
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.runs.checkpoint import whole_steps
+from tlc_jax.storage import lock, paths
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import AnyPath, TextLog, parse_path
+from tlc_jax.storage.run_directory import LOCK
+
+ROOT = "gs://bucket"
+
+
+@pytest.fixture(scope="module")
+def served() -> Bucket:
+    served = Bucket()
+    served.start()
+    return served
+
+
+@pytest.fixture
+def bucket(served: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    from gcsfs import retry  # reads what `start` has set
+
+    sooner = types.SimpleNamespace(sleep=lambda seconds: asyncio.sleep(seconds / 50))
+    monkeypatch.setattr(retry, "asyncio", sooner)  # it waits a second and more before it tries again
+    yield served
+    served.fail_every = served.denied = None
+    served.failed = 0
+
+
+def names(folder: AnyPath) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(
+    bucket: Bucket,
+    finished: Path,
+    command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Interrupted, then gone on with by a machine that has no cache, with requests that fail."""
+    workdir, bucket.fail_every = f"{ROOT}/run", 25
+    looks = itertools.count(1)
+    monkeypatch.setattr(stopping, "requested", lambda: next(looks) >= 7)
+    with pytest.raises(Interrupted, match="after step 7, saved"):
+        train.main(command(workdir))
+    monkeypatch.setattr(stopping, "requested", lambda: False)
+    elsewhere = ["--data.dir", str(tmp_path / "gone"), "--data.cache-dir", str(tmp_path / "cache")]
+    with pytest.raises(UserError, match="data.dir is .* but the run has"):
+        train.main([*command(workdir), *elsewhere])
+    train.main([*command(workdir), *elsewhere[2:]])
+    assert "continuing after step 7" in capsys.readouterr().out
+    assert bucket.failed > 10
+    builders.assert_equal_runs(finished, parse_path(workdir))
+    assert names(parse_path(workdir)) == names(finished) - {LOCK}, "the lease is given back"
+    assert whole_steps(parse_path(workdir) / "checkpoints") == [10, 12]
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", workdir, "--json"])
+    remote = json.loads(capsys.readouterr().out)
+    evaluate.main(["--checkpoint", str(finished), "--json"])
+    assert {**json.loads(capsys.readouterr().out), "checkpoint": workdir} == remote
+    train.main(command(tmp_path / "next", "--init-from", workdir, "--budget.steps", "1"))
+    assert f"parameters from {workdir}, step 12" in capsys.readouterr().out
+
+
+def test_a_save_that_the_store_refuses(bucket: Bucket, command, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir, bucket.denied = f"{ROOT}/refused", "checkpoints/5"
+    train.main(command(workdir, "--budget.steps", "6"))
+    shown = capsys.readouterr().out
+    assert "saving step 5 to gs://bucket/refused/checkpoints failed" in shown
+    assert "training goes on" in shown
+    assert whole_steps(parse_path(workdir) / "checkpoints") == [6]
+    workdir, bucket.denied = f"{ROOT}/refused_at_last", "checkpoints/6"
+    with pytest.raises(SaveFailed, match=r"saving step 6 to .* the last whole checkpoint is of step 5"):
+        train.main(command(workdir, "--budget.steps", "6"))
+    bucket.denied = None
+    train.main(command(workdir, "--budget.steps", "6"))
+    assert "continuing after step 5" in capsys.readouterr().out
+    assert whole_steps(parse_path(workdir) / "checkpoints") == [5, 6]
+
+
+@pytest.mark.parametrize("left", ["unsealed", "half removed", "temporary", "flipped"])
+def test_leftovers_of_a_killed_process(bucket: Bucket, left: str) -> None:
+    folder = parse_path(f"{ROOT}/{left.replace(' ', '_')}")
+    save(folder, 3, 6, 9)
+    newest = folder / "9"
+    if left == "temporary":
+        for name in paths.files(newest):
+            paths.copy_file(newest / name, folder / "12.orbax-checkpoint-tmp" / name)
+    elif left == "flipped":
+        (newest / "meta" / "metadata").write_text('{"training_seconds": 5.5}')
+    else:
+        if left == "half removed":
+            paths.copy_file(newest / "manifest.json", newest / "retired.json")
+            paths.remove_folder(newest / "params")
+        (newest / "manifest.json").unlink()
+    step, refused = restored(folder)
+    assert step == (9 if left == "temporary" else 6)
+    assert len(refused) == (left == "flipped")
+    assert (
+        names(folder)
+        == {"3", "6", "begun"}
+        | {
+            "temporary": {"9"},
+            "half removed": set(),
+            "unsealed": {"damaged"},
+            "flipped": {"damaged"},
+        }[left]
+    )
+
+
+HOLD = """
+import sys, time
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import parse_path
+with locked(parse_path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_two_jobs_in_one_run_directory(bucket: Bucket, command) -> None:
+    workdir = f"{ROOT}/two"
+    hold = [sys.executable, "-c", HOLD, workdir]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"two is in use by process {process.pid} on .* runs out at 20"):
+            train.main(command(workdir))
+        process.kill()
+    with locked(parse_path(workdir)):  # its holder was of this machine, and is dead
+        assert f"process {os.getpid()} " in (parse_path(workdir) / LOCK).read_text()
+    assert not (parse_path(workdir) / LOCK).exists()
+
+
+def test_a_lease_of_another_machine_runs_out(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = parse_path(f"{ROOT}/lease")
+    (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since yesterday"))
+    with pytest.raises(UserError, match="in use by process 1 on elsewhere since yesterday"), locked(folder):
+        pass
+    monkeypatch.setattr(lock, "LEASE", -1.0)
+    (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since yesterday"))
+    monkeypatch.undo()
+    with locked(folder):
+        assert platform.node() in (folder / LOCK).read_text()
+
+
+def test_who_lost_a_lease_ends_unsaved(bucket: Bucket) -> None:
+    """A machine that slept longer than its lease must not write into the run of who took over."""
+    program = HOLD.replace("with locked", "from tlc_jax.core import lock\nlock.RENEWED = 0.2\nwith locked")
+    folder = parse_path(f"{ROOT}/lost")
+    hold = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since today"))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the lease of gs://bucket/lost went to process 1 on elsewhere since today: ended unsaved" in said
+
+
+def test_a_bucket_that_is_not_there(bucket: Bucket, command) -> None:
+    with pytest.raises(UserError, match=r"gs://nobody/run cannot be written .*is the bucket there"):
+        train.main(command("gs://nobody/run"))
+    for text in ("s3://x/y", "gs:/x/y", "GS://x/y", "gs:x", "gs://"):
+        with pytest.raises(UserError, match=f"{text} is neither a local path nor gs://BUCKET/FOLDER"):
+            train.main(command(text))
+
+
+def test_a_store_that_does_not_answer(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(where: AnyPath) -> bool:
+        raise RuntimeError("Cannot connect\nto host")
+
+    monkeypatch.setattr(type(parse_path(ROOT)), "exists", unreachable)
+    with pytest.raises(UserError, match=r"gs://bucket/run cannot be reached \(Cannot connect to host\)"):
+        parse_path(f"{ROOT}/run")
+
+
+def test_a_log_in_a_bucket_is_whole_after_each_flush(bucket: Bucket) -> None:
+    where = parse_path(f"{ROOT}/log.txt")
+    log = TextLog(where, "a\n")
+    log.add("b\n")
+    assert where.read_text() == "a\n"
+    log.flush()
+    assert where.read_text() == "a\nb\n"
+    log.add("c\n")
+    log.close()
+    assert where.read_text() == "a\nb\nc\n"
+
+
+def test_saves_go_on_where_the_store_fails_often(bucket: Bucket) -> None:
+    bucket.fail_every = 5
+    folder = parse_path(f"{ROOT}/often")
+    save(folder, 3, 6, keep=2)
+    assert restored(folder) == (6, [])
+    assert bucket.failed > 5

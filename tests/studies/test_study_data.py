@@ -1,0 +1,440 @@
+"""What a study rests on: one and the same data for all sizes, results that nobody has changed, its own runs.
+
+Training is left out: a run takes its data and writes the metrics of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.builders import documents
+from tests.data.test_labelled import write_tables
+from tlc_jax import study
+from tlc_jax.config import Config, DataConfig
+from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.data.text import installed_docs
+from tlc_jax.runs import initial_checkpoint
+from tlc_jax.runs.run import Order
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.studies import finished, grid
+from tlc_jax.studies.models import pack
+from tlc_jax.studies.same_data import SameData
+from tlc_jax.tasks.build import keep_data, open_data, prepare_data
+
+CONFIG = """
+from tlc_jax.config import *
+from tlc_jax.config.study_options import SearchConfig, StudyConfig
+
+def get_config():
+    data = dict(cache_dir={cache!r}, held_out=0.1)
+    return StudyConfig(
+        pretrain=Config(
+            model=ModelConfig(head_size=8, vocab_size=300, max_positions=32),
+            data=DataConfig(dir={text!r}, sequence_length=32, **data),
+            schedule=ScheduleConfig(follows="training_seconds"),
+            budget=BudgetConfig(training_seconds=1),
+        ),
+        finetune=Config(
+            task=ClassificationConfig(),
+            data=DataConfig(dir={tables!r}, sequence_length=16, **data),
+            budget=BudgetConfig(steps=4),
+        ),
+        search=SearchConfig(seeds=(1, 2)),
+        sizes=("1x16", "2x16"), bits=(32, 4), sparsities=(0.0, 0.5),
+    )
+"""
+
+
+class Folder:
+    """A study whose runs are not trained; it is interrupted before the runs that are named."""
+
+    def __init__(self, root: Path):
+        self.root, self.workdir, self.trained = root, root / "study", list[str]()
+        self.interrupted = ""
+        (root / "text").mkdir()
+        (root / "text" / "a.txt").write_text("\n\n".join(documents(60)), encoding="utf-8")
+        write_tables(root / "tables", 120)
+        names = {name: str(root / name) for name in ("text", "tables", "cache")}
+        (root / "tiny.py").write_text(CONFIG.format(**names), encoding="utf-8")
+
+    def go(self, stop_before: str = "", *more: str) -> list[str]:
+        """Which runs were trained now."""
+        self.trained.clear()
+        self.interrupted = stop_before
+        command = ["--config", str(self.root / "tiny.py"), "--workdir", str(self.workdir), *more]
+        if stop_before:
+            with pytest.raises(Interrupted):
+                study.main(command)
+        else:
+            study.main(command)
+        return list(self.trained)
+
+    def run(self, order: Order, console: Console) -> None:
+        name = f"{order.workdir.parent.name}/{order.workdir.name}"
+        if self.interrupted and self.interrupted in name:
+            raise Interrupted(name)
+        self.trained.append(name)
+        config = order.config
+        if order.init_from is not None:
+            config = initial_checkpoint.with_source(config, order.document, RunDir(order.init_from))
+        order.workdir.mkdir(parents=True, exist_ok=True)
+        rundir = RunDir(order.workdir)
+        write_json(rundir.config, dataclasses.asdict(config))
+        if not rundir.data.exists():
+            source = order.data_from
+            data = prepare_data(config, console) if source is None else open_data(config, source.data)
+            keep_data(data, config, rundir.data)
+        shutil.copy(Path(str(rundir.data)) / "tokenizer.json", str(rundir.tokenizer))
+        number = len(name) + sum(map(ord, name))
+        lines = [
+            {"step": 0, "training_seconds": 0.0, "total_seconds": 0.0}
+            | {f"eval/held_out/{n}_perplexity": 90.0 for n in ("unigram", "bigram")},
+            {
+                "step": 4,
+                "training_seconds": 1.0 + number / 7,
+                "total_seconds": 9.0,
+                "eval/held_out/perplexity": 9.0,
+            }
+            | {"eval/tuning/accuracy": 0.5, "eval/tuning/loss": 1 / number},
+        ]
+        rundir.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+    def lines(self) -> list[dict[str, Any]]:
+        text = (self.workdir / "results.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def write(self, change: Callable[[list[dict[str, Any]]], object]) -> None:
+        """As somebody with an editor would."""
+        lines = self.lines()
+        change(lines)
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (self.workdir / "results.jsonl").write_text(text, encoding="utf-8")
+
+    def run_of(self, size: str) -> Path:
+        [folder] = (self.workdir / size).glob("lr*-seed1")
+        return folder
+
+    def forget(self) -> None:
+        """As a study of a version that kept neither identities nor checksums left it."""
+        self.write(lambda lines: [line.pop(name) for line in lines for name in ("data", "sha256")])
+        (self.workdir / "data.json").unlink(missing_ok=True)
+
+
+def compressed(loaded: object, missing: list[tuple[float, int]], title: str, console: Console) -> Any:
+    for sparsity, bits in missing:
+        yield {
+            "sparsity": sparsity,
+            "bits": bits,
+            "tuning_accuracy": 0.5,
+            "set": "test",
+            "examples": 8,
+            "accuracy": 0.5,
+            "correct": pack(np.arange(8) < 4),
+            "paper_bytes": 100.0 * bits,
+            "parameters": 100,
+            "nonzeros": 100,
+            "step": 4,
+            "majority_accuracy": 0.5,
+            "linear_accuracy": 0.75,
+        }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    found = Folder(tmp_path)
+    monkeypatch.setattr(grid, "run", found.run)
+    monkeypatch.setattr(grid, "load_model", lambda root, console: None)
+    monkeypatch.setattr(grid, "_compressed", compressed)
+    for module in (start, finished):
+        monkeypatch.setattr(module, "whole_steps", lambda folder: [4])
+    return found
+
+
+def change_table(folder: Folder) -> None:
+    path = folder.root / "tables" / "train.tsv"
+    header, rest = path.read_text(encoding="utf-8").split("\n", 1)
+    path.write_text(f"{header}\nchanged {rest}", encoding="utf-8")
+
+
+def change_text(folder: Folder) -> None:
+    with (folder.root / "text" / "a.txt").open("a", encoding="utf-8") as file:
+        file.write("\n\nOne document more.\n")
+
+
+def test_a_study_goes_on_with_the_data_that_it_began_with(folder: Folder) -> None:
+    first = folder.go("2x16/pretrained")
+    assert [name.split("/")[0] for name in first] == ["1x16"] * 3
+    second = folder.go()
+    assert [name.split("/")[0] for name in second] == ["2x16"] * 3
+    assert folder.go() == []
+    lines = folder.lines()
+    assert [line["stage"] for line in lines].count("compress") == 2 * 2 * 4
+    identities = {json.dumps(line["data"].get("finetune")) for line in lines if line["stage"] != "pretrain"}
+    assert len(identities) == 1
+    manifest = json.loads((folder.run_of("2x16") / "data" / "manifest.json").read_text(encoding="utf-8"))
+    assert lines[1]["data"]["finetune"]["identity"] == manifest["identity"]
+    assert len({json.dumps(line["data"]["pretrain"]) for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("stop", "change", "words"),
+    [
+        (
+            "2x16/pretrained",
+            change_table,
+            r"finetuning data .*tables.* have changed since .*: other content: t",
+        ),
+        ("2x16/lr", change_table, "finetuning data .* other content: train.tsv. Put back"),
+        ("1x16/lr1e-05-batch32-dropout0.1-seed2", change_table, "finetuning data .* other content: train"),
+        ("2x16/pretrained", change_text, "pretraining data .*text.* other content: a.txt"),
+        (
+            "2x16/pretrained",
+            lambda folder: (folder.root / "text" / "b.txt").write_text("More.\n\nText.\n", encoding="utf-8"),
+            "pretraining data .* new: b.txt",
+        ),
+        (
+            "2x16/pretrained",
+            lambda folder: (folder.root / "text" / "a.txt").rename(folder.root / "text" / "c.txt"),
+            "pretraining data .* missing: a.txt; new: c.txt",
+        ),
+    ],
+)
+def test_changed_data_are_refused_before_anything_is_trained(
+    folder: Folder, stop: str, change: Callable[[Folder], object], words: str
+) -> None:
+    if "seed2" in stop:
+        stop = "seed2"
+    folder.go(stop)
+    before = folder.lines()
+    kept = {name: (folder.root / name).with_name(f"{name}.kept") for name in ("text", "tables")}
+    for name, copy in kept.items():
+        shutil.copytree(folder.root / name, copy)
+    change(folder)
+    with pytest.raises(UserError, match=words):
+        folder.go()
+    assert folder.trained == []
+    assert folder.lines() == before
+    for name, copy in kept.items():  # what the message says is what helps
+        shutil.rmtree(folder.root / name)
+        copy.rename(folder.root / name)
+    assert folder.go()
+
+
+def test_what_no_run_reads_again_may_change(folder: Folder) -> None:
+    folder.go("1x16/lr")  # pretrained, not finetuned
+    change_table(folder)
+    folder.go("2x16/lr")
+    change_text(folder)  # both sizes are pretrained
+    folder.go()
+    change_table(folder)
+    assert folder.go() == []
+
+
+def test_data_that_change_while_a_study_runs_are_noticed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(order: Order, console: Console) -> None:
+        folder.run(order, console)
+        if order.workdir.name.endswith("seed1"):
+            change_table(folder)
+
+    monkeypatch.setattr(grid, "run", run)
+    with pytest.raises(UserError, match="other content: train.tsv"):
+        folder.go()
+    assert len(folder.trained) == 2
+
+
+def test_results_of_earlier_versions_take_their_identities_from_their_runs(folder: Folder) -> None:
+    folder.go("2x16/pretrained")
+    complete = folder.lines()
+    folder.forget()
+    folder.go("2x16/pretrained")  # nothing is left to do before that
+    assert folder.trained == []
+    assert [line["data"]["finetune"] for line in folder.lines()[1:]] == [
+        line["data"]["finetune"] for line in complete[1:]
+    ]
+    folder.forget()
+    change_table(folder)  # of which nobody can tell
+    folder.go()
+    assert len({json.dumps(line["data"].get("finetune")) for line in folder.lines()}) == 2, "one, or None"
+
+
+def test_where_nothing_is_left_to_take_over_the_data_are_prepared_and_compared(folder: Folder) -> None:
+    folder.go("2x16/pretrained")
+    for run in (folder.workdir / "1x16").glob("lr*"):
+        shutil.rmtree(run)
+    (folder.workdir / "data.json").unlink()
+    change_table(folder)
+    with pytest.raises(UserError, match="finetuning data .* are prepared as [0-9a-f]{16}, but .* line 2 was"):
+        folder.go()
+    assert folder.trained == [], "before the second size is pretrained"
+
+
+def test_a_complete_study_of_an_earlier_version_is_shown_without_its_runs(
+    folder: Folder, capsys: pytest.CaptureFixture
+) -> None:
+    folder.go()
+    folder.forget()
+    for size in ("1x16", "2x16"):
+        shutil.rmtree(folder.workdir / size)
+    capsys.readouterr()
+    assert folder.go() == []
+    told = capsys.readouterr().out
+    assert "results.jsonl line 1 does not tell which data it was made with, and its run is gone" in told
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_run_of_other_data_in_the_place_of_its_own(folder: Folder, stage: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Folder(tmp_path / "other")
+    (change_text if stage == "pretrain" else change_table)(other)
+    folder.go("2x16/lr")
+    workdir, folder.workdir, folder.root = folder.workdir, other.workdir, other.root
+    folder.go("2x16/lr")
+    folder.workdir, folder.root = workdir, tmp_path
+    [mine] = (workdir / "1x16").glob("pretrained" if stage == "pretrain" else "lr*-seed1")
+    shutil.rmtree(mine)
+    shutil.copytree(other.workdir / "1x16" / mine.name, mine)
+    with pytest.raises(UserError, match="line 1 was made with other|line 2 was made with other"):
+        folder.go()
+    assert folder.trained == []
+
+
+def test_another_run_of_the_same_data_in_the_place_of_its_own(folder: Folder) -> None:
+    folder.go("2x16/lr")
+    shutil.rmtree(folder.workdir / "2x16" / "pretrained")
+    shutil.copytree(folder.workdir / "1x16" / "pretrained", folder.workdir / "2x16" / "pretrained")
+    with pytest.raises(UserError, match=r"2x16/pretrained is not the run of .*other training_seconds"):
+        folder.go()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: lines[2].update(accuracy=0.6), "line 3 .* was changed: its sha256"),
+        (lambda lines: lines[0]["perplexity"].__setitem__(0, 8.0), "line 1 .* was changed"),
+        (lambda lines: lines[0]["data"]["pretrain"].update(identity="0" * 64), "line 1 .* was changed"),
+        (lambda lines: lines[1].pop("sha256"), "line 2 .*has no sha256, though lines above"),
+        (lambda lines: lines.append(lines[1]), "line 12 is of the same as .*line 2"),
+        (lambda lines: lines.insert(0, {"stage": "x"}), "line 1 .*stage is none of"),
+    ],
+)
+def test_lines_that_somebody_changed(folder: Folder, change: Callable, words: str) -> None:
+    folder.go("2x16/pretrained")
+    folder.write(change)
+    with pytest.raises(UserError, match=words):
+        folder.go()
+
+
+def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], None]:
+    def edited(folder: Folder) -> None:
+        path = folder.workdir / "results.jsonl"
+        lines = path.read_bytes().split(b"\n")
+        lines[number - 1] = change(lines[number - 1])
+        path.write_bytes(b"\n".join(lines))
+
+    return edited
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (edit(2, lambda line: b"garbage"), "line 2 cannot be used .*Expecting value"),
+        (edit(2, lambda line: line.replace(b"seed1", b"seed\xff")), "line 2 cannot be used .*utf-8"),
+        (edit(1, lambda line: line.replace(b"9.0", b"NaN")), "line 1 cannot be used .*NaN is no number"),
+        (edit(1, lambda line: line.replace(b"9.0", b"1e999")), "line 1 cannot be used"),
+        (edit(3, lambda line: b"[" * 100_000), "line 3 cannot be used .*nested too deeply"),
+        (edit(3, lambda line: b""), "line 3 cannot be used"),
+        (edit(3, lambda line: b"7"), "line 3 cannot be used .*no JSON object"),
+        (
+            lambda folder: (folder.workdir / "results.jsonl").write_bytes(gzip.compress(b"x") + b"\n"),
+            "line 1 cannot be used",
+        ),
+        (
+            lambda folder: (folder.workdir / "study.json").write_bytes(b"{"),
+            "study.json is not the config of a study",
+        ),
+        (lambda folder: (folder.workdir / "study.json").write_bytes(b"[1]"), "study.json .*no JSON object"),
+        (lambda folder: (folder.workdir / "study.json").write_bytes(b"\xff"), "study.json .*utf-8"),
+        (lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'), "another version"),
+        (lambda folder: (folder.workdir / "data.json").write_bytes(b"{"), "data.json cannot be used"),
+        (
+            lambda folder: (folder.workdir / "1x16" / "pretrained" / "data" / "manifest.json").write_text(
+                "{}"
+            ),
+            "1x16/pretrained/data is not the data of a run",
+        ),
+        (
+            lambda folder: (folder.workdir / "1x16" / "pretrained" / "metrics.jsonl").write_text(""),
+            "lacks the evaluations of a finished run",
+        ),
+    ],
+)
+def test_damaged_files_of_a_study(folder: Folder, damage: Callable[[Folder], None], words: str) -> None:
+    folder.go("2x16/pretrained")
+    damage(folder)
+    with pytest.raises(UserError, match=words):
+        folder.go()
+    assert folder.trained == []
+
+
+def test_a_torn_last_line_is_computed_again(folder: Folder) -> None:
+    folder.go("2x16/pretrained")
+    path = folder.workdir / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    folder.go("2x16/pretrained")
+    assert path.read_bytes() == whole
+
+
+def test_results_without_their_runs_still_hold_their_data(folder: Folder) -> None:
+    """Who has removed the runs of a size that is done can go on, and is refused other data all the same."""
+    folder.go("2x16/pretrained")
+    shutil.rmtree(folder.workdir / "1x16")
+    (folder.workdir / "data.json").unlink()
+    change_text(folder)
+    with pytest.raises(UserError, match="pretraining data .* are prepared as .* but .*line 1 was made"):
+        folder.go()
+    assert folder.trained == []
+
+
+def test_a_study_of_another_config_is_refused_field_by_field(folder: Folder) -> None:
+    folder.go()
+    with pytest.raises(UserError, match=r"study of another config: pretrain.seed is 3 but the study has 0"):
+        folder.go("", "--pretrain.seed", "3")
+
+
+def test_upgraded_packages_are_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of data that are made of the documentation that is installed here."""
+    module = tmp_path / "numpy.py"
+    module.write_text('"""Version 1."""', encoding="utf-8")
+    modules = [("numpy/a.py", module), ("numpy/b.py", module)]
+    monkeypatch.setattr(installed_docs, "package_modules", lambda root: iter(modules))
+    config, console = Config(data=DataConfig(name="docs")), Console(quiet=True)
+    same_data = SameData(tmp_path / "data.json")
+    identity = {"identity": "1" * 64, "tokenizer": "2" * 64}
+
+    class Prepared:
+        manifest = identity
+
+    monkeypatch.setattr("tlc_jax.studies.same_data.prepare_data", lambda config, console: Prepared)
+    same_data.prepare("pretrain", config, None, console)
+    same_data.meet("st/2x64/pretrained", {"pretrain": identity})  # type: ignore[dict-item]
+    same_data.check_sources("pretrain", config)
+    again = SameData(tmp_path / "data.json")
+    again.meet("st/2x64/pretrained", {"pretrain": identity})  # type: ignore[dict-item]
+    module.write_text('"""Version 2."""', encoding="utf-8")
+    words = (
+        "pretraining data .documentation of .* have changed since st/2x64/pretrained .*: numpy/a.py, numpy/b"
+    )
+    with pytest.raises(UserError, match=words):
+        again.check_sources("pretrain", config)

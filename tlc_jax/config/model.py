@@ -1,0 +1,120 @@
+"""The options of the networks: what makes two models the same kind of thing. Imports only the standard
+library."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from tlc_jax.config.validation import check, check_types
+
+LARGEST = 2**30  # of any size: their positions are counted in 32 bits
+DEEPEST = 1000  # layers: where they share their parameters, no tensor's shape tells how many there are
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """What the encoder and the encoder-decoder have in common. Heads are hidden_size / head_size wide rows of
+    attention."""
+
+    num_layers: int = 12
+    """Depth; of an encoder-decoder on either side."""
+    hidden_size: int = 768
+    """Width."""
+    head_size: int = 64
+    """Width of one attention head."""
+    num_heads: Optional[int] = None
+    """Attention heads; None: hidden_size / head_size."""
+    feed_forward_size: Optional[int] = None
+    """Width of the feed-forward layer; None: 4 x hidden_size."""
+    vocab_size: int = 50265
+    """Rows of the embedding; must be the tokenizer's size. Never padded."""
+    dropout: float = 0.1
+    """On embeddings and on each sub-layer's output."""
+    attention_dropout: float = 0.1
+    """On attention probabilities."""
+    remat: Literal["products", "all", "none"] = "products"
+    """What the backward pass computes again: what is not a product with weights, whole layers, or nothing."""
+    compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Activations and matrix products; parameters, normalisation, softmax and loss stay float32. 'float64' is
+    to compare implementations, with JAX_ENABLE_X64=1."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("num_layers", "hidden_size", "head_size", "num_heads", "feed_forward_size"):
+            size = getattr(self, name)
+            check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
+            check(size is None or size <= LARGEST, f"model.{name} must be at most {LARGEST:,}, not {size}")
+        layers = self.num_layers
+        check(layers <= DEEPEST, f"model.num_layers must be at most {DEEPEST:,}, not {layers}")
+        check(
+            self.vocab_size >= 6,
+            f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
+        )
+        check(
+            self.vocab_size <= LARGEST, f"model.vocab_size must be at most {LARGEST:,}, not {self.vocab_size}"
+        )
+        for name in ("dropout", "attention_dropout"):
+            check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
+        check(
+            self.num_heads is not None or self.hidden_size % self.head_size == 0,
+            f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
+            "change one of them or give model.num_heads",
+        )
+
+    @property
+    def heads(self) -> int:
+        return self.num_heads or self.hidden_size // self.head_size
+
+    @property
+    def feed_forward(self) -> int:
+        return self.feed_forward_size or 4 * self.hidden_size
+
+
+@dataclass(frozen=True)
+class ModelConfig(TransformerConfig):
+    """Pre-norm RoBERTa encoder (paper 3.1)."""
+
+    max_positions: int = 128
+    """Longest input, in tokens."""
+    initializer_stddev: float = 0.02
+    """Standard deviation of the initial weights at width 768 (fairseq)."""
+    initializer_scaling: Literal["fixed", "width"] = "fixed"
+    """'fixed' is fairseq's; 'width' multiplies by sqrt(768 / hidden_size), which narrow models need."""
+    shared_layers: Literal["none", "all", "attention"] = "none"
+    """Parameters that all layers have in common (paper, Appendix C); 'attention' includes its norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positions, deviation = self.max_positions, self.initializer_stddev
+        check(positions >= 1, f"model.max_positions must be at least 1, not {positions}")
+        check(positions <= LARGEST, f"model.max_positions must be at most {LARGEST:,}, not {positions}")
+        check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
+
+    @property
+    def stddev(self) -> float:
+        """Standard deviation that the weights are drawn with."""
+        scaled = self.initializer_scaling == "width"
+        return self.initializer_stddev * (math.sqrt(768 / self.hidden_size) if scaled else 1.0)
+
+
+@dataclass(frozen=True)
+class EncoderDecoderConfig(TransformerConfig):
+    """Pre-norm encoder-decoder: Tensor2Tensor's transformer_base_v3 (paper 3.1), at its defaults."""
+
+    num_layers: int = 6
+    hidden_size: int = 512
+    vocab_size: int = 32768
+    activation_dropout: float = 0.1
+    """Inside the feed-forward layers, after the ReLU (T2T relu_dropout)."""
+    norm_epsilon: float = 1e-5
+    """Of layer normalisation. 1e-5 exports exactly to Hugging Face; T2T's own is 1e-6."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share, epsilon = self.activation_dropout, self.norm_epsilon
+        check(0 <= share < 1, f"model.activation_dropout must be in [0, 1), not {share}")
+        check(0 < epsilon < 1, f"model.norm_epsilon must be in (0, 1), not {epsilon}")
+        check(self.hidden_size % 2 == 0, f"model.hidden_size must be even, not {self.hidden_size}")
+        check(self.hidden_size >= 4, f"model.hidden_size must be at least 4, not {self.hidden_size}")

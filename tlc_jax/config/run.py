@@ -1,0 +1,178 @@
+"""Every option of a run, as frozen dataclasses. Imports only the standard library.
+
+A document in `configs/` builds one `Config`; the command line overrides its fields; the result
+is written to the run directory and rebuilds the run alone. Checks that involve two fields name both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
+
+from tlc_jax.config.data import DataConfig, PairsConfig
+from tlc_jax.config.marks import Mark, kept_marks
+from tlc_jax.config.model import LARGEST, EncoderDecoderConfig, ModelConfig
+from tlc_jax.config.task import ClassificationConfig, MlmConfig, TranslationConfig
+from tlc_jax.config.training import (
+    BudgetConfig,
+    CheckpointConfig,
+    EvaluationConfig,
+    MeshConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from tlc_jax.config.validation import check, check_types
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    model: Union[ModelConfig, EncoderDecoderConfig] = field(default_factory=ModelConfig)
+    task: Union[MlmConfig, ClassificationConfig, TranslationConfig] = field(default_factory=MlmConfig)
+    data: Union[DataConfig, PairsConfig] = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(steps=100_000))
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    batch_size: int = 8192
+    """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
+    micro_batch: Union[int, Literal["auto"], None] = None
+    """Rows (or tokens) computed at once, over all devices; gradients are summed up to batch_size. None: all
+    at once. 'auto': the most that fit, as the compiler tells before the first step; the run then keeps it."""
+    memory_gib: Optional[float] = None
+    """Of one device, which 'auto' may fill; None: what the device says (a CPU says nothing)."""
+    max_skipped: int = 20
+    """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
+    hung_after: float = 1800.0
+    """Report the stacks of all threads when no step has ended for so many seconds."""
+    stop_after: Optional[float] = None
+    """Seconds after its start at which this process will be taken away: it saves and stops, resumable, early
+    enough before that."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    seed: int = 0
+    """Initialisation, data order, masking and dropout."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("batch_size", "log_every", "max_skipped"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        check(self.batch_size <= LARGEST, f"batch_size must be at most {LARGEST:,}, not {self.batch_size}")
+        for name in ("hung_after", "stop_after"):
+            seconds = getattr(self, name)
+            check(seconds is None or seconds > 0, f"{name} must be positive, not {seconds}")
+        for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
+            check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
+        micro = self.micro_batch
+        check(
+            not isinstance(micro, int) or (micro >= 1 and self.batch_size % micro == 0),
+            f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
+        )
+        memory = self.memory_gib
+        meant = memory is None or 0 < memory < math.inf
+        check(meant, f"memory_gib must be positive and finite, not {memory}")
+        self._check_parts()
+        check(
+            getattr(self.budget, self.schedule.follows) is not None,
+            f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
+        )
+
+        self._check_trunk()
+
+    def _check_parts(self) -> None:
+        """Model, data and task are of one kind, and fit."""
+        model, data, task = self.model, self.data, self.task
+        kinds = (isinstance(model, EncoderDecoderConfig), isinstance(data, PairsConfig))
+        check(
+            kinds == (isinstance(task, TranslationConfig),) * 2,
+            "a translation takes EncoderDecoderConfig, TranslationConfig and PairsConfig; everything "
+            f"else ModelConfig and DataConfig: here are {type(model).__name__}, {type(task).__name__} and "
+            f"{type(data).__name__}",
+        )
+        check(
+            model.heads % self.mesh.tensor == 0,
+            f"mesh.tensor {self.mesh.tensor} does not divide the {model.heads} attention heads",
+        )
+        if isinstance(model, ModelConfig):
+            check(
+                data.sequence_length <= model.max_positions,
+                f"data.sequence_length {data.sequence_length} is longer than model.max_positions "
+                f"{model.max_positions}",
+            )
+        if isinstance(task, TranslationConfig):
+            rows, longest = task.row_multiple, data.sequence_length
+            parts = 1 if self.micro_batch == "auto" else self.micro_batches
+            check(
+                rows % parts == 0,
+                f"task.row_multiple {rows} is not a multiple of {parts} micro-batches",
+            )
+            check(
+                self.batch_size >= rows * longest,
+                f"batch_size {self.batch_size} tokens do not hold task.row_multiple {rows} rows of "
+                f"data.sequence_length {longest} tokens",
+            )
+
+    def _check_trunk(self) -> None:
+        """A branch must leave a trunk at its peak rate, with attention over the whole row."""
+        shares = [point.share for point in self.kept_marks if point.share is not None]
+        for name in ("warmup", "local_attention"):
+            share = getattr(self.schedule, name)
+            check(
+                self.schedule.cooldown != 0 or not shares or share <= min(shares),
+                f"schedule.{name} lasts {share} of the budget but the first branch leaves at "
+                f"{min(shares, default=0):g}, 80 % of the first of checkpoint.marks: set it to that at most, "
+                "or drop the first marks",
+            )
+
+    @property
+    def kept_marks(self) -> tuple[Mark, ...]:
+        """The points whose checkpoints stay; those of a trunk include where its branches leave."""
+        return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
+
+    @property
+    def at_once(self) -> int:
+        """Rows (or tokens) of one micro-batch."""
+        if self.micro_batch == "auto":
+            raise ValueError("micro_batch is 'auto': it is known only once a run has begun")
+        return self.micro_batch or self.batch_size
+
+    @property
+    def rows_at_once(self) -> int:
+        """What devices must divide: rows of a micro-batch, or what these are a multiple of."""
+        if isinstance(self.task, TranslationConfig):
+            return self.task.row_multiple // self.micro_batches
+        return self.at_once
+
+    @property
+    def rows_at_once_named(self) -> str:
+        """Which field says so."""
+        if isinstance(self.task, TranslationConfig):
+            return "task.row_multiple over the number of micro-batches"
+        return "batch_size" if self.micro_batch is None else "micro_batch"
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches make one update; part of the run's identity."""
+        return self.batch_size // self.at_once
+
+
+# Fields that a resumed run may change: they alter neither the parameters nor the data.
+FREE_ON_RESUME = (
+    "log_every",
+    "max_skipped",
+    "hung_after",
+    "stop_after",
+    "evaluation.every_steps",
+    "evaluation.max_rows",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+    "data.cache_dir",
+    "memory_gib",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+)

@@ -1,0 +1,149 @@
+"""How a run is trained: optimizer, schedule, budget, evaluation, checkpoints, mesh."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from tlc_jax.config.marks import kept_marks
+from tlc_jax.config.validation import check, check_types
+
+BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW as fairseq trains RoBERTa: decoupled decay, on every parameter unless told otherwise."""
+
+    learning_rate: float = 1.5e-3
+    """Peak (paper table 1: 1.5e-3 at batch 8192)."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.98
+    """Decay of the mean of squared gradients."""
+    epsilon: float = 1e-6
+    """Added to the root of the mean of squares."""
+    weight_decay: float = 0.01
+    """Share of a parameter that a step at learning rate 1 takes away."""
+    decayed: Literal["all", "matrices"] = "all"
+    """'all' parameters decay (fairseq), or 'matrices' only: no biases and no normalisation scales."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("learning_rate", "epsilon"):
+            check(
+                0 < getattr(self, name) < math.inf,
+                f"optimizer.{name} must be positive, not {getattr(self, name)}",
+            )
+        for name in ("beta1", "beta2"):
+            check(
+                0 <= getattr(self, name) < 1, f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}"
+            )
+        check(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then linear decay to zero at the end of the budget that it follows.
+
+    With a `cooldown` the rate stays at its peak until the decay begins (warm-up, stable, decay). With
+    `noam_steps` it is Tensor2Tensor's instead, which knows no end.
+    """
+
+    follows: BudgetMeasure = "steps"
+    """Which budget the schedule is stretched over; that budget must be set."""
+    warmup: float = 0.06
+    """Share of the budget spent warming up."""
+    cooldown: Optional[float] = None
+    """Share of the budget, at its end, over which the rate falls to zero; None: all that the warm-up leaves.
+    0: it never falls, which makes a trunk: each mark is finished by a branch (--branch-from)."""
+    noam_steps: Optional[int] = None
+    """Warm up for so many updates, then fall with the square root of their number (T2T: 8000). The rate is
+    optimizer.learning_rate (T2T: 2.0) x min(1, n / noam_steps) / sqrt(max(n, noam_steps) x hidden_size)."""
+    local_attention: float = 0.0
+    """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
+    local. A small model learns to look at neighbours many times sooner; a million tokens is the least that
+    this should last (docs/local_attention.md)."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+        cooldown, noam = self.cooldown, self.noam_steps
+        check(noam is None or noam >= 1, f"schedule.noam_steps must be at least 1, not {noam}")
+        check(
+            noam is None or (cooldown is None and self.warmup == 0),
+            "schedule.noam_steps has its own warm-up and no end: set schedule.warmup 0 and no cooldown",
+        )
+        check(
+            cooldown is None or 0 <= cooldown <= 1 - self.warmup + 1e-9,
+            f"schedule.cooldown must be in [0, 1 - schedule.warmup], not {cooldown}",
+        )
+        share = self.local_attention
+        check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """The run ends at the first limit reached. At least one is set."""
+
+    steps: Optional[int] = None
+    """Optimizer updates."""
+    training_seconds: Optional[float] = None
+    """Seconds of training: without compilation, evaluation and saving."""
+    tokens: Optional[int] = None
+    """Tokens of the batches, as `tokens` in metrics.jsonl counts them."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, limit in vars(self).items():
+            check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    every_steps: Optional[int] = 1000
+    """Evaluate on the held-out rows so often, and always at the end; None: only at the end."""
+    max_rows: Optional[int] = None
+    """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
+    stop_at_accuracy: Optional[float] = None
+    """End the run as soon as an evaluation finds this accuracy; there is one before the first update too."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, limit in vars(self).items():
+            check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_steps: Optional[int] = 1000
+    """Save so often, and always at the end and when interrupted; None: only then."""
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
+    marks: str = ""
+    """Keep a checkpoint at each of these, separated by commas: shares of the budget that the schedule follows
+    (1/16), epochs of the data (epoch3). RUN@MARK names it for --branch-from and for evaluate."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self.every_steps is None or self.every_steps > 0, "checkpoint.every_steps must be positive")
+        check(self.keep >= 2, f"checkpoint.keep must be at least 2, not {self.keep}")
+        kept_marks(self.marks, trunk=True)
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work; a resumed run may change it."""
+
+    data: Optional[int] = None
+    """Groups of devices that rows are split over; None: as many as the other two leave."""
+    fsdp: int = 1
+    """Devices of a group that split rows, and parameters, gradients and optimizer state too (ZeRO-3)."""
+    tensor: int = 1
+    """Devices that split the heads and the feed-forward units of each layer."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, size in vars(self).items():
+            check(size is None or size >= 1, f"mesh.{name} must be at least 1, not {size}")

@@ -1,0 +1,1 @@
+"""Labelled texts: tables, labels, examples in buckets of lengths."""

@@ -1,0 +1,147 @@
+"""Two classification tasks made of the documentation that is installed here: nothing to download.
+
+docs/package (the shape of SST-2): is a sentence from numpy's or from scipy's documentation?
+docs/pair (the shape of MNLI): does a second sentence continue the first one's docstring, come from
+another docstring of the same module, or from another package?
+
+Names of packages are masked, whole modules are kept for the reported set, classes are balanced, and of
+equal sentences only the first is kept. In docs/pair a drawn second sentence can come more than once.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled.labelled_source import Examples, LabelledSource
+from tlc_jax.data.text.installed_docs import PACKAGES, package_modules, read_docstrings
+from tlc_jax.data.text.sources import hash64
+
+REPORTED = "held_out_modules"
+_SHARE = 0.1  # of the modules
+_NAMES = re.compile(rf"\b({'|'.join(PACKAGES)}|np|jnp|sp|nn|ocp)\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str
+    package: str
+    reported: bool
+    docstrings: list[list[str]]
+
+
+def doc_task(name: str) -> LabelledSource:
+    """docs/package or docs/pair."""
+    makers = {"docs/package": _package_examples, "docs/pair": _pair_examples}
+    if name not in makers:
+        raise UserError(f"data.name {name} is no task of the documentation: give {' or '.join(makers)}")
+    packages = ("numpy", "scipy") if name == "docs/package" else PACKAGES
+    labels = packages if name == "docs/package" else ("continues", "same_module", "other_package")
+    paths = {module: path for package in packages for module, path in package_modules(package)}
+
+    modules = functools.cache(lambda: _modules(paths))  # parsing takes seconds
+
+    def read(split: str) -> Examples:
+        chosen = [module for module in modules() if module.reported == (split == REPORTED)]
+        texts, classes = makers[name](chosen, np.random.default_rng(0))
+        return _balanced(texts, classes, len(labels))
+
+    return LabelledSource(
+        description=f"{name}: documentation of {', '.join(packages)}",
+        origin={"kind": name},
+        files={module: epath.Path(path) for module, path in paths.items()},
+        label_names=labels,
+        reported=(REPORTED,),
+        read=read,
+    )
+
+
+def _modules(paths: dict[str, Path]) -> list[_Module]:
+    """All modules with the sentences of their docstrings; a sentence that occurred before is dropped."""
+    seen: set[str] = set()
+    found = []
+    for name, read in zip(paths, read_docstrings(list(paths.values())), strict=True):
+        stopping.check()
+        docstrings = []
+        for paragraphs in read:
+            sentences = []
+            for sentence in _sentences(paragraphs):
+                if sentence not in seen:
+                    seen.add(sentence)
+                    sentences.append(sentence)
+            if sentences:
+                docstrings.append(sentences)
+        if docstrings:
+            found.append(_Module(name, name.split("/")[0], hash64(name) < _SHARE * 2**64, docstrings))
+    return found
+
+
+def _sentences(paragraphs: list[str]) -> Iterator[str]:
+    for paragraph in paragraphs:
+        for sentence in _SENTENCE.split(paragraph):
+            masked = _NAMES.sub("package", sentence)
+            if 30 <= len(masked) <= 300:
+                yield masked
+
+
+def _package_examples(
+    modules: list[_Module], rng: np.random.Generator
+) -> tuple[list[tuple[str, ...]], list[int]]:
+    classes = {"numpy": 0, "scipy": 1}
+    found = [((s,), classes[m.package]) for m in modules for docstring in m.docstrings for s in docstring]
+    return [text for text, _ in found], [label for _, label in found]
+
+
+def _pair_examples(
+    modules: list[_Module], rng: np.random.Generator
+) -> tuple[list[tuple[str, ...]], list[int]]:
+    """Of each docstring with a second sentence one pair, whose class is drawn first."""
+    texts: list[tuple[str, ...]] = []
+    classes: list[int] = []
+    for module in modules:
+        stopping.check()
+        strangers = [m for m in modules if m.package != module.package]
+        for i, docstring in enumerate(module.docstrings):
+            if len(docstring) < 2:
+                continue
+            place = int(rng.integers(len(docstring) - 1))
+            first, others = docstring[place], module.docstrings[:i] + module.docstrings[i + 1 :]
+            label = int(rng.integers(3))
+            if label == 0:
+                second = docstring[place + 1]
+            elif label == 1 and others:
+                second = _draw(others, rng)
+            elif label == 2 and strangers:
+                second = _draw(strangers[int(rng.integers(len(strangers)))].docstrings, rng)
+            else:
+                continue
+            texts.append((first, second))
+            classes.append(label)
+    return texts, classes
+
+
+def _draw(docstrings: list[list[str]], rng: np.random.Generator) -> str:
+    docstring = docstrings[int(rng.integers(len(docstrings)))]
+    return docstring[int(rng.integers(len(docstring)))]
+
+
+def _balanced(texts: list[tuple[str, ...]], labels: list[int], classes: int) -> Examples:
+    """As many of each class as the rarest has, in a fixed order that mixes them."""
+    order = np.random.default_rng(1).permutation(len(texts))
+    counts = np.bincount(labels, minlength=classes)
+    left = [int(counts.min())] * classes
+    kept = []
+    for i in order.tolist():
+        if left[labels[i]]:
+            left[labels[i]] -= 1
+            kept.append(i)
+    return Examples([texts[i] for i in kept], [labels[i] for i in kept])

@@ -1,0 +1,302 @@
+"""Labelled text becomes ids on disk, once: one flat file of ids a split, with offsets and labels.
+
+An example is `<s> A </s>` or `<s> A </s></s> B </s>` (fairseq sentence_prediction); one that is too long
+loses tokens at the end of its longer text. The training set is cut in two by hash:
+`train`, and `tuning` to choose on; what is reported is never chosen on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from tlc_jax.config import DataConfig
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.native import abandonable
+from tlc_jax.core.progress import stage
+from tlc_jax.core.vocabulary import BOS, EOS
+from tlc_jax.data import cache, manifests
+from tlc_jax.data.labelled import linear
+from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, LabelledSource, open_labelled
+from tlc_jax.data.labelled.phrase_splits import families
+from tlc_jax.data.text.sources import hash64
+from tlc_jax.data.tokenizer import given_tokenizer
+from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import local_folder, new_folder, write_bytes, writing
+
+FORMAT = 4
+TRAIN, TUNING = "train", "tuning"
+_CHUNK = 20_000  # texts encoded at a time
+
+
+@dataclass(frozen=True)
+class EncodedExamples:
+    """One split: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL."""
+
+    ids: Integer[np.ndarray, "tokens"]
+    offsets: Integer[np.ndarray, "examples_1"]
+    labels: Integer[np.ndarray, "examples"]
+
+    @property
+    def lengths(self) -> Integer[np.ndarray, "examples"]:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class PackedExamples:
+    """Encoded splits on disk: `train` and `tuning` if there is something to train on, the reported sets and
+    those without labels. `manifest` says what they are.
+
+    `baseline` gives the classes that 'majority' or 'linear' says of a set that is not trained on, if there is
+    something to train on.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def trains(self) -> bool:
+        return TRAIN in self.manifest["examples"] and TRAIN not in (*self.reported, *self.unlabelled)
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        return tuple(self.manifest["reported"])
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        return tuple(self.manifest.get("unlabelled", ()))
+
+    def split(self, name: str) -> EncodedExamples:
+        size = self.manifest["examples"][name]
+        with manifests.naming(self.folder):
+            return EncodedExamples(
+                manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS),
+                manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
+                manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
+            )
+
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
+        if not self.trains:
+            return None
+        with manifests.naming(self.folder):
+            size = self.manifest["examples"][name]
+            classes = manifests.open_array(self.folder, f"{name}.{kind}.npy", ("int32",), size)
+            _check_classes(name, classes, 0, len(self.manifest["label_names"]))
+            return classes
+
+
+def open_examples(folder: Path) -> PackedExamples:
+    """Opens encoded examples after checking every byte, and that they are what a task can work with;
+    UserError names the file or the field."""
+    packed = PackedExamples(folder, cache.open_sealed(folder))
+    with manifests.naming(folder):
+        manifest = manifests.check_manifest(packed.manifest, manifests.ExamplesManifest, "examples")
+        manifests.check_names(manifest["label_names"])
+        if manifest["format"] > FORMAT:
+            raise ValueError(f"format: this version reads those up to {FORMAT}, not {manifest['format']}")
+        sets = {*packed.reported, *packed.unlabelled} | ({TRAIN, TUNING} if packed.trains else set())
+        if sets != set(manifest["examples"]):
+            raise ValueError(f"examples: they are of {sorted(manifest['examples'])}, not of {sorted(sets)}")
+        for name in sets:
+            split = packed.split(name)
+            least, most = (NO_LABEL, 0) if name in packed.unlabelled else (0, len(manifest["label_names"]))
+            _check_classes(name, split.labels, least, most)
+            manifests.check_ids(
+                name, split.ids, split.offsets, manifest["vocab_size"], manifest["sequence_length"]
+            )
+    return packed
+
+
+def _check_classes(name: str, labels: Integer[np.ndarray, "examples"], least: int, end: int) -> None:
+    if len(labels) and not least <= labels.min() <= labels.max() < end:
+        raise ValueError(f"{name}: its labels are not from {least} to {end - 1}")
+
+
+def prepare_examples(
+    config: DataConfig,
+    vocab_size: int,
+    console: Console,
+    max_examples: int | None = None,
+    label_names: Sequence[str] | None = None,
+) -> PackedExamples:
+    """The encoded examples of a task, from the cache if the same were encoded before.
+
+    At most `max_examples` are trained on, by the baselines too; with more of them, these are among them. With
+    the `label_names` of a model, what it is evaluated on or predicts (see `open_labelled`).
+    """
+    if config.tokenizer is None:
+        raise UserError(
+            "a classification task trains no tokenizer: give --init-from a pretrained run or --data.tokenizer"
+        )
+    tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=label_names is None)
+    source = open_labelled(config, label_names)
+    parts = {
+        "format": FORMAT,
+        "source": source.identity(),
+        "name": config.name,
+        "length": config.sequence_length,
+        "tuning": config.held_out,
+        "seed": config.seed,
+        "tokenizer": digest,
+        "max_examples": max_examples,
+        "cut": "families",
+        "labels": source.label_names,
+        "sets": [source.trains, source.reported, source.unlabelled],
+    }
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            write_bytes(temporary / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+            about = _encode(source, tokenizer, config, max_examples, temporary, console)
+            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
+    return open_examples(folder)
+
+
+def _encode(
+    source: LabelledSource,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    max_examples: int | None,
+    folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    others = (*source.reported, *source.unlabelled)
+    with stage(console, f"Reading {source.description}", None, "examples") as advance:
+        splits = {name: source.read(name) for name in ((TRAIN,) if source.trains else ()) + others}
+        advance(sum(len(examples.labels) for examples in splits.values()))
+    contradicting = {name: _contradicting(splits[name]) for name in splits if name not in source.unlabelled}
+    if source.trains:
+        splits = _cut(splits[TRAIN], config, max_examples) | {name: splits[name] for name in others}
+    truncated = {}
+    with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
+        for name, examples in splits.items():
+            rows, truncated[name] = _rows(examples, tokenizer, config.sequence_length, advance)
+            _write(rows, examples.labels, folder, name)
+    baselines: dict[str, dict[str, float]] = {}
+    if source.trains:
+        with stage(console, "Fitting the linear baseline", None, "examples") as advance:
+            said = linear.baselines(splits[TRAIN], {name: splits[name] for name in (TUNING, *others)})
+            advance(len(splits[TRAIN].labels))
+        for name, kinds in said.items():
+            for kind, classes in kinds.items():
+                _save(folder / f"{name}.{kind}.npy", classes.astype(np.int32))
+        baselines = {
+            name: {
+                f"{kind}_accuracy": float(np.mean(classes == splits[name].labels))
+                for kind, classes in kinds.items()
+            }
+            for name, kinds in said.items()
+            if name not in source.unlabelled
+        }
+    return {
+        "source": source.description,
+        "origin": source.origin,
+        "seed": config.seed,
+        "tuning": config.held_out,
+        "sequence_length": config.sequence_length,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "label_names": source.label_names,
+        "reported": source.reported,
+        "unlabelled": source.unlabelled,
+        "examples": {name: len(examples.labels) for name, examples in splits.items()},
+        "truncated": truncated,
+        "contradicting": contradicting,
+        "notes": source.notes,
+        "baselines": baselines,
+    }
+
+
+def _contradicting(examples: Examples) -> int:
+    """How many texts have more than one label."""
+    first: dict[tuple[str, ...], int] = {}
+    return len(
+        {
+            texts
+            for texts, label in zip(examples.texts, examples.labels, strict=True)
+            if first.setdefault(texts, label) != label
+        }
+    )
+
+
+def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
+    """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`, by the hash of
+    the longest text that an example stands in, so that no phrase of it stands in a training sentence."""
+    texts = ["\0".join(own) for own in examples.texts]
+    own, longest = (
+        np.array([_hash(text, config.seed) for text in each], np.uint64) for each in (texts, families(texts))
+    )
+    order = np.argsort(own, kind="stable")
+    tuning = longest[order] < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
+    if tuning.all() or not tuning.any():
+        raise UserError(
+            f"{len(examples.labels)} examples are too few to keep a share of {config.held_out} for tuning: "
+            "change --data.held-out"
+        )
+
+    def take(places: np.ndarray) -> Examples:
+        return Examples([examples.texts[i] for i in places], [examples.labels[i] for i in places])
+
+    return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
+
+
+def _hash(text: str, seed: int) -> int:
+    stopping.check()
+    return hash64(text, seed)
+
+
+def _rows(
+    examples: Examples, tokenizer: Tokenizer, length: int, advance: Callable[[float], None]
+) -> tuple[list[Integer[np.ndarray, "tokens"]], int]:
+    """The ids of each example, and how many examples were too long."""
+    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    rows, truncated = [], 0
+    for start in range(0, len(examples.texts), _CHUNK):
+        chunk = examples.texts[start : start + _CHUNK]
+        sides = [_encoded(tokenizer, list(texts)) for texts in zip(*chunk, strict=True)]
+        for parts in zip(*sides, strict=True):
+            kept = fit(list(parts), length)
+            truncated += sum(map(len, kept)) < sum(map(len, parts))
+            row = [BOS, *kept[0], EOS]
+            for part in kept[1:]:
+                row += [EOS, *part, EOS]
+            rows.append(np.array(row, dtype))
+        advance(len(chunk))
+    return rows, truncated
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    encodings = abandonable(lambda: tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+    return [encoding.ids for encoding in encodings]
+
+
+def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:
+    """Writes one split."""
+    _save(folder / f"{name}.ids.npy", np.concatenate(rows))
+    _save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
+    _save(folder / f"{name}.labels.npy", np.array(labels, np.int32))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with writing(path):
+        np.save(path, array)
+
+
+def fit(parts: list[list[int]], length: int) -> list[list[int]]:
+    """The texts of an example, cut at the end of the longer one until they fit with their special tokens."""
+    room = length - 2 * len(parts)
+    if len(parts) == 1:
+        return [parts[0][:room]]
+    first, second = parts
+    kept = min(len(first), max(room - len(second), room // 2))
+    return [first[:kept], second[: room - kept]]

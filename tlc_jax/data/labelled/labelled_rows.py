@@ -1,0 +1,225 @@
+"""One table of labelled text, row by row: what it holds, or the line that is not as it should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import printable
+from tlc_jax.data import tables
+from tlc_jax.data.labelled import labels
+from tlc_jax.data.text.sources import LONGEST_TEXT
+
+WANTED = "text, label and, for pairs of texts, text_b"
+_COLUMNS = ("text", "text_b", "label")
+_JSON = "write the table as JSON lines (pandas: to_json('train.jsonl', orient='records', lines=True))"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read. `labels` is None where it has none; `lines` are those that its rows are on,
+    `unused` the columns that nothing is made of, and `notes` say what was left out or changed."""
+
+    path: Path
+    texts: list[tuple[str, ...]]
+    labels: list[str] | None
+    lines: list[int]
+    unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class NoTextError(UserError):
+    """A table has no column of texts."""
+
+
+def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
+    """A table's texts and labels; UserError names the line that is not as it should be. The `known` classes,
+    of a model or of what it is trained on, are labels, however they read; without them, the table is what
+    says which classes there are."""
+    texts: list[tuple[str, ...]] = []
+    values: list[Any] = []
+    lines: list[int] = []
+    fields: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    for line, row in _objects(path):
+        where = f"{path} line {line}"
+        if not lines:
+            fields = _fields(row, path, line)
+            unused = tuple(name for name in row if name not in _COLUMNS and name)
+        if missing := [field for field in fields if field not in row]:
+            raise UserError(f"{where} has no {missing[0]}, and line {lines[0]} has: rows must be alike")
+        if more := [field for field in _COLUMNS if field in row and field not in fields]:
+            raise UserError(f"{where} has {more[0]}, and line {lines[0]} has none: rows must be alike")
+        texts.append(tuple(_text(row[field], field, where) for field in fields if field != "label"))
+        values.append(row.get("label"))
+        lines.append(line)
+    if not lines:
+        raise UserError(f"{path} has no rows: fill it or remove it")
+    notes: list[str] = []
+    found = None if _has_none(values, frozenset(known or ())) else values
+    if empty := [i for i, own in enumerate(texts) if not all(own)]:
+        _check_empty(empty, texts, lines, path, fields, found is not None)
+        notes.append(
+            f"{path.name}: left out for an empty text: {len(empty):,} row(s), the first in line "
+            f"{lines[empty[0]]}"
+        )
+        kept = [i for i, own in enumerate(texts) if all(own)]
+        texts, values, lines = [texts[i] for i in kept], [values[i] for i in kept], [lines[i] for i in kept]
+    if found is not None:
+        found, more_notes = _labels(values, lines, path, known)
+        notes += more_notes
+    return Table(path, texts, found, lines, unused, tuple(notes))
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, values by the names of columns) of each row."""
+    if tables.is_jsonl(path):
+        for line, value in tables.jsonl_objects(path):
+            yield line, _by_column(list(value), list(value.values()), f"{path} line {line}")
+        return
+    header: list[str] = []
+    columns: list[str] = []
+    rows, quoted = 0, 0
+    for line, cells in tables.tsv_rows(path):
+        if not header:
+            header, columns = cells, [tables.column_name(cell) for cell in cells]
+            if any(tables.is_quoted(cell) for cell in cells):
+                raise UserError(
+                    f"{path} line {line} names columns in quotes, which are not interpreted: {_JSON}"
+                )
+            tables.check_separator(path, line, cells, lambda names: "text" in map(tables.column_name, names))
+            _fields(_by_column(cells, cells, f"{path} line {line}"), path, line)
+        elif cells == header:
+            raise UserError(f"{path} line {line} repeats the names of the columns: remove it")
+        elif any('"' in cell and tables.is_surely_quoted(cell) for cell in cells):
+            raise UserError(f"{path} line {line} has cells in quotes, which are not interpreted: {_JSON}")
+        else:
+            row = dict(zip(columns, cells, strict=True))
+            rows, quoted = rows + 1, quoted + tables.is_between_quotes(row["text"])
+            yield line, row
+    if tables.are_quoted(quoted, rows):
+        raise UserError(
+            f"{path} has quotes around the text of {quoted:,} of its {rows:,} rows, which are not "
+            f"interpreted: {_JSON}"
+        )
+
+
+def _by_column(names: list[str], values: list[Any], where: str) -> dict[str, Any]:
+    columns = [tables.column_name(name) for name in names]
+    found = dict(zip(columns, values, strict=True))
+    if len(found) < len(columns):
+        twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
+        if twice is not None:
+            raise UserError(f"{where} has two columns called '{printable(twice, 60)}': rename or remove one")
+    return found
+
+
+def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
+    """Those of the wanted columns that there are."""
+    if "text" not in row:
+        todo = "rename them in every row"
+        if not tables.is_jsonl(path):
+            todo = (
+                "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
+                "names above it (sed -i '1i text\\tlabel' FILE)"
+            )
+        raise NoTextError(
+            f"{path} line {line} has the columns {tables.some(list(row))}; wanted are {WANTED}: {todo}"
+        )
+    return tuple(field for field in _COLUMNS if field in row)
+
+
+def _text(value: Any, field: str, where: str) -> str:
+    """The text, which is empty where there is none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {field} is {tables.kind_of(value)}, not text: write it in quotes")
+    if not value.strip():
+        return ""
+    if len(value) > LONGEST_TEXT:
+        raise UserError(
+            f"{where}: {field} has {len(value):,} characters, {LONGEST_TEXT:,} are the most: shorten it"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: {field} is not a string of Unicode: correct it") from None
+    return value
+
+
+def _check_empty(
+    empty: list[int],
+    texts: list[tuple[str, ...]],
+    lines: list[int],
+    path: Path,
+    fields: tuple[str, ...],
+    has_labels: bool,
+) -> None:
+    """UserError for the first row with an empty text, unless such rows are few and their labels tell that
+    nothing is to be predicted of each."""
+    if has_labels and len(empty) <= max(1, len(texts) // 100) and len(empty) < len(texts):
+        return
+    sides = [field for field in fields if field != "label"]
+    field = sides[texts[empty[0]].index("")]
+    others = f" (nor have {len(empty) - 1:,} other rows a text)" if len(empty) > 1 else ""
+    raise UserError(
+        f"{path} line {lines[empty[0]]}: {field} is empty{others}: put a text in or remove the row"
+    )
+
+
+def _has_none(values: list[Any], known: frozenset[str]) -> bool:
+    """Whether no row has a label: each is missing, or each is -1."""
+    return all(labels.is_missing(value, known) or str(value) == labels.UNLABELLED for value in values)
+
+
+def _labels(
+    values: list[Any], lines: list[int], path: Path, known: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """The labels' names, and what is to be told of them."""
+    names, notes = frozenset(known or ()), list[str]()
+    values, stripped = _without_padding(values, names)
+    if stripped:
+        notes.append(
+            f"{path.name}: spaces around the label taken away: {len(stripped):,} row(s), the first in line "
+            f"{lines[stripped[0]]}"
+        )
+    if known is None:
+        words = labels.words_as_classes(values)
+        names = frozenset(words)
+        notes += [f"{path.name}: {word} is a class: {count:,} rows" for word, count in words.items()]
+    kind = type(values[0])
+    found = []
+    for value, line in zip(values, lines, strict=True):
+        where = f"{path} line {line}"
+        if labels.is_missing(value, names):
+            raise UserError(
+                f"{where} has no label ('{printable(value, 20)}'), and other rows have one: give it one, or "
+                f"remove the row; a class of this name needs another, or {labels.LEAST_ROWS} rows and "
+                f"{labels.LEAST_PERCENT} % of those to train on"
+            )
+        if type(value) is not kind:
+            raise UserError(
+                f"{where}: the label is {tables.kind_of(value)}, and that of line {lines[0]} is "
+                f"{tables.kind_of(values[0])}: write all in one way"
+            )
+        found.append(labels.label_name(value, where, names))
+    return found, notes
+
+
+def _without_padding(values: list[Any], known: frozenset[str]) -> tuple[list[Any], list[int]]:
+    """The labels, without the spaces around those that other rows have without them; and which they are."""
+    names = known | {value for value in values if isinstance(value, str)}
+    padded = [
+        i
+        for i, value in enumerate(values)
+        if isinstance(value, str) and value not in known and value != value.strip() in names - {""}
+    ]
+    found = list(values)
+    for i in padded:
+        found[i] = found[i].strip()
+    return found, padded

@@ -1,0 +1,167 @@
+"""The user's own tables of labelled text: fields `text`, `label` and, for pairs of texts, `text_b`.
+
+To train, a folder with a table called train and others to report on. To evaluate or predict, one table or a
+folder of any; a table without labels, or with -1 in the place of each, can be predicted only.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from etils import epath
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.data import tables
+from tlc_jax.data.labelled import labels
+from tlc_jax.data.labelled.labelled_rows import WANTED, NoTextError, Table, read_table
+from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, LabelledSource
+from tlc_jax.storage.paths import local_folder
+from tlc_jax.storage.untrusted import is_plain_name
+
+TRAIN, TUNING = "train", "tuning"
+_OPTION = "a --data.dir"
+
+
+def open_tables(where: str | None, names: Sequence[str] | None = None) -> LabelledSource:
+    """The task that tables make. With the `names` of a model's classes those in use: a folder or one file of
+    tables to evaluate on or to predict; UserError for a label that is none of them."""
+    paths, left_out = _find(where, names)
+    read, no_texts = _read(paths, names)
+    _check_sides(list(read.values()))
+    notes = [f"not read: {tables.some(left_out)}"] if left_out else []
+    notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
+    notes += [note for table in read.values() for note in table.notes]
+    notes += [f"{t.path.name}: columns not used: {tables.some(t.unused)}" for t in read.values() if t.unused]
+    of = "the classes that the model tells apart" if names is not None else f"the labels of {TRAIN}"
+    if names is None:
+        names = _names_of(read[TRAIN])
+        notes += labels.class_notes(read[TRAIN].labels or (), read[TRAIN].lines, paths[TRAIN])
+        for name in [name for name, table in read.items() if table.labels is None]:
+            notes.append(
+                f"{read.pop(name).path.name} has no labels: predict it with evaluate --predictions FILE "
+                f"--data.dir {shlex.quote(str(paths[name]))}"
+            )
+        if len(read) < 2:
+            raise next(iter(no_texts.values()), None) or UserError(
+                f"data.dir {where} needs a table with labels beside {TRAIN} to report on"
+            )
+    folder = local_folder(str(where), _OPTION).is_dir()
+    trains = folder and TRAIN in read and read[TRAIN].labels is not None
+    if trains and TUNING in read:
+        raise UserError(
+            f"{read[TUNING].path} has the name of the part of {TRAIN} to choose on: rename it, such as to "
+            "validation.tsv"
+        )
+    examples = {name: _examples(table, tuple(names), of) for name, table in read.items()}
+    others = [name for name in read if not (trains and name == TRAIN)]
+    files = [table.path for table in read.values()]
+    return LabelledSource(
+        description=f"tables {', '.join(path.name for path in files)} in {where}" if folder else f"{where}",
+        origin={"kind": "files", "files": [path.name for path in files]},
+        files={path.name: epath.Path(path) for path in files},
+        label_names=tuple(names),
+        reported=tuple(name for name in others if read[name].labels is not None),
+        read=examples.__getitem__,
+        trains=trains,
+        unlabelled=tuple(name for name in others if read[name].labels is None),
+        notes=tuple(notes),
+    )
+
+
+def holds_tables(where: str) -> bool:
+    """Whether a path is a table, or a folder with tables in it."""
+    path = local_folder(where, _OPTION)
+    if path.is_dir():
+        return any(_is_table(other) for other in path.iterdir())
+    return tables.table_stem(path.name) is not None
+
+
+def _is_table(path: Path) -> bool:
+    return tables.table_stem(path.name) is not None and not path.name.startswith(".") and path.is_file()
+
+
+def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Path], list[str]]:
+    """Tables by name, and what else is there."""
+    to_train = names is None
+    wanted = (
+        f"a folder with {TRAIN}.tsv or {TRAIN}.jsonl" if to_train else "a table (.tsv, .jsonl) or a folder"
+    )
+    if where is None:
+        raise UserError(f"data.dir is not set: give --data.dir {wanted}")
+    folder = local_folder(where, _OPTION)
+    if not folder.is_dir():
+        stem = tables.table_stem(folder.name)
+        if to_train or stem is None or not folder.exists():
+            what = "is no folder" if folder.exists() else "does not exist"
+            raise UserError(f"data.dir {where} {what}: give --data.dir {wanted} of tables")
+        return {stem: folder}, []
+    found: dict[str, Path] = {}
+    left_out = []
+    for path in sorted(folder.iterdir()):
+        stem = tables.table_stem(path.name)
+        if stem is None or not _is_table(path):
+            if stem is not None or not path.name.startswith("."):
+                left_out.append(path.name + ("/" if path.is_dir() else ""))
+            continue
+        if not is_plain_name(stem):
+            raise UserError(f"{path} has characters in its name that a set cannot have: rename it")
+        name = TRAIN if stem.casefold() == TRAIN else stem
+        if found.setdefault(name, path) != path:
+            raise UserError(f"{folder} holds {name} twice, as {found[name].name} and {path.name}: remove one")
+    if not found or (to_train and (TRAIN not in found or len(found) < 2)):
+        more = f"{TRAIN}.tsv or {TRAIN}.jsonl and at least one more table to report on"
+        raise UserError(
+            f"data.dir {where} needs {more if to_train else 'a table, .tsv or .jsonl'}; it holds "
+            f"{tables.some([path.name for path in found.values()] or left_out) or 'nothing'}"
+        )
+    return found, left_out
+
+
+def _read(
+    paths: dict[str, Path], names: Sequence[str] | None
+) -> tuple[dict[str, Table], dict[str, NoTextError]]:
+    """Tables by name, and what is wrong with those beside others that have no texts. What is a class in
+    train is one in the others."""
+    read: dict[str, Table] = {}
+    no_texts: dict[str, NoTextError] = {}
+    for name in sorted(paths, key=lambda name: name != TRAIN):
+        try:
+            read[name] = read_table(paths[name], names)
+        except NoTextError as error:
+            if name == TRAIN:
+                raise
+            no_texts[name] = error
+        if names is None:
+            names = _names_of(read[TRAIN])
+    if not read:
+        raise next(iter(no_texts.values()))
+    return {name: read[name] for name in paths if name in read}, no_texts
+
+
+def _names_of(train: Table) -> tuple[str, ...]:
+    if train.labels is None:
+        raise UserError(f"{train.path} has no labels: it needs the columns {WANTED}, and a label in each row")
+    return labels.class_names(train.labels, train.lines, train.path)
+
+
+def _check_sides(read: list[Table]) -> None:
+    """All tables have single texts, or all have pairs."""
+    for table in read[1:]:
+        if len(table.texts[0]) != len(read[0].texts[0]):
+            single, pairs = sorted((read[0], table), key=lambda t: len(t.texts[0]))
+            raise UserError(
+                f"{pairs.path} has pairs of texts (a column text_b) and {single.path} has single ones: take "
+                "away the column or the table"
+            )
+
+
+def _examples(table: Table, names: tuple[str, ...], of: str) -> Examples:
+    if table.labels is None:
+        return Examples(table.texts, [NO_LABEL] * len(table.texts))
+    numbers = {name: number for number, name in enumerate(names)}
+    for label, line in zip(table.labels, table.lines, strict=True):
+        if label not in numbers:
+            raise labels.unknown_label(label, names, f"{table.path} line {line}", of)
+    return Examples(table.texts, [numbers[label] for label in table.labels])

@@ -1,0 +1,1 @@
+"""Sentence pairs: sources, cleaning, batches of as many tokens."""

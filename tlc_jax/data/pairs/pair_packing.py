@@ -1,0 +1,328 @@
+"""Sentence pairs become ids on disk, once: flat memory-mapped files with offsets, cached by content.
+
+What is trained on is cleaned (`cleaning.py`), and the counts are kept; sets that are evaluated on keep every
+line, as ids (cut where too long) and as text. One joint byte-level BPE serves both languages; each side ends
+with </s>."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from tlc_jax.config.data import PairsConfig
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.progress import stage
+from tlc_jax.data.pairs import cleaning
+from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs, open_packed_pairs
+from tlc_jax.data.pairs.pair_batches import choose_shapes
+from tlc_jax.data.pairs.pair_sources import HELD_OUT, TRAIN, Pair, PairSets, PairSource, open_pairs
+from tlc_jax.data.text.sources import hash64
+from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
+from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import local_folder, new_folder, write_bytes, writing
+
+TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on, of both sides
+_CHUNK = 20_000  # pairs encoded at a time
+
+
+def prepare_pairs(
+    config: PairsConfig, vocab_size: int, console: Console, *, to_train: bool = True
+) -> PackedPairs:
+    """The packed pairs of the sources, from the cache if equal ones were packed before. Where nothing is
+    trained, the sets to evaluate on are enough; if there are none, they are held out of those to train on."""
+    to_train = to_train or not config.validation.strip()
+    sets, tokenizer = open_pairs(config, to_train), "trained"
+    if config.tokenizer is not None:
+        # a wrong one is refused before anything is read
+        _, tokenizer = given_tokenizer(config.tokenizer, vocab_size, TRANSLATION, lossless=to_train)
+    parts = {
+        "format": FORMAT,
+        "kind": "pairs",
+        "sets": sets.identity(),
+        "languages": [config.source, config.target],
+        "length": config.sequence_length,
+        "max_ratio": config.max_ratio,
+        "max_shapes": config.max_shapes,
+        "held_out": None if sets.validation else config.held_out,
+        "seed": config.seed,
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+    }
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            about = _Packer(sets, config, vocab_size, temporary, console).pack()
+            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
+    return open_packed_pairs(folder)
+
+
+# --- packing ---------------------------------------------------------------------------------------
+
+
+class _Packer:
+    """Reads sources two or three times: to judge pairs, to train a tokenizer, to encode."""
+
+    def __init__(self, sets: PairSets, config: PairsConfig, vocab_size: int, folder: Path, console: Console):
+        self._sets, self._config, self._vocab_size = sets, config, vocab_size
+        self._folder, self._console = folder, console
+        self._dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+
+    def pack(self) -> dict[str, Any]:
+        config = self._config
+        evaluated = {own.label: list(own.pairs()) for own in (*self._sets.validation, *self._sets.test)}
+        for name, pairs in evaluated.items():
+            if not pairs:
+                raise UserError(f"the set {name} to evaluate on has no pairs")
+        verdicts, characters = self._judge(evaluated)
+        validation = [own.label for own in self._sets.validation]
+        if not validation:
+            evaluated = {HELD_OUT: self._hold_out(verdicts), **evaluated}
+            validation = [HELD_OUT]
+        tokenizer = self._tokenizer(verdicts, characters)
+        write_bytes(self._folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+        writer = _Writer(self._folder, tokenizer, self._dtype, config.sequence_length)
+        sources = self._write_train(writer, verdicts)
+        truncated = {name: self._write_evaluated(writer, name, pairs) for name, pairs in evaluated.items()}
+        manifest = {
+            "source": self._sets.description,
+            "sources": sources,
+            "languages": [config.source, config.target],
+            "seed": config.seed,
+            "sequence_length": config.sequence_length,
+            "vocab_size": self._vocab_size,
+            "dtype": self._dtype.name,
+            "tokenizer_sha256": sealed.sha256(self._folder / "tokenizer.json"),
+            "validation": validation,
+            "test": [own.label for own in self._sets.test],
+            "pairs": writer.pairs,
+            "tokens": writer.tokens,
+            "truncated": truncated,
+        }
+        lengths, weights = _batched(PackedPairs(self._folder, manifest))
+        shapes = choose_shapes(lengths, weights, config.sequence_length, config.max_shapes)
+        return {**manifest, "shapes": shapes}
+
+    def _likeness(self, pairs: Iterable[Pair]) -> Iterator[int]:
+        """Hashes of what the sides are like: of a source, of its target, of the next source ..."""
+        for pair in pairs:
+            stopping.check()
+            for side in pair:
+                yield hash64(cleaning.likeness(side), self._config.seed)
+
+    def _judge(self, evaluated: dict[str, list[Pair]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(verdict, characters) of every pair, source by source."""
+        if not self._sets.train:
+            return [], []
+        seed, ratio = self._config.seed, self._config.max_ratio
+        # there may be many millions: lists of numbers would take five times the memory
+        verdicts, hashes, sides, characters = array("B"), array("Q"), array("Q"), array("q")
+        ends = []
+        for own in self._sets.train:
+            with stage(self._console, f"Reading {own.name}", None, "pairs") as advance:
+                for source, target in own.pairs():
+                    verdicts.append(cleaning.verdict(source, target, ratio))
+                    hashes.append(hash64(f"{source}\0{target}", seed))
+                    sides.extend(self._likeness([(source, target)]))
+                    characters.append(len(source) + len(target))
+                    advance(1)
+            ends.append(len(verdicts))
+        told = self._likeness(itertools.chain(*evaluated.values()))
+        judged = cleaning.judge_all(
+            np.array(verdicts, np.uint8), np.array(hashes, np.uint64), _by_pairs(sides), _by_pairs(told)
+        )
+        return np.split(judged, ends[:-1]), np.split(np.array(characters, np.int64), ends[:-1])
+
+    def _hold_out(self, verdicts: list[np.ndarray]) -> list[Pair]:
+        """Takes pairs by the hashes of their sources out of those to train on, and what is like them."""
+        limit, found, sides = int(self._config.held_out * 2**64), [], []
+        for own, verdict in zip(self._sets.train, verdicts, strict=True):
+            sides.append(_by_pairs(self._likeness(own.pairs())))
+            chosen = (sides[-1][:, 0] < limit) & (verdict == cleaning.KEPT)
+            found += [pair for pair, own_chosen in _again(own, chosen) if own_chosen]
+        told = _by_pairs(self._likeness(found))
+        for own, verdict in zip(sides, verdicts, strict=True):
+            cleaning.leave_out(verdict, own, told)
+        if not found or not any((verdict == cleaning.KEPT).any() for verdict in verdicts):
+            raise UserError(
+                f"data.held_out {self._config.held_out} leaves {len(found)} pairs to evaluate on of "
+                f"{self._counts(verdicts)}: give more pairs, or another share"
+            )
+        return found
+
+    def _counts(self, verdicts: list[np.ndarray]) -> str:
+        """What there is to train on, and why the rest is not."""
+        sets = zip(self._sets.train, verdicts, strict=True)
+        read = [f"{len(verdict):,} of {own.name}" for own, verdict in sets]
+        sizes = {name: sum(int((v == i).sum()) for v in verdicts) for i, name in enumerate(cleaning.REASONS)}
+        return f"{', '.join(read)} ({', '.join(f'{name} {size:,}' for name, size in sizes.items() if size)})"
+
+    def _tokenizer(self, verdicts: list[np.ndarray], characters: list[np.ndarray]) -> Tokenizer:
+        config = self._config
+        if config.tokenizer is not None:
+            return given_tokenizer(config.tokenizer, self._vocab_size, TRANSLATION, lossless=False)[0]
+        shares = np.array([own.share or 0.0 for own in self._sets.train])
+        sizes = np.array(
+            [int(c[v == cleaning.KEPT].sum()) for v, c in zip(verdicts, characters, strict=True)]
+        )
+        if not sizes.sum():
+            raise UserError(f"nothing is left to train on of {self._counts(verdicts)}")
+        shares = shares / shares.sum() if shares.sum() else sizes / sizes.sum()
+        total = int(min(TOKENIZER_SAMPLE, min(sizes[i] / shares[i] for i in np.flatnonzero(sizes))))
+        with stage(self._console, "Training the tokenizer", total, "characters") as advance:
+
+            def texts() -> Iterator[str]:
+                for i, own in enumerate(self._sets.train):
+                    limit = total * shares[i]
+                    # the first of a file may be alike: take them spread over all of it
+                    kept = verdicts[i] == cleaning.KEPT
+                    spread = np.random.default_rng(config.seed).random(len(kept)) * sizes[i] < limit
+                    for pair, chosen in _again(own, kept & spread):
+                        if chosen:
+                            advance(len(pair[0]) + len(pair[1]))
+                            yield from pair
+
+            return train_tokenizer(texts(), self._vocab_size, TRANSLATION)
+
+    def _write_train(self, writer: _Writer, verdicts: list[np.ndarray]) -> list[dict[str, Any]]:
+        found = []
+        if not verdicts:
+            writer.open(TRAIN).close()
+            return found
+        size = sum(int((verdict == cleaning.KEPT).sum()) for verdict in verdicts)
+        with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
+            for own, verdict in zip(self._sets.train, verdicts, strict=True):
+                before = writer.pairs[TRAIN]
+                kept = (pair for pair, v in _again(own, verdict) if v == cleaning.KEPT)
+                too_long = 0
+                for chunk in _chunks(kept):
+                    too_long += writer.write(chunk, drop=True)
+                    advance(len(chunk))
+                counts = {name: int((verdict == i).sum()) for i, name in enumerate(cleaning.REASONS)}
+                del counts["kept"]
+                about = {"name": own.name, "share": own.share, "pairs": writer.pairs[TRAIN] - before}
+                found.append({**about, "read": len(verdict), "left out": {**counts, "too long": too_long}})
+        for own in found:
+            if not own["pairs"]:
+                left = ", ".join(f"{name} {size:,}" for name, size in own["left out"].items() if size)
+                raise UserError(
+                    f"none of the {own['read']:,} pairs of {own['name']} is left to train on "
+                    f"({left or 'it is empty'}): take it out of data.train"
+                )
+        return found
+
+    def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
+        for side, texts in zip(SIDES, zip(*pairs, strict=True), strict=True):
+            write_bytes(self._folder / f"{name}.{side}.txt", "".join(f"{t}\n" for t in texts).encode())
+        with writer.open(name):
+            return sum(writer.write(chunk, drop=False) for chunk in _chunks(iter(pairs)))
+
+
+class _Writer:
+    """Appends encoded pairs of one set at a time to flat files."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, dtype: np.dtype, longest: int):
+        self._folder, self._tokenizer, self._dtype, self._longest = folder, tokenizer, dtype, longest
+        self.pairs: dict[str, int] = {}
+        self.tokens: dict[str, dict[str, int]] = {}
+        self._lengths: dict[str, list[np.ndarray]] = {}
+
+    def open(self, name: str) -> _Writer:
+        """Begins a set, as a context."""
+        self._name = name
+        self.pairs[name], self.tokens[name] = 0, dict.fromkeys(SIDES, 0)
+        self._lengths = {side: [np.zeros(1, np.int64)] for side in SIDES}
+        self._files = {side: self._path(side).open("wb") for side in SIDES}
+        return self
+
+    def _path(self, side: str) -> Path:
+        return self._folder / f"{self._name}.{side}.bin"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for side in SIDES:
+            with writing(self._path(side)):
+                self._files[side].close()
+            offsets = np.cumsum(np.concatenate(self._lengths[side]))
+            path = self._folder / f"{self._name}.{side}.offsets.npy"
+            with writing(path):
+                np.save(path, offsets)
+
+    def write(self, pairs: Sequence[Pair], *, drop: bool) -> int:
+        """Returns how many pairs were too long; they are dropped, or cut before their </s>."""
+        sides = [
+            encode_lines(self._tokenizer, list(texts), self._dtype, TRANSLATION)
+            for texts in zip(*pairs, strict=True)
+        ]
+        fits = np.array([max(map(len, pair)) <= self._longest for pair in zip(*sides, strict=True)])
+        for side, rows in zip(SIDES, sides, strict=True):
+            if drop:
+                kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
+            else:
+                kept = [
+                    row if len(row) <= self._longest else np.append(row[: self._longest - 1], row[-1:])
+                    for row in rows
+                ]
+            if kept:
+                with writing(self._path(side)):  # numpy's tofile notices no full disk
+                    self._files[side].write(np.concatenate(kept).tobytes())
+            lengths = np.array([len(row) for row in kept], np.int64)
+            self._lengths[side].append(lengths)
+            self.tokens[self._name][side] += int(lengths.sum())
+        self.pairs[self._name] += int(fits.sum()) if drop else len(fits)
+        return int((~fits).sum())
+
+
+def _batched(packed: PackedPairs) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of the pairs that batches are made of, and how often an epoch takes each: those to train on,
+    or else those to evaluate on."""
+    if stretches := packed.stretches():
+        weights = [np.full(own.size, own.per_epoch / own.size) for own in stretches]
+        return packed.pairs(TRAIN).lengths, np.concatenate(weights)
+    lengths = np.concatenate([packed.pairs(name).lengths for name in packed.manifest["pairs"]])
+    return lengths, np.ones(len(lengths))
+
+
+def _again(source: PairSource, marks: np.ndarray) -> Iterator[tuple[Pair, Any]]:
+    """Each pair of a source that was read before, with its mark."""
+    number = -1
+    for number, pair in enumerate(source.pairs()):
+        if number >= len(marks):
+            break
+        yield pair, marks[number]
+    if number + 1 != len(marks):
+        raise UserError(
+            f"{source.name} changed while it was read ({len(marks):,} pairs at first): let nobody write it, "
+            "and begin again"
+        )
+
+
+def _by_pairs(hashes: Iterable[int]) -> np.ndarray:
+    """[pairs, 2] of hashes of both sides in turns."""
+    return np.array(array("Q", hashes), np.uint64).reshape(-1, 2)
+
+
+def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    chunk: list[Pair] = []
+    for pair in pairs:
+        chunk.append(pair)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,1 @@
+"""Running text: sources, packed rows, masking."""

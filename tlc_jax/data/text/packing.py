@@ -1,0 +1,262 @@
+"""Text becomes rows of token ids, once: memory-mapped files with a manifest, cached by content.
+
+A row is <s> and sequence_length - 1 ids of the running text (fairseq's block mode 'none'): each
+line ends with </s>, each document with one more. Only the last row of a split has <pad>.
+Documents that occur twice are kept once; whole documents are held out, chosen by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from tlc_jax.config import DataConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.native import abandonable
+from tlc_jax.core.progress import stage
+from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
+from tlc_jax.data.text import ngrams
+from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText, open_packed
+from tlc_jax.data.text.sources import Source, hash64, open_source
+from tlc_jax.data.tokenizer import encode_lines, given_tokenizer, train_tokenizer
+from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import local_folder, new_folder, write_text, writing
+
+TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
+_CHUNK = 2_000_000  # characters encoded at a time
+_CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
+
+
+def prepare(config: DataConfig, vocab_size: int, console: Console, *, to_train: bool = True) -> PackedText:
+    """The packed text of a source, from the cache if equal text was packed before. What a model is to be
+    trained on is packed with a tokenizer that keeps every text."""
+    source = open_source(config)
+    tokenizer, digest = None, "trained"
+    if config.tokenizer is not None:  # a wrong one is refused before the text is read
+        tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=to_train)
+    if source.notes:
+        console.print(source.description, markup=False)  # names may hold [brackets]
+    stamp = source.stamp()
+    identity = _identity(source, config, vocab_size, digest)
+    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            manifest = _pack(source, config, vocab_size, tokenizer, temporary, console)
+            if source.stamp() != stamp:
+                raise UserError(_CHANGED.format(source.name))
+            sealed.seal(temporary, {"identity": identity, **manifest})
+    packed = open_packed(folder)
+    if unknown := sum(packed.manifest.get("unknown", {}).values()):
+        tokens = sum(packed.manifest["tokens"].values())
+        console.print(
+            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {SPECIAL_TOKENS[UNK]}, "
+            "which the tokenizer makes of what it has no token for"
+        )
+    return packed
+
+
+def _identity(source: Source, config: DataConfig, vocab_size: int, tokenizer: str) -> str:
+    parts = {
+        "format": FORMAT,
+        "source": source.identity(),
+        "field": config.text_field,
+        "length": config.sequence_length,
+        "held_out": config.held_out,
+        "seed": config.seed,
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# --- packing ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What one reading of the source found, by document: its split (-1: a duplicate) and characters."""
+
+    hashes: np.ndarray
+    split: np.ndarray
+    characters: np.ndarray
+
+    def characters_kept(self) -> int:
+        return int(self.characters[self.split >= 0].sum())
+
+
+def _pack(
+    source: Source,
+    config: DataConfig,
+    vocab_size: int,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    """Writes the files into a new folder; returns what its manifest says of them."""
+    survey = _survey(source, config, console)
+    if tokenizer is None:
+        tokenizer = _train_tokenizer(source, survey, vocab_size, console)
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+    manifest = {
+        "format": FORMAT,
+        "source": source.description,
+        "origin": source.origin,
+        "seed": config.seed,
+        "held_out": config.held_out,
+        "sequence_length": config.sequence_length,
+        "vocab_size": vocab_size,
+        "dtype": dtype.name,
+        "tokenizer_sha256": sealed.sha256(folder / "tokenizer.json"),
+        "documents": {
+            "read": len(survey.split),
+            "duplicates": int((survey.split < 0).sum()),
+            **{split: int((survey.split == i).sum()) for i, split in enumerate(SPLITS)},
+        },
+        **_write_rows(source, survey, tokenizer, config, dtype, folder, console),
+    }
+    train, held_out = (PackedText(folder, manifest).rows(split) for split in SPLITS)
+    with stage(console, "Counting unigrams and bigrams", None, "tokens") as advance:
+        baselines = abandonable(lambda: ngrams.perplexities(train, held_out, vocab_size))
+        advance(baselines["counted_tokens"])
+    return {**manifest, "baselines": baselines}
+
+
+def _documents(source: Source) -> Iterator[str]:
+    return (document for document in source.documents() if document.strip())
+
+
+def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
+    """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
+    hashes, characters = array("Q"), array("q")  # there may be many millions
+    with stage(console, f"Reading {source.name}", None, "documents") as advance:
+        for document in _documents(source):
+            hashes.append(hash64(document, config.seed))
+            characters.append(len(document))
+            advance(1)
+    values = np.array(hashes, np.uint64)
+    unique, first = np.unique(values, return_index=True)  # sorted: the lowest hashes come first
+    if len(unique) < 2:
+        raise UserError(
+            f"{source.name} holds {len(unique)} document(s), at least 2 are needed, one to hold out: "
+            "separate documents by a blank line (.txt) or give one a line (.jsonl)"
+        )
+    held_out = min(max(1, round(config.held_out * len(unique))), len(unique) - 1)
+    split = np.full(len(values), -1, np.int8)
+    split[first[held_out:]] = SPLITS.index("train")
+    split[first[:held_out]] = SPLITS.index("held_out")
+    return _Survey(values, split, np.array(characters, np.int64))
+
+
+def _train_tokenizer(source: Source, survey: _Survey, vocab_size: int, console: Console) -> Tokenizer:
+    training = np.flatnonzero(survey.split == SPLITS.index("train"))
+    order = training[np.argsort(survey.hashes[training])]  # a random order, the same on any machine
+    before = np.cumsum(survey.characters[order]) - survey.characters[order]
+    sample = np.zeros(len(survey.split), bool)
+    sample[order[before < TOKENIZER_SAMPLE]] = True
+
+    with stage(
+        console, "Training the tokenizer", int(survey.characters[sample].sum()), "characters"
+    ) as advance:
+
+        def texts() -> Iterator[str]:
+            for chosen, document in _again(source, sample):
+                if chosen:
+                    advance(len(document))
+                    yield from document.split("\n")
+
+        return train_tokenizer(texts(), vocab_size)
+
+
+def _again(source: Source, marks: np.ndarray) -> Iterator[tuple[int, str]]:
+    """The documents once more, each with its mark; UserError if there are more or fewer than there were."""
+    documents = _documents(source)
+    for mark in marks.tolist():
+        if (document := next(documents, None)) is None:
+            raise UserError(_CHANGED.format(source.name))
+        yield mark, document
+    if next(documents, None) is not None:
+        raise UserError(_CHANGED.format(source.name))
+
+
+def _lines(source: Source, survey: _Survey) -> Iterator[tuple[int, str]]:
+    """(split, line) of all that is kept; behind each document "", which becomes its last </s>."""
+    for split, document in _again(source, survey.split):
+        if split >= 0:
+            yield from ((split, line) for line in document.split("\n") if line.strip())
+            yield split, ""
+
+
+def _chunks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    chunk, size = [], 0
+    for split, line in lines:
+        chunk.append((split, line))
+        size += len(line) + 1
+        if size > _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
+
+
+def _write_rows(
+    source: Source,
+    survey: _Survey,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    dtype: np.dtype,
+    folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    writers = [_RowWriter(folder / f"{split}.bin", config.sequence_length, dtype) for split in SPLITS]
+    with stage(console, "Tokenising", survey.characters_kept(), "characters") as advance:
+        for chunk in _chunks(_lines(source, survey)):
+            encoded = encode_lines(tokenizer, [line for _, line in chunk], dtype)
+            for i, writer in enumerate(writers):
+                writer.write([ids for ids, (split, _) in zip(encoded, chunk, strict=True) if split == i])
+            advance(sum(len(line) for _, line in chunk))
+    for writer in writers:
+        writer.close()
+    return {
+        what: {split: getattr(writer, what) for split, writer in zip(SPLITS, writers, strict=True)}
+        for what in ("tokens", "rows", "unknown")
+    }
+
+
+class _RowWriter:
+    """Fills rows of `length` ids, each led by <s>, from pieces of running text."""
+
+    def __init__(self, path: Path, length: int, dtype: np.dtype):
+        self._path, self._file = path, path.open("wb")
+        self._body = length - 1
+        self._rest = np.zeros(0, dtype)
+        self.tokens = self.rows = self.unknown = 0
+
+    def write(self, pieces: list[np.ndarray]) -> None:
+        text = np.concatenate([self._rest, *pieces])
+        whole = len(text) // self._body * self._body
+        self._emit(text[:whole])
+        self._rest = text[whole:]
+
+    def close(self) -> None:
+        if len(self._rest):
+            self.tokens -= self._body - len(self._rest)
+            self._emit(np.pad(self._rest, (0, self._body - len(self._rest)), constant_values=PAD))
+        with writing(self._path):
+            self._file.close()
+
+    def _emit(self, ids: np.ndarray) -> None:
+        body = ids.reshape(-1, self._body)
+        with writing(self._path):  # numpy's tofile notices no full disk
+            self._file.write(np.insert(body, 0, BOS, axis=1).tobytes())
+        self.tokens += body.size
+        self.rows += len(body)
+        self.unknown += int(np.count_nonzero(body == UNK))

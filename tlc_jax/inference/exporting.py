@@ -1,0 +1,134 @@
+"""A trained model in formats that other programs load."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tlc_jax.artifacts.artifact import WEIGHTS, Artifact, is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.checkpoint_folder import DOCUMENTS
+from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
+from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
+from tlc_jax.artifacts.pegasus import write_pegasus
+from tlc_jax.compression.quantize import dequantize
+from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.schema import checked
+from tlc_jax.core.tree import count
+from tlc_jax.models.encoder_decoder import sinusoids
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.storage.claim import claimed
+from tlc_jax.storage.paths import AnyPath, new_folder, parse_path
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
+from tlc_jax.tasks.decoder import EXTRA
+
+_NAMED = 5  # tensors, in a sentence
+_LARGEST = 64 << 20  # bytes of a tokenizer
+
+
+def export_model(root: str, out: AnyPath, kind: str, console: Console) -> None:
+    """Writes the new folder `out` in a format of FORMATS."""
+    with claimed(out), new_folder(out, exclusive=True) as making:
+        FORMATS[kind](root, making, console)
+    console.print(f"written to {out}")
+
+
+def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
+    if is_artifact(parse_path(root)) and (artifact := read_artifact(parse_path(root))).of_folder:
+        arrays = {name: np.asarray(x) for name, x in dequantize(artifact.tensors).items()}
+        write_arrays(folder, arrays, _documents(artifact, console))
+        console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
+        return
+    model = trained_model(root, console.print)
+    config, head_dropout = model.config.model, 0.0
+    if isinstance(config, EncoderDecoderConfig):
+        longest = model.config.data.sequence_length + EXTRA
+        positions = sinusoids(longest, config.hidden_size)
+        write_pegasus(folder, model.params, config, _document(model.rundir.tokenizer), positions)
+        console.print(f"{count(model.params):,} parameters as a Pegasus of Hugging Face")
+        return
+    if isinstance(task := model.config.task, ClassificationConfig):
+        config = dataclasses.replace(config, dropout=task.dropout, attention_dropout=task.dropout)
+        head_dropout = task.head_dropout
+    tokenizer = _document(model.rundir.tokenizer)
+    write_huggingface(folder, model.params, config, tokenizer, model.label_names, head_dropout)
+    console.print(f"{count(model.params):,} parameters as a RobertaPreLayerNorm of Hugging Face")
+
+
+def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
+    if not is_artifact(parse_path(root)):
+        raise UserError(f"{root} has no codes to be written: compress it first, and export the artifact")
+    artifact = read_artifact(parse_path(root))
+    if artifact.of_folder:
+        tensors, others = artifact.tensors, _documents(artifact, console)
+    elif isinstance(RunDir(artifact.folder).read_config().model, EncoderDecoderConfig):
+        raise UserError(f"{root} translates: its codes are not written for compressed-tensors, export dense")
+    else:
+        _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
+        tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
+        others = {"config.json": (folder / "config.json").read_bytes()}
+    packed = to_compressed_tensors(tensors, dequantize(tensors))
+    about = _parsed(others.get("config.json", b"{}"), f"the config.json of {root}")
+    config = about | {"quantization_config": packed.config}
+    others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
+    write_arrays(folder, packed.arrays, others)
+    _report_packed(packed, console)
+
+
+def _documents(artifact: Artifact, console: Console) -> dict[str, bytes]:
+    """The files beside the weights that compress --hf would have kept; whoever wrote the artifact may have
+    listed others."""
+    others = other_files(artifact)
+    kept = {name: content for name, content in others.items() if _is_kept(name)}
+    if left_out := sorted(others.keys() - kept.keys()):
+        console.print(f"left out, since they are no documents of a model: {', '.join(left_out)}")
+    return kept
+
+
+def _is_kept(name: str) -> bool:
+    folder, _, leaf = name.rpartition("/")
+    document = leaf.endswith(DOCUMENTS) and ".safetensors" not in leaf
+    return not leaf.startswith(".") and (document or (bool(folder) and leaf == WEIGHTS))
+
+
+def _document(path: AnyPath) -> bytes:
+    """The content of a JSON object's file."""
+    content = read_bytes(path, _LARGEST)
+    _parsed(content, str(path))
+    return content
+
+
+def _parsed(content: bytes, whose: str) -> dict[str, Any]:
+    try:
+        return checked(parse_json(content.decode("utf-8")), dict[str, Any])
+    except ValueError as error:
+        raise UserError(
+            f"{whose} is no object of JSON ({one_reason(error)}): put a whole copy there"
+        ) from error
+
+
+def _report_packed(packed: Packed, console: Console) -> None:
+    """How many matrices are codes, and which quantized tensors are not, and why."""
+    (group,) = packed.config["config_groups"].values()
+    bits, strategy = group["weights"]["num_bits"], group["weights"]["strategy"]
+    console.print(
+        f"{len(group['targets'])} matrices as codes for compressed-tensors ({bits} bits, {strategy}); "
+        f"{len(packed.arrays)} arrays"
+    )
+    if packed.widened:
+        console.print(
+            f"{len(packed.widened)} of them have fewer bits and are written with {bits}: transformers reads "
+            "one scheme a model"
+        )
+    for reason in dict.fromkeys(packed.dense.values()):
+        names = [name for name, why in packed.dense.items() if why == reason]
+        rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        console.print(f"as float32, {reason}: {', '.join(names[:_NAMED])}{rest}")
+
+
+FORMATS = {"huggingface": _huggingface, "compressed-tensors": _compressed_tensors}

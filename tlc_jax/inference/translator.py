@@ -1,0 +1,221 @@
+"""A stream of lines to a stream of translations: in order, one for each line, whatever the lines hold."""
+
+from __future__ import annotations
+
+import bisect
+import codecs
+import dataclasses
+import math
+import os
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+from rich.console import Console
+
+from tlc_jax.config import EncoderDecoderConfig
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.core.printable import printable
+from tlc_jax.core.progress import stage
+from tlc_jax.core.tree import Params
+from tlc_jax.data.lossless import normalizer_of
+from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
+from tlc_jax.runs.memory import GIB
+from tlc_jax.runs.restore import trained_model
+from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
+
+_WINDOW = 512  # lines that are sorted by length and translated together
+LONGEST_LINE = 1 << 20  # bytes: more than a page of a newspaper, and no sentence
+_CUT = "were too long for the model and are translated in parts, with one hypothesis"
+_NOT_UTF8 = "held bytes that are not UTF-8, each replaced by U+FFFD"
+_PAUSE = 0.2  # seconds without a further line after which those that are there are translated
+
+
+def translate_stream(
+    root: str,
+    lines: Iterable[bytes],
+    write: Callable[[str], object],
+    console: Console,
+    *,
+    beams: int,
+    alpha: float,
+    best: int | None,
+) -> None:
+    """Translates every line of `lines` with the model of a run, a mark, RUN@lastN or an artifact. With
+    `best`, writes so many hypotheses of each as `number ||| translation ||| score`.
+
+    A byte order mark before the first line is dropped, and bytes that are not UTF-8 become U+FFFD. A line
+    that is longer than what the model was trained on is cut at the ends of its sentences, or words, and its
+    parts are translated one by one. How many lines this happened to is printed at the end. Interrupted and
+    UserError say how many lines were written.
+    """
+    check_wishes(beams, alpha, best)
+    translator = Translator(root, console, beams=beams, alpha=alpha, best=best or 1)
+    counts: Counter[str] = Counter()
+    number = 0
+    try:
+        with stage(console, "translating", None, "lines") as advance:
+            for window in _windows(lines, counts):
+                stopping.check()
+                for found in translator(window):
+                    if best is None:
+                        write(f"{found[0].text}\n")
+                    for one in found if best is not None else ():
+                        write(f"{number} ||| {one.text} ||| {one.score:.6f}\n")
+                    counts[_CUT] += found[0].parts > 1
+                    counts[f"had fewer than {best} hypotheses"] += len(found) < (best or 1)
+                    number += 1
+                advance(len(window))
+    except (Interrupted, UserError) as error:
+        done = f"{number:,} lines are translated; give those from line {number + 1:,} on to go on"
+        if isinstance(error, Interrupted):
+            raise Interrupted(f"interrupted: {done}") from error
+        raise UserError(f"{error}. {done[0].upper()}{done[1:]}") from error
+    finally:
+        for what, count in counts.items():
+            if count:
+                console.print(f"{count:,} of {number:,} lines {what}")
+
+
+def check_wishes(beams: int, alpha: float, best: int | None) -> None:
+    """UserError where no search could do what is asked for."""
+    if beams < 1:
+        raise UserError(f"--beams must be at least 1, not {beams}")
+    if not 0 <= alpha < math.inf:
+        raise UserError(f"--alpha must be a number from 0 on, not {alpha}")
+    if best is not None and not 1 <= best <= beams:
+        raise UserError(f"--n-best is {best} and --beams {beams}: ask for 1 to {beams} hypotheses")
+
+
+def writer_to(output: BinaryIO) -> Callable[[str], None]:
+    """Writes what whoever waits for it can read at once; SaveFailed where that cannot be. On a terminal,
+    what would control it is spelled out: a model may come from anybody."""
+    terminal = output.isatty()
+
+    def write(text: str) -> None:
+        if terminal:
+            text = "\n".join(printable(line, len(line)) for line in text.split("\n"))
+        try:
+            output.write(text.encode())
+            output.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise SaveFailed(f"standard output cannot be written: {error}") from error
+
+    return write
+
+
+def lines_of(descriptor: int) -> Iterator[bytes]:
+    """Lines of an open file, as they come. Not those of `sys.stdin`: a thread that waits for it holds a lock
+    that Python wants when it ends, and dies of. UserError for a line that is longer than any text's."""
+    rest: list[bytes] = []
+    size, number = 0, 1
+    try:
+        while chunk := os.read(descriptor, 1 << 16):
+            first, *others = chunk.split(b"\n")
+            rest.append(first)
+            size += len(first)
+            for one in others:
+                if size > LONGEST_LINE:
+                    break
+                yield b"".join(rest)
+                rest, size, number = [one], len(one), number + 1
+            if size > LONGEST_LINE:
+                raise UserError(
+                    f"line {number:,} of standard input is longer than {LONGEST_LINE:,} bytes: break it into "
+                    "lines"
+                )
+    except OSError as error:
+        raise UserError(f"standard input cannot be read ({error}): give lines of text") from error
+    if any(rest):
+        yield b"".join(rest)
+
+
+class Translator:
+    """A model, ready to translate lines of any length."""
+
+    def __init__(self, root: str, console: Console, *, beams: int = 4, alpha: float = ALPHA, best: int = 1):
+        model = trained_model(root, console.print)
+        config = model.config.model
+        if not isinstance(config, EncoderDecoderConfig):
+            raise UserError(f"{root} holds no translation model: it was trained on another task")
+        tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
+        if kinds := normalizer_of(tokenizer):
+            console.print(f"note: the model's tokenizer changes text before it is translated ({kinds})")
+        longest = model.config.data.sequence_length
+        _check_beams(config, beams, longest)
+        self._params: Params = model.params
+        self._decoder = Decoder(config, tokenizer, longest=longest, beams=beams, alpha=alpha, best=best)
+
+    def __call__(self, lines: list[str]) -> list[list[Translated]]:
+        """The hypotheses of each line, best first; of a line that was cut there is one."""
+        found = self._decoder.translate(self._params, lines)
+        return [[_one_line(one) for one in own] for own in found]
+
+
+def _check_beams(config: EncoderDecoderConfig, beams: int, longest: int) -> None:
+    """UserError where a sentence has not so many hypotheses, or there is no memory for them."""
+    if beams > config.vocab_size:
+        raise UserError(
+            f"--beams {beams} is more than the {config.vocab_size:,} entries of the model's vocabulary: give "
+            "fewer, such as 4"
+        )
+    limit = usable_memory() // 2
+    needed = bytes_of_row(config, beams, longest)
+    if beams > 1 and needed > limit:
+        possible = bisect.bisect_right(range(1, beams), limit, key=lambda n: bytes_of_row(config, n, longest))
+        raise UserError(
+            f"--beams {beams} needs about {needed / GIB:,.1f} GiB for a sentence of {longest} tokens, of "
+            f"{limit / GIB:,.1f} GiB that may be used: give at most {max(1, possible)}"
+        )
+
+
+def _one_line(one: Translated) -> Translated:
+    return dataclasses.replace(one, text=" ".join(one.text.splitlines()))
+
+
+def _windows(lines: Iterable[bytes], counts: Counter[str]) -> Iterator[list[str]]:
+    """Lines by the window; fewer at a time where they come slowly, so that nobody waits for an answer."""
+    arrived: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=2 * _WINDOW)
+
+    def read() -> None:
+        try:
+            for number, line in enumerate(lines):
+                arrived.put(_decoded(line if number else line.removeprefix(codecs.BOM_UTF8), counts))
+            arrived.put(None)
+        except Exception as error:  # raised where lines are waited for
+            arrived.put(error)
+
+    threading.Thread(target=read, name="lines", daemon=True).start()
+    window: list[str] = []
+    while True:
+        try:
+            line = arrived.get(timeout=_PAUSE)
+        except queue.Empty:
+            stopping.check()
+            if window:
+                yield window
+                window = []
+            continue
+        if isinstance(line, str):
+            window.append(line)
+        if window and (not isinstance(line, str) or len(window) == _WINDOW):
+            yield window
+            window = []
+        if isinstance(line, BaseException):
+            raise line
+        if line is None:
+            return
+
+
+def _decoded(line: bytes, counts: Counter[str]) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = line.decode(errors="replace")
+        counts[_NOT_UTF8] += 1
+    return text.rstrip("\r\n")

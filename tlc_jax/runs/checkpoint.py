@@ -1,0 +1,258 @@
+"""Which checkpoints there are, and reading them: what is restored is what was saved, or is refused.
+
+A step counts only once it is sealed (`storage/sealed.py`): Orbax alone restores a flipped bit silently, and
+lists steps whose files are partly gone. Parameters load alone, which is all that evaluation needs. Who reads
+changes nothing, and does not mind a run that goes on beside it. How they are saved is in `saving.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import absl.logging
+import jax
+import orbax.checkpoint as ocp
+
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.storage.paths import AnyPath, absolute
+from tlc_jax.core.schema import Count, Name, NotRequired, TypedDict, checked, record
+from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest
+from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.tree import Params, flatten
+from tlc_jax.storage.untrusted import read_json
+from tlc_jax.parallel import hosts
+from tlc_jax.runs.plain_path import plain_path
+from tlc_jax.training.state import TrainState
+from tlc_jax.runs.stored import check_files, check_stored, read_masks
+
+absl.logging.set_verbosity(absl.logging.FATAL)  # what Orbax logs with its stacks is told in a sentence
+
+ITEMS = ("params", "optimizer", "meta")
+_RECORD = "meta/metadata"  # Orbax's name for the JSON of an item
+_TRIES = 20  # a run that saves while it is read removes old steps
+
+
+class Gone(UserError):
+    """A checkpoint was removed by its run while it was read."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A whole checkpoint; `refused` names what was wrong with newer ones."""
+
+    step: int
+    state: TrainState
+    meta: dict[str, Any]
+    refused: list[str]
+
+
+@record
+class Step(TypedDict):
+    """What the manifest of a step says of it."""
+
+    step: Count
+    marks: list[Name]
+    masked: NotRequired[bool]
+
+
+@record
+class _Record(TypedDict):
+    """What a run needs to go on, beside its arrays."""
+
+    training_seconds: NotRequired[float]
+    total_seconds: NotRequired[float]
+    meter: NotRequired[dict[str, float]]
+    fractions: NotRequired[list[float]]
+    data: NotRequired[str]
+    config: NotRequired[str]
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint's."""
+    return re.fullmatch("0|[1-9][0-9]{0,9}", name) is not None and int(name) < 2**31
+
+
+def whole_steps(folder: AnyPath) -> list[int]:
+    """The sealed steps below `folder`, the oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if is_step(path.name) and is_sealed(path))
+
+
+def marked_steps(folder: AnyPath, mark: str) -> list[int]:
+    """The whole steps below `folder` that were kept for a mark: one, or none."""
+    return [step for step in whole_steps(folder) if mark in marks_of(folder, step)]
+
+
+def marks_of(folder: AnyPath, step: int) -> list[str]:
+    """The marks that a step is kept for; none of one that is damaged: it is refused where it is wanted."""
+    try:
+        return read_step(folder / str(step))["marks"]
+    except Damaged:
+        return []
+
+
+def read_step(path: AnyPath) -> Step:
+    """What the manifest of the checkpoint at `path` says of it; Damaged if it is none."""
+    return _about(read_manifest(path), path)
+
+
+def restore_state(folder: AnyPath, like: TrainState, mark: str | None = None) -> Restored | None:
+    """The newest whole checkpoint below `folder`, or the one of a mark, with the shapes, types and shardings
+    of `like`; None if there is none. Changes nothing there."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+
+    def read(path: AnyPath) -> tuple[Any, Any, dict[str, Any]]:
+        values = _read_arrays(path, params=abstract.params, optimizer=abstract.optimizer)
+        return values["params"], values["optimizer"], read_record(path)
+
+    found = _newest(folder, "", read, mark)
+    if found is None:
+        return None
+    step, (params, optimizer, meta), refused = found
+    count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
+    return Restored(step, TrainState(count, params, optimizer), meta, refused)
+
+
+def restore_model(
+    folder: AnyPath,
+    like: Params,
+    warn: Callable[[str], None],
+    mark: str | None = None,
+    steps: list[int] | None = None,
+) -> tuple[Params, Tensors, int]:
+    """The newest whole parameters below `folder`, or those of a mark, or of one of `steps`, like `like`; what
+    a masked optimizer kept at zero, by their paths; and their step.
+
+    Only the files of the parameters need to be there, and those of the masks if there are any. `warn` is told
+    of newer ones that are damaged.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+
+    def read(path: AnyPath) -> tuple[Params, Tensors]:
+        params, masks = _read_arrays(path, params=abstract)["params"], {}
+        if read_step(path).get("masked"):
+            open_sealed(path, "optimizer/")
+            masks = read_masks(path / "optimizer", flatten(abstract))
+        return params, masks
+
+    found = _newest(folder, "params/", read, mark, steps)
+    if found is None:
+        if steps is not None:
+            raise Gone(f"{folder} holds no checkpoint of step {steps[-1]:,} any more: its run removed it")
+        if mark is not None:
+            there = sorted({name for step in whole_steps(folder) for name in marks_of(folder, step)})
+            raise UserError(f"{folder} holds no mark {mark}: it has {', '.join(there) or 'none'}")
+        raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
+    step, (params, masks), refused = found
+    for text in refused:
+        warn(f"{text}: refused, step {step:,} is used")
+    return params, masks, step
+
+
+def restore_params(
+    folder: AnyPath, like: Params, warn: Callable[[str], None], steps: list[int] | None = None
+) -> tuple[Params, int]:
+    """The parameters of `restore_model`, and their step."""
+    params, _, step = restore_model(folder, like, warn, steps=steps)
+    return params, step
+
+
+def saved_data_identity(folder: AnyPath) -> str | None:
+    """What the newest checkpoint below `folder` was trained on; None if there is none."""
+    step, _ = _choose(folder, "meta/", None, None)
+    return None if step is None else read_record(folder / str(step)).get("data")
+
+
+def read_record(path: AnyPath) -> dict[str, Any]:
+    """What the checkpoint at `path` tells beside its arrays. Damaged if it is not what a run writes."""
+    try:
+        return checked(read_json(path / _RECORD), _Record)  # type: ignore[return-value]
+    except FileNotFoundError as error:
+        raise Damaged(path / _RECORD, "is missing") from error
+    except (OSError, ValueError) as error:
+        raise Damaged(path / _RECORD, f"is not what a run writes ({one_line(error)})") from error
+
+
+def _read_arrays(path: AnyPath, **like: Any) -> Any:
+    """Items of a checkpoint as abstract trees describe them; ValueError or Damaged where it has others."""
+    check_files(path, 0, inside=False)  # Orbax reads some of them
+    for item, tree in like.items():
+        check_stored(path / item, tree)
+    args = {item: ocp.args.StandardRestore(tree) for item, tree in like.items()}  # type: ignore[call-arg]
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
+        return orbax.restore(path, args=ocp.args.Composite(**args))
+
+
+def _newest(
+    folder: AnyPath,
+    part: str,
+    read: Callable[[AnyPath], Any],
+    mark: str | None = None,
+    steps: list[int] | None = None,
+) -> tuple[int, Any, list[str]] | None:
+    """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
+    folder = absolute(folder)
+    for _ in range(_TRIES):
+        step, refused = hosts.first(lambda: _choose(folder, part, mark, steps))
+        if step is None:
+            return None
+        path = folder / str(step)
+        try:
+            with plain_path(folder) as plain:
+                return step, read(plain / str(step)), refused
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:  # files that go, or hold something else: Orbax has many words for it
+            if not is_sealed(path):
+                continue
+            if isinstance(error, Damaged):
+                raise UserError(f"the checkpoint of step {step:,} is damaged: {error}") from error
+            raise UserError(f"the checkpoint {path} is of another model: {one_line(error)}") from error
+    raise UserError(f"the run of {folder} removes its checkpoints faster than they can be read: try again")
+
+
+def _choose(
+    folder: AnyPath, part: str, mark: str | None, steps: list[int] | None
+) -> tuple[int | None, list[str]]:
+    """The newest step whose `part` is whole, and what was wrong with newer ones."""
+    for _ in range(_TRIES):
+        listed = steps
+        if listed is None:
+            listed = whole_steps(folder) if mark is None else marked_steps(folder, mark)
+        refused, gone = [], False
+        for step in reversed(listed):
+            path = absolute(folder) / str(step)
+            try:
+                _check_step(open_sealed(path, part), path)
+            except Damaged as damage:
+                if is_sealed(path):
+                    refused.append(f"the checkpoint of step {step:,} is damaged: {damage}")
+                else:
+                    gone = True  # removed by its run meanwhile
+                continue
+            return step, refused
+        if refused:
+            raise UserError(
+                f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back, or begin "
+                "again in a new folder"
+            )
+        if not gone or steps is not None:
+            break
+    return None, []
+
+
+def _about(manifest: dict[str, Any], path: AnyPath) -> Step:
+    try:
+        return checked(manifest, Step)
+    except ValueError as error:
+        raise Damaged(path / MANIFEST, f"is not of a checkpoint ({error})") from error
+
+
+def _check_step(manifest: dict[str, Any], path: AnyPath) -> None:
+    """Damaged if the folder has another step's name: its state would be taken for that step's."""
+    if (step := _about(manifest, path)["step"]) != int(path.name):
+        raise Damaged(path, f"holds step {step:,}")

@@ -1,0 +1,94 @@
+"""What is known of a run before its first step: for the screen, and for environment.json."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import jax
+
+from tlc_jax.config import Config, PairsConfig
+from tlc_jax.core import tree
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.core.schema import TypedDict, checked, record
+from tlc_jax.storage.untrusted import read_json
+from tlc_jax.data.tokenizer import ROBERTA, TRANSLATION, given_tokenizer
+from tlc_jax.parallel import hosts
+from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
+from tlc_jax.training.view import budget_text
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
+
+
+def facts(config: Config, data: Data | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
+    """By name, for the first screen; `data` may not be there yet."""
+    try:
+        params = abstract_params(config, label_names(config, data.folder if data else None))
+        parameters = f"{tree.count(params):,}"
+    except UserError:  # only the data tell how many classes there are, and they are not there
+        parameters = "known with the data"
+    devices, processes = jax.devices(), hosts.count()
+    among = f" of {processes} processes" if processes > 1 else ""
+    return {
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()}){among}",
+        "parameters": parameters,
+        **more,
+        "writes to": str(rundir.root),
+        "to resume": "run the same command again",
+        "time": budget_text(config),
+    }
+
+
+def whether_there(config: Config, rundir: RunDir) -> dict[str, str]:
+    """Whether the data are there that a run would begin with."""
+    if rundir.data.exists():
+        return {"data": f"packed in {rundir.data}"}
+    try:
+        tokenizer = config.data.tokenizer
+        if tokenizer is not None:
+            layout = TRANSLATION if isinstance(config.data, PairsConfig) else ROBERTA
+            given_tokenizer(tokenizer, config.model.vocab_size, layout)
+        return {"data": f"there: {describe_source(config)}"}
+    except UserError as error:
+        return {"data": f"NOT THERE: {error}"}
+
+
+@record
+class _Environment(TypedDict):
+    starts: list[dict[str, Any]]
+
+
+def record_start(rundir: RunDir, init_from: str | None, branch_from: str | None) -> None:
+    """Adds an entry to environment.json: when, with what command, versions and devices."""
+    starts = []
+    if rundir.environment.exists():
+        try:
+            starts = checked(read_json(rundir.environment), _Environment)["starts"]
+        except (OSError, ValueError) as error:
+            why = one_line(error)
+            raise UserError(f"{rundir.environment} is damaged ({why}): remove it to go on") from error
+    starts.append(
+        {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": sys.argv,
+            "init_from": init_from,
+            "branch_from": branch_from,
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "devices": [device.device_kind for device in jax.devices()],
+            "processes": hosts.count(),
+            "platform": platform.platform(),
+        }
+    )
+    write_json(rundir.environment, {"starts": starts})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a checkout that is not installed

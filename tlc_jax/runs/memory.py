@@ -1,0 +1,193 @@
+"""How many rows of a batch fit on the devices: asked of the compiler, never found out by a crash."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+
+from tlc_jax.config import Config, TranslationConfig
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import write_json
+from tlc_jax.core.schema import Count, TypedDict, checked, record
+from tlc_jax.storage.untrusted import read_json
+from tlc_jax.parallel import hosts
+from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
+from tlc_jax.tasks.base import AbstractBatch, Objective, Task
+from tlc_jax.tasks.build import cache_folder, make_objective
+from tlc_jax.training.schedule import controls
+from tlc_jax.training.state import abstract_state
+from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
+
+GIB = 2**30
+
+
+def device_limit(config: Config) -> int | None:
+    """Bytes that a program may use on a device: what the config says, or the device; None where neither
+    does (a CPU)."""
+    if config.memory_gib is not None:
+        return int(config.memory_gib * GIB)
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> Config:
+    """The config, with the largest micro-batch that fits in place of 'auto'. What was found before, for the
+    same program on the same devices, is kept in `data.cache_dir`. Of several processes the first gives its
+    task, the others none."""
+    if config.micro_batch != "auto":
+        return config
+    limit = device_limit(config)
+    if limit is None:
+        kind = jax.devices()[0].device_kind
+        raise UserError(
+            f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
+        )
+    known = cache_folder(config) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    sizes = micro_batch_sizes(config, rows_devices(mesh))
+    rows = hosts.first(lambda: _read(known))
+    if rows not in sizes:
+        objective, batch = task or make_objective(config), _largest(task)
+
+        def peak(rows: int) -> float:
+            own = dataclasses.replace(config, micro_batch=rows)
+            found = peak_or_infinite(lambda: compile_abstract(objective, own, mesh, [batch]).peak_bytes)
+            return max(hosts.all_say(found))
+
+        rows = largest_micro_batch(sizes, limit, told(peak, console))
+        if hosts.is_first():
+            with contextlib.suppress(OSError):  # then it is found again next time
+                known.parent.mkdir(parents=True, exist_ok=True)
+                write_json(known, {"micro_batch": rows})
+    console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
+    return dataclasses.replace(config, micro_batch=rows)
+
+
+@record
+class _Known(TypedDict):
+    micro_batch: Count
+
+
+def _read(known: Path) -> int | None:
+    """What was found before; None also where the file is not whole: then it is found again."""
+    with contextlib.suppress(OSError, ValueError):
+        return checked(read_json(known, most=1000), _Known)["micro_batch"]
+    return None
+
+
+def _largest(task: Task | None) -> AbstractBatch:
+    """The longest of the batches of the task that process 0 has."""
+
+    def find() -> dict[str, tuple[tuple[int, ...], str]]:
+        assert task is not None
+        batch = max(
+            abstract_batches(task), key=lambda own: max(max(x.shape[1:], default=0) for x in own.values())
+        )
+        return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
+
+    found = hosts.first(find)
+    return {name: jax.ShapeDtypeStruct(tuple(shape), dtype) for name, (shape, dtype) in found.items()}
+
+
+def told(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:
+    """`peak`, which tells what it finds, and begins with nothing when somebody wants this process to stop."""
+
+    def one(rows: int) -> float:
+        stopping.check()
+        found = peak(rows)
+        console.print(f"micro-batch of {rows:,}: {found / GIB:.4g} GiB on each device")
+        return found
+
+    return one
+
+
+def abstract_batches(task: Task) -> list[AbstractBatch]:
+    """Shapes and types of the task's batches, of all processes together."""
+    return [
+        {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+        for batch in task.sample_batches(slice)
+    ]
+
+
+def compile_abstract(
+    objective: Objective, config: Config, mesh: Mesh, batches: Sequence[AbstractBatch]
+) -> CompiledStep:
+    """The train step of the config on the mesh, for these shapes; nothing is there but shapes."""
+    state, optimizer = abstract_state(objective, config.optimizer, mesh)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    placed = [
+        {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
+            for name, x in batch.items()
+        }
+        for batch in batches
+    ]
+    scalars = {
+        name: jax.ShapeDtypeStruct((), np.asarray(x).dtype, sharding=replicated(mesh))
+        for name, x in controls(config, 0.5, 1).items()
+    }
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
+    step = make_train_step(objective, config, optimizer, mesh)
+    return compile_train_step(step, state, placed, key, scalars, mesh)
+
+
+def _program(config: Config, mesh: Mesh, limit: int) -> str:
+    """What the memory of an update depends on."""
+    whole = dataclasses.asdict(config)
+    about = {name: whole[name] for name in ("model", "task", "optimizer", "batch_size", "memory_gib")}
+    about |= {"length": config.data.sequence_length, "mesh": dict(mesh.shape), "limit": limit}
+    about |= {"device": mesh.devices.flat[0].device_kind, "jax": jax.__version__}
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def micro_batch_sizes(config: Config, devices: int) -> list[int]:
+    """Every `micro_batch` of a config whose rows split over the devices, the smallest first. UserError if
+    there is none."""
+    whole, task = config.batch_size, config.task
+    if isinstance(task, TranslationConfig):  # tokens; the rows are a multiple of row_multiple / micro-batches
+        parts = [n for n in range(1, task.row_multiple + 1) if task.row_multiple % (n * devices) == 0]
+        sizes = [whole // n for n in reversed(parts) if whole % n == 0]
+    else:
+        sizes = [rows for rows in range(devices, whole + 1, devices) if whole % rows == 0]
+    if not sizes:
+        named = "task.row_multiple" if isinstance(task, TranslationConfig) else "batch_size"
+        raise UserError(f"no micro-batch splits over {devices} devices: take a {named} that is a multiple")
+    return sizes
+
+
+def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], float]) -> int:
+    """The largest of the ascending `sizes` that needs at most `limit` bytes on each device.
+
+    `peak(size)` in bytes grows with the size; it is asked for a few of them only. UserError if none fits.
+    """
+    needs = functools.cache(peak)
+    fitting = bisect.bisect_left(sizes, True, key=lambda size: needs(size) > limit)
+    if not fitting:
+        needed = needs(sizes[0])
+        amount = f"{needed / GIB:.3g} GiB" if needed < math.inf else "more than the device has"
+        raise UserError(
+            f"a micro-batch of {sizes[0]} needs {amount} on each device, which has {limit / GIB:.3g} GiB: "
+            "take a smaller model, a shorter data.sequence_length or more memory"
+        )
+    return sizes[fitting - 1]
+
+
+def peak_or_infinite(peak: Callable[[], int]) -> float:
+    """`peak()`; infinity where the compiler itself says that the program does not fit."""
+    try:
+        return peak()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return math.inf

@@ -1,0 +1,65 @@
+"""A claim on a folder that is to be written: it is made before the work, and who comes second is told."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import AnyPath, make_folder
+from tlc_jax.storage.run_directory import LOCK
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
+
+
+@contextlib.contextmanager
+def claimed(folder: AnyPath) -> Iterator[None]:
+    """Inside, the new folder `folder` is this process's to write. UserError if it is not empty, or if another
+    process is about to write it. The claim goes with the process, however that ends; if nothing was written,
+    so does the folder."""
+    if not isinstance(folder, Path):
+        check_empty(folder)
+        with locked(folder):
+            check_empty(folder)
+            yield
+        return
+    check_empty(folder)
+    new = not folder.exists()
+    make_folder(folder)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, descriptor)
+        _lock(folder, descriptor)
+        if new:
+            held.callback(_remove_if_empty, folder)
+        check_empty(folder)
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds what was made
+        folder.rmdir()
+
+
+def check_empty(folder: AnyPath) -> None:
+    """UserError if something is there."""
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name != LOCK or isinstance(path, Path) for path in folder.iterdir())
+    ):
+        raise UserError(f"--out {folder} is not empty: give a new folder")
+
+
+def _lock(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:  # then who is last to finish finds the folder full, and is told that
+            return
+        raise UserError(
+            f"--out {folder} is being written by another process: wait for it, or give another folder"
+        ) from error
