@@ -16,14 +16,14 @@ from tlc_jax.core.native import abandonable
 # a minute of work without Python, a child that says when it begins
 _LONG = """
 import hashlib
-from tlc_jax.core import errors
+from tlc_jax.core import entry_point
 from tlc_jax.core.native import abandonable
 
 def work():
     print("begun", flush=True)
     return hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)
 
-errors.run_command(lambda: abandonable(work))
+entry_point.run_command(lambda: abandonable(work))
 """
 
 

@@ -169,7 +169,7 @@ def test_a_lease_of_another_machine_runs_out(bucket: Bucket, monkeypatch: pytest
 
 def test_who_lost_a_lease_ends_unsaved(bucket: Bucket) -> None:
     """A machine that slept longer than its lease must not write into the run of who took over."""
-    program = HOLD.replace("with locked", "from tlc_jax.core import lock\nlock.RENEWED = 0.2\nwith locked")
+    program = HOLD.replace("with locked", "from tlc_jax.storage import lock\nlock.RENEWED = 0.2\nwith locked")
     folder = parse_path(f"{ROOT}/lost")
     hold = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(hold, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
