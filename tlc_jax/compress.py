@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
-
-import tyro
+from typing import Optional
 
 from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
 from tlc_jax.core import cli
@@ -21,7 +19,7 @@ class Compress:
 
     out: str
     """The new folder."""
-    settings: Annotated[CompressConfig, tyro.conf.arg(name="")]
+    settings: cli.Settings[CompressConfig]
     checkpoint: Optional[str] = None
     """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
     hf: Optional[str] = None

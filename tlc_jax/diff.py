@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
-
-import tyro
 
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
@@ -15,9 +12,9 @@ from tlc_jax.core.entry_point import run_command
 class Diff:
     """Compare the weights of two models of the same shapes."""
 
-    one: Annotated[str, tyro.conf.Positional]
+    one: cli.Positional[str]
     """A run directory, RUN@MARK, or an artifact."""
-    other: Annotated[str, tyro.conf.Positional]
+    other: cli.Positional[str]
     """Another one."""
     json: bool = False
     """Print one JSON object a tensor."""

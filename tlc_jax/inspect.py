@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
-
-import tyro
 
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
@@ -16,7 +13,7 @@ from tlc_jax.core.entry_point import run_command
 class Inspect:
     """Show what an artifact holds: of each tensor its bits, ranges, zeros and error; and the sizes."""
 
-    artifact: Annotated[str, tyro.conf.Positional]
+    artifact: cli.Positional[str]
     """A folder that `tlc compress` has written."""
     json: bool = False
     """Print the whole manifest as one JSON object."""

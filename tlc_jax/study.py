@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
-
-import tyro
 
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import cli
@@ -23,7 +20,7 @@ class Study:
     """A study's config document: a path, or the bare name of one in configs/."""
     workdir: str
     """Where the study lives: a run directory for each run, results.jsonl and study.png."""
-    settings: Annotated[StudyConfig, tyro.conf.arg(name="")]
+    settings: cli.Settings[StudyConfig]
 
 
 def main(argv: list[str] | None = None) -> None:

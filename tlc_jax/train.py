@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Optional
-
-import tyro
+from typing import Optional
 
 from tlc_jax.config import Config
 from tlc_jax.config.host_options import HostsOptions
@@ -23,7 +21,7 @@ class Train:
 
     workdir: str
     """The run directory, local or gs://...: new, or that of a run to go on with."""
-    settings: Annotated[Config, tyro.conf.arg(name="")]
+    settings: cli.Settings[Config]
     config: Optional[str] = None
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
     init_from: Optional[str] = None

@@ -322,7 +322,7 @@ def test_how_many_tasks_slurm_has_started(
     ],
 )
 def test_options_that_do_not_go_together(options: dict, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(ValueError, match=says):
         HostsOptions(**options).check()
 
 

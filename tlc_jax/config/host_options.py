@@ -6,8 +6,6 @@ import dataclasses
 import math
 from typing import Optional
 
-from tlc_jax.core.errors import UserError
-
 
 @dataclasses.dataclass(frozen=True)
 class HostsOptions:
@@ -33,18 +31,18 @@ class HostsOptions:
         return (host, int(port)) if named else None
 
     def check(self) -> None:
-        """Raises UserError where the options do not go together."""
+        """Raises ValueError where the options do not go together."""
         explicit = self.coordinator not in (None, "auto")
         if explicit and self.address is None:
-            raise UserError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
+            raise ValueError(f"--hosts.coordinator {self.coordinator} is no ADDRESS:PORT, and not 'auto'")
         if explicit and (self.processes is None or self.index is None):
-            raise UserError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
+            raise ValueError("--hosts.coordinator ADDRESS:PORT goes with --hosts.processes and --hosts.index")
         alone = self.coordinator is None and self.processes == 1 and self.index in (None, 0)
         if not explicit and not alone and (self.processes is not None or self.index is not None):
-            raise UserError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
+            raise ValueError("--hosts.processes and --hosts.index go with --hosts.coordinator ADDRESS:PORT")
         if self.processes is not None and not 0 <= (self.index or 0) < self.processes:
-            raise UserError(
+            raise ValueError(
                 f"--hosts.index {self.index} is none of --hosts.processes {self.processes}: they count from 0"
             )
         if not 1 <= self.heartbeat < math.inf:
-            raise UserError(f"--hosts.heartbeat must be at least 1 second, not {self.heartbeat:g}")
+            raise ValueError(f"--hosts.heartbeat must be at least 1 second, not {self.heartbeat:g}")

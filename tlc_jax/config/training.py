@@ -106,8 +106,9 @@ class EvaluationConfig:
     """Evaluate on the held-out rows so often, and always at the end; None: only at the end."""
     max_rows: Optional[int] = None
     """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
-    stop_at_accuracy: Optional[float] = None
-    """End the run as soon as an evaluation finds this accuracy; there is one before the first update too."""
+    stop_at: Optional[float] = None
+    """End the run once an evaluation reaches this value of the task's primary metric, such as an accuracy. The
+    model is evaluated before the first update too."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -17,7 +17,7 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -26,7 +26,11 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 
 Door = TypeVar("Door")
-Settings = TypeVar("Settings")
+Kind = TypeVar("Kind")
+Settings = Annotated[Kind, tyro.conf.arg(name="")]
+"""`Settings[Config]`: a field whose own fields are options without a prefix."""
+Positional = Annotated[Kind, tyro.conf.Positional]
+"""`Positional[str]`: an argument without a name."""
 _OPTIONS = (  # help comes from docstrings; to look for comments as well takes 30 ms
     tyro.conf.AvoidSubcommands,
     tyro.conf.HelptextFromCommentsOff,
@@ -101,7 +105,7 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_config(name: str, kind: type[Settings]) -> Settings:
+def load_config(name: str, kind: type[Kind]) -> Kind:
     """Runs a config document, given as a path or a bare name, and returns what `get_config()` gives.
 
     Raises UserError if there is none, if it fails, or if it gives something else than a `kind`.

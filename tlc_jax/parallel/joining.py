@@ -28,7 +28,10 @@ _FIRST_TOLD, _TOLD_AGAIN = 10.0, 60.0  # seconds
 def join(options: HostsOptions) -> None:
     """Joins the other processes, if there are others; UserError where options or cluster do not tell how. It
     ends this process, told, when they do not come."""
-    options.check()
+    try:
+        options.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
     tasks = step_tasks() if options.coordinator is None and options.processes is None else 1
     if options.coordinator is None and tasks == 1:
         if jax.process_count() > 1:

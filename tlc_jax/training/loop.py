@@ -83,8 +83,8 @@ class Session:
         return self.budget.done(self.step, self.seconds()) or self.reached()
 
     def reached(self) -> bool:
-        """Whether the last evaluation, of this very step, found `evaluation.stop_at_accuracy`."""
-        target, last = self.config.evaluation.stop_at_accuracy, self.writer.last
+        """Whether the last evaluation, of this very step, found `evaluation.stop_at`."""
+        target, last = self.config.evaluation.stop_at, self.writer.last
         if target is None or last is None or last["step"] != self.step:
             return False
         return last.get(_accuracy(self.task), 0.0) >= target
@@ -95,7 +95,7 @@ def train(session: Session) -> None:
 
     After any other exception, whose fault it may be, the state is saved before it goes on."""
     began = session.step
-    if began == 0 and session.config.evaluation.stop_at_accuracy is not None:
+    if began == 0 and session.config.evaluation.stop_at is not None:
         _evaluate_first(session)
     try:
         with session.watchdog, Prefetcher(session.batch, session.step) as batches, session.clock.running():
