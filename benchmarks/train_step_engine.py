@@ -41,7 +41,7 @@ def ours(layers: int, width: int, rows: int, dtype: str, remat: str) -> Step:
 
     model = ModelConfig(num_layers=layers, hidden_size=width, compute_dtype=dtype, remat=remat)  # type: ignore[arg-type]
     config = Config(model=model, batch_size=rows)
-    mesh, objective = make_mesh(), make_objective(config)
+    mesh, objective = make_mesh(config.mesh), make_objective(config)
     state, optimizer = init_state(objective, config.optimizer, jax.random.key(0), mesh)
     batch, key = place(mesh, batch_of(rows)), jax.random.key(1)
     rate = controls(config, 0.5, 1)

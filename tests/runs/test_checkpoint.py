@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tlc_jax.config import MeshConfig
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.runs import saving
@@ -29,7 +30,7 @@ from tlc_jax.training.state import TrainState
 def new_state(plus: float = 0.0, size: int = 1000) -> TrainState:
     params = {"encoder": {"kernel": jnp.arange(size, dtype=jnp.float32) + plus, "bias": jnp.zeros(3) + plus}}
     state = TrainState(jnp.int32(0), params, {"mu": jax.tree.map(jnp.ones_like, params)})
-    return jax.device_put(state, replicated(make_mesh()))
+    return jax.device_put(state, replicated(make_mesh(MeshConfig())))
 
 
 def save(folder: AnyPath, *steps: int, keep: int = 5) -> None:

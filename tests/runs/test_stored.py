@@ -20,6 +20,7 @@ import tensorstore as ts
 from etils import epath
 
 from tests.runs.test_checkpoint import new_state, restored, save
+from tlc_jax.config import MeshConfig
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.runs import checkpoint, saving
@@ -268,7 +269,7 @@ def test_folders_that_are_no_steps(whole: Path, tmp_path: Path) -> None:
 
 def masked_state() -> tuple[TrainState, dict[str, Any]]:
     params = {"encoder": {"layers": {"kernel": jnp.ones((2, 4, 4))}, "bias": jnp.zeros(3)}}
-    params = jax.device_put(params, replicated(make_mesh()))
+    params = jax.device_put(params, replicated(make_mesh(MeshConfig())))
     masks = {"encoder/layers/0/kernel": np.eye(4) > 0}
     return TrainState(
         jnp.int32(0), params, with_masks(optax.scale_by_adam().init(params), params, masks)

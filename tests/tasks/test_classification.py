@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
+from tlc_jax.data.labelled.examples import prepare_examples
 
 from tests.builders import documents
 from tests.data.test_labelled import write_tables
-from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, DataConfig, ModelConfig
+from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, DataConfig, MeshConfig, ModelConfig
 from tlc_jax.core import tree
-from tlc_jax.data.labelled.examples import prepare_examples
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.models.encoder import Encoder
@@ -75,7 +75,7 @@ def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
     """51 examples in batches that do not divide them, against one by one without padding."""
     task = make(config)
     params = jax.jit(task.init)(jax.random.key(3))
-    found = Evaluator(task, batch_size, make_mesh())(params, ["test"])
+    found = Evaluator(task, batch_size, make_mesh(MeshConfig()))(params, ["test"])
     packed = prepare_examples(config.data, 300, Console(quiet=True)).split("test")
     apply = jax.jit(lambda tokens: apply_classifier(MODEL, params, tokens, classes=2))
     correct, loss = 0, 0.0
@@ -90,7 +90,7 @@ def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
 
 def test_auto_knows_the_memory_of_a_classifier(config: Config) -> None:
     auto = dataclasses.replace(config, micro_batch="auto", memory_gib=4.0)
-    assert fitted(auto, make(auto), make_mesh(), Console(quiet=True)).micro_batch == 16
+    assert fitted(auto, make(auto), make_mesh(MeshConfig()), Console(quiet=True)).micro_batch == 16
 
 
 def test_fewer_examples_are_a_part_of_more(config: Config) -> None:

@@ -30,12 +30,13 @@ from rich.console import Console
 from tests.builders import lines, sentence_pairs, write_pairs
 from tlc_jax import compress, evaluate, export, train
 from tlc_jax.artifacts.pegasus import params_from_pegasus
-from tlc_jax.config import TranslationConfig
+from tlc_jax.config import MeshConfig, TranslationConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.inference import translator
 from tlc_jax.inference.translator import Translator, lines_of, translate_stream, writer_to
 from tlc_jax.models.beam_search import NEVER, Hypotheses
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.restore import trained_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
@@ -442,7 +443,7 @@ def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) ->
 
 def test_fewer_hypotheses_than_asked_for_are_not_filled_up(finished: Path) -> None:
     model, tokenizer = RunDir(finished).read_config().model, task_of(finished).packed.tokenizer()
-    decoder = Decoder(model, tokenizer, longest=64, beams=3, best=3)
+    decoder = Decoder(model, tokenizer, make_mesh(MeshConfig()), longest=64, beams=3, best=3)
     tokens = np.array([[[5, 6, 1], [7, 1, 0], [0, 0, 0]]])
     best = Hypotheses(tokens, np.array([[-1.0, -2.0, NEVER]]), np.array([[True, True, False]]))
     assert [one.score for one in decoder._texts(best, 0)] == [-1.0, -2.0]

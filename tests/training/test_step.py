@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 from rich.console import Console
-
-from tlc_jax.config import BudgetConfig, Config, DataConfig, MlmConfig, ModelConfig
-from tlc_jax.core import tree
 from tlc_jax.data.text.packing import prepare
+
+from tlc_jax.config import BudgetConfig, Config, DataConfig, MeshConfig, MlmConfig, ModelConfig
+from tlc_jax.core import tree
 from tlc_jax.parallel.mesh import AXES, make_mesh, place, rows_of
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.training.evaluator import Evaluator
@@ -147,7 +147,7 @@ def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_s
     params = task.init(jax.random.key(0))
     size = task.evaluation_size("held_out")
     assert size % 24, "the last batch is a part"
-    found = Evaluator(task, batch_size, make_mesh())(params, ["held_out"])
+    found = Evaluator(task, batch_size, make_mesh(MeshConfig()))(params, ["held_out"])
     total = weight = correct = 0.0
     one_row = jax.jit(lambda batch: task.loss(params, batch, None)[1])
     for batch in task.evaluation_batches("held_out", 1, EVERY):

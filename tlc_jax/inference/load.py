@@ -14,7 +14,6 @@ from tlc_jax.config import ClassificationConfig, Config, DataConfig, PairsConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.data.labelled.labelled_tables import holds_tables
-from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.restore import trained_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.tasks.base import Task
@@ -48,7 +47,7 @@ def load_model(root: str, console: Console, data_dir: str | None = None) -> Load
     task = make_task(_in_bounds(config, _MOST_ROWS), data)
     sets = (*task.evaluation_sets(), *task.reported_sets())
     config = _in_bounds(config, max((task.evaluation_size(name) for name in sets), default=_MOST_ROWS))
-    return LoadedModel(config, task, model.params, model.step, make_mesh())
+    return LoadedModel(config, task, model.params, model.step, model.mesh)
 
 
 def _in_bounds(config: Config, examples: int) -> Config:

@@ -149,7 +149,9 @@ class Translator:
         longest = model.config.data.sequence_length
         _check_beams(config, beams, longest)
         self._params: Params = model.params
-        self._decoder = Decoder(config, tokenizer, longest=longest, beams=beams, alpha=alpha, best=best)
+        self._decoder = Decoder(
+            config, tokenizer, model.mesh, longest=longest, beams=beams, alpha=alpha, best=best
+        )
 
     def __call__(self, lines: list[str]) -> list[list[Translated]]:
         """The hypotheses of each line, best first; of a line that was cut there is one."""

@@ -16,10 +16,10 @@ from tlc_jax.core.axes import AXES, ROWS
 from tlc_jax.core.errors import UserError
 
 
-def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
-    """All devices (or `devices`), in the shape of the config. Auto axis types: the compiler places what rules
-    leave open."""
-    config, devices = config or MeshConfig(), devices or jax.devices()
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of all devices (or of `devices`) in the shape of the config. Its axis types are Auto: the
+    compiler chooses the sharding of what no rule names."""
+    devices = devices or jax.devices()
     inner, count = config.fsdp * config.tensor, len(devices)
     data = config.data or count // inner
     if data * inner != count:

@@ -17,7 +17,6 @@ from tlc_jax.compression.select import prunable
 from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.core.stacked import split
-from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.rules import rules_of
 from tlc_jax.runs.restore import TrainedModel, trained_model
 from tlc_jax.runs.run import Order, run
@@ -53,7 +52,7 @@ def prune_in_rounds(
     accuracy = f"eval/{task.evaluation_sets()[0]}/accuracy"
     told, source = list[Round](), model.rundir
     rows = model.config.at_once
-    dense = Evaluator(task, rows, make_mesh())(model.params, task.evaluation_sets())[accuracy]
+    dense = Evaluator(task, rows, model.mesh)(model.params, task.evaluation_sets())[accuracy]
     steps = math.ceil(config.recovery.max_epochs / task.epochs(1))
     target = config.recovery.target * dense
     console.print(f"{accuracy} {dense:.4f} before pruning, to recover {target:.4f}")

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
-from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.recipes.sensitivity import own_task
 from tlc_jax.runs.restore import TrainedModel
 from tlc_jax.tasks.base import Task
@@ -20,7 +19,7 @@ class Worth:
 
     def __init__(self, model: TrainedModel, tensors: Tensors):
         self.task: Task = own_task(model)
-        self._evaluate = TensorEvaluator(self.task, model.config, make_mesh())
+        self._evaluate = TensorEvaluator(self.task, model.config, model.mesh)
         self.dense = self(tensors)
 
     def __call__(self, tensors: Any) -> dict[str, float]:

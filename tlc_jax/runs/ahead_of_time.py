@@ -23,8 +23,8 @@ from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
 from tlc_jax.parallel.sharding import placements
-from tlc_jax.tasks.build import make_objective, update_flops
 from tlc_jax.runs.memory import GIB, compile_abstract, micro_batch_sizes
+from tlc_jax.tasks.build import make_objective, update_flops
 from tlc_jax.training.state import abstract_params
 
 # of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)

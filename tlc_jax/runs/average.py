@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.paths import AnyPath
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
 from tlc_jax.runs.checkpoint import Gone, restore_model, whole_steps
+from tlc_jax.storage.paths import AnyPath
 
 _TRIES = 20
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 
 from tlc_jax.config import BudgetConfig, Config
-from tlc_jax.core.errors import UserError
 from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
-from tlc_jax.storage.run_directory import RunDir, split_mark
+from tlc_jax.core.errors import UserError
 from tlc_jax.runs.checkpoint import Restored, restore_state
+from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.training.state import TrainState
 
 

@@ -17,16 +17,16 @@ import jax
 import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.storage.paths import AnyPath, absolute
 from tlc_jax.core.schema import Count, Name, NotRequired, TypedDict, checked, record
-from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params, flatten
-from tlc_jax.storage.untrusted import read_json
 from tlc_jax.parallel import hosts
 from tlc_jax.runs.plain_path import plain_path
-from tlc_jax.training.state import TrainState
 from tlc_jax.runs.stored import check_files, check_stored, read_masks
+from tlc_jax.storage.paths import AnyPath, absolute
+from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, open_sealed, read_manifest
+from tlc_jax.storage.untrusted import read_json
+from tlc_jax.training.state import TrainState
 
 absl.logging.set_verbosity(absl.logging.FATAL)  # what Orbax logs with its stacks is told in a sentence
 

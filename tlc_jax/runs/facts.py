@@ -13,11 +13,11 @@ import jax
 from tlc_jax.config import Config, PairsConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.core.schema import TypedDict, checked, record
-from tlc_jax.storage.untrusted import read_json
 from tlc_jax.data.tokenizer import ROBERTA, TRANSLATION, given_tokenizer
 from tlc_jax.parallel import hosts
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
 from tlc_jax.training.view import budget_text
 

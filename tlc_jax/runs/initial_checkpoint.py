@@ -10,10 +10,10 @@ import jax
 from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import Config, ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.core.tree import Params
 from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.runs.restore import trained_model
+from tlc_jax.storage.run_directory import RunDir
 
 
 def with_source(config: Config, document: Config, source: RunDir) -> Config:

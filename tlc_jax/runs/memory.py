@@ -20,11 +20,11 @@ from rich.console import Console
 from tlc_jax.config import Config, TranslationConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.run_directory import write_json
 from tlc_jax.core.schema import Count, TypedDict, checked, record
-from tlc_jax.storage.untrusted import read_json
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
+from tlc_jax.storage.run_directory import write_json
+from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
 from tlc_jax.tasks.build import cache_folder, make_objective
 from tlc_jax.training.schedule import controls

@@ -13,18 +13,24 @@ import jax
 from rich.console import Console
 
 from tlc_jax.config import Config
+from tlc_jax.config.marks import MarksAhead
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import SaveFailed, UserError
-from tlc_jax.storage.lock import locked
-from tlc_jax.config.marks import MarksAhead
-from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.core.progress import duration, stage
+from tlc_jax.parallel import hosts
+from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
+from tlc_jax.runs.branch import Branch
+from tlc_jax.runs.checkpoint import Restored, saved_data_identity, whole_steps
+from tlc_jax.runs.facts import facts, record_start, whether_there
+from tlc_jax.runs.initial_checkpoint import source_params, with_source
+from tlc_jax.runs.memory import fitted
+from tlc_jax.runs.saving import Checkpoints
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.storage.run_directory import RunDir, digest, flat, write_json
 from tlc_jax.storage.sealed import is_sealed
 from tlc_jax.storage.untrusted import read_text
-from tlc_jax.parallel import hosts
-from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.build import (
     Data,
@@ -34,16 +40,10 @@ from tlc_jax.tasks.build import (
     prepare_data,
 )
 from tlc_jax.training import loop
-from tlc_jax.runs.branch import Branch
-from tlc_jax.runs.checkpoint import Restored, saved_data_identity, whole_steps
 from tlc_jax.training.evaluator import Evaluator
-from tlc_jax.runs.facts import facts, record_start, whether_there
-from tlc_jax.runs.memory import fitted
 from tlc_jax.training.metrics import Meter, MetricsWriter, read_metrics
-from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.skipped import SkippedSteps
-from tlc_jax.runs.initial_checkpoint import source_params, with_source
 from tlc_jax.training.state import Start, init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 from tlc_jax.training.view import View, make_console, show_config, show_facts

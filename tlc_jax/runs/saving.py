@@ -20,6 +20,20 @@ import jax
 import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import SaveFailed, one_line
+from tlc_jax.parallel import hosts
+from tlc_jax.runs.checkpoint import (
+    ITEMS,
+    Restored,
+    is_step,
+    read_record,
+    read_step,
+    restore_state,
+    whole_steps,
+)
+from tlc_jax.runs.plain_path import plain_path
+from tlc_jax.runs.snapshot import Snapshot
+from tlc_jax.runs.stored import check_stored
+from tlc_jax.runs.worker import Worker
 from tlc_jax.storage.paths import (
     AnyPath,
     absolute,
@@ -31,22 +45,8 @@ from tlc_jax.storage.paths import (
     write_text,
 )
 from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, seal
-from tlc_jax.parallel import hosts
-from tlc_jax.runs.checkpoint import (
-    ITEMS,
-    Restored,
-    is_step,
-    read_record,
-    read_step,
-    restore_state,
-    whole_steps,
-)
 from tlc_jax.training.masked import MaskedState
-from tlc_jax.runs.plain_path import plain_path
-from tlc_jax.runs.snapshot import Snapshot
 from tlc_jax.training.state import TrainState
-from tlc_jax.runs.stored import check_stored
-from tlc_jax.runs.worker import Worker
 
 _RETIRED = "retired.json"  # the manifest of a step whose files are being removed
 _TIMES = ("training_seconds", "total_seconds")

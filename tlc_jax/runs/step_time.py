@@ -21,8 +21,6 @@ from tlc_jax.config import Config
 from tlc_jax.core.progress import stage
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import make_mesh, place, rows_devices, rows_of
-from tlc_jax.tasks.base import Batch, Task
-from tlc_jax.tasks.build import make_task, prepare_data
 from tlc_jax.runs.memory import (
     abstract_batches,
     compile_abstract,
@@ -33,6 +31,8 @@ from tlc_jax.runs.memory import (
     peak_or_infinite,
     told,
 )
+from tlc_jax.tasks.base import Batch, Task
+from tlc_jax.tasks.build import make_task, prepare_data
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState, init_state
 from tlc_jax.training.step import CompiledStep

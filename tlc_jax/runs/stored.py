@@ -18,11 +18,11 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from tlc_jax.core.errors import one_line
-from tlc_jax.storage.paths import AnyPath, files
+from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
+from tlc_jax.storage.paths import AnyPath, files
 from tlc_jax.storage.sealed import Damaged
 from tlc_jax.storage.untrusted import parse_json, read_json, size_of
-from tlc_jax.core.printable import printable
 
 _ABOUT = "_METADATA"
 _SPARE = 64 << 20  # bytes of files beyond those of the arrays themselves

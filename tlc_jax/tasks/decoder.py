@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from tlc_jax.config import EncoderDecoderConfig
@@ -22,7 +23,7 @@ from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
 from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
-from tlc_jax.parallel.mesh import local_rows, make_mesh, place, replicated
+from tlc_jax.parallel.mesh import local_rows, place, replicated
 from tlc_jax.tasks.long_sentences import pieces
 
 EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
@@ -54,13 +55,14 @@ class Decoder:
         self,
         config: EncoderDecoderConfig,
         tokenizer: Tokenizer,
+        mesh: Mesh,
         *,
         longest: int,
         beams: int = 4,
         alpha: float = ALPHA,
         best: int = 1,
     ):
-        self._tokenizer, self._longest, self._best, self._mesh = tokenizer, longest, best, make_mesh()
+        self._tokenizer, self._longest, self._best, self._mesh = tokenizer, longest, best, mesh
         self._bytes_of_row = functools.partial(bytes_of_row, config, beams)
         self._most_bytes = min(_MOST_BYTES, usable_memory() // 2) // self._at_once()
         self._search = jax.jit(

@@ -25,6 +25,7 @@ from tlc_jax.data.pairs.pair_batches import (
 from tlc_jax.data.pairs.pair_packing import PackedPairs
 from tlc_jax.data.pairs.pair_sources import TRAIN
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, at_targets, prediction_loss
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score
 from tlc_jax.tasks.decoder import Decoder
@@ -136,7 +137,8 @@ class Translation(TranslationObjective):
 
     def decoder(self, beams: int) -> Decoder:
         longest = self._config.data.sequence_length
-        return Decoder(self._model, self.packed.tokenizer(), longest=longest, beams=beams)
+        mesh = make_mesh(self._config.mesh)
+        return Decoder(self._model, self.packed.tokenizer(), mesh, longest=longest, beams=beams)
 
     def texts(self, name: str) -> list[tuple[str, str]]:
         """The lines of a set, source and reference."""

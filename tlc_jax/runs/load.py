@@ -1,0 +1,140 @@
+"""Loading a trained model: from a run, one of its marks, the mean of its newest checkpoints, or an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from tlc_jax.artifacts.artifact import is_artifact, read_artifact
+from tlc_jax.compression.quantize import dequantize
+from tlc_jax.config import Config, MeshConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.stacked import Tensors, join
+from tlc_jax.core.tree import Params, flatten
+from tlc_jax.parallel.mesh import make_mesh
+from tlc_jax.parallel.sharding import param_shardings
+from tlc_jax.runs.average import mean_of_last
+from tlc_jax.runs.checkpoint import restore_model
+from tlc_jax.storage.paths import AnyPath, parse_path
+from tlc_jax.storage.run_directory import RunDir, split_mark
+from tlc_jax.tasks.build import abstract_params, label_names
+from tlc_jax.training.masked import tensor_masks
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Parameters on a mesh, with what it takes to use them; no data.
+
+    `step` is the number of updates; `steps` are the checkpoints that the parameters are the mean of (mostly
+    one); `label_names` are those of a classification, else empty; `masks` say which weights are pruned.
+    """
+
+    rundir: RunDir
+    config: Config
+    params: Params
+    step: int
+    label_names: tuple[str, ...]
+    masks: Tensors
+    steps: tuple[int, ...] = ()
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh that the parameters are sharded over."""
+        return make_mesh(self.config.mesh)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: Warn = _warn) -> TrainedModel:
+    """Load RUN (its newest whole checkpoint), RUN@MARK, RUN@lastN (the mean of its newest N) or an artifact.
+
+    Parameters are sharded over the mesh of `mesh_config`, else over that of the model's own config. `warn` is
+    called with a sentence for each damaged checkpoint that is passed over.
+    """
+    if is_artifact(parse_path(reference)):
+        return _load_artifact(parse_path(reference), mesh_config, warn)
+    rundir, mark = split_mark(reference)
+    if not rundir.config.is_file():
+        raise UserError(f"{reference} is neither a run directory nor an artifact: it has no config.json")
+    config = _on_this_machine(rundir.read_config(), mesh_config, warn)
+    names = label_names(config, rundir.data)
+    abstract = abstract_params(config, names)
+    like = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        abstract,
+        param_shardings(make_mesh(config.mesh), abstract),
+    )
+    if mark is not None and (last := re.fullmatch(r"last([1-9][0-9]{0,5})", mark)):
+        params, masks, steps = mean_of_last(rundir.checkpoints, like, int(last[1]))
+    else:
+        params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
+        steps = [step]
+    return TrainedModel(rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps))
+
+
+def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) -> TrainedModel:
+    artifact = read_artifact(path)
+    if artifact.of_folder:
+        raise UserError(
+            f"{path} was not made from a run: this program does not know which model its tensors are of"
+        )
+    manifest, rundir = artifact.manifest, RunDir(path)
+    config = _on_this_machine(rundir.read_config(), mesh_config, warn)
+    names = tuple(manifest["label_names"])
+    tensors = dequantize(artifact.tensors)
+    masks = {  # an artifact stores no masks: a zero is a pruned weight
+        name: np.asarray(tensors[name]) != 0
+        for name, entry in manifest["tensors"].items()
+        if entry["nonzeros"] < entry["weights"]
+    }
+    params = join(tensors)
+    _check_shapes(path, params, abstract_params(config, names))
+    params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params))
+    return TrainedModel(rundir, config, params, manifest["source"]["step"], names, masks)
+
+
+def _on_this_machine(config: Config, mesh_config: MeshConfig | None, warn: Warn) -> Config:
+    """The config of a folder that anybody may have written, for use here: with this machine's cache of
+    prepared data, without 'auto' (the run has stored what it stood for), and with a mesh of these devices."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, cache_dir=type(config.data)().cache_dir),
+        micro_batch=None if config.micro_batch == "auto" else config.micro_batch,
+        mesh=mesh_config or _fitting(config.mesh, warn),
+    )
+
+
+def _fitting(trained_on: MeshConfig, warn: Warn) -> MeshConfig:
+    """The mesh that a model was trained on, over as many devices as there are here; where these do not
+    divide by its groups, one without groups."""
+    groups = trained_on.fsdp * trained_on.tensor
+    if jax.device_count() % groups == 0:
+        return dataclasses.replace(trained_on, data=None)
+    warn(
+        f"the model was trained on groups of {groups} devices (mesh.fsdp x mesh.tensor), but there are "
+        f"{jax.device_count()} here: each gets all parameters"
+    )
+    return MeshConfig()
+
+
+def _check_shapes(path: AnyPath, params: Params, expected: Params) -> None:
+    """UserError where the tensors of an artifact are not those of the model that its config describes."""
+    stored, wanted = ({name: tuple(x.shape) for name, x in flatten(p).items()} for p in (params, expected))
+    for name in sorted(stored.keys() | wanted.keys()):
+        if stored.get(name) != wanted.get(name):
+            raise UserError(
+                f"{path} does not match its config.json: {name} is {stored.get(name) or 'missing'} in the "
+                f"artifact and {wanted.get(name) or 'unknown'} in the model; restore a whole copy of the "
+                "artifact"
+            )
