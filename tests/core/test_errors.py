@@ -97,9 +97,9 @@ def test_a_picture_that_cannot_be_written_is_told_before_the_work(
     (tmp_path / "taken.jsonl").mkdir()
     (tmp_path / "file").touch()
     wrong = {
-        "x.bmp2": "names no picture",
-        "x.pgf": "names no picture",
-        "x": "names no picture",
+        "x.bmp2": "is not a picture format",
+        "x.pgf": "is not a picture format",
+        "x": "is not a picture format",
         "taken.png": r"taken\.jsonl is a folder",
         "file/x.png": "cannot be made",
     }

@@ -56,7 +56,7 @@ def test_outputs_are_looked_at_before_the_work(
             bench.main(["compile", "--config", str(config), "--topology", "v3:2x2", "--output", path])
         with pytest.raises(UserError, match=said):
             report.main(["sensitivity", "--run", "run", "--output", path])
-        with pytest.raises(UserError, match=said if path != "/dev/null" else "names no picture"):
+        with pytest.raises(UserError, match=said if path != "/dev/null" else "is not a picture format"):
             report.main(["--run", "run", "--output", path])
 
 

@@ -154,7 +154,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setattr(grid, "run", found.run)
     monkeypatch.setattr(grid, "load_model", lambda root, console: None)
     monkeypatch.setattr(grid, "_compressed", compressed)
-    for module in (start, finished):
+    for module in (initial_checkpoint, finished):
         monkeypatch.setattr(module, "whole_steps", lambda folder: [4])
     return found
 
@@ -191,11 +191,11 @@ def test_a_study_goes_on_with_the_data_that_it_began_with(folder: Folder) -> Non
         (
             "2x16/pretrained",
             change_table,
-            r"finetuning data .*tables.* have changed since .*: other content: t",
+            r"finetuning data .*tables.* have changed since .*: changed content: t",
         ),
-        ("2x16/lr", change_table, "finetuning data .* other content: train.tsv. Put back"),
-        ("1x16/lr1e-05-batch32-dropout0.1-seed2", change_table, "finetuning data .* other content: train"),
-        ("2x16/pretrained", change_text, "pretraining data .*text.* other content: a.txt"),
+        ("2x16/lr", change_table, "finetuning data .* changed content: train.tsv. Put back"),
+        ("1x16/lr1e-05-batch32-dropout0.1-seed2", change_table, "finetuning data .* changed content: train"),
+        ("2x16/pretrained", change_text, "pretraining data .*text.* changed content: a.txt"),
         (
             "2x16/pretrained",
             lambda folder: (folder.root / "text" / "b.txt").write_text("More.\n\nText.\n", encoding="utf-8"),
@@ -248,7 +248,7 @@ def test_data_that_change_while_a_study_runs_are_noticed(
             change_table(folder)
 
     monkeypatch.setattr(grid, "run", run)
-    with pytest.raises(UserError, match="other content: train.tsv"):
+    with pytest.raises(UserError, match="changed content: train.tsv"):
         folder.go()
     assert len(folder.trained) == 2
 
@@ -288,8 +288,8 @@ def test_a_complete_study_of_an_earlier_version_is_shown_without_its_runs(
         shutil.rmtree(folder.workdir / size)
     capsys.readouterr()
     assert folder.go() == []
-    told = capsys.readouterr().out
-    assert "results.jsonl line 1 does not tell which data it was made with, and its run is gone" in told
+    printed = capsys.readouterr().out
+    assert "results.jsonl line 1 does not name its data, and its run no longer exists" in printed
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -304,7 +304,7 @@ def test_a_run_of_other_data_in_the_place_of_its_own(folder: Folder, stage: str,
     [mine] = (workdir / "1x16").glob("pretrained" if stage == "pretrain" else "lr*-seed1")
     shutil.rmtree(mine)
     shutil.copytree(other.workdir / "1x16" / mine.name, mine)
-    with pytest.raises(UserError, match="line 1 was made with other|line 2 was made with other"):
+    with pytest.raises(UserError, match="were made with different"):
         folder.go()
     assert folder.trained == []
 
@@ -313,7 +313,7 @@ def test_another_run_of_the_same_data_in_the_place_of_its_own(folder: Folder) ->
     folder.go("2x16/lr")
     shutil.rmtree(folder.workdir / "2x16" / "pretrained")
     shutil.copytree(folder.workdir / "1x16" / "pretrained", folder.workdir / "2x16" / "pretrained")
-    with pytest.raises(UserError, match=r"2x16/pretrained is not the run of .*other training_seconds"):
+    with pytest.raises(UserError, match=r"2x16/pretrained is not the run of .*its training_seconds"):
         folder.go()
 
 
@@ -323,8 +323,8 @@ def test_another_run_of_the_same_data_in_the_place_of_its_own(folder: Folder) ->
         (lambda lines: lines[2].update(accuracy=0.6), "line 3 .* was changed: its sha256"),
         (lambda lines: lines[0]["perplexity"].__setitem__(0, 8.0), "line 1 .* was changed"),
         (lambda lines: lines[0]["data"]["pretrain"].update(identity="0" * 64), "line 1 .* was changed"),
-        (lambda lines: lines[1].pop("sha256"), "line 2 .*has no sha256, though lines above"),
-        (lambda lines: lines.append(lines[1]), "line 12 is of the same as .*line 2"),
+        (lambda lines: lines[1].pop("sha256"), "line 2 .*has no sha256, although earlier lines"),
+        (lambda lines: lines.append(lines[1]), "line 12 repeats the result of .*line 2"),
         (lambda lines: lines.insert(0, {"stage": "x"}), "line 1 .*stage is none of"),
     ],
 )
@@ -354,7 +354,7 @@ def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], No
         (edit(1, lambda line: line.replace(b"9.0", b"1e999")), "line 1 cannot be used"),
         (edit(3, lambda line: b"[" * 100_000), "line 3 cannot be used .*nested too deeply"),
         (edit(3, lambda line: b""), "line 3 cannot be used"),
-        (edit(3, lambda line: b"7"), "line 3 cannot be used .*no JSON object"),
+        (edit(3, lambda line: b"7"), "line 3 cannot be used .*not a JSON object"),
         (
             lambda folder: (folder.workdir / "results.jsonl").write_bytes(gzip.compress(b"x") + b"\n"),
             "line 1 cannot be used",
@@ -363,7 +363,10 @@ def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], No
             lambda folder: (folder.workdir / "study.json").write_bytes(b"{"),
             "study.json is not the config of a study",
         ),
-        (lambda folder: (folder.workdir / "study.json").write_bytes(b"[1]"), "study.json .*no JSON object"),
+        (
+            lambda folder: (folder.workdir / "study.json").write_bytes(b"[1]"),
+            "study.json .*not a JSON",
+        ),
         (lambda folder: (folder.workdir / "study.json").write_bytes(b"\xff"), "study.json .*utf-8"),
         (lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'), "another version"),
         (lambda folder: (folder.workdir / "data.json").write_bytes(b"{"), "data.json cannot be used"),

@@ -1,4 +1,4 @@
-"""One command, one study: its folder, its runs, then the table, the words and the picture."""
+"""The study command: its folder, its runs, then the table, the headline and the picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tlc_jax.training.view import make_console
 
 
 def study(config: StudyConfig, workdir: AnyPath) -> None:
-    """Runs what is not done yet, then writes study.png and prints what came of it."""
+    """Run what is not finished, then write study.png and print the results."""
     console = make_console()
     _open(config, workdir)
     with locked(workdir):
@@ -41,44 +41,44 @@ def _study(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
 
 
 def _open(config: StudyConfig, workdir: AnyPath) -> None:
-    """The study's folder; another study in it, or anything else, is refused."""
-    record, new = workdir / "study.json", json.loads(json.dumps(dataclasses.asdict(config)))
+    """Open the study's folder; UserError if it holds another study or anything else."""
+    record = workdir / "study.json"
     if record.exists():
-        _check_same(record, new)
+        _check_same(record, config)
         return
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
     make_folder(workdir)
-    write_json(record, new)
+    write_json(record, dataclasses.asdict(config))
 
 
-def _check_same(record: AnyPath, new: dict[str, Any]) -> None:
-    """UserError naming what differs in the config that the study began with."""
+def _check_same(record: AnyPath, config: StudyConfig) -> None:
+    """UserError if the study began with another config; it names the fields that differ."""
     try:
         old = read_json(record)
         if not isinstance(old, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except ValueError as error:
         raise UserError(
-            f"{record} is not the config of a study ({error}): put the study's own back"
+            f"{record} is not the config of a study ({error}): restore the study's own"
         ) from error
-    before, now = _flat(old), _flat(new)
+    before, now = _flat(old), _flat(json.loads(json.dumps(dataclasses.asdict(config))))
     if before.keys() != now.keys():
         names = ", ".join(sorted(before.keys() ^ now.keys())[:5])
         raise UserError(
-            f"{record} was written by another version of tlc_jax, or changed ({names}): go on with that "
+            f"{record} was written by another version of tlc_jax, or changed ({names}): resume it with that "
             "version, or give a new --workdir"
         )
     if changed := differences(now, before, "the study"):
         raise UserError(
             f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
-            "the study's own command to go on with it"
+            "resume the study with its own command"
         )
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{'pretrain.model.num_layers': 12, ...}`."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, inner in value.items():
-        found |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {f"{prefix}{name}": inner}
-    return found
+        fields |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {f"{prefix}{name}": inner}
+    return fields

@@ -1,4 +1,4 @@
-"""Pictures as files, wherever they are to lie."""
+"""Writing pictures to local and remote paths."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:  # slow to import
 
 
 def check_picture(path: AnyPath) -> None:
-    """UserError where no picture can be written under that name: before work is done for one."""
+    """UserError if no picture can be written to `path`; to be called before the work that it shows."""
     from matplotlib.backend_bases import FigureCanvasBase
 
-    # pgf needs a TeX that need not be there
+    # pgf needs TeX, which may not be installed
     known = sorted(kind for kind in FigureCanvasBase.get_supported_filetypes() if kind != "pgf")
     if path.suffix.removeprefix(".").lower() not in known:
-        raise UserError(f"--output {path} names no picture: end it in one of {', '.join(known)}")
+        raise UserError(f"--output {path} is not a picture format: end it in one of {', '.join(known)}")
     check_writable(path, "--output")
 
 
 def plain(text: str) -> str:
-    """As a label, character by character: matplotlib takes what is between dollars for mathematics, and
-    leaves out of a legend what begins with _."""
-    shown = printable(text).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
+    """Escape text for a label: matplotlib typesets what is between dollar signs as mathematics, and leaves
+    labels that begin with an underscore out of a legend."""
+    label = printable(text).replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def save(figure: Figure, path: AnyPath) -> None:
-    """In the format that the name of the file asks for."""
+    """Write the figure in the format of the path's suffix."""
     check_picture(path)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=130)

@@ -1,9 +1,9 @@
-"""Sizes are compared on one and the same data: what a study is trained on may not change between its runs.
+"""All runs of a study are trained on the same data, so that their sizes can be compared.
 
-Each result names the data that it rests on, by the identity under which they were prepared. Before anything
-is trained, the runs and results that are there must agree, and the files that the data are made of must be
-those of the first run; `data.json` keeps their SHA-256, to say which one changed. Further runs take over the
-first run's data, which another version of this program would perhaps prepare in another way.
+Each result names its data by the identity under which they were prepared. Before anything is trained,
+existing runs and results must agree, and the files that the data are made of must be those of the first run;
+`data.json` keeps their SHA-256 to report which of them changed. Later runs reuse the first run's prepared
+data, which another version of this program might prepare differently.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tlc_jax.tasks.build import prepare_data
 
 Data = dict[str, StageData]
 """By stage, 'pretrain' and 'finetune'."""
-_TODO = "Put back what the study began with, or begin a study of the new data in a new --workdir"
-_LARGEST = 1 << 30  # bytes of data.json: a line for each file
+_REMEDY = "Restore the original files, or begin a study of the new data in a new --workdir"
+_LARGEST = 1 << 30  # bytes of data.json, which has a line per file
 _MOST_NAMES = 5
 
 
@@ -43,7 +43,7 @@ class _Sources(TypedDict):
 
 
 def run_data(folder: AnyPath) -> StageData | None:
-    """The data that a run has, None before it has any."""
+    """The identity of a run's prepared data; None before it has any."""
     data = RunDir(folder).data
     if not sealed.is_sealed(data):
         return None
@@ -52,11 +52,11 @@ def run_data(folder: AnyPath) -> StageData | None:
         tokenizer = manifest["files"]["tokenizer.json"]["sha256"]
         return checked({"identity": manifest["identity"], "tokenizer": tokenizer}, StageData)
     except (sealed.Damaged, KeyError, ValueError) as error:
-        raise UserError(f"{data} is not the data of a run ({error}): put its own files back") from error
+        raise UserError(f"{data} is not the prepared data of a run ({error}): restore its files") from error
 
 
 class SameData:
-    """What is known of the data of each stage: who has them, and from which files they were prepared."""
+    """The data of each stage: the first run or result that used them, and the files they were made from."""
 
     def __init__(self, path: AnyPath):
         self._path = path
@@ -66,60 +66,60 @@ class SameData:
                 self._sources = checked(read_json(path, _LARGEST), dict[str, _Sources])
             except ValueError as error:
                 raise UserError(
-                    f"{path} cannot be used ({error}): put the study's own file back, or remove it"
+                    f"{path} cannot be used ({error}): restore the study's own file, or remove it"
                 ) from error
         self._known: dict[str, tuple[str, StageData]] = {}
         self._first: dict[str, RunDir] = {}
 
     def knows(self, stage: str) -> bool:
-        """Whether any run or result of the stage is there."""
+        """Whether the stage has any run or result."""
         return stage in self._known
 
     def meet_run(self, stage: str, folder: AnyPath) -> None:
-        """A run, if it has data yet: UserError where they are others than those before."""
+        """Record the data of a run, if it has any; UserError if they are not the stage's."""
         if (data := run_data(folder)) is not None:
             self.meet(str(folder), {stage: data})
             self._first.setdefault(stage, RunDir(folder))
 
-    def meet(self, who: str, data: Data) -> None:
-        """UserError where `who` has other data than those before."""
-        for stage, own in data.items():
-            other, expected = self._known.setdefault(stage, (who, own))
-            if own == expected:
+    def meet(self, owner: str, data: Data) -> None:
+        """Record the data of a run or result, named `owner`; UserError if they are not the stage's."""
+        for stage, used in data.items():
+            first, expected = self._known.setdefault(stage, (owner, used))
+            if used == expected:
                 continue
-            what = "identity" if own["identity"] != expected["identity"] else "tokenizer"
+            what = "identity" if used["identity"] != expected["identity"] else "tokenizer"
             raise UserError(
-                f"{who} was made with other {_named(stage)} than {other}: their {what} is {own[what][:16]}, "
-                f"not {expected[what][:16]}. Models of unlike data are not compared: remove the run and its "
-                "results, or begin in a new --workdir"
+                f"{owner} and {first} were made with different {_named(stage)}: their {what} is "
+                f"{used[what][:16]} and {expected[what][:16]}. Models are compared on the same data only: "
+                "remove the run and its results, or begin in a new --workdir"
             )
 
     def check_sources(self, stage: str, config: Config) -> None:
-        """UserError naming the files that have changed since the first run of the stage read them."""
+        """UserError if files have changed since the first run of the stage read them; it names them."""
         known, before = self._known.get(stage), self._sources.get(stage)
         if known is None or before is None or before["identity"] != known[1]["identity"]:
-            return  # what the data were is known only when they are prepared again
+            return  # the files of the first run are not recorded: `prepare` compares identities
         description, files = _read_sources(config)
         if changed := _changes(before["files"], files):
             raise UserError(
                 f"the {_named(stage)} ({description}) have changed since {known[0]} was made: {changed}. "
-                f"{_TODO}"
+                f"{_REMEDY}"
             )
 
     def prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> RunDir | None:
-        """For a run that has no data yet, and starts from `source`: the run whose data it takes over. None
-        where there is none: then they are prepared. UserError where those are not the data of the stage."""
+        """Prepare the data of a run that has none and begins from a checkpoint of `source`. Returns the run
+        whose data it reuses, None if there is none. UserError if the data are not those of the stage."""
         self.check_sources(stage, config)
         if stage in self._first:
             return self._first[stage]
         description, files = _read_sources(config)
-        whole = config if source is None else with_source(config, config, source)
-        identity, known = prepare_data(whole, console).manifest["identity"], self._known.get(stage)
+        resolved = config if source is None else with_source(config, config, source)
+        identity, known = prepare_data(resolved, console).manifest["identity"], self._known.get(stage)
         if known is not None and identity != known[1]["identity"]:
             raise UserError(
                 f"the {_named(stage)} ({description}) are prepared as {identity[:16]}, but {known[0]} was "
                 f"made with {known[1]['identity'][:16]}: the files have changed, or this version of tlc_jax "
-                f"prepares them in another way. {_TODO}"
+                f"prepares them differently. {_REMEDY}"
             )
         if stage not in self._sources or self._sources[stage]["identity"] != identity:
             self._sources[stage] = _Sources(identity=identity, description=description, files=files)
@@ -132,8 +132,8 @@ def _named(stage: str) -> str:
 
 
 def _read_sources(config: Config) -> tuple[str, dict[str, str]]:
-    """What the data are made of in words, and the SHA-256 of each file, by a name that does not depend on
-    where it lies."""
+    """A description of the data's source, and the SHA-256 of each of its files by a name that does not depend
+    on the folder that holds it."""
     data = config.data
     assert isinstance(data, DataConfig)
     opened = open_labelled(data) if isinstance(config.task, ClassificationConfig) else open_source(data)
@@ -152,9 +152,9 @@ def _read_sources(config: Config) -> tuple[str, dict[str, str]]:
 
 
 def _changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """In words; '' where nothing has changed."""
+    """A phrase that names the files that differ; '' if none does."""
     kinds = {
-        "other content": [name for name in before if name in now and now[name] != before[name]],
+        "changed content": [name for name in before if name in now and now[name] != before[name]],
         "missing": [name for name in before if name not in now],
         "new": [name for name in now if name not in before],
     }
