@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.diff A B`: in which tensors two models differ, and by how much."""
+"""`python -m tlc_jax.diff A B`: which tensors of two models differ, and by how much."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Diff:
     one: cli.Positional[str]
     """A run directory, RUN@MARK, or an artifact."""
     other: cli.Positional[str]
-    """Another one."""
+    """A second one."""
     json: bool = False
-    """Print one JSON object a tensor."""
+    """Print one JSON object per tensor."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> None:
 
     found = differences(args.one, args.other)
     if args.json:
-        for own in found:
-            print(json_text(dataclasses.asdict(own)))
+        for difference in found:
+            print(json_text(dataclasses.asdict(difference)))
     else:
         make_console().print(differences_table(found))
     check_delivered()

@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.export --checkpoint RUN --format huggingface --out DIR`: a model for other programs."""
+"""`python -m tlc_jax.export --checkpoint RUN --format huggingface --out DIR`: a model for other tools."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write the model of a run or of an artifact in a format that other programs load."""
+    """Write the model of a run or of an artifact in a format that other tools load."""
 
     checkpoint: str
-    """A run directory, RUN@MARK for a checkpoint that was kept at a mark, or an artifact."""
+    """A run directory, RUN@MARK for a checkpoint kept at a mark, or an artifact."""
     out: str
-    """The new folder."""
+    """The folder to create."""
     format: Literal["huggingface", "compressed-tensors"]
     """'huggingface': a RobertaPreLayerNorm in dense float32, with its tokenizer, for transformers.
-    'compressed-tensors': an artifact's codes, as that library and vLLM read them. Of an artifact that was
-    made of a folder (--hf), either writes that model again."""
+    'compressed-tensors': an artifact's codes, as that library and vLLM read them. For an artifact made with
+    compress --hf, either format restores the model of that folder."""
 
 
 def main(argv: list[str] | None = None) -> None:

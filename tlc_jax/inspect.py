@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.inspect DIR`: what is in an artifact, after checking every byte of it."""
+"""`python -m tlc_jax.inspect DIR`: the content of an artifact, after checking every byte of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Show what an artifact holds: of each tensor its bits, ranges, zeros and error; and the sizes."""
+    """Show the bits, ranges, zeros and error of each tensor of an artifact, and its sizes."""
 
     artifact: cli.Positional[str]
-    """A folder that `tlc compress` has written."""
+    """A folder that python -m tlc_jax.compress has written."""
     json: bool = False
     """Print the whole manifest as one JSON object."""
 

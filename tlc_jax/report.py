@@ -1,5 +1,5 @@
 """`python -m tlc_jax.report --run RUN RUN`: curves over training time. `report errors` and `report
-sensitivity`: how far compression moves weights, and how much a model minds."""
+sensitivity`: how far compression moves weights, and how much predictions change with each matrix."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time. Two other reports have a help of their own: report errors
-    --help and report sensitivity --help."""
+    """Draw curves of runs over training time. For the other two reports see report errors --help and report
+    sensitivity --help."""
 
     run: tuple[str, ...]
     """Run directories."""
     step_time: tuple[str, ...] = ()
-    """Timing files of `python -m tlc_jax.bench step-time`, one for each kind of run: draws over steps x
-    measured seconds of a step. None: over each run's own training seconds."""
+    """Timing files of `python -m tlc_jax.bench step-time`, one for each kind of run: curves are drawn over
+    steps x measured seconds of a step. Without them: over each run's own training seconds."""
     output: str = "curves.png"
-    """The picture: .png, .pdf or .svg."""
+    """The picture to write: .png, .pdf or .svg."""
 
 
 def main(argv: list[str] | None = None) -> None:

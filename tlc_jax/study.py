@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.study --config C --workdir W`: sizes compared at equal training time."""
+"""`python -m tlc_jax.study --config C --workdir W`: compare sizes at equal training time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Compare sizes at equal training time; run the same command again to go on with an interrupted study.
+    """Compare sizes at equal training time; the same command resumes an interrupted study.
 
-    Exit codes: 0 done, 2 the input is wrong, 75 interrupted and resumable, 1 anything else.
+    Exit codes: 0 finished, 2 invalid input, 75 interrupted and resumable, 1 any other error.
     """
 
     config: str
     """A study's config document: a path, or the bare name of one in configs/."""
     workdir: str
-    """Where the study lives: a run directory for each run, results.jsonl and study.png."""
+    """The folder of the study: a run directory per run, results.jsonl and study.png."""
     settings: cli.Settings[StudyConfig]
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(Study, argv)
     from tlc_jax.storage.paths import parse_path
-    from tlc_jax.studies.comparison import study  # jax is imported only when it is needed
+    from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
 
     study(args.settings, parse_path(args.workdir))
 

@@ -282,7 +282,7 @@ def test_inspect_tells_what_is_there(artifact: Path, tmp_path: Path, capsys: pyt
     inspect.main([str(artifact)])
     shown = capsys.readouterr().out
     assert all(f"{manifest['size'][kind]:,.0f}" in shown for kind in ("paper_bytes", "format_bytes"))
-    with pytest.raises(UserError, match="is no artifact"):
+    with pytest.raises(UserError, match="is not an artifact"):
         inspect.main([str(tmp_path)])
 
 

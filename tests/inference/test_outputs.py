@@ -80,8 +80,8 @@ def test_names_of_runs_are_labels_as_they_are(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "is no timing file"),
-        (b"[1]", "is no timing file .*not .1"),
+        (b"{", "is not a timing file"),
+        (b"[1]", "is not a timing file .*not .1"),
         (b'{"mean_seconds": "3"}', "mean_seconds: input should be a valid number"),
         (b'{"mean_seconds": NaN}', "NaN is no number"),
         (b'{"mean_seconds": -1}', "greater than 0"),
@@ -98,7 +98,7 @@ def test_files_that_are_no_timing_files(content: bytes | None, said: str, tmp_pa
         path.write_bytes(content)
     with pytest.raises(UserError, match=said) as error:
         curves.read_curves([], [path])
-    assert f"--step-time {path} is no timing file (" in str(error.value)
+    assert f"--step-time {path} is not a timing file (" in str(error.value)
 
 
 def metrics(*lines: str) -> Callable[[Path], object]:
@@ -115,8 +115,8 @@ LINE = '{"step": 1, "training_seconds": 1.0, "total_seconds": 1.0'
         (metrics("[]"), "line 1 is no line of metrics"),
         (metrics('{"step": 1}'), "line 1 is no line of metrics"),
         (metrics(LINE + ', "eval/held_out/perplexity": "9"}'), "line 1 is no line of metrics"),
-        (metrics(LINE + "}"), "holds no evaluation yet"),
-        (lambda path: path.unlink(), "holds no evaluation yet"),
+        (metrics(LINE + "}"), "has no evaluation yet"),
+        (lambda path: path.unlink(), "has no evaluation yet"),
         (lambda path: path.write_bytes(b"\xff\xfe\n"), "line 1 is no line of metrics"),
     ],
 )

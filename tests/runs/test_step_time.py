@@ -136,16 +136,16 @@ def test_curve_over_measured_time(timing: Path, finished: Path, tmp_path: Path) 
 def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(timing.read_text().replace('"num_layers": 2', '"num_layers": 3'))
-    with pytest.raises(UserError, match=r"needs one timing file of its model.*not 0"):
+    with pytest.raises(UserError, match=r"needs one timing file of its model.*0 were given"):
         read_curves([finished], [other])
-    with pytest.raises(UserError, match=r"no run is like .*other\.json"):
+    with pytest.raises(UserError, match=r"no run matches .*other\.json"):
         read_curves([finished], [timing, other])
     (tmp_path / "broken.json").write_text("{}")
-    with pytest.raises(UserError, match=r"broken\.json is no timing file"):
+    with pytest.raises(UserError, match=r"broken\.json is not a timing file"):
         read_curves([finished], [tmp_path / "broken.json"])
     fresh = shutil.copytree(finished, tmp_path / "fresh")
     (fresh / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds no evaluation yet"):
+    with pytest.raises(UserError, match="has no evaluation yet"):
         read_curves([fresh], [])
 
 

@@ -1,4 +1,4 @@
-"""What is in an artifact, in a table; and in what two models differ, tensor by tensor."""
+"""The content of an artifact as a table, and the differences of two models, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from tlc_jax.storage.paths import parse_path
 
 
 def describe(root: str) -> tuple[dict[str, Any], Table]:
-    """The manifest of an artifact, every byte of which was checked, and a table of its tensors."""
-    place = parse_path(root)
-    if not is_artifact(place):
-        raise UserError(f"{root} is no artifact: name a folder that tlc_jax.compress has written")
-    manifest = read_artifact(place).manifest
+    """The manifest of an artifact, after checking every byte of it, and a table of its tensors."""
+    path = parse_path(root)
+    if not is_artifact(path):
+        raise UserError(
+            f"{root} is not an artifact: give a folder that python -m tlc_jax.compress has written"
+        )
+    manifest = read_artifact(path).manifest
     table = Table(title=f"{manifest['format']}, source {manifest['source']['kind']}")
     for heading in ("tensor", "shape", "bits", "ranges", "zeros", "layout", "relative error", "left alone"):
         table.add_column(
@@ -41,7 +43,7 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
         )
     size = manifest["size"]
     table.caption = (
-        f"{size['weights']:,} weights, {size['nonzeros']:,} of them not zero; bytes: float32 "
+        f"{size['weights']:,} weights, {size['nonzeros']:,} of them nonzero; bytes: float32 "
         f"{size['float32_bytes']:,}, paper {size['paper_bytes']:,.0f}, format {size['format_bytes']:,}, file "
         f"{manifest['files'][WEIGHTS]['bytes']:,}"
     )
@@ -50,8 +52,8 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """Of two tensors of one name: ||one - other|| / ||one||, the largest difference of two weights, and which
-    share of the weights that are zero in either is zero in both (None where nothing is)."""
+    """How two tensors of one name differ: ||first - second|| / ||first||, the largest difference of two
+    weights, and the share of the weights zero in either tensor that are zero in both (None without zeros)."""
 
     name: str
     relative: float
@@ -59,24 +61,27 @@ class TensorDifference:
     common_zeros: float | None
 
 
-def differences(one: str, other: str) -> list[TensorDifference]:
-    """Of two models with the same tensors, each a run or an artifact; the largest relative one first."""
-    first, second = (_tensors(root) for root in (one, other))
-    if alone := first.keys() ^ second.keys():
-        raise UserError(f"only one of {one} and {other} has {', '.join(sorted(alone)[:5])}")
-    found = [_difference(name, np.asarray(first[name]), np.asarray(second[name])) for name in first]
-    return sorted(found, key=lambda own: -own.relative)
+def differences(first: str, second: str) -> list[TensorDifference]:
+    """Differences of two models with the same tensors, each a run or an artifact, the largest first."""
+    before, after = (_tensors(root) for root in (first, second))
+    if unmatched := before.keys() ^ after.keys():
+        raise UserError(
+            f"only one of {first} and {second} has {', '.join(sorted(unmatched)[:5])}: give two models with "
+            "the same tensors"
+        )
+    found = [_difference(name, np.asarray(before[name]), np.asarray(after[name])) for name in before]
+    return sorted(found, key=lambda difference: -difference.relative)
 
 
 def differences_table(found: list[TensorDifference]) -> Table:
-    """The tensors that differ; the others are counted."""
+    """A table of the tensors that differ; the rest are counted in its caption."""
     table = Table()
     for heading in ("tensor", "relative difference", "largest", "common zeros"):
         table.add_column(heading, justify="left" if heading == "tensor" else "right")
-    different = [own for own in found if own.largest != 0]  # NaN is a difference
-    for own in different:
-        zeros = "" if own.common_zeros is None else f"{own.common_zeros:.1%}"
-        table.add_row(own.name, f"{own.relative:.6f}", f"{own.largest:.3g}", zeros)
+    different = [difference for difference in found if difference.largest != 0]  # NaN is a difference
+    for difference in different:
+        zeros = "" if difference.common_zeros is None else f"{difference.common_zeros:.1%}"
+        table.add_row(difference.name, f"{difference.relative:.6f}", f"{difference.largest:.3g}", zeros)
     table.caption = f"{len(different)} of {len(found)} tensors differ"
     return table
 
@@ -87,11 +92,14 @@ def _tensors(root: str) -> Tensors:
     return split(trained_model(root, lambda text: None).params)
 
 
-def _difference(name: str, one: np.ndarray, other: np.ndarray) -> TensorDifference:
-    if one.shape != other.shape:
-        raise UserError(f"{name} has the shape {one.shape} in one model and {other.shape} in the other")
-    change = one.astype(np.float64) - other
-    norm, zeros = float(np.linalg.norm(one)), ((one == 0), (other == 0))
+def _difference(name: str, first: np.ndarray, second: np.ndarray) -> TensorDifference:
+    if first.shape != second.shape:
+        raise UserError(
+            f"{name} has the shape {first.shape} in the first model and {second.shape} in the second: give "
+            "two models of the same shapes"
+        )
+    change = first.astype(np.float64) - second
+    norm, zeros = float(np.linalg.norm(first)), ((first == 0), (second == 0))
     either = int((zeros[0] | zeros[1]).sum())
     distance = float(np.linalg.norm(change))
     return TensorDifference(

@@ -1,5 +1,5 @@
-"""Curves of runs over training time (paper figures 2 to 5): by each run's own clock, or over the measured
-time of a step, which makes runs of unlike machines comparable (paper 2.2)."""
+"""Curves of runs over training time (paper figures 2 to 5): over each run's own clock, or over the measured
+time of a step, which makes runs on different machines comparable (paper 2.2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Timing(TypedDict):
 
 @dataclass(frozen=True)
 class Curve:
-    """What a run was worth after so many seconds; `name` is set and metric, such as held_out/perplexity."""
+    """The metric `name` of a run (set and metric, such as held_out/perplexity) over seconds of training."""
 
     label: str
     name: str
@@ -38,7 +38,7 @@ class Curve:
 
 
 def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -> None:
-    """Draws them, and prints where each ends."""
+    """Draw the curves of `runs` and print their last values."""
     check_picture(parse_path(output))
     curves = read_curves([parse_path(run) for run in runs], [parse_path(path) for path in step_times])
     draw_curves(curves, bool(step_times), parse_path(output))
@@ -48,9 +48,10 @@ def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -
 
 
 def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[Curve]:
-    """The curve of each run, over its own clock; with timing files, over steps x mean seconds of a step.
+    """The curve of each run over its own clock or, with timing files, over steps x mean seconds of a step.
 
-    UserError where a run has no timing file of its model, task, batch size and length, or a file no run.
+    UserError if a run does not have exactly one timing file of its model, task, batch size and length, or if
+    a timing file fits no run.
     """
     timings = {path: _read_timing(path) for path in step_times}
     used, curves = set(), []
@@ -58,24 +59,28 @@ def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[
         rundir = RunDir(root)
         if not rundir.config.is_file():
             raise UserError(f"--run {root} is not a run directory: it has no config.json")
-        own = json.loads(json.dumps(timed(rundir.read_config())))
-        fitting = [path for path, timing in timings.items() if own.items() <= timing.items()]
+        program = json.loads(json.dumps(timed(rundir.read_config())))
+        fitting = [path for path, timing in timings.items() if program.items() <= timing.items()]
         if timings and len(fitting) != 1:
             raise UserError(
-                f"{root} needs one timing file of its model, task, batch size and length, not "
-                f"{len(fitting)}: make it with python -m tlc_jax.bench step-time"
+                f"{root} needs one timing file of its model, task, batch size and length, but "
+                f"{len(fitting)} were given: make one with python -m tlc_jax.bench step-time"
             )
         used |= set(fitting)
         curves.append(_curve(rundir, timings[fitting[0]]["mean_seconds"] if fitting else None))
-    if useless := timings.keys() - used:
-        raise UserError(f"no run is like {', '.join(map(str, sorted(useless)))}: drop it or name its run")
+    if unused := timings.keys() - used:
+        raise UserError(
+            f"no run matches {', '.join(map(str, sorted(unused)))}: omit the timing file or add its run"
+        )
     if len(names := {curve.name for curve in curves}) > 1:
-        raise UserError(f"the runs were evaluated on {', '.join(sorted(names))}: draw those of one kind")
+        raise UserError(
+            f"the runs were evaluated on {', '.join(sorted(names))}: draw runs with the same metric"
+        )
     return curves
 
 
 def draw_curves(curves: list[Curve], measured: bool, path: AnyPath) -> None:
-    """Writes a picture in the format that the name of the file asks for."""
+    """Write a picture of the curves in the format of the path's suffix."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -98,7 +103,8 @@ def _read_timing(path: AnyPath) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"--step-time {path} is no timing file ({why}): make it with bench step-time"
+            f"--step-time {path} is not a timing file ({why}): make one with "
+            "python -m tlc_jax.bench step-time"
         ) from error
 
 
@@ -111,7 +117,7 @@ def _curve(rundir: RunDir, step_seconds: float | None) -> Curve:
         if names:
             break
     else:
-        raise UserError(f"{rundir.metrics} holds no evaluation yet")
+        raise UserError(f"{rundir.metrics} has no evaluation yet: draw the run once it has been evaluated")
     points = [line for line in lines if names[0] in line]
     return Curve(
         rundir.root.name,
