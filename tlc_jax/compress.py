@@ -33,7 +33,7 @@ class Compress:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    args = cli.parse(Compress, arguments, usual=OF_FOLDERS if cli.option(arguments, "--hf") else None)
+    args = cli.parse(Compress, arguments, settings=OF_FOLDERS if cli.option(arguments, "--hf") else None)
     from tlc_jax.recipes.compress_folder import compress_folder
     from tlc_jax.recipes.compress_run import compress_run, report
     from tlc_jax.recipes.fidelity import report_coarse

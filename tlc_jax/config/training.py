@@ -107,8 +107,8 @@ class EvaluationConfig:
     max_rows: Optional[int] = None
     """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
     stop_at: Optional[float] = None
-    """End the run once an evaluation reaches this value of the task's primary metric, such as an accuracy. The
-    model is evaluated before the first update too."""
+    """End the run once an evaluation reaches this value of the task's primary metric, such as an accuracy.
+    The model is evaluated before the first update too."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -12,14 +12,13 @@ lock              held by the process that works here
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
-import typing
-from collections.abc import Collection
+import shlex
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
+from tlc_jax.config.saved import config_from_json, differences, digest, flat  # noqa: F401
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path, write_text
@@ -80,33 +79,23 @@ class RunDir:
             raise UserError(f"{self.config} is not the config of a run: {why}") from error
 
     def check_same(self, config: Config) -> None:
-        """Raises UserError naming every field in which `config` is not the run's, but for harmless ones."""
+        """UserError naming every field in which `config` is not the run's, but for those that may change."""
         old, new = flat(self.read_config()), flat(config)
         if changed := differences(new, old, "the run", FREE_ON_RESUME):
+            options = [
+                f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+                for name, value in old.items()
+                if name in new and value != new[name] and name not in FREE_ON_RESUME
+            ]
             raise UserError(
-                f"--workdir {self.root} holds a run of another config: {changed}. Give a new "
-                "--workdir, or the run's own command to go on with it"
+                f"--workdir {self.root} holds a run of another config: {changed}. Give a new --workdir, or "
+                f"resume the run with its own config: {' '.join(options)}"
             )
 
 
 def _unbegun(name: str) -> bool:
     """Whether a run that was killed before it began may have left such a file."""
     return name == LOCK or re.fullmatch(r"config\.json\.\w+\.tmp", name) is not None
-
-
-def differences(new: dict[str, Any], old: dict[str, Any], whose: str, free: Collection[str] = ()) -> str:
-    """In words, what is another thing in `new` than in `old`, but for what is `free`; '' where nothing is."""
-    return "; ".join(
-        f"{name} is {new.get(name)!r} but {whose} has {old.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in free
-    )
-
-
-def digest(config: Config) -> str:
-    """SHA-256 over what makes a run this run: all fields that may not change when it is resumed."""
-    fixed = {name: value for name, value in flat(config).items() if name not in FREE_ON_RESUME}
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def split_mark(text: str) -> tuple[RunDir, str | None]:
@@ -129,36 +118,3 @@ def write_json_to(text: str, value: Any) -> None:
     place = parse_path(text)
     make_folder(place.parent)
     write_json(place, value)
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """`{'model.num_layers': 12, ...}`."""
-    found: dict[str, Any] = {}
-    for name, value in dataclasses.asdict(config).items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{key}": inner for key, inner in value.items()}
-        else:
-            found[name] = value
-    return found
-
-
-def config_from_json(value: dict[str, Any], kind: type = Config) -> Any:
-    """The dataclass that `dataclasses.asdict` made `value` of; an unknown or missing key is an error."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if not isinstance(value, dict):
-        raise ValueError(f"{kind.__name__} must be an object of JSON, not {value!r}")
-    if value.keys() != fields.keys():
-        raise ValueError(f"{kind.__name__}: unknown or missing keys {sorted(value.keys() ^ fields.keys())}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _field_from_json(hints[name], inner) for name, inner in value.items()})
-
-
-def _field_from_json(hint: Any, value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    options = typing.get_args(hint) or (hint,)  # of a union its members
-    options = [option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)]
-    for option in options:
-        if {field.name for field in dataclasses.fields(option)} == value.keys():
-            return config_from_json(value, option)
-    raise ValueError(f"{sorted(value)} are the fields of none of {[option.__name__ for option in options]}")

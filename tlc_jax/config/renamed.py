@@ -1,0 +1,56 @@
+"""What older versions called by another name, or did not have yet.
+
+Their command lines and config documents are answered with the new name; their runs are read as if they had
+been written today, and keep the digest under which their checkpoints know them. A field that is renamed or
+added after version 0.1.0 gets a line here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, Union
+
+RENAMED: dict[str, dict[str, str]] = {"EvaluationConfig": {"stop_at_accuracy": "stop_at"}}
+"""By dataclass: the old name of a field and its new name."""
+
+ADDED: dict[str, dict[str, Any]] = {}
+"""By dataclass: a field added since, and the value that describes what older runs did."""
+
+
+def renamed_option(kind: type, option: str) -> str | None:
+    """The new name of an option `--part.field` of the dataclass `kind`; None if it was not renamed."""
+    *parts, field = option.removeprefix("--").replace("-", "_").split(".")
+    if not any(field in names for names in RENAMED.values()):
+        return None
+    kinds = [kind]
+    for part in parts:
+        kinds = [member for kind in kinds for member in members(typing.get_type_hints(kind).get(part))]
+    names = [RENAMED[kind.__name__][field] for kind in kinds if field in RENAMED.get(kind.__name__, {})]
+    return "--" + ".".join([*parts, names[0]]).replace("_", "-") if names else None
+
+
+def members(hint: Any) -> list[type]:
+    """The dataclasses that an annotation allows: itself, or members of a union."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return [option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)]
+
+
+def upgraded(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `kind` as an older version wrote them, by their new names and with those added
+    since."""
+    values = dict(values)
+    for old, new in RENAMED.get(kind.__name__, {}).items():
+        if old in values and new not in values:
+            values[new] = values.pop(old)
+    return {**ADDED.get(kind.__name__, {}), **values}
+
+
+def first_name(kind: type, field: str, value: Any) -> str | None:
+    """The name of a field of a `kind` in version 0.1.0; None for one added since whose value is that of older
+    runs."""
+    added = ADDED.get(kind.__name__, {})
+    if field in added and added[field] == value:
+        return None
+    return next((old for old, new in RENAMED.get(kind.__name__, {}).items() if new == field), field)
