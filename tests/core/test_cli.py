@@ -20,10 +20,11 @@ from tlc_jax.config import (
     ScheduleConfig,
 )
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.saved import config_from_json, flat
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.run_directory import RunDir, config_from_json, flat, write_json
+from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.train import Train
 
 DOCUMENTS = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py"))

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from tlc_jax.config.saved import differences
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
-from tlc_jax.storage.run_directory import differences
 
 Found = TypeVar("Found")
 _ERRORS = {kind.__name__: kind for kind in (UserError, SaveFailed, Interrupted)}

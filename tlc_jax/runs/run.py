@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.config.marks import MarksAhead
+from tlc_jax.config.saved import digest, flat
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.core.errors import SaveFailed, UserError
@@ -28,7 +29,7 @@ from tlc_jax.runs.memory import fitted
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
-from tlc_jax.storage.run_directory import RunDir, digest, flat, write_json
+from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import is_sealed
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.tasks.base import Task

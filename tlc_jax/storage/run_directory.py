@@ -18,7 +18,7 @@ import shlex
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
-from tlc_jax.config.saved import config_from_json, differences, digest, flat  # noqa: F401
+from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path, write_text

@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from tlc_jax.config.saved import differences
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, make_folder
-from tlc_jax.storage.run_directory import differences, write_json
+from tlc_jax.storage.run_directory import write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.figure import draw
 from tlc_jax.studies.grid import run_study

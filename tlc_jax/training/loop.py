@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.config.marks import MarksAhead
+from tlc_jax.config.saved import digest
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline, FirstStep
 from tlc_jax.core.errors import Interrupted, SaveFailed, one_line
@@ -19,7 +20,6 @@ from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.runs.saving import Checkpoints
-from tlc_jax.storage.run_directory import digest
 from tlc_jax.tasks.base import Batch, Sums, Task
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter

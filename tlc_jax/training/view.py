@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlc_jax.config import Config
+from tlc_jax.config.saved import flat
 from tlc_jax.core.clock import Budget
 from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.progress import duration
 from tlc_jax.parallel import hosts
-from tlc_jax.storage.run_directory import flat
 
 _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
