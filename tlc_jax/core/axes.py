@@ -1,8 +1,8 @@
-"""The axes of the mesh, and how a value inside a program lies on it.
+"""The axes of the mesh, and sharding constraints on values inside a program.
 
-`data`    rows of a batch are split over it
-`fsdp`    rows too; and parameters, gradients and optimizer state, which are gathered where they are used
-`tensor`  heads and the units of feed-forward layers: each device computes its own
+`data`    the rows of a batch are split over it
+`fsdp`    rows too, and parameters, gradients and optimizer state, which are gathered where they are used
+`tensor`  attention heads and feed-forward units: each device computes its share
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
 
 
-def lie(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
-    """`x` with each of its axes split over the named axes of the mesh (None, or not named: over none). The
-    compiler moves it there, and its gradient too. Outside a program for a mesh nothing happens."""
+def constrain(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
+    """`x` and its gradient with each array axis split over the named mesh axes; an axis that is None or not named
+    is not split. `x` unchanged outside a program for a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
-def whole(x: jax.Array) -> jax.Array:
+def replicate(x: jax.Array) -> jax.Array:
     """All of `x` on every device."""
-    return lie(x)
+    return constrain(x)
 
 
-def by_rows(x: jax.Array) -> jax.Array:
-    """Its rows split over the devices, and nothing else."""
-    return lie(x, ROWS)
+def shard_rows(x: jax.Array) -> jax.Array:
+    """`x` with its rows split over the devices, and nothing else."""
+    return constrain(x, ROWS)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
-from tlc_jax.core.axes import by_rows, whole
+from tlc_jax.core.axes import replicate, shard_rows
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
@@ -64,10 +64,10 @@ class Block(nn.Module):
             layer_norm(config, "attention_norm")(x), visible, train=train
         )
         x = x + Dropout(config.dropout, name="attention_dropout")(attended, train=train)
-        x = by_rows(x)
+        x = shard_rows(x)
         fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
         x = x + Dropout(config.dropout, name="feed_forward_dropout")(fed, train=train)
-        return by_rows(x), None
+        return shard_rows(x), None
 
 
 class SharedBlocks(nn.Module):
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
         real = tokens != PAD
         # positions of real tokens start in the row after the one that pads use
         places = jnp.cumsum(real, axis=1) * real + PAD
-        x = by_rows(whole(self.token_embedding)[tokens] + self.position_embedding[places])
+        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[places])
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]
@@ -149,7 +149,7 @@ class Encoder(nn.Module):
 
     def logits(self, x: Float[Array, "batch slots hidden"]) -> Float[Array, "batch slots vocab"]:
         """x @ embedding.T, accumulated and returned in float32."""
-        embedding = whole(self.token_embedding.astype(x.dtype))
+        embedding = replicate(self.token_embedding.astype(x.dtype))
         return jnp.einsum("bsh,vh->bsv", x, embedding, preferred_element_type=jnp.float32)
 
 

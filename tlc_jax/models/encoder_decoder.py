@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import EncoderDecoderConfig
-from tlc_jax.core.axes import by_rows, whole
+from tlc_jax.core.axes import replicate, shard_rows
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
@@ -120,7 +120,7 @@ class Block(nn.Module):
         config = self.config
 
         def drop(name: str, x: Array) -> Array:
-            return by_rows(Dropout(config.dropout, name=f"{name}_dropout")(x, train=train))
+            return shard_rows(Dropout(config.dropout, name=f"{name}_dropout")(x, train=train))
 
         y = _norm(config, "attention_norm")(x)
         x = x + drop("attention", Attention(config, name="attention")(y, y, visible, train))
@@ -176,10 +176,10 @@ class SharedEmbedding(nn.Module):
         """Rows times sqrt(hidden), zero at pads."""
         dtype = compute_dtype(self.config)
         scale = (tokens != PAD)[:, :, None] * jnp.asarray(self.config.hidden_size**0.5, dtype)
-        return by_rows(whole(self.token_embedding)[tokens].astype(dtype) * scale.astype(dtype))
+        return shard_rows(replicate(self.token_embedding)[tokens].astype(dtype) * scale.astype(dtype))
 
     def logits(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length vocab"]:
-        embedding = whole(self.token_embedding.astype(x.dtype))
+        embedding = replicate(self.token_embedding.astype(x.dtype))
         return jnp.einsum("blh,vh->blv", x, embedding, preferred_element_type=at_least_float32(x.dtype))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.config.model import TransformerConfig
-from tlc_jax.core.axes import lie
+from tlc_jax.core.axes import constrain
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.dropout import Dropout
 
@@ -124,7 +124,7 @@ def linear(
         use_bias=bias,
         dtype=compute_dtype(config),
         kernel_init=init,
-        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, lie(kernel, *lies)),
+        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, constrain(kernel, *lies)),
         name=name,
     )
 
