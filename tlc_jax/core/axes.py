@@ -15,8 +15,8 @@ ROWS = ("data", "fsdp")
 
 
 def constrain(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
-    """`x` and its gradient with each array axis split over the named mesh axes; an axis that is None or not named
-    is not split. `x` unchanged outside a program for a mesh."""
+    """`x` and its gradient with each array axis split over the named mesh axes; an axis that is None or not
+    named is not split. `x` unchanged outside a program for a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
