@@ -21,7 +21,7 @@ from tests.golden import make_d21cde9 as old
 from tlc_jax import evaluate, train
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.checkpoint import restore_state
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.tasks.build import make_task, open_data
 from tlc_jax.training.state import Start, init_state
 
@@ -38,7 +38,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def state(name: str) -> Any:
-    model = trained_model(name, pytest.fail)
+    model = load_model(name, warn=pytest.fail)
     config, rundir = model.config, model.rundir
     task = make_task(config, open_data(config, rundir.data))
     start = Start(model.params, model.masks) if model.masks else None
@@ -72,13 +72,13 @@ def test_every_leaf_of_a_state_has_its_bits(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN["models"])
 def test_parameters_of_runs_and_marks_have_their_bits(name: str) -> None:
-    assert old.digests(trained_model(name, pytest.fail).params) == GOLDEN["models"][name]["params"]
+    assert old.digests(load_model(name, warn=pytest.fail).params) == GOLDEN["models"][name]["params"]
 
 
 @pytest.mark.parametrize("name", GOLDEN["artifacts"])
 def test_parameters_of_artifacts_have_their_bits(name: str) -> None:
     """With or without FMA, of which XLA decides: that is in the last bits of codes whose zero is 'float'."""
-    found, expected = trained_model(f"artifacts/{name}", pytest.fail).params, GOLDEN["artifacts"][name]
+    found, expected = load_model(f"artifacts/{name}", warn=pytest.fail).params, GOLDEN["artifacts"][name]
     assert old.digests(found) in (expected["params"], expected.get("params_rounded"))
 
 
