@@ -1,11 +1,15 @@
 """The packages of docs/architecture.md: a package imports only lower levels, no imports go in a circle, and
-some libraries are known to one package alone. Imports inside functions count like all others."""
+each library is known to one package alone. Imports inside functions count like all others.
+
+`python -m pytest -s tests/project/test_layering.py` prints the graph of imports.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
 import graphlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +25,8 @@ LEVELS = [
     {"runs"},
     {"recipes", "inference"},
     {"studies"},
+    {""},  # the commands, tlc_jax/*.py
 ]
-COMMANDS = len(LEVELS)
 ONLY_HERE = {
     "flax": "models",
     "optax": "training",
@@ -36,11 +40,7 @@ ONLY_HERE = {
     "safetensors": "artifacts",
     "matplotlib": "studies",
 }
-NOT_HERE = {"data": {"jax"}, "config": {"numpy", "jax", "jaxtyping", "tlc_jax.core"}}
-# what --help imports
-LIGHT = ["config", "core/cli.py", "core/errors.py", *(f"{path.name}" for path in PACKAGE.glob("*.py"))]
-HEAVY = {"numpy", "jax", "jaxtyping"}
-PUBLIC_NAMES = {"recipes/config.py", "studies/config.py"}  # what users' config documents import from
+HEAVY = {"numpy", "jax", "jaxtyping"}  # takes longer to import than --help may take
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -50,79 +50,110 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in FILES}
+COMMANDS = [name for name, path in MODULES.items() if len(path.parts) == 1]
+# config documents of users import these by their names of earlier versions
+REEXPORTS = {Path("recipes/config.py"), Path("studies/config.py")}
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
 
 
 @functools.cache
 def imports(path: Path, top: bool = False) -> frozenset[str]:
     """Names of the modules that a file imports; with `top` only those outside of functions."""
-    tree = ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
-    nodes = list(tree.body if top else ast.walk(tree))
     names: set[str] = set()
-    for node in nodes:
+    for node in tree(path).body if top else ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules = inside & MODULES.keys()
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = members & MODULES.keys()
             names |= modules
-            if len(modules) < len(inside):
+            if len(modules) < len(members):
                 names.add(node.module)
     return frozenset(names)
+
+
+def libraries(name: str, top: bool = False) -> set[str]:
+    """What a module imports from outside of the package, itself or through other modules."""
+    found, todo, seen = set[str](), [name], set[str]()
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        inside = imports(MODULES[module], top) & MODULES.keys()
+        found |= {library.split(".")[0] for library in imports(MODULES[module], top) - inside}
+        todo += inside
+    return found
 
 
 def package(path: Path) -> str:
     return path.parts[0] if len(path.parts) > 1 else ""
 
 
-def level(name: str) -> int:
-    return next((i for i, names in enumerate(LEVELS) if name in names), COMMANDS)
+def level(path: Path) -> int:
+    return next(i for i, names in enumerate(LEVELS) if package(path) in names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_go_down(path: Path) -> None:
-    for name in sorted(imports(path) & MODULES.keys()):
-        other = package(MODULES[name])
-        if name == "tlc_jax" or other == package(path) != "":
-            continue
-        assert level(other) < level(package(path)), f"{path} imports {name}, which is not on a lower level"
+    for name in sorted(imports(path) & MODULES.keys() - {"tlc_jax"}):  # __init__: the version alone
+        other = MODULES[name]
+        within = package(other) == package(path) != ""
+        assert within or level(other) < level(path), f"{path} imports {name}, which is not on a lower level"
 
 
 def test_no_imports_go_in_a_circle() -> None:
     graph = {name: imports(path) & MODULES.keys() - {name} for name, path in MODULES.items()}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a circle
-    for names in [*LEVELS, {""}]:
-        print(" ".join(sorted(names)) or "commands")
+    for names in LEVELS:
+        print(f"\n{' '.join(sorted(names)) or 'commands'}")
         for name in (name for name in order if package(MODULES[name]) in names):
             print(f"  {name}: {' '.join(sorted(graph[name])) or '-'}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_libraries_stay_in_their_package(path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imports(path)}
-    for library, home in ONLY_HERE.items():
-        if library in libraries:
-            assert home in (package(path), path.as_posix()), (
-                f"{path} imports {library}, which belongs to {home}"
-            )
-    for library in NOT_HERE.get(package(path), ()):
-        used = [name for name in imports(path) if name == library or name.startswith(f"{library}.")]
-        assert not used, f"{path} imports {used}, which nothing in {package(path)}/ may"
+    used = {name.split(".")[0] for name in imports(path)} & ONLY_HERE.keys()
+    homes = {package(path), path.as_posix()}
+    assert not {library: ONLY_HERE[library] for library in used if ONLY_HERE[library] not in homes}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_help_is_answered_before_anything_heavy_is_imported(path: Path) -> None:
-    if path.name == "__init__.py" or path.as_posix() in LIGHT or package(path) in LIGHT:
-        assert not {name.split(".")[0] for name in imports(path, top=True)} & HEAVY, path
+def test_processes_are_joined_in_parallel_alone(path: Path) -> None:
+    uses = [
+        ast.unparse(node)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("jax.distributed")
+    ]
+    assert not uses or package(path) == "parallel", uses
+
+
+def test_config_needs_the_standard_library_alone() -> None:
+    for name in (name for name, path in MODULES.items() if package(path) == "config"):
+        assert libraries(name) <= sys.stdlib_module_names, name
+
+
+def test_data_need_no_jax() -> None:
+    for name in (name for name, path in MODULES.items() if package(path) == "data"):
+        assert not libraries(name) & {"jax", "flax", "optax"}, name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_answered_before_anything_heavy_is_imported(name: str) -> None:
+    assert not libraries(name, top=True) & HEAVY
 
 
 def test_every_package_has_a_level() -> None:
-    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert packages <= set().union(*LEVELS)
+    packages = {package(path) for path in FILES}
+    assert packages == set().union(*LEVELS)
 
 
 def test_no_two_files_have_one_name() -> None:
-    files = [path for path in FILES if path.as_posix() not in PUBLIC_NAMES]
-    names = [path.name for path in files if path.name != "__init__.py"]
+    names = [path.name for path in FILES if path.name != "__init__.py" and path not in REEXPORTS]
     assert sorted(names) == sorted(set(names))
