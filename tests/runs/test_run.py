@@ -319,7 +319,7 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
     terminal.expect("━")
     terminal.expect("perplexity")
     terminal.sendintr()
-    terminal.expect(r"interrupted after step (\d+), saved; run the same command again to go on")
+    terminal.expect(r"interrupted after step (\d+), saved; run the same command again to resume")
     stopped_at = int(terminal.match.group(1))
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -1,1 +1,1 @@
-"""Floor 1: compressed models as files, ours and those of other tools."""
+"""Compressed models as files: the format of this project and those of other programs."""

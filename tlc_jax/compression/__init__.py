@@ -1,1 +1,1 @@
-"""Floor 1: pure functions that make a tree of parameters smaller (paper 4.2, 4.3)."""
+"""Pure functions that make a tree of parameters smaller (paper 4.2, 4.3)."""

@@ -1,4 +1,4 @@
-"""Level 0: every option of every command, as frozen dataclasses with their checks. Standard library only.
+"""Every option of every command, as frozen dataclasses with their checks. Standard library only.
 
 A config document takes all it needs from here: `from tlc_jax.config import *`.
 """

@@ -1,1 +1,1 @@
-"""Floor 0: what every room stands on; imports nothing of ours above it."""
+"""What every other package builds on: errors, command lines, clock, names and leaves of parameters."""

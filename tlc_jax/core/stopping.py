@@ -15,7 +15,7 @@ from typing import Any
 
 from tlc_jax.core.errors import EXIT_INTERRUPTED, Interrupted
 
-AGAIN = "run the same command again to go on"
+AGAIN = "run the same command again to resume"
 _STDERR = 2
 _requested = False
 

@@ -1,1 +1,1 @@
-"""Floor 4: what trained models are used for."""
+"""Uses of a trained model: evaluate, predict, translate, export, describe."""

@@ -1,1 +1,1 @@
-"""Floor 1: the networks, and the only place that knows flax. Parameters leave it as plain dicts."""
+"""The networks; the only package that imports flax. Parameters leave it as plain dicts."""

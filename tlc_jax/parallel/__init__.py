@@ -1,1 +1,1 @@
-"""Floor 1: devices. One mesh path for one device, eight, or many hosts."""
+"""Devices and processes: the mesh, the sharding of parameters, the hosts of one run."""

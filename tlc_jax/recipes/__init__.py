@@ -1,1 +1,1 @@
-"""Floor 4: from a trained model to a compressed one."""
+"""From a trained model to a compressed one: recovery, byte budgets, sensitivity."""

@@ -1,1 +1,1 @@
-"""Level 6: the life of a run: begin, resume, branch, average, load; the only place that knows Orbax."""
+"""The life of a run: begin, resume, branch, average, load; the only package that imports orbax."""

@@ -1,1 +1,1 @@
-"""Level 2: files and folders, local and in buckets: sealed, locked, claimed, read from strangers."""
+"""Files and folders, local and in buckets: written whole, locked, sealed, and read without trust."""

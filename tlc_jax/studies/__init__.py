@@ -1,1 +1,1 @@
-"""Floor 5: comparisons of many runs."""
+"""Comparisons of many runs."""

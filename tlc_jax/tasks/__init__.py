@@ -1,1 +1,1 @@
-"""Floor 2: a task binds a model, its data, its loss and its metrics."""
+"""Kinds of tasks: each binds a model, its data, its loss and its metrics."""

@@ -1,1 +1,1 @@
-"""Floor 3: state, step, loop, evaluation, checkpoints; the only place that knows optax and orbax."""
+"""State, step, loop and evaluation; the only package that imports optax."""
