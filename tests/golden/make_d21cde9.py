@@ -140,7 +140,7 @@ def _cut(run: Path, step: int) -> None:
 
 def _state(name: str) -> Any:
     """The whole state of training, as resuming a run loads it."""
-    import jax
+    import jax  # noqa: I001, these modules are d21cde9's
 
     from tlc_jax.core.place import locate
     from tlc_jax.core.rundir import RunDir
