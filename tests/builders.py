@@ -122,6 +122,29 @@ def write_pairs(folder: Path) -> Path:
     return folder
 
 
+def write_tables(folder: Path, size: int = 400) -> Path:
+    """Pairs whose label is whether the texts share their first word; a reported set in JSON lines."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = sorted({word for text in documents(50) for word in text.split()})[:30]
+
+    def rows(count: int) -> list[tuple[str, str, str]]:
+        found = []
+        for _ in range(count):
+            one, two = (rng.choice(words, rng.integers(1, 12)).tolist() for _ in range(2))
+            label = ("other", "same")[int(rng.integers(2))]
+            if label == "same":
+                two[0] = one[0]
+            found.append((" ".join(one), " ".join(two), label))
+        return found
+
+    lines = ["text\ttext_b\tlabel", *("\t".join(row) for row in rows(size))]
+    (folder / "train.tsv").write_text("\n".join(lines) + "\n")
+    table = [dict(zip(("text", "text_b", "label"), row, strict=True)) for row in rows(51)]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    return folder
+
+
 def write_corpus(folder: Path, count: int = 400) -> Path:
     """The documents spread over a .txt, a .txt.gz and a .jsonl file."""
     texts = documents(count)

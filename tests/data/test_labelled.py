@@ -16,43 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.builders import documents
+from tests.builders import documents, write_tables
 from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data.labelled import doc_tasks, labelled_source
-from tlc_jax.data.labelled.examples import fit, open_examples, prepare_examples
-from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, open_labelled
+from tlc_jax.data.labelled.data_sets import open_labelled
+from tlc_jax.data.labelled.example_packing import fit, prepare_examples
+from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples
 from tlc_jax.data.labelled.linear import baselines
+from tlc_jax.data.labelled.packed_examples import PackedExamples
 from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
 
 VOCAB = 300
 QUIET = Console(quiet=True)
-
-
-def write_tables(folder: Path, size: int = 400) -> Path:
-    """Pairs whose label is whether the texts share their first word; a reported set in JSON lines."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    words = sorted({word for text in documents(50) for word in text.split()})[:30]
-
-    def rows(count: int) -> list[tuple[str, str, str]]:
-        found = []
-        for _ in range(count):
-            one, two = (rng.choice(words, rng.integers(1, 12)).tolist() for _ in range(2))
-            label = ("other", "same")[int(rng.integers(2))]
-            if label == "same":
-                two[0] = one[0]
-            found.append((" ".join(one), " ".join(two), label))
-        return found
-
-    lines = ["text\ttext_b\tlabel", *("\t".join(row) for row in rows(size))]
-    (folder / "train.tsv").write_text("\n".join(lines) + "\n")
-    table = [dict(zip(("text", "text_b", "label"), row, strict=True)) for row in rows(51)]
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +111,7 @@ def test_a_damaged_file_is_named(config: DataConfig, tmp_path: Path) -> None:
     damaged[-1] ^= 1
     (folder / "test.labels.npy").write_bytes(damaged)
     with pytest.raises(UserError, match=r"test\.labels\.npy was changed"):
-        open_examples(folder)
+        PackedExamples.open(folder)
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=2), length=st.integers(8, 50))
@@ -252,7 +231,7 @@ def test_examples_of_an_older_version_open(config: DataConfig, tmp_path: Path) -
     folder = shutil.copytree(packed.folder, tmp_path / "old")
     new = {"unlabelled", "contradicting", "notes", "files"}
     sealed.seal(folder, {key: v for key, v in packed.manifest.items() if key not in new} | {"format": 3})
-    old = open_examples(folder)
+    old = PackedExamples.open(folder)
     assert old.unlabelled == ()
     assert old.trains
     np.testing.assert_array_equal(old.split("test").ids, packed.split("test").ids)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.labelled.labelled_rows import read_table
-from tlc_jax.data.labelled.labelled_source import NO_LABEL, LabelledSource, open_labelled
+from tlc_jax.data.labelled.labelled_source import NO_LABEL, LabelledSource
 from tlc_jax.data.labelled.labels import class_names, class_notes
 
 TRAIN = "text\tlabel\na\tx\nb\ty\nc\tx\nd\ty\n"

@@ -18,7 +18,7 @@ from tests.builders import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.lossless import normalizer_of
-from tlc_jax.data.text.packing import prepare
+from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.tokenizer import (
     ROBERTA,
     encode_lines,
@@ -247,9 +247,9 @@ def test_unknown_tokens_are_refused_or_counted(corpus: Path, tmp_path: Path) -> 
         dir=str(corpus), cache_dir=str(tmp_path / "cache"), sequence_length=16, tokenizer=str(path)
     )
     with pytest.raises(UserError, match="tour.json does not keep every text: it is not byte-level"):
-        prepare(config, size, Console(quiet=True))
+        prepare_text(config, size, Console(quiet=True))
     console = Console(record=True, width=200)
-    packed = prepare(config, size, console, to_train=False)
+    packed = prepare_text(config, size, console, to_train=False)
     rows = {split: np.asarray(packed.rows(split)) for split in ("train", "held_out")}
     expected = {split: int((each == ROBERTA.unknown).sum()) for split, each in rows.items()}
     assert packed.manifest["unknown"] == expected

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.builders import documents, write_pairs
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, write_pairs, write_tables
 from tlc_jax.config import DataConfig, PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.labelled.examples import open_examples, prepare_examples
-from tlc_jax.data.pairs.packed_pairs import open_packed_pairs
+from tlc_jax.data.labelled.example_packing import prepare_examples
+from tlc_jax.data.labelled.packed_examples import PackedExamples
+from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.storage import sealed
@@ -140,14 +140,14 @@ WRONG_EXAMPLES = {
 def test_examples_of_a_stranger(name: str, examples: Path, tmp_path: Path) -> None:
     change, says = WRONG_EXAMPLES[name]
     with pytest.raises(UserError, match=says) as caught:
-        open_examples(forged(examples, tmp_path / "copy", change))
+        PackedExamples.open(forged(examples, tmp_path / "copy", change))
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_baseline_of_a_stranger(examples: Path, tmp_path: Path) -> None:
     copy = forged(examples, tmp_path / "copy", edit("test.linear.npy", lambda x: x + 7))
     with pytest.raises(UserError, match="labels are not from 0 to 1"):
-        open_examples(copy).baseline("linear", "test")
+        PackedExamples.open(copy).baseline("linear", "test")
 
 
 WRONG_PAIRS = {
@@ -176,17 +176,17 @@ WRONG_PAIRS = {
 def test_pairs_of_a_stranger(name: str, pairs: Path, tmp_path: Path) -> None:
     change, says = WRONG_PAIRS[name]
     with pytest.raises(UserError, match=says) as caught:
-        open_packed_pairs(forged(pairs, tmp_path / "copy", change))
+        PackedPairs.open(forged(pairs, tmp_path / "copy", change))
     assert str(tmp_path) in str(caught.value)
 
 
 def test_lines_of_a_stranger(pairs: Path, tmp_path: Path) -> None:
     copy = forged(pairs, tmp_path / "copy", write("test.source.txt", b"one line\n"))
     with pytest.raises(UserError, match="test: there are"):
-        open_packed_pairs(copy).texts("test")
+        PackedPairs.open(copy).texts("test")
     copy = forged(pairs, tmp_path / "other", write("test.source.txt", b"\xff\n" * 60))
     with pytest.raises(UserError, match="utf-8"):
-        open_packed_pairs(copy).texts("test")
+        PackedPairs.open(copy).texts("test")
 
 
 ODD = st.one_of(

@@ -20,7 +20,7 @@ from tlc_jax.config import PairsConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.pairs import cleaning, packed_pairs, pair_packing
 from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
-from tlc_jax.data.pairs.packed_pairs import PackedPairs, open_packed_pairs
+from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
@@ -168,7 +168,7 @@ def test_pairs_of_an_older_version_open(packed: PackedPairs, tmp_path: Path) -> 
     folder = shutil.copytree(packed.folder, tmp_path / "old")
     manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
     sealed.seal(folder, {**manifest, "format": 2})
-    assert open_packed_pairs(folder).texts("test") == packed.texts("test")
+    assert PackedPairs.open(folder).texts("test") == packed.texts("test")
 
 
 def test_the_same_pairs_anywhere_are_the_same_data(
@@ -188,14 +188,14 @@ def test_a_damaged_file_is_named(config: PairsConfig, tmp_path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"train\.target\.bin"):
-        open_packed_pairs(packed.folder)
+        PackedPairs.open(packed.folder)
 
 
 def test_pairs_of_another_format_are_refused(packed: PackedPairs, monkeypatch) -> None:
     """Their shapes, for one, had another order: a pair might have been cut silently."""
     monkeypatch.setattr(packed_pairs, "READABLE", (1, 2))
     with pytest.raises(UserError, match="in format 3, and this version reads 3"):
-        open_packed_pairs(packed.folder)
+        PackedPairs.open(packed.folder)
 
 
 def test_what_is_too_long_is_dropped_from_training_and_cut_elsewhere(tmp_path: Path) -> None:

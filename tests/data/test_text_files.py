@@ -13,7 +13,7 @@ import pytest
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.text.sources import Source, open_source
+from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_files import find_text_files
 
 

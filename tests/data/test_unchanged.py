@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.builders import documents, sentence_pairs
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, sentence_pairs, write_tables
 from tlc_jax.config import DataConfig
 from tlc_jax.config.data import PairsConfig
-from tlc_jax.data.labelled.examples import EncodedExamples, prepare_examples
-from tlc_jax.data.labelled.length_buckets import Buckets, gather
-from tlc_jax.data.pairs.pair_batches import EncodedPairs, PairBatches, Stretch, choose_shapes
+from tlc_jax.data.bucketing import Stretch
+from tlc_jax.data.labelled.example_batches import example_buckets, gather
+from tlc_jax.data.labelled.example_packing import prepare_examples
+from tlc_jax.data.labelled.packed_examples import EncodedExamples
+from tlc_jax.data.pairs.pair_batches import EncodedPairs, choose_shapes, pair_buckets
 from tlc_jax.data.pairs.pair_batches import gather as gather_pairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
-from tlc_jax.data.text.packing import prepare
+from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.tokenizer import train_tokenizer
-
 
 _OF_LIBRARIES = ("tokenizer.json", ".linear.npy")
 
@@ -51,13 +51,13 @@ def examples(count: int, seed: int) -> EncodedExamples:
 )
 def test_batches_of_examples(count: int, batch_size: int, seed: int, expected: str) -> None:
     data = examples(count, seed)
-    buckets = Buckets(data, batch_size, 100)
+    buckets = example_buckets(data, batch_size, 100)
     arrays = []
-    for step in range(3 * buckets.batches_per_epoch):
+    for step in range(3 * len(buckets.plan())):
         batch = gather(data, *buckets.of_step(seed, step))
         arrays += [batch["tokens"], batch["targets"], batch["weights"]]
-    for length, places in zip(*vars(buckets.plan(None)).values(), strict=True):
-        arrays += [np.array(length), places]
+    for (length,), indices in buckets.plan():
+        arrays += [np.array(length), indices]
     assert digest(arrays) == expected
 
 
@@ -79,13 +79,14 @@ def test_batches_of_pairs(shares: list, most: int, tokens: int, seed: int, expec
         sides += [rng.integers(3, 900, lengths[:, side].sum()), np.cumsum([0, *lengths[:, side]])]
     pairs, stretches = EncodedPairs(*sides), [Stretch(*share) for share in shares]
     shapes = choose_shapes(lengths, np.ones(400), 60, most)
-    batches = PairBatches(pairs, stretches, shapes, tokens, 4)
+    buckets = pair_buckets(pairs, shapes, tokens, 4, stretches)
     arrays = [np.array(shapes)]
-    for step in range(3 * len(batches.plan_of_epoch(seed, 0).places)):
-        batch = gather_pairs(pairs, *batches.of_step(seed, step))
+    for step in range(3 * len(buckets.epoch(seed, 0))):
+        batch = gather_pairs(pairs, *buckets.of_step(seed, step))
         arrays += [batch["source"], batch["target"]]
-    plan = batches.plan(np.arange(400), None)
-    arrays += [np.array(plan.shapes), *plan.places]
+    plan = buckets.plan()
+    numbers = [buckets.shapes.index(shape) for shape, _ in plan]
+    arrays += [np.array(numbers), *(indices for _, indices in plan)]
     assert digest(arrays) == expected
 
 
@@ -105,7 +106,7 @@ def files(manifest: dict) -> str:
 def test_prepared_text(tmp_path: Path, console: Console) -> None:
     (tmp_path / "text.txt").write_text("\n\n".join(documents(60)))
     config = DataConfig(dir=str(tmp_path / "text.txt"), sequence_length=32, cache_dir=str(tmp_path / "cache"))
-    manifest = prepare(config, 300, console).manifest
+    manifest = prepare_text(config, 300, console).manifest
     assert (manifest["identity"][:16], files(manifest)) == ("3ba62157f1999d9b", "7f007074c3ca235d")
 
 

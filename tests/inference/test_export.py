@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.builders import documents
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, write_tables
 from tests.golden import make_export
 from tests.golden.make_export import CASES, LABELS, LENGTHS, SHAPE, TEXTS
 from tlc_jax import compress, export, train

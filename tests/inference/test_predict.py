@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.builders import documents
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, write_tables
 from tlc_jax import evaluate
 from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, DataConfig, ModelConfig
 from tlc_jax.core.entry_point import explained

@@ -11,9 +11,9 @@ import pytest
 
 from tests.builders import documents, sentence_pairs
 from tlc_jax.core.entry_point import explained
-from tlc_jax.data.labelled import examples
+from tlc_jax.data.labelled import example_packing
 from tlc_jax.data.pairs.pair_packing import _Writer
-from tlc_jax.data.text.packing import _RowWriter
+from tlc_jax.data.text.text_packing import _RowWriter
 from tlc_jax.data.tokenizer import TRANSLATION, train_tokenizer
 
 
@@ -36,7 +36,7 @@ def pairs(path: Path) -> None:
 
 
 def arrays(path: Path) -> None:
-    examples._save(path, np.zeros(1_000_000, np.int32))
+    example_packing._save(path, np.zeros(1_000_000, np.int32))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_what_cannot_be_written_is_named(write: Callable[[Path], None], name: st
     path.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
         write(path)
-    assert f"{path} cannot be read or written (No space left on device): make room" in str(
+    assert f"{path} cannot be read or written (No space left on device): free some space" in str(
         explained(caught.value)
     )

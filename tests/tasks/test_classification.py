@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
-from tlc_jax.data.labelled.examples import prepare_examples
 
-from tests.builders import documents
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, write_tables
 from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, DataConfig, MeshConfig, ModelConfig
 from tlc_jax.core import tree
+from tlc_jax.data.labelled.example_packing import prepare_examples
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.models.encoder import Encoder
@@ -44,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def make(config: Config) -> Classification:
     assert isinstance(config.task, ClassificationConfig)
     quiet, limit = Console(quiet=True), config.task.max_examples
-    return Classification(config, config.task, prepare_examples(config.data, 300, quiet, limit))
+    return Classification(config, prepare_examples(config.data, 300, quiet, limit))
 
 
 def test_the_head_is_fairseqs() -> None:
@@ -97,7 +96,7 @@ def test_fewer_examples_are_a_part_of_more(config: Config) -> None:
     def labels(limit: int | None) -> tuple[list[int], int]:
         settings = ClassificationConfig(max_examples=limit)
         task = make(dataclasses.replace(config, task=settings))
-        return [int(x) for x in task._train.labels], task._buckets.batches_per_epoch
+        return [int(x) for x in task._train.labels], task._batches_per_epoch
 
     few, everything, many = labels(40), labels(None), labels(10**6)
     assert many == everything

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 from rich.console import Console
-from tlc_jax.data.text.packing import prepare
+from tlc_jax.data.text.text_packing import prepare_text
 
 from tlc_jax.config import BudgetConfig, Config, DataConfig, MeshConfig, MlmConfig, ModelConfig
 from tlc_jax.core import tree
@@ -43,7 +43,7 @@ def config(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def task(config: Config) -> MaskedLanguageModelling:
-    return MaskedLanguageModelling(config, MlmConfig(), prepare(config.data, VOCAB, Console(quiet=True)))
+    return MaskedLanguageModelling(config, prepare_text(config.data, VOCAB, Console(quiet=True)))
 
 
 def one_device() -> Mesh:
@@ -118,7 +118,7 @@ def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
     task: MaskedLanguageModelling, config: Config
 ) -> None:
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.2), micro_batch=8)
-    wet_task = MaskedLanguageModelling(wet, MlmConfig(), prepare(wet.data, VOCAB, Console(quiet=True)))
+    wet_task = MaskedLanguageModelling(wet, prepare_text(wet.data, VOCAB, Console(quiet=True)))
     first, second = (losses(wet_task, wet, one_device(), 3) for _ in range(2))
     assert first[0] == second[0]
     for path, value in first[1].items():
@@ -129,7 +129,7 @@ def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
 def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModelling, config: Config) -> None:
     """Twice the same rows: with one key for both micro-batches their losses would be equal."""
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.5))
-    wet_task = MaskedLanguageModelling(wet, MlmConfig(), prepare(wet.data, VOCAB, Console(quiet=True)))
+    wet_task = MaskedLanguageModelling(wet, prepare_text(wet.data, VOCAB, Console(quiet=True)))
     params = wet_task.init(jax.random.key(0))
     half = wet_task.train_batch(0, lambda _: slice(0, 8))
     twice = {name: np.repeat(x, 2, axis=0) for name, x in half.items()}

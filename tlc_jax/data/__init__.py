@@ -1,1 +1,1 @@
-"""Floor 1: text in, batches out. No jax here: a batch is a dict of numpy arrays."""
+"""Text in, batches out. No jax here: a batch is a dict of numpy arrays."""

@@ -1,68 +1,116 @@
-"""Prepared data on disk: a folder of files and a manifest with the checksum of each."""
+"""Prepared data of every kind on disk: a folder of files with a manifest, named by what the data depend on.
+
+One mechanism: `prepare` finds a folder in the cache or builds and seals it, `Prepared.open` checks every byte
+and every field, `keep` puts the same files into a run directory, `local_copy` fetches them from a bucket.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable, Container
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Sha256, TypedDict, checked, record
+from tlc_jax.data.manifests import naming
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import AnyPath, copy_file, new_folder
+from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder
 from tlc_jax.storage.sealed import MANIFEST, Damaged
 
-Manifest = dict[str, Any]
+Kind = TypeVar("Kind", bound="Prepared")
 
 
 @record
 class _Identified(TypedDict):
     identity: Sha256
-    """SHA-256 over all that the data depend on; the cache keeps them by it."""
 
 
-def open_sealed(folder: Path) -> Manifest:
-    """The manifest, after checking every byte; a damaged or changed file is refused by name."""
-    try:
-        return _identified(folder, sealed.open_sealed(folder))
-    except Damaged as damage:
-        raise UserError(f"token file {damage}: remove {folder} to pack the text again") from damage
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data in a folder; `manifest` describes them. A kind of data is a subclass that says what its
+    manifest must be and checks that the files agree with it."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    schema: ClassVar[type]
+    """A TypedDict of the fields that are relied on, whoever wrote the manifest."""
+    formats: ClassVar[Container[int]]
+    """Values of the field `format` that this version reads."""
+
+    @classmethod
+    def open(cls: type[Kind], folder: Path) -> Kind:
+        """The data in a folder, after checking every byte and all that a task relies on; UserError names the
+        file or the field that is wrong."""
+        try:
+            prepared = cls(folder, sealed.open_sealed(folder))
+        except Damaged as damage:
+            raise UserError(f"prepared data {damage}: remove {folder} to prepare them again") from damage
+        version = prepared.manifest.get("format")
+        if version not in cls.formats:
+            raise UserError(
+                f"{folder} holds data in format {printable(version)}, which this version does not read: use "
+                "the version that prepared them, or start again in a new --workdir"
+            )
+        with naming(folder):
+            checked(prepared.manifest, cls.schema)
+            prepared.check()
+        return prepared
+
+    def check(self) -> None:
+        """ValueError if the manifest, whose fields have the right types, and the files do not agree."""
+        raise NotImplementedError
 
 
-def keep(source: Path, manifest: Manifest, folder: AnyPath) -> None:
-    """The same files in a run's own folder (hard links where possible): the run outlives the cache."""
-    names = (*manifest["files"], MANIFEST)  # the manifest last: with it the folder is whole
+def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> Path:
+    """The folder in the cache with the data that depend on nothing else than `depends_on` (JSON values).
+
+    If it does not exist, `build` writes the files into a new folder and returns the fields of the manifest.
+    The folder appears whole or, if `build` raises, not at all.
+    """
+    identity = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    folder = local_folder(cache_dir, "a --data.cache-dir") / identity[:20]
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            fields = build(temporary)
+            sealed.seal(temporary, {"identity": identity, **fields})
+    return folder
+
+
+def keep(data: Prepared, folder: AnyPath) -> None:
+    """Put the same files into a run's own folder (hard links where possible): the run outlives the cache."""
+    names = (*data.manifest["files"], MANIFEST)  # the manifest last: with it the folder is complete
     if not isinstance(folder, Path):
         for name in names:
-            copy_file(source / name, folder / name)
+            copy_file(data.folder / name, folder / name)
         return
     with new_folder(folder) as temporary:
         for name in names:
             try:
-                os.link(source / name, temporary / name)
+                os.link(data.folder / name, temporary / name)
             except OSError:  # another file system
-                copy_file(source / name, temporary / name)
+                copy_file(data.folder / name, temporary / name)
 
 
-def nearby(folder: AnyPath, cache: Path) -> Path:
-    """A local folder with the same files: `folder` itself, or what was fetched from its bucket."""
+def local_copy(folder: AnyPath, cache_dir: str) -> Path:
+    """A local folder with the same files: `folder` itself, or a copy in the cache of one in a bucket."""
     if isinstance(folder, Path):
         return folder
     try:
-        manifest = _identified(folder, sealed.read_manifest(folder))
-    except Damaged as damage:
-        raise UserError(f"token file {damage}: put the run's own files back") from damage
-    local = cache / manifest["identity"][:20]
-    if not local.exists():
-        with new_folder(local) as temporary:
+        manifest = sealed.read_manifest(folder)
+        checked(manifest, _Identified)
+    except (Damaged, ValueError) as error:
+        raise UserError(
+            f"prepared data {folder / MANIFEST} cannot be used ({error}): put back the files of the run"
+        ) from error
+    copy = local_folder(cache_dir, "a --data.cache-dir") / manifest["identity"][:20]
+    if not copy.exists():
+        with new_folder(copy) as temporary:
             for name in (*manifest["files"], MANIFEST):
                 copy_file(folder / name, temporary / name)
-    return local
-
-
-def _identified(folder: AnyPath, manifest: Manifest) -> Manifest:
-    try:
-        checked(manifest, _Identified)
-    except ValueError as error:
-        raise Damaged(folder / MANIFEST, f"is no manifest of prepared data ({error})") from error
-    return manifest
+    return copy

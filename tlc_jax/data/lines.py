@@ -15,6 +15,7 @@ from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.storage.untrusted import open_regular
 
 LONGEST_LINE = 64 << 20  # bytes: several books in one object of JSON
+LONGEST_TEXT = 1 << 23  # characters of a line that is tokenised
 _BLOCK = 1 << 20
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _SWOLLEN = 200  # times its own size: repeated text is packed a hundred times denser, a bomb far more
@@ -140,3 +141,13 @@ def _decoded(path: Path, block: bytes, before: int) -> str:
             f"{path} cannot be read as text: line {line:,} is not utf-8 (byte 0x{block[error.start]:02x}); "
             f"convert the file, such as by iconv -f ISO-8859-1 -t UTF-8 {path.name}"
         ) from error
+
+
+def check_text(text: str, location: str) -> None:
+    """Refuse a text with a line of more than `LONGEST_TEXT` characters: tokenising it would take gigabytes.
+    `location` begins the message."""
+    if len(text) > LONGEST_TEXT and (longest := max(map(len, text.split("\n")))) > LONGEST_TEXT:
+        raise UserError(
+            f"{location} has {longest:,} characters without a line break, {LONGEST_TEXT:,} are the most: "
+            "break the text into paragraphs"
+        )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -14,69 +14,13 @@ from pydantic import Field, StringConstraints
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
-from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
 from tlc_jax.storage.sealed import MANIFEST
 from tlc_jax.storage.untrusted import file_inside, is_plain_name, one_reason, size_of
 
-Kind = TypeVar("Kind")
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Label = Annotated[str, StringConstraints(max_length=1000)]
-LabelNames = Annotated[list[Label], Field(min_length=2, max_length=100_000)]
-Sets = Annotated[list[str], Field(max_length=10_000)]
+SetNames = Annotated[list[str], Field(max_length=10_000)]
 IDS = ("uint16", "uint32")
-
-
-@record
-class ExamplesManifest(TypedDict):
-    """Of classification (data/labelled/examples.py)."""
-
-    format: Count
-    identity: str
-    source: Text
-    sequence_length: Size
-    vocab_size: Size
-    label_names: LabelNames
-    reported: Sets
-    unlabelled: NotRequired[Sets]
-    examples: dict[str, Count]
-    truncated: dict[str, Count]
-    baselines: dict[str, dict[str, float]]
-    contradicting: NotRequired[dict[str, Count]]
-    notes: NotRequired[list[Text]]
-
-
-@record
-class PairSourceEntry(TypedDict):
-    """One source of training pairs."""
-
-    name: Text
-    share: Annotated[float, Field(gt=0)] | None
-    pairs: Count
-
-
-@record
-class PairsManifest(TypedDict):
-    """Of translation (data/pairs/pair_packing.py)."""
-
-    format: Count
-    identity: str
-    source: Text
-    sources: list[PairSourceEntry]
-    languages: Annotated[list[Text], Field(min_length=2, max_length=2)]
-    sequence_length: Size
-    vocab_size: Size
-    dtype: str
-    tokenizer_sha256: str
-    validation: Sets
-    test: Sets
-    pairs: dict[str, Count]
-    tokens: dict[str, dict[str, Count]]
-    truncated: dict[str, Count]
-    shapes: Annotated[
-        list[Annotated[list[Size], Field(min_length=2, max_length=2)]],
-        Field(min_length=1, max_length=100_000),
-    ]
 
 
 @contextmanager
@@ -92,20 +36,11 @@ def naming(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def check_manifest(manifest: dict[str, Any], kind: type[Kind], sets: str) -> Kind:
-    """The manifest as its `kind`; ValueError for a field that is not. The field `sets` names parts of
-    files."""
-    found = checked(manifest, kind)
-    for name in manifest[sets]:
+def check_set_names(manifest: dict[str, Any], field: str) -> None:
+    """ValueError unless the keys of a field, which are parts of file names, are plain names."""
+    for name in manifest[field]:
         if "/" in name or not is_plain_name(name):
-            raise ValueError(f"{sets}: '{printable(name)}' is no plain name of a set")
-    return found
-
-
-def check_names(names: list[str]) -> None:
-    """ValueError unless names are all different and printable."""
-    if len(set(names)) < len(names) or any(name != printable(name, 1000) for name in names):
-        raise ValueError("label_names: they must be printable and differ")
+            raise ValueError(f"{field}: '{printable(name)}' is no plain name of a set")
 
 
 def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | None = None) -> np.ndarray:

@@ -15,11 +15,9 @@ from typing import Any
 
 from etils import epath
 
-from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.printable import printable
-from tlc_jax.data.text.sources import Source, check_text
 from tlc_jax.storage.paths import local_folder
 from tlc_jax.storage.untrusted import is_plain_name, one_reason, read_json
 
@@ -37,19 +35,6 @@ _KINDS = {
 _BESIDE = {"pythonClassName", "description", "valueRange"}
 _DEEPEST = 20  # features in features
 _AT_ONCE = 256  # examples: single reads pay a thread hop each
-
-
-def tfds_text(name: str, config: DataConfig) -> Source:
-    """A split of a prepared TFDS dataset with a text field."""
-    folder = tfds_folder(name, config.dir)
-    files = tfds_files(name, folder, config.split)
-    size = sum(path.stat().length for path in files.values())
-    return Source(
-        name=f"TFDS {name} {folder.name}, split {config.split}, {size / 1e6:.1f} MB in {folder}",
-        origin={"kind": "tfds", "name": name, "version": folder.name, "split": config.split},
-        files=files,
-        documents=lambda: _documents(config, folder),
-    )
 
 
 def tfds_files(name: str, folder: epath.Path, split: str) -> dict[str, epath.Path]:
@@ -154,10 +139,3 @@ def tfds_string(example: dict[str, Any], field: str, number: int, folder: epath.
             f"--data.text-field to one of {', '.join(example)}"
         )
     return text
-
-
-def _documents(config: DataConfig, folder: epath.Path) -> Iterator[str]:
-    for number, example in enumerate(tfds_examples(folder, config.split)):
-        text = tfds_string(example, config.text_field, number, folder)
-        check_text(text, f"example {number:,} of {folder}")
-        yield text

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from etils import epath
 
+from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
-from tlc_jax.core.errors import UserError
-from tlc_jax.data.labelled.labelled_source import Examples, LabelledSource
+from tlc_jax.data.fingerprints import hash64
+from tlc_jax.data.labelled.labelled_source import Examples, LabelledDataSet, LabelledSource
 from tlc_jax.data.text.installed_docs import PACKAGES, package_modules, read_docstrings
-from tlc_jax.data.text.sources import hash64
 
 REPORTED = "held_out_modules"
 _SHARE = 0.1  # of the modules
@@ -39,30 +39,31 @@ class _Module:
     docstrings: list[list[str]]
 
 
-def doc_task(name: str) -> LabelledSource:
-    """docs/package or docs/pair."""
-    makers = {"docs/package": _package_examples, "docs/pair": _pair_examples}
-    if name not in makers:
-        raise UserError(f"data.name {name} is no task of the documentation: give {' or '.join(makers)}")
-    packages = ("numpy", "scipy") if name == "docs/package" else PACKAGES
-    labels = packages if name == "docs/package" else ("continues", "same_module", "other_package")
-    paths = {module: path for package in packages for module, path in package_modules(package)}
+_Maker = Callable[[list[_Module], np.random.Generator], tuple[list[tuple[str, ...]], list[int]]]
 
-    modules = functools.cache(lambda: _modules(paths))  # parsing takes seconds
 
-    def read(split: str) -> Examples:
-        chosen = [module for module in modules() if module.reported == (split == REPORTED)]
-        texts, classes = makers[name](chosen, np.random.default_rng(0))
-        return _balanced(texts, classes, len(labels))
+def _data_set(
+    name: str, packages: tuple[str, ...], label_names: tuple[str, ...], make: _Maker
+) -> LabelledDataSet:
+    def open_task(config: DataConfig, model_labels: Sequence[str] | None) -> LabelledSource:
+        paths = {module: path for package in packages for module, path in package_modules(package)}
+        modules = functools.cache(lambda: _modules(paths))  # parsing takes seconds
 
-    return LabelledSource(
-        description=f"{name}: documentation of {', '.join(packages)}",
-        origin={"kind": name},
-        files={module: epath.Path(path) for module, path in paths.items()},
-        label_names=labels,
-        reported=(REPORTED,),
-        read=read,
-    )
+        def read(split: str) -> Examples:
+            chosen = [module for module in modules() if module.reported == (split == REPORTED)]
+            texts, classes = make(chosen, np.random.default_rng(0))
+            return _balanced(texts, classes, len(label_names))
+
+        return LabelledSource(
+            description=f"{name}: documentation of {', '.join(packages)}",
+            origin={"kind": name},
+            files={module: epath.Path(path) for module, path in paths.items()},
+            label_names=label_names,
+            reported=(REPORTED,),
+            read=read,
+        )
+
+    return LabelledDataSet(name, open_task)
 
 
 def _modules(paths: dict[str, Path]) -> list[_Module]:
@@ -145,3 +146,7 @@ def _balanced(texts: list[tuple[str, ...]], labels: list[int], classes: int) -> 
             left[labels[i]] -= 1
             kept.append(i)
     return Examples([texts[i] for i in kept], [labels[i] for i in kept])
+
+
+DOCS_PACKAGE = _data_set("docs/package", ("numpy", "scipy"), ("numpy", "scipy"), _package_examples)
+DOCS_PAIR = _data_set("docs/pair", PACKAGES, ("continues", "same_module", "other_package"), _pair_examples)

@@ -12,7 +12,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
 from tlc_jax.data import tables
 from tlc_jax.data.labelled import labels
-from tlc_jax.data.text.sources import LONGEST_TEXT
+from tlc_jax.data.lines import LONGEST_TEXT
 
 WANTED = "text, label and, for pairs of texts, text_b"
 _COLUMNS = ("text", "text_b", "label")

@@ -16,11 +16,17 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.data import tables
 from tlc_jax.data.labelled import labels
 from tlc_jax.data.labelled.labelled_rows import WANTED, NoTextError, Table, read_table
-from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, LabelledSource
+from tlc_jax.data.labelled.labelled_source import (
+    NO_LABEL,
+    TRAIN,
+    TUNING,
+    Examples,
+    LabelledDataSet,
+    LabelledSource,
+)
 from tlc_jax.storage.paths import local_folder
 from tlc_jax.storage.untrusted import is_plain_name
 
-TRAIN, TUNING = "train", "tuning"
 _OPTION = "a --data.dir"
 
 
@@ -165,3 +171,6 @@ def _examples(table: Table, names: tuple[str, ...], of: str) -> Examples:
         if label not in numbers:
             raise labels.unknown_label(label, names, f"{table.path} line {line}", of)
     return Examples(table.texts, [numbers[label] for label in table.labels])
+
+
+TABLES = LabelledDataSet("files", lambda config, names: open_tables(config.dir, names))

@@ -34,7 +34,7 @@ class _Trie:
     vocabulary: int
 
 
-def families(texts: list[str]) -> list[str]:
+def longest_holders(texts: list[str]) -> list[str]:
     """For each text the longest one that holds it as a run of whole words; itself where none does, and where
     it has fewer than `WORDS` words. Of equally long ones the first in the order of their characters."""
     words = [_words(text) for text in texts]

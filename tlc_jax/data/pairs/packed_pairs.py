@@ -1,33 +1,66 @@
-"""Packed sentence pairs on disk (see pair_packing.py): flat files of ids with offsets, and the lines of what
-is evaluated on; checked when they are opened."""
+"""Packed sentence pairs on disk (pair_packing.py), opened and checked: flat files of ids with offsets, and
+the lines of the sets that are evaluated on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from tokenizers import Tokenizer
 
-from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
-from tlc_jax.data import cache, manifests
-from tlc_jax.data.pairs.pair_batches import EncodedPairs, Shape, Stretch
-from tlc_jax.data.pairs.pair_sources import TRAIN, Pair
+from tlc_jax.core.schema import Count, Sha256, TypedDict, record
+from tlc_jax.data import manifests
+from tlc_jax.data.bucketing import Shape, Stretch
+from tlc_jax.data.cache import Prepared
+from tlc_jax.data.pairs.pair_batches import EncodedPairs
+from tlc_jax.data.pairs.pair_source import TRAIN, Pair
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.storage.untrusted import file_inside
 
 FORMAT = 3
-READABLE = (2, 3)  # they differ in which tables are refused
 SIDES = ("source", "target")
 
 
-@dataclass(frozen=True)
-class PackedPairs:
-    """Encoded sets on disk: `train`, and those that are evaluated on. `manifest` says what they are."""
+@record
+class _SourceEntry(TypedDict):
+    """One source of training pairs."""
 
-    folder: Path
-    manifest: dict[str, Any]
+    name: manifests.Text
+    share: Annotated[float, Field(gt=0)] | None
+    pairs: Count
+
+
+@record
+class PairsManifest(TypedDict):
+    """What is relied on of a manifest, whoever wrote it."""
+
+    format: Count
+    identity: Sha256
+    source: manifests.Text
+    sources: list[_SourceEntry]
+    languages: Annotated[list[manifests.Text], Field(min_length=2, max_length=2)]
+    sequence_length: manifests.Size
+    vocab_size: manifests.Size
+    dtype: str
+    tokenizer_sha256: str
+    validation: manifests.SetNames
+    test: manifests.SetNames
+    pairs: dict[str, Count]
+    tokens: dict[str, dict[str, Count]]
+    truncated: dict[str, Count]
+    shapes: Annotated[
+        list[Annotated[list[manifests.Size], Field(min_length=2, max_length=2)]],
+        Field(min_length=1, max_length=100_000),
+    ]
+
+
+@dataclass(frozen=True)
+class PackedPairs(Prepared):
+    """Encoded sets on disk: `train`, and those that are evaluated on."""
+
+    schema: ClassVar[type] = PairsManifest
+    formats: ClassVar[tuple[int, ...]] = (2, FORMAT)  # they differ in which tables are refused
 
     def pairs(self, name: str) -> EncodedPairs:
         arrays = []
@@ -50,59 +83,45 @@ class PackedPairs:
         return list(zip(*sides, strict=True))
 
     def stretches(self) -> list[Stretch]:
-        """The sources of the training pairs, by their shares of an epoch of as many pairs as there are."""
-        own = [source for source in self.manifest["sources"] if source["pairs"]]
-        total, given = sum(source["pairs"] for source in own), [source["share"] for source in own]
-        found, start = [], 0
-        for source in own:
-            size, per_epoch = source["pairs"], source["pairs"]
+        """The sources of the training pairs, with their shares of an epoch of as many pairs as there are."""
+        sources = [source for source in self.manifest["sources"] if source["pairs"]]
+        total = sum(source["pairs"] for source in sources)
+        shares = [source["share"] for source in sources]
+        stretches, start = [], 0
+        for source in sources:
+            size = per_epoch = source["pairs"]
             if source["share"] is not None:
-                per_epoch = max(1, round(total * source["share"] / sum(given)))
-            found.append(Stretch(start, size, per_epoch))
+                per_epoch = max(1, round(total * source["share"] / sum(shares)))
+            stretches.append(Stretch(start, size, per_epoch))
             start += size
-        return found
+        return stretches
 
     def shapes(self) -> list[Shape]:
-        """Those of batches (see `choose_shapes`)."""
+        """The shapes of batches (`choose_shapes`), the most useful first."""
         return [(source, target) for source, target in self.manifest["shapes"]]
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
 
-
-def open_packed_pairs(folder: Path) -> PackedPairs:
-    """Opens packed pairs after checking every byte, and that they are what a task can work with; UserError
-    names the file or the field."""
-    packed = PackedPairs(folder, cache.open_sealed(folder))
-    if (there := packed.manifest.get("format")) not in READABLE:
-        raise UserError(
-            f"{folder} holds pairs in format {printable(there)}, and this version reads {FORMAT}: use the "
-            "version that packed them, or begin again in a new --workdir (translate still reads the old run)"
-        )
-    with manifests.naming(folder):
-        _check(packed)
-    return packed
-
-
-def _check(packed: PackedPairs) -> None:
-    """ValueError where the manifest and the arrays do not go together."""
-    manifest = manifests.check_manifest(packed.manifest, manifests.PairsManifest, "pairs")
-    sets, longest = {TRAIN, *manifest["validation"], *manifest["test"]}, manifest["sequence_length"]
-    for field in ("pairs", "tokens"):
-        if manifest[field].keys() != sets:
-            raise ValueError(f"{field}: they are of {sorted(manifest[field])}, not of {sorted(sets)}")
-    if any(tokens.keys() != set(SIDES) for tokens in manifest["tokens"].values()):
-        raise ValueError(f"tokens: each set has those of {' and '.join(SIDES)}")
-    if sum(source["pairs"] for source in manifest["sources"]) != manifest["pairs"][TRAIN]:
-        raise ValueError(f"sources: they are not the {manifest['pairs'][TRAIN]:,} pairs to train on")
-    if manifest["shapes"][0] != [longest, longest] or max(map(max, manifest["shapes"])) > longest:
-        raise ValueError(
-            f"shapes: the first must hold all of {longest} ids on both sides, and be the largest"
-        )
-    for name in sets:
-        own = packed.pairs(name)
-        for side, ids, offsets in (
-            ("source", own.source_ids, own.source_offsets),
-            ("target", own.target_ids, own.target_offsets),
-        ):
-            manifests.check_ids(f"{name} {side}", ids, offsets, manifest["vocab_size"], longest)
+    def check(self) -> None:
+        manifest = self.manifest
+        manifests.check_set_names(manifest, "pairs")
+        sets, longest = {TRAIN, *manifest["validation"], *manifest["test"]}, manifest["sequence_length"]
+        for field in ("pairs", "tokens"):
+            if manifest[field].keys() != sets:
+                raise ValueError(f"{field}: its sets are {sorted(manifest[field])}, not {sorted(sets)}")
+        if any(tokens.keys() != set(SIDES) for tokens in manifest["tokens"].values()):
+            raise ValueError(f"tokens: each set needs those of {' and '.join(SIDES)}")
+        if sum(source["pairs"] for source in manifest["sources"]) != manifest["pairs"][TRAIN]:
+            raise ValueError(f"sources: their pairs are not the {manifest['pairs'][TRAIN]:,} to train on")
+        if manifest["shapes"][0] != [longest, longest] or max(map(max, manifest["shapes"])) > longest:
+            raise ValueError(
+                f"shapes: the first must hold {longest} ids on both sides, and none may be larger"
+            )
+        for name in sets:
+            pairs = self.pairs(name)
+            for side, ids, offsets in (
+                ("source", pairs.source_ids, pairs.source_offsets),
+                ("target", pairs.target_ids, pairs.target_offsets),
+            ):
+                manifests.check_ids(f"{name} {side}", ids, offsets, manifest["vocab_size"], longest)

@@ -6,9 +6,7 @@ with </s>."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,14 +20,16 @@ from tlc_jax.config.data import PairsConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
+from tlc_jax.data import cache
+from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.pairs import cleaning
-from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs, open_packed_pairs
+from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs
 from tlc_jax.data.pairs.pair_batches import choose_shapes
-from tlc_jax.data.pairs.pair_sources import HELD_OUT, TRAIN, Pair, PairSets, PairSource, open_pairs
-from tlc_jax.data.text.sources import hash64
+from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
+from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import local_folder, new_folder, write_bytes, writing
+from tlc_jax.storage.paths import write_bytes, writing
 
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on, of both sides
 _CHUNK = 20_000  # pairs encoded at a time
@@ -45,7 +45,7 @@ def prepare_pairs(
     if config.tokenizer is not None:
         # a wrong one is refused before anything is read
         _, tokenizer = given_tokenizer(config.tokenizer, vocab_size, TRANSLATION, lossless=to_train)
-    parts = {
+    depends_on = {
         "format": FORMAT,
         "kind": "pairs",
         "sets": sets.identity(),
@@ -58,13 +58,11 @@ def prepare_pairs(
         "tokenizer": tokenizer,
         "vocab_size": vocab_size,
     }
-    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
-    if not folder.exists():
-        with new_folder(folder) as temporary:
-            about = _Packer(sets, config, vocab_size, temporary, console).pack()
-            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
-    return open_packed_pairs(folder)
+
+    def build(folder: Path) -> dict[str, Any]:
+        return {"format": FORMAT, **_Packer(sets, config, vocab_size, folder, console).pack()}
+
+    return PackedPairs.open(cache.prepare(config.cache_dir, depends_on, build))
 
 
 # --- packing ---------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from etils import epath
 from tlc_jax.core.cores import usable_cores
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.native import abandonable
-from tlc_jax.data.text.sources import Source
+from tlc_jax.data.text.text_source import TextSource
 
 PACKAGES = ("numpy", "scipy", "jax", "flax", "optax", "orbax")
 DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
@@ -48,12 +48,12 @@ _READ: dict[Path, Docstrings] = {}
 _LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
 
 
-def installed_docs() -> Source:
+def installed_docs() -> TextSource:
     """Documentation of `PACKAGES` and of Python itself as a source; versions go to the manifest."""
     modules = {name: path for root in ("python", *PACKAGES) for name, path in package_modules(root)}
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
-    return Source(
+    return TextSource(
         name="documentation of " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         origin={"kind": "docs", "versions": versions},
         files={name: epath.Path(path) for name, path in modules.items()},

@@ -1,18 +1,18 @@
-"""Packed text on disk (see packing.py), opened: what its manifest says is compared with its files."""
+"""Packed text on disk (text_packing.py), opened: its manifest is compared with its files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import UInt
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from tlc_jax.core.schema import Count, NotRequired, Sha256, TypedDict, checked, record
-from tlc_jax.data import cache, manifests
+from tlc_jax.core.schema import Count, NotRequired, Sha256, TypedDict, record
+from tlc_jax.data import manifests
+from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import load_tokenizer
 
 FORMAT = 3
@@ -41,7 +41,7 @@ class _Baselines(TypedDict):
 
 
 @record
-class _Manifest(TypedDict):
+class TextManifest(TypedDict):
     """What is relied on of a manifest, whoever wrote it."""
 
     format: Count
@@ -59,11 +59,11 @@ class _Manifest(TypedDict):
 
 
 @dataclass(frozen=True)
-class PackedText:
-    """Rows of ids on disk. `manifest` says what they are; `rows(split)` maps them."""
+class PackedText(Prepared):
+    """Rows of ids on disk: `rows(split)` maps them."""
 
-    folder: Path
-    manifest: dict[str, Any]
+    schema: ClassVar[type] = TextManifest
+    formats: ClassVar[range] = range(FORMAT + 1)
 
     def rows(self, split: str) -> Rows:
         rows, length = self.manifest["rows"][split], self.manifest["sequence_length"]
@@ -74,18 +74,8 @@ class PackedText:
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"])
 
-
-def open_packed(folder: Path) -> PackedText:
-    """Opens packed text after checking every byte, and that it is what a task can work with; UserError names
-    the file or the field."""
-    packed = PackedText(folder, cache.open_sealed(folder))
-    with manifests.naming(folder):
-        manifest = checked(packed.manifest, _Manifest)
-        if manifest["format"] > FORMAT:
-            raise ValueError(f"format: this version reads those up to {FORMAT}, not {manifest['format']}")
+    def check(self) -> None:
+        vocab_size = self.manifest["vocab_size"]
         for split in SPLITS:
-            if (largest := int(packed.rows(split).max())) >= manifest["vocab_size"]:
-                raise ValueError(
-                    f"{split}.bin: the id {largest:,} is not below vocab_size {manifest['vocab_size']:,}"
-                )
-    return packed
+            if (largest := int(self.rows(split).max())) >= vocab_size:
+                raise ValueError(f"{split}.bin: the id {largest:,} is not below vocab_size {vocab_size:,}")

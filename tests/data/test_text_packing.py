@@ -20,8 +20,9 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.vocabulary import BOS, EOS, PAD
 from tlc_jax.data import cache
-from tlc_jax.data.text import packing
-from tlc_jax.data.text.packing import PackedText, open_packed, prepare
+from tlc_jax.data.text import text_packing
+from tlc_jax.data.text.packed_text import SPLITS, PackedText
+from tlc_jax.data.text.text_packing import prepare_text
 
 VOCAB, LENGTH = 300, 16
 QUIET = Console(quiet=True)
@@ -31,7 +32,7 @@ def pack(source: Path, cache: Path, **fields) -> PackedText:
     config = DataConfig(
         dir=str(source), cache_dir=str(cache), sequence_length=LENGTH, **{"held_out": 0.1} | fields
     )
-    return prepare(config, VOCAB, QUIET)
+    return prepare_text(config, VOCAB, QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def held(packed: PackedText, split: str) -> list[str]:
 
 def test_rows_hold_every_document_once(packed: PackedText) -> None:
     found = []
-    for split in packing.SPLITS:
+    for split in SPLITS:
         rows = packed.rows(split)
         assert (rows[:, 0] == BOS).all()
         assert rows.shape[1] == LENGTH
@@ -94,7 +95,7 @@ def test_held_out_documents_stay_when_text_is_added(packed: PackedText, tmp_path
 def test_the_cache_is_by_content(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pack(corpus, tmp_path)
     moved = shutil.copytree(corpus, tmp_path / "elsewhere")
-    monkeypatch.setattr(packing, "_pack", lambda *_: pytest.fail("packed again"))
+    monkeypatch.setattr(text_packing, "_pack", lambda *_: pytest.fail("packed again"))
     assert pack(moved, tmp_path).manifest == first.manifest
     monkeypatch.undo()
     assert pack(corpus, tmp_path, held_out=0.2).folder != first.folder
@@ -102,15 +103,15 @@ def test_the_cache_is_by_content(corpus: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def keep(packed: PackedText, folder: Path) -> PackedText:
-    cache.keep(packed.folder, packed.manifest, folder)
-    return open_packed(folder)
+    cache.keep(packed, folder)
+    return PackedText.open(folder)
 
 
 def test_a_run_keeps_its_files_when_the_cache_goes(corpus: Path, tmp_path: Path) -> None:
     first = pack(corpus, tmp_path / "cache")
     own = keep(first, tmp_path / "run" / "data")
     shutil.rmtree(tmp_path / "cache")
-    np.testing.assert_array_equal(own.rows("train"), open_packed(own.folder).rows("train"))
+    np.testing.assert_array_equal(own.rows("train"), PackedText.open(own.folder).rows("train"))
 
 
 def damage(path: Path, how: str) -> None:
@@ -133,7 +134,7 @@ def test_damage_is_refused_by_name(
     own = keep(packed, tmp_path / "data")
     damage(own.folder / name, how)
     with pytest.raises(UserError, match=rf"{name} .*{says}"):
-        open_packed(own.folder)
+        PackedText.open(own.folder)
 
 
 def test_a_broken_manifest_is_refused(packed: PackedText, tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_a_broken_manifest_is_refused(packed: PackedText, tmp_path: Path) -> Non
     damage(own.folder / "manifest.json", "cut")
     (own.folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest.json cannot be read"):
-        open_packed(own.folder)
+        PackedText.open(own.folder)
 
 
 def test_too_little_text(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_manifest_tells_its_story(packed: PackedText) -> None:
 
 
 def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
-    writer = packing._RowWriter(tmp_path / "x.bin", 4, np.dtype(np.uint32))
+    writer = text_packing._RowWriter(tmp_path / "x.bin", 4, np.dtype(np.uint32))
     writer.write([np.array([70_000, 5], np.uint32), np.array([6, 7], np.uint32)])
     writer.close()
     rows = np.fromfile(tmp_path / "x.bin", np.uint32).reshape(-1, 4)
@@ -171,7 +172,7 @@ def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
 
 def forge(packed: PackedText, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """The same data with another manifest, whose digest is right."""
-    cache.keep(packed.folder, packed.manifest, folder)
+    cache.keep(packed, folder)
     manifest = copy.deepcopy(packed.manifest)
     change(manifest)
     (folder / "manifest.json").unlink()
@@ -208,7 +209,7 @@ def test_a_strangers_manifest_is_refused_by_its_field(
 ) -> None:
     folder = forge(packed, tmp_path / "data", lambda manifest: manifest.update({field: value}))
     with pytest.raises(UserError, match=rf"(?s)manifest.json .*{says}"):
-        open_packed(folder)
+        PackedText.open(folder)
 
 
 def test_data_of_version_2_open(packed: PackedText, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_data_of_version_2_open(packed: PackedText, tmp_path: Path) -> None:
         del manifest["unknown"]
         manifest["format"] = 2
 
-    again = open_packed(forge(packed, tmp_path / "data", older))
+    again = PackedText.open(forge(packed, tmp_path / "data", older))
     np.testing.assert_array_equal(again.rows("train"), packed.rows("train"))
 
 
@@ -227,7 +228,7 @@ def test_text_that_changes_while_it_is_packed_is_noticed(
     path = tmp_path / "text" / "a.txt"
     path.parent.mkdir()
     texts = documents(30)
-    train = packing._train_tokenizer
+    train = text_packing._train_tokenizer
     for changed in (texts[:-1], [*texts, "one more"], [text.replace("e", "o") for text in texts]):
         path.write_text("\n\n".join(texts), encoding="utf-8")
 
@@ -237,7 +238,7 @@ def test_text_that_changes_while_it_is_packed_is_noticed(
             os.utime(path, (1, 1))
             return tokenizer
 
-        monkeypatch.setattr(packing, "_train_tokenizer", meanwhile)
+        monkeypatch.setattr(text_packing, "_train_tokenizer", meanwhile)
         with pytest.raises(UserError, match=r"under .*text changed while it was read: run the same command"):
             pack(path.parent, tmp_path / "cache")
         assert not any((tmp_path / "cache").iterdir())
@@ -245,7 +246,7 @@ def test_text_that_changes_while_it_is_packed_is_noticed(
 
 def test_a_full_disk_while_packing_is_told_by_the_path(tmp_path: Path) -> None:
     """/dev/full takes no byte; numpy's own error names no file."""
-    writer = packing._RowWriter(tmp_path / "train.bin", 16, np.dtype(np.uint16))
+    writer = text_packing._RowWriter(tmp_path / "train.bin", 16, np.dtype(np.uint16))
     with Path("/dev/full").open("wb", buffering=0) as writer._file, pytest.raises(OSError) as caught:  # noqa: PT011
         writer.write([np.arange(3000, dtype=np.uint16)])
     assert caught.value.filename == str(tmp_path / "train.bin")
@@ -259,14 +260,14 @@ def test_what_is_left_out_is_told_from_the_cache_too(corpus: Path, tmp_path: Pat
     config = DataConfig(
         dir=str(folder), cache_dir=str(tmp_path / "cache"), sequence_length=LENGTH, held_out=0.1
     )
-    assert prepare(config, VOCAB, console).manifest["documents"]["read"] == 400
+    assert prepare_text(config, VOCAB, console).manifest["documents"]["read"] == 400
     assert "left out: 1 of another kind (notes.md)" in console.export_text()
 
 
 def test_a_chunk_of_lines_does_not_wait_for_the_end_of_a_document(
     packed: PackedText, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "_CHUNK", 500)
+    monkeypatch.setattr(text_packing, "_CHUNK", 500)
     again = pack(corpus, tmp_path)
-    for split in packing.SPLITS:
+    for split in SPLITS:
         np.testing.assert_array_equal(again.rows(split), packed.rows(split))

@@ -7,8 +7,6 @@ Documents that occur twice are kept once; whole documents are held out, chosen b
 
 from __future__ import annotations
 
-import hashlib
-import json
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,21 +22,26 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
+from tlc_jax.data import cache
+from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.text import ngrams
-from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText, open_packed
-from tlc_jax.data.text.sources import Source, hash64, open_source
+from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText
+from tlc_jax.data.text.sources import open_source
+from tlc_jax.data.text.text_source import TextSource
 from tlc_jax.data.tokenizer import encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import local_folder, new_folder, write_text, writing
+from tlc_jax.storage.paths import write_text, writing
 
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
 _CHUNK = 2_000_000  # characters encoded at a time
 _CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
 
 
-def prepare(config: DataConfig, vocab_size: int, console: Console, *, to_train: bool = True) -> PackedText:
-    """The packed text of a source, from the cache if equal text was packed before. What a model is to be
-    trained on is packed with a tokenizer that keeps every text."""
+def prepare_text(
+    config: DataConfig, vocab_size: int, console: Console, *, to_train: bool = True
+) -> PackedText:
+    """The packed text of a source, from the cache if equal text was packed before. A tokenizer that loses
+    text is refused if a model is to be trained on it."""
     source = open_source(config)
     tokenizer, digest = None, "trained"
     if config.tokenizer is not None:  # a wrong one is refused before the text is read
@@ -46,36 +49,31 @@ def prepare(config: DataConfig, vocab_size: int, console: Console, *, to_train: 
     if source.notes:
         console.print(source.description, markup=False)  # names may hold [brackets]
     stamp = source.stamp()
-    identity = _identity(source, config, vocab_size, digest)
-    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
-    if not folder.exists():
-        with new_folder(folder) as temporary:
-            manifest = _pack(source, config, vocab_size, tokenizer, temporary, console)
-            if source.stamp() != stamp:
-                raise UserError(_CHANGED.format(source.name))
-            sealed.seal(temporary, {"identity": identity, **manifest})
-    packed = open_packed(folder)
-    if unknown := sum(packed.manifest.get("unknown", {}).values()):
-        tokens = sum(packed.manifest["tokens"].values())
-        console.print(
-            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {SPECIAL_TOKENS[UNK]}, "
-            "which the tokenizer makes of what it has no token for"
-        )
-    return packed
-
-
-def _identity(source: Source, config: DataConfig, vocab_size: int, tokenizer: str) -> str:
-    parts = {
+    depends_on = {
         "format": FORMAT,
         "source": source.identity(),
         "field": config.text_field,
         "length": config.sequence_length,
         "held_out": config.held_out,
         "seed": config.seed,
-        "tokenizer": tokenizer,
+        "tokenizer": digest,
         "vocab_size": vocab_size,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def build(folder: Path) -> dict[str, Any]:
+        fields = _pack(source, config, vocab_size, tokenizer, folder, console)
+        if source.stamp() != stamp:
+            raise UserError(_CHANGED.format(source.name))
+        return fields
+
+    packed = PackedText.open(cache.prepare(config.cache_dir, depends_on, build))
+    if unknown := sum(packed.manifest.get("unknown", {}).values()):
+        tokens = sum(packed.manifest["tokens"].values())
+        console.print(
+            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {SPECIAL_TOKENS[UNK]}, "
+            "which stands for characters that the tokenizer has no token for"
+        )
+    return packed
 
 
 # --- packing ---------------------------------------------------------------------------------------
@@ -94,7 +92,7 @@ class _Survey:
 
 
 def _pack(
-    source: Source,
+    source: TextSource,
     config: DataConfig,
     vocab_size: int,
     tokenizer: Tokenizer | None,
@@ -131,11 +129,11 @@ def _pack(
     return {**manifest, "baselines": baselines}
 
 
-def _documents(source: Source) -> Iterator[str]:
+def _documents(source: TextSource) -> Iterator[str]:
     return (document for document in source.documents() if document.strip())
 
 
-def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
+def _survey(source: TextSource, config: DataConfig, console: Console) -> _Survey:
     """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
     hashes, characters = array("Q"), array("q")  # there may be many millions
     with stage(console, f"Reading {source.name}", None, "documents") as advance:
@@ -157,7 +155,7 @@ def _survey(source: Source, config: DataConfig, console: Console) -> _Survey:
     return _Survey(values, split, np.array(characters, np.int64))
 
 
-def _train_tokenizer(source: Source, survey: _Survey, vocab_size: int, console: Console) -> Tokenizer:
+def _train_tokenizer(source: TextSource, survey: _Survey, vocab_size: int, console: Console) -> Tokenizer:
     training = np.flatnonzero(survey.split == SPLITS.index("train"))
     order = training[np.argsort(survey.hashes[training])]  # a random order, the same on any machine
     before = np.cumsum(survey.characters[order]) - survey.characters[order]
@@ -177,7 +175,7 @@ def _train_tokenizer(source: Source, survey: _Survey, vocab_size: int, console: 
         return train_tokenizer(texts(), vocab_size)
 
 
-def _again(source: Source, marks: np.ndarray) -> Iterator[tuple[int, str]]:
+def _again(source: TextSource, marks: np.ndarray) -> Iterator[tuple[int, str]]:
     """The documents once more, each with its mark; UserError if there are more or fewer than there were."""
     documents = _documents(source)
     for mark in marks.tolist():
@@ -188,7 +186,7 @@ def _again(source: Source, marks: np.ndarray) -> Iterator[tuple[int, str]]:
         raise UserError(_CHANGED.format(source.name))
 
 
-def _lines(source: Source, survey: _Survey) -> Iterator[tuple[int, str]]:
+def _lines(source: TextSource, survey: _Survey) -> Iterator[tuple[int, str]]:
     """(split, line) of all that is kept; behind each document "", which becomes its last </s>."""
     for split, document in _again(source, survey.split):
         if split >= 0:
@@ -208,7 +206,7 @@ def _chunks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
 
 
 def _write_rows(
-    source: Source,
+    source: TextSource,
     survey: _Survey,
     tokenizer: Tokenizer,
     config: DataConfig,

@@ -7,15 +7,12 @@ loses tokens at the end of its longer text. The training set is cut in two by ha
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt64
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -25,101 +22,17 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, EOS
-from tlc_jax.data import cache, manifests
+from tlc_jax.data import cache
+from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.labelled import linear
-from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, LabelledSource, open_labelled
-from tlc_jax.data.labelled.phrase_splits import families
-from tlc_jax.data.text.sources import hash64
+from tlc_jax.data.labelled.data_sets import open_labelled
+from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
+from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
+from tlc_jax.data.labelled.phrase_splits import longest_holders
 from tlc_jax.data.tokenizer import given_tokenizer
-from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import local_folder, new_folder, write_bytes, writing
+from tlc_jax.storage.paths import write_bytes, writing
 
-FORMAT = 4
-TRAIN, TUNING = "train", "tuning"
 _CHUNK = 20_000  # texts encoded at a time
-
-
-@dataclass(frozen=True)
-class EncodedExamples:
-    """One split: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL."""
-
-    ids: Integer[np.ndarray, "tokens"]
-    offsets: Integer[np.ndarray, "examples_1"]
-    labels: Integer[np.ndarray, "examples"]
-
-    @property
-    def lengths(self) -> Integer[np.ndarray, "examples"]:
-        return np.diff(self.offsets)
-
-
-@dataclass(frozen=True)
-class PackedExamples:
-    """Encoded splits on disk: `train` and `tuning` if there is something to train on, the reported sets and
-    those without labels. `manifest` says what they are.
-
-    `baseline` gives the classes that 'majority' or 'linear' says of a set that is not trained on, if there is
-    something to train on.
-    """
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    @property
-    def trains(self) -> bool:
-        return TRAIN in self.manifest["examples"] and TRAIN not in (*self.reported, *self.unlabelled)
-
-    @property
-    def reported(self) -> tuple[str, ...]:
-        return tuple(self.manifest["reported"])
-
-    @property
-    def unlabelled(self) -> tuple[str, ...]:
-        return tuple(self.manifest.get("unlabelled", ()))
-
-    def split(self, name: str) -> EncodedExamples:
-        size = self.manifest["examples"][name]
-        with manifests.naming(self.folder):
-            return EncodedExamples(
-                manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS),
-                manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
-                manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
-            )
-
-    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
-        if not self.trains:
-            return None
-        with manifests.naming(self.folder):
-            size = self.manifest["examples"][name]
-            classes = manifests.open_array(self.folder, f"{name}.{kind}.npy", ("int32",), size)
-            _check_classes(name, classes, 0, len(self.manifest["label_names"]))
-            return classes
-
-
-def open_examples(folder: Path) -> PackedExamples:
-    """Opens encoded examples after checking every byte, and that they are what a task can work with;
-    UserError names the file or the field."""
-    packed = PackedExamples(folder, cache.open_sealed(folder))
-    with manifests.naming(folder):
-        manifest = manifests.check_manifest(packed.manifest, manifests.ExamplesManifest, "examples")
-        manifests.check_names(manifest["label_names"])
-        if manifest["format"] > FORMAT:
-            raise ValueError(f"format: this version reads those up to {FORMAT}, not {manifest['format']}")
-        sets = {*packed.reported, *packed.unlabelled} | ({TRAIN, TUNING} if packed.trains else set())
-        if sets != set(manifest["examples"]):
-            raise ValueError(f"examples: they are of {sorted(manifest['examples'])}, not of {sorted(sets)}")
-        for name in sets:
-            split = packed.split(name)
-            least, most = (NO_LABEL, 0) if name in packed.unlabelled else (0, len(manifest["label_names"]))
-            _check_classes(name, split.labels, least, most)
-            manifests.check_ids(
-                name, split.ids, split.offsets, manifest["vocab_size"], manifest["sequence_length"]
-            )
-    return packed
-
-
-def _check_classes(name: str, labels: Integer[np.ndarray, "examples"], least: int, end: int) -> None:
-    if len(labels) and not least <= labels.min() <= labels.max() < end:
-        raise ValueError(f"{name}: its labels are not from {least} to {end - 1}")
 
 
 def prepare_examples(
@@ -140,7 +53,7 @@ def prepare_examples(
         )
     tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=label_names is None)
     source = open_labelled(config, label_names)
-    parts = {
+    depends_on = {
         "format": FORMAT,
         "source": source.identity(),
         "name": config.name,
@@ -153,14 +66,12 @@ def prepare_examples(
         "labels": source.label_names,
         "sets": [source.trains, source.reported, source.unlabelled],
     }
-    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = local_folder(config.cache_dir, "a --data.cache-dir") / identity[:20]
-    if not folder.exists():
-        with new_folder(folder) as temporary:
-            write_bytes(temporary / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
-            about = _encode(source, tokenizer, config, max_examples, temporary, console)
-            sealed.seal(temporary, {"format": FORMAT, "identity": identity, **about})
-    return open_examples(folder)
+
+    def build(folder: Path) -> dict[str, Any]:
+        write_bytes(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+        return {"format": FORMAT, **_encode(source, tokenizer, config, max_examples, folder, console)}
+
+    return PackedExamples.open(cache.prepare(config.cache_dir, depends_on, build))
 
 
 def _encode(
@@ -207,6 +118,7 @@ def _encode(
         "sequence_length": config.sequence_length,
         "vocab_size": tokenizer.get_vocab_size(),
         "label_names": source.label_names,
+        "metric": source.metric,
         "reported": source.reported,
         "unlabelled": source.unlabelled,
         "examples": {name: len(examples.labels) for name, examples in splits.items()},
@@ -232,12 +144,10 @@ def _contradicting(examples: Examples) -> int:
 def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
     """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`, by the hash of
     the longest text that an example stands in, so that no phrase of it stands in a training sentence."""
-    texts = ["\0".join(own) for own in examples.texts]
-    own, longest = (
-        np.array([_hash(text, config.seed) for text in each], np.uint64) for each in (texts, families(texts))
-    )
-    order = np.argsort(own, kind="stable")
-    tuning = longest[order] < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
+    texts = ["\0".join(parts) for parts in examples.texts]
+    order = np.argsort(_hashes(texts, config.seed), kind="stable")
+    holders = _hashes(longest_holders(texts), config.seed)[order]
+    tuning = holders < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
     if tuning.all() or not tuning.any():
         raise UserError(
             f"{len(examples.labels)} examples are too few to keep a share of {config.held_out} for tuning: "
@@ -250,9 +160,12 @@ def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> di
     return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
 
 
-def _hash(text: str, seed: int) -> int:
-    stopping.check()
-    return hash64(text, seed)
+def _hashes(texts: list[str], seed: int) -> UInt64[np.ndarray, "texts"]:
+    hashes = []
+    for text in texts:
+        stopping.check()
+        hashes.append(hash64(text, seed))
+    return np.array(hashes, np.uint64)
 
 
 def _rows(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted
-from tlc_jax.data.labelled.phrase_splits import WORDS, families
+from tlc_jax.data.labelled.phrase_splits import WORDS
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "cd"]), max_size=12).map(" ".join), max_size=20)
 

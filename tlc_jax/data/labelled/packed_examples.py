@@ -1,0 +1,120 @@
+"""Encoded labelled examples on disk (example_packing.py), opened and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from jaxtyping import Integer
+from pydantic import Field, StringConstraints
+
+from tlc_jax.core.printable import printable
+from tlc_jax.core.schema import Count, Name, NotRequired, Sha256, TypedDict, record
+from tlc_jax.data import manifests
+from tlc_jax.data.cache import Prepared
+from tlc_jax.data.labelled.labelled_source import ACCURACY, NO_LABEL, TRAIN, TUNING
+
+FORMAT = 4
+_Label = Annotated[str, StringConstraints(max_length=1000)]
+
+
+@record
+class ExamplesManifest(TypedDict):
+    """What is relied on of a manifest, whoever wrote it."""
+
+    format: Count
+    identity: Sha256
+    source: manifests.Text
+    sequence_length: manifests.Size
+    vocab_size: manifests.Size
+    label_names: Annotated[list[_Label], Field(min_length=2, max_length=100_000)]
+    metric: NotRequired[Name]
+    reported: manifests.SetNames
+    unlabelled: NotRequired[manifests.SetNames]
+    examples: dict[str, Count]
+    truncated: dict[str, Count]
+    baselines: dict[str, dict[str, float]]
+    contradicting: NotRequired[dict[str, Count]]
+    notes: NotRequired[list[manifests.Text]]
+
+
+@dataclass(frozen=True)
+class EncodedExamples:
+    """One set: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL."""
+
+    ids: Integer[np.ndarray, "tokens"]
+    offsets: Integer[np.ndarray, "examples_1"]
+    labels: Integer[np.ndarray, "examples"]
+
+    @property
+    def lengths(self) -> Integer[np.ndarray, "examples"]:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class PackedExamples(Prepared):
+    """Encoded sets on disk: `train` and `tuning` if there is something to train on, the reported sets, and
+    those without labels."""
+
+    schema: ClassVar[type] = ExamplesManifest
+    formats: ClassVar[range] = range(FORMAT + 1)
+
+    @property
+    def trains(self) -> bool:
+        return TRAIN in self.manifest["examples"] and TRAIN not in (*self.reported, *self.unlabelled)
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        return tuple(self.manifest["reported"])
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        return tuple(self.manifest.get("unlabelled", ()))
+
+    @property
+    def metric(self) -> str:
+        """The name of the primary metric; data prepared before there was a choice have none: accuracy."""
+        return self.manifest.get("metric", ACCURACY)
+
+    def split(self, name: str) -> EncodedExamples:
+        size = self.manifest["examples"][name]
+        with manifests.naming(self.folder):
+            return EncodedExamples(
+                manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS),
+                manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
+                manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
+            )
+
+    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
+        """The classes that the 'majority' or the 'linear' baseline predicts for a set that is not trained on;
+        None if there is no training set."""
+        if not self.trains:
+            return None
+        with manifests.naming(self.folder):
+            size = self.manifest["examples"][name]
+            classes = manifests.open_array(self.folder, f"{name}.{kind}.npy", ("int32",), size)
+            _check_classes(name, classes, 0, len(self.manifest["label_names"]))
+            return classes
+
+    def check(self) -> None:
+        manifest = self.manifest
+        manifests.check_set_names(manifest, "examples")
+        names = manifest["label_names"]
+        if len(set(names)) < len(names) or any(name != printable(name, 1000) for name in names):
+            raise ValueError("label_names: they must be printable and differ")
+        sets = {*self.reported, *self.unlabelled} | ({TRAIN, TUNING} if self.trains else set())
+        if sets != set(manifest["examples"]):
+            raise ValueError(f"examples: its sets are {sorted(manifest['examples'])}, not {sorted(sets)}")
+        for name in sets:
+            split = self.split(name)
+            least, end = (NO_LABEL, 0) if name in self.unlabelled else (0, len(names))
+            _check_classes(name, split.labels, least, end)
+            manifests.check_ids(
+                name, split.ids, split.offsets, manifest["vocab_size"], manifest["sequence_length"]
+            )
+
+
+def _check_classes(name: str, labels: Integer[np.ndarray, "examples"], least: int, end: int) -> None:
+    if len(labels) and not least <= labels.min() <= labels.max() < end:
+        raise ValueError(f"{name}: its labels are not from {least} to {end - 1}")
