@@ -105,7 +105,7 @@ def test_what_is_missing_is_mentioned(
     assert says in said
     assert bool(said) == bool(says)
     if says:
-        with pytest.raises(UserError, match="make room"):
+        with pytest.raises(UserError, match="free some space"):
             output.check_delivered()
 
 

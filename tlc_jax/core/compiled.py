@@ -1,8 +1,7 @@
-"""Programs that the compiler has made are kept for the next start of the same config; those for TPUs that are
-not here are not.
+"""The persistent compilation cache, and compilation for TPUs that are not attached.
 
-Jax and libtpu read this from their environment, so it comes before jax is imported, and a user's own
-JAX_COMPILATION_CACHE_DIR stands. Imports only the standard library.
+Jax and libtpu read their environment when they are imported, so both functions are called before that.
+Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ FOLDER = "~/.cache/tlc_jax/compiled"
 
 
 def keep_compiled_programs() -> None:
-    """Names a folder for them to jax; where none can be made, or there is no home, nothing is kept."""
+    """Let jax cache compiled programs in a folder of the user's, unless JAX_COMPILATION_CACHE_DIR is set.
+    Nothing is cached if the folder cannot be made or there is no home."""
     if VARIABLE in os.environ:
         return
     with contextlib.suppress(OSError, RuntimeError):
@@ -29,20 +29,20 @@ def keep_compiled_programs() -> None:
 
 
 def look_for_no_tpu() -> None:
-    """Jax does not look for a TPU here, nor libtpu for its neighbours."""
+    """Keep jax from searching for a TPU on this machine, and libtpu for its neighbours."""
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",  # programs for an absent TPU cannot be read again
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # a cached program for an absent TPU cannot be loaded
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",  # libtpu complains where this and the next are not known
-        "TPU_ACCELERATOR_TYPE": "v3-8",  # of any kind: the topology alone says what is compiled for
+        "TPU_WORKER_HOSTNAMES": "localhost",  # libtpu complains if this and the next are unset
+        "TPU_ACCELERATOR_TYPE": "v3-8",  # any kind: programs are compiled for a given topology
     }
 
 
 def _processor() -> str:
-    """One folder for each kind of processor: homes are shared between machines, jax's keys do not tell CPUs
-    apart, and a program made for a newer one ends an older one's process."""
+    """A name for this kind of processor. Home folders are shared between machines, jax's cache keys do not
+    distinguish CPUs, and a program compiled for a newer CPU crashes on an older one."""
     about = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

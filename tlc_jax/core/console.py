@@ -1,4 +1,4 @@
-"""A console on which strangers' names and texts cannot move the cursor, change colours or hide anything."""
+"""A console on which untrusted text cannot move the cursor, change colours or hide anything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LONGEST = 100_000
 
 
 class SafeConsole(Console):
-    """Every string that is printed, in tables too, is what it is: `[brackets]` and `:names:` in it mean
-    nothing, and its control characters are spelled out."""
+    """Prints strings literally, in tables too: `[brackets]` and `:names:` have no meaning, and control
+    characters are escaped."""
 
     def __init__(self, **options: Any):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})

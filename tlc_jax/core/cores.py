@@ -6,5 +6,6 @@ import os
 
 
 def usable_cores() -> int:
-    """Those that it is bound to (taskset, SLURM), where the system tells; else all of the machine."""
+    """The cores that this process is bound to (by taskset or SLURM), if the system says so; else all of
+    them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

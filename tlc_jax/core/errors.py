@@ -1,10 +1,10 @@
-"""How a program of ours ends: exit codes and the exceptions that stand for them."""
+"""Exit codes of commands, and the exceptions that lead to them."""
 
 from __future__ import annotations
 
-EXIT_FAILED = 1  # what was done could not be kept
+EXIT_FAILED = 1  # what was computed could not be saved, or a bug
 EXIT_USER = 2  # the user's input is wrong
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again to go on
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again to resume
 
 
 class UserError(Exception):
@@ -12,13 +12,13 @@ class UserError(Exception):
 
 
 class SaveFailed(Exception):
-    """A checkpoint could not be written; those before it are whole. The message says where and why."""
+    """A checkpoint could not be written; earlier ones are intact. The message says where and why."""
 
 
 class Interrupted(Exception):
-    """Stopped by a signal after saving; running the same command again continues."""
+    """Stopped by a signal after saving; running the same command again resumes."""
 
 
 def one_line(error: BaseException | str, most: int = 300) -> str:
-    """What somebody else's error says, as a part of a sentence of ours: such texts may tell a whole life."""
+    """The message of a library's error on one line of at most `most` characters, to be part of a sentence."""
     return " ".join(str(error).split())[:most] or type(error).__name__

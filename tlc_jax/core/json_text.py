@@ -1,4 +1,4 @@
-"""JSON that every reader takes: a number that is not finite is null, as JSON has none."""
+"""JSON that every parser accepts: numbers that are not finite become null."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def json_text(value: Any) -> str:
-    """One line."""
+    """The value as one line of JSON."""
     return json.dumps(_finite(value), allow_nan=False)
 
 

@@ -1,7 +1,6 @@
-"""Native work that may last: done in a thread that is left behind when somebody wants this process to stop.
+"""Long calls of native code, made in a thread that is abandoned when this process is asked to stop.
 
-What a library computes in one call, outside of Python, asks nobody whether to go on. Beside it the main
-thread can.
+A library that computes in one call outside of Python cannot check for signals; the main thread can.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import EXIT_INTERRUPTED, Interrupted
 
 Result = TypeVar("Result")
-_EVERY = 0.1  # seconds between two questions whether to stop
-_PATIENCE = 0.5  # seconds for work that was left behind to end by itself before the process does
-_left: list[threading.Thread] = []
+_INTERVAL = 0.1  # seconds between checks for a request to stop
+_PATIENCE = 0.5  # seconds that abandoned work gets to end before the process does
+_abandoned: list[threading.Thread] = []
 
 
 def abandonable(work: Callable[[], Result]) -> Result:
-    """What `work()` gives or raises. Raises Interrupted, within a moment, if somebody wants this process to
-    stop; what is still computed then is lost, so it must not write anything that stays."""
+    """Return or raise what `work()` does. Raises Interrupted soon after this process is asked to stop; the
+    result is lost then, so `work` must not write anything."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # a panic of Rust is no Exception
+        except BaseException as error:  # a panic of Rust is not an Exception
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(_EVERY)
+        thread.join(_INTERVAL)
         try:
             stopping.check()
         except Interrupted:
-            _left.append(thread)
+            _abandoned.append(thread)
             raise
     if errors:
         raise errors[0]
@@ -50,11 +49,11 @@ def abandonable(work: Callable[[], Result]) -> Result:
 
 @atexit.register
 def _end() -> None:
-    """A thread that comes back from native code into an interpreter that is being torn down aborts the
-    process, with another exit code: where one is still at work, the process ends without being torn down."""
-    for thread in _left:
+    """End the process at once if abandoned work still runs: a thread that returns from native code while the
+    interpreter shuts down would abort the process with another exit code."""
+    for thread in _abandoned:
         thread.join(_PATIENCE)
-    if any(thread.is_alive() for thread in _left):
+    if any(thread.is_alive() for thread in _abandoned):
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

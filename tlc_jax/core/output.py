@@ -1,8 +1,8 @@
-"""Standard output and standard error are best effort: that nobody can hear it is no reason to stop working.
+"""Best-effort standard output and standard error: a run does not stop because its output cannot be written.
 
-A reader may leave (`| head`, Ctrl-C in `| tee`), a log's disk may be full, a terminal may be closed, a stream
-may never have been open. What is written after that goes nowhere, or where it should again when its disk has
-room again, and the run goes on. A command whose product is what it prints says so with `check_delivered`.
+The reader may leave (`| head`, Ctrl-C in `| tee`), the disk of a log may be full, a terminal may be closed,
+a stream may never have been open. Later output is discarded, or written again once a full disk has space. A
+command whose result is what it prints calls `check_delivered` at its end.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tlc_jax.core.errors import UserError
 
 
 class BestEffort:
-    """A text stream that never raises OSError: `lost` is the first one that it met, None while all is well.
-    What the locale cannot encode is written as an escape."""
+    """A text stream that never raises OSError; `lost` is the first such error, or None. Characters that the
+    locale cannot encode are written as escapes."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -26,7 +26,7 @@ class BestEffort:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
         with contextlib.suppress(AttributeError, ValueError, OSError):
-            os.set_blocking(stream.fileno(), True)  # who shares a terminal may have changed that
+            os.set_blocking(stream.fileno(), True)  # a program on the same terminal may have changed that
 
     def write(self, text: str) -> int:
         try:
@@ -42,8 +42,8 @@ class BestEffort:
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
-        """Unless there may be room again, whatever is still to be written goes nowhere, what libraries write
-        past Python too."""
+        """Discard all further output, including what libraries write past Python, unless the disk is only
+        full."""
         self.lost = self.lost or error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return
@@ -57,7 +57,7 @@ class BestEffort:
 
 
 def install() -> None:
-    """Makes standard output and error of this process best effort; one that was closed goes nowhere."""
+    """Make standard output and error of this process best effort; a closed one is discarded."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if isinstance(stream, BestEffort):
@@ -69,8 +69,8 @@ def install() -> None:
 
 
 def _nowhere(descriptor: int) -> TextIO:
-    """In the place of a closed descriptor: else the next file that is opened would take it, and what a
-    library prints would be written into that file."""
+    """Open the null device in place of a closed descriptor. Otherwise the next file that is opened would
+    get its number, and what a library prints would be written into that file."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)
@@ -79,8 +79,8 @@ def _nowhere(descriptor: int) -> TextIO:
 
 
 def mention_lost(instead: str) -> None:
-    """Tells on standard error that a part of standard output is missing, and what there is `instead`. That
-    its reader had enough, or that it was closed from the beginning, needs no word."""
+    """Warn on standard error if standard output could not be written in full, and say where to look
+    `instead`. A reader that left, or an output that was closed from the beginning, needs no warning."""
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", None)
     if lost is not None and lost.errno not in (errno.EPIPE, errno.EBADF):
@@ -88,8 +88,10 @@ def mention_lost(instead: str) -> None:
 
 
 def check_delivered() -> None:
-    """UserError if what was printed could not be written; that its reader had enough is none."""
+    """UserError if what was printed could not be written, unless the reader left."""
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", None)
     if lost is not None and not isinstance(lost, BrokenPipeError):
-        raise UserError(f"standard output cannot be written ({lost.strerror}): make room, or write elsewhere")
+        raise UserError(
+            f"standard output cannot be written ({lost.strerror}): free some space or write elsewhere"
+        )

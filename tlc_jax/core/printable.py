@@ -1,4 +1,4 @@
-"""Text of strangers, made safe to print."""
+"""Untrusted text, made safe to print."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import unicodedata
 
 
 def printable(text: object, most: int = 200) -> str:
-    """The text with control characters, terminal escapes and marks of writing direction spelled out, cut to
-    so many characters."""
+    """The text with control characters, terminal escapes and bidirectional marks escaped, cut to `most`
+    characters."""
     whole = str(text)
     shown = "".join(
         char if unicodedata.category(char) not in _UNPRINTABLE else char.encode("unicode_escape").decode()

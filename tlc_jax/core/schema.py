@@ -1,5 +1,5 @@
-"""What a manifest must look like, as types: one check for all that is read back, one sentence for what is
-wrong with it."""
+"""Schemas of manifests as types: one check for every document that is read back, with one sentence for what
+is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["Count", "Name", "NotRequired", "Sha256", "TypedDict", "checked", "re
 
 Kind = TypeVar("Kind")
 Count = Annotated[int, Field(ge=0, le=2**53)]
-"""A number of things or bytes."""
+"""A number of objects or bytes."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 record = with_config(ConfigDict(strict=True, allow_inf_nan=False, extra="allow"))
-"""Decorates a TypedDict: what it names is checked, further keys stay as they are."""
+"""Decorator of a TypedDict: its keys are checked, other keys are kept unchecked."""
 
 
 def checked(value: Any, kind: type[Kind]) -> Kind:
-    """`value`, of which every part is of the type that `kind` says (a TypedDict, list[...], ...): no number
-    for a string, no float for an integer. ValueError names the first field that is not."""
+    """`value`, checked strictly against the type `kind` (a TypedDict, list[...], ...): no string for a
+    number, no float for an integer. ValueError names the first field that does not match."""
     try:
         return _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "/".join(str(part) for part in first["loc"]) or "the whole"
+        path = "/".join(str(part) for part in first["loc"]) or "the whole document"
         given = printable(repr(first["input"]), 60)
-        raise ValueError(f"{printable(where)}: {_uncapitalized(first['msg'])}, not {given}") from None
+        raise ValueError(f"{printable(path)}: {_uncapitalized(first['msg'])}, not {given}") from None
 
 
 @functools.cache

@@ -1,9 +1,9 @@
-"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) as a flag: asked for at any moment, obeyed where nothing is
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) as a request to stop, which is obeyed where nothing is
 half done.
 
-An exception out of a signal handler can be lost (Python swallows it in a garbage collector's callback), so
-the handler only notes the wish. Long work asks `check()` between its pieces; training asks `requested()`
-after each step and saves first.
+An exception raised in a signal handler can be lost (Python swallows it in a callback of the garbage
+collector), so the handler only sets a flag. Long work calls `check()` between its parts; training asks
+`requested()` after each step and saves first.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _requested = False
 
 
 def listen() -> None:
-    """From now on a signal is a request; the second Ctrl-C ends the process at once. Under nohup the closed
-    terminal stays ignored."""
+    """Install the signal handlers. A second Ctrl-C ends the process at once. Under nohup SIGHUP stays
+    ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _note)
+            signal.signal(number, _handle)
 
 
 def requested() -> bool:
-    """Whether somebody wants this process to stop."""
+    """Whether this process was asked to stop."""
     return _requested
 
 
 def check() -> None:
-    """Raises Interrupted if somebody wants this process to stop."""
+    """Interrupted if this process was asked to stop."""
     if _requested:
         raise Interrupted(f"interrupted; {AGAIN}")
 
 
-def _note(number: int, frame: Any) -> None:
+def _handle(number: int, frame: Any) -> None:
     global _requested
     if _requested and number == signal.SIGINT:
         _say(f"ended at once; {AGAIN}")
@@ -49,6 +49,6 @@ def _note(number: int, frame: Any) -> None:
 
 
 def _say(text: str) -> None:
-    """Past Python's own streams, which a handler may have interrupted; nobody may be there to read it."""
+    """Print past Python's own streams, which the signal may have interrupted, if standard error is open."""
     with contextlib.suppress(OSError):
         os.write(_STDERR, f"\n{text}\n".encode())
