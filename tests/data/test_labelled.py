@@ -21,7 +21,7 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.vocabulary import BOS, EOS
-from tlc_jax.data.labelled import doc_tasks, labelled_source
+from tlc_jax.data.labelled import doc_tasks, tfds_labelled
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.labelled.example_packing import fit, prepare_examples
 from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples
@@ -199,9 +199,9 @@ def test_glues_test_set_is_predicted_only(
     def examples(folder: Path, split: str) -> list[dict]:
         return [{"sentence": b"a", "label": label} for label in rows[split]]
 
-    monkeypatch.setattr(labelled_source, "tfds_folder", lambda *_: epath.Path(tmp_path))
-    monkeypatch.setattr(labelled_source, "tfds_files", lambda name, _, split: {split: epath.Path(tmp_path)})
-    monkeypatch.setattr(labelled_source, "tfds_examples", examples)
+    monkeypatch.setattr(tfds_labelled, "tfds_folder", lambda *_: epath.Path(tmp_path))
+    monkeypatch.setattr(tfds_labelled, "tfds_files", lambda name, _, split: {split: epath.Path(tmp_path)})
+    monkeypatch.setattr(tfds_labelled, "tfds_examples", examples)
     config = DataConfig(name="glue/sst2")
     training = open_labelled(config)
     assert (training.reported, training.unlabelled) == (("validation",), ())
@@ -210,10 +210,10 @@ def test_glues_test_set_is_predicted_only(
     assert (source.reported, source.unlabelled, source.label_names) == (("validation",), ("test",), names)
     assert source.read("test").labels == [NO_LABEL, NO_LABEL]
     assert source.read("train").labels == [names.index("negative"), names.index("positive")]
-    with pytest.raises(UserError, match="the model tells a, b apart, but .* has the label negative"):
+    with pytest.raises(UserError, match="the model has the classes a, b, but .* has the label negative"):
         open_labelled(config, ("a", "b"))
     rows["validation"] = [-1]
-    with pytest.raises(UserError, match=r"example 0 of validation .* label -1, which is none"):
+    with pytest.raises(UserError, match=r"example 0 of validation .* label -1, .* not one of the 2 classes"):
         training.read("validation")
 
 
@@ -257,7 +257,7 @@ def test_documentation_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             paths[package].append((f"{package}/m{number}.py", path))
     monkeypatch.setattr(doc_tasks, "package_modules", lambda package: iter(paths[package]))
     for name, classes in (("docs/package", 2), ("docs/pair", 3)):
-        source = doc_tasks.doc_task(name)
+        source = open_labelled(DataConfig(name=name))
         train, reported = source.read("train"), source.read(*source.reported)
         assert len(source.label_names) == classes
         for split in (train, reported):

@@ -108,14 +108,14 @@ WRONG_EXAMPLES = {
     "fewer labels": (put("label_names", value=["a"] * 0), "label_names"),
     "many labels": (put("label_names", value=["a"] * 200_000), "label_names"),
     "long label": (put("label_names", 0, value="a" * 10_000), "label_names"),
-    "later format": (put("format", value=99), "format: this version reads those up to"),
+    "later format": (put("format", value=99), "data in format 99, which this version"),
     "text as size": (put("examples", "test", value="51"), "examples/test"),
     "negative size": (put("examples", "test", value=-1), "examples/test"),
     "huge size": (put("examples", "test", value=10**15), r"test\.offsets\.npy holds"),
     "other size": (put("examples", "test", value=50), r"test\.offsets\.npy holds"),
-    "unknown set": (put("examples", "x", value=1), "examples: they are of"),
+    "unknown set": (put("examples", "x", value=1), "examples: its sets are"),
     "path as set": (put("examples", "../x", value=1), "no plain name"),
-    "reported nothing": (put("reported", value=["x"]), "examples: they are of"),
+    "reported nothing": (put("reported", value=["x"]), "examples: its sets are"),
     "length": (put("sequence_length", value=8), "a row has .* sequence_length is 8"),
     "vocabulary": (put("vocab_size", value=50), "is not below vocab_size 50"),
     "no number": (put("baselines", "test", "linear_accuracy", value="much"), "baselines"),
@@ -157,14 +157,14 @@ WRONG_PAIRS = {
     "format as text": (put("format", value="3"), "in format 3"),
     "no shapes": (put("shapes", value=[]), "shapes"),
     "shapes of three": (put("shapes", 0, value=[1, 2, 3]), "shapes"),
-    "short shapes": (put("shapes", 0, value=[8, 8]), "the first must hold all of 40 ids"),
+    "short shapes": (put("shapes", 0, value=[8, 8]), "the first must hold 40 ids"),
     "endless shapes": (put("shapes", 0, value=[40, 2**31]), "shapes"),
     "tokens": (put("tokens", "test", "source", value=10**14), r"test\.source\.bin has .* bytes"),
-    "no side": (put("tokens", "test", value={}), "tokens: each set has those of source and target"),
+    "no side": (put("tokens", "test", value={}), "tokens: each set needs those of source and target"),
     "pairs": (put("pairs", "test", value=10**14), r"test\.source\.offsets\.npy holds"),
-    "train": (put("sources", 0, "pairs", value=5), "sources: they are not the"),
+    "train": (put("sources", 0, "pairs", value=5), "sources: their pairs are not the"),
     "share": (put("sources", 0, "share", value=-1.0), "sources/0/share"),
-    "path": (put("validation", value=["../../x"]), "pairs: they are of"),
+    "path": (put("validation", value=["../../x"]), "pairs: its sets are"),
     "language": (put("languages", value=["en"]), "languages"),
     "ids": (put("vocab_size", value=20), "is not below vocab_size 20"),
     "offsets": (edit("test.target.offsets.npy", lambda x: x[::-1].copy()), "do not cut"),
@@ -201,7 +201,7 @@ ODD = st.one_of(
 def test_any_change_of_a_field_opens_or_is_a_sentence(
     data: st.DataObject, examples: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    for folder, opened in ((examples, open_examples), (pairs, open_packed_pairs)):
+    for folder, kind in ((examples, PackedExamples), (pairs, PackedPairs)):
 
         def change(manifest: dict[str, Any], _: Path) -> None:
             node: Any = manifest
@@ -213,8 +213,8 @@ def test_any_change_of_a_field_opens_or_is_a_sentence(
 
         copy = forged(folder, tmp_path_factory.mktemp("odd") / "copy", change)
         try:
-            found = opened(copy)
+            data_set = kind.open(copy)
         except UserError:
             continue
-        for name in found.manifest["pairs" if opened is open_packed_pairs else "examples"]:
-            found.pairs(name) if opened is open_packed_pairs else found.split(name)  # type: ignore[union-attr]
+        for name in data_set.manifest["pairs" if kind is PackedPairs else "examples"]:
+            data_set.pairs(name) if kind is PackedPairs else data_set.split(name)  # type: ignore[union-attr]

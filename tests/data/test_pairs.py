@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.builders import sentence_pairs, write_pairs
 from tlc_jax.config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.pairs import cleaning, packed_pairs, pair_packing
+from tlc_jax.data.pairs import cleaning, pair_packing
 from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
@@ -193,8 +193,8 @@ def test_a_damaged_file_is_named(config: PairsConfig, tmp_path: Path) -> None:
 
 def test_pairs_of_another_format_are_refused(packed: PackedPairs, monkeypatch) -> None:
     """Their shapes, for one, had another order: a pair might have been cut silently."""
-    monkeypatch.setattr(packed_pairs, "READABLE", (1, 2))
-    with pytest.raises(UserError, match="in format 3, and this version reads 3"):
+    monkeypatch.setattr(PackedPairs, "formats", (1, 2))
+    with pytest.raises(UserError, match="data in format 3, which this version does not read"):
         PackedPairs.open(packed.folder)
 
 
@@ -244,7 +244,7 @@ def test_what_is_left_out(source: str, target: str, reason: str) -> None:
         ({"train": "one.tsv=-1"}, "not a positive number"),
         ({"test": "test.tsv=1"}, "shares are for data.train"),
         ({"test": "validation.tsv"}, "two sets to evaluate on are called validation"),
-        ({"validation": "train.tsv"}, "is called train, which names another one"),
+        ({"validation": "train.tsv"}, "is called train, which is the name of a set"),
         ({"train": "wmt14_translate/fr-en:train"}, "is not prepared"),
         ({"dir": None}, r"data\.dir is not set"),
         ({"train": "broken.tsv"}, r"broken\.tsv line 2 has 1 cell"),

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted
-from tlc_jax.data.labelled.phrase_splits import WORDS
+from tlc_jax.data.labelled.phrase_splits import WORDS, longest_holders
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "cd"]), max_size=12).map(" ".join), max_size=20)
 
 
 @given(TEXTS)
 def test_the_longest_text_that_holds_it(texts: list[str]) -> None:
-    for text, found in zip(texts, families(texts), strict=True):
+    for text, found in zip(texts, longest_holders(texts), strict=True):
         holders = [other for other in texts if f" {text} " in f" {other} "]
         if len(text.split()) < WORDS:
             assert found == text
@@ -27,12 +27,12 @@ def test_the_longest_text_that_holds_it(texts: list[str]) -> None:
 
 def test_whole_words_only() -> None:
     texts = ["a fine and quiet film", "fine and quiet film", "a fine and quiet filmmaker", "quiet film"]
-    assert families(texts) == [texts[0], texts[0], texts[2], texts[3]]
+    assert longest_holders(texts) == [texts[0], texts[0], texts[2], texts[3]]
 
 
 def test_spaces_do_not_matter() -> None:
     texts = ["it is all so very  dull ", "all so  very dull"]
-    assert families(texts) == [texts[0], texts[0]]
+    assert longest_holders(texts) == [texts[0], texts[0]]
 
 
 @pytest.mark.parametrize("shape", ["one beginning", "one word", "one end", "each in the next"])
@@ -45,7 +45,7 @@ def test_the_time_grows_with_the_words_whatever_they_have_in_common(shape: str) 
         "each in the next": [" ".join(map(str, range(start, 1000))) for start in range(900)],
     }[shape]
     started = time.monotonic()
-    found = families(texts)
+    found = longest_holders(texts)
     assert time.monotonic() - started < 20
     if shape == "one beginning":
         assert found == texts
@@ -57,4 +57,4 @@ def test_the_time_grows_with_the_words_whatever_they_have_in_common(shape: str) 
 def test_a_request_to_stop_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_requested", True)
     with pytest.raises(Interrupted):
-        families(["a b c d e", "b c d e"])
+        longest_holders(["a b c d e", "b c d e"])

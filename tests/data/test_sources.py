@@ -14,7 +14,8 @@ from tests.builders import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.data.text import sources
+from tlc_jax.data import lines
+from tlc_jax.data.text import documents as text_documents
 from tlc_jax.data.text.sources import open_source
 
 
@@ -107,7 +108,7 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
 
 def test_text_of_one_json_line_may_be_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its paragraphs are bounded, not the book."""
-    monkeypatch.setattr(sources, "LONGEST_TEXT", 100)
+    monkeypatch.setattr(lines, "LONGEST_TEXT", 100)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a page of words\n" * 50}), encoding="utf-8")
     assert len(read(dir=str(tmp_path))[0]) == 800
     with (tmp_path / "a.jsonl").open("a", encoding="utf-8") as file:
@@ -123,9 +124,9 @@ def test_text_of_one_json_line_may_be_a_book(tmp_path: Path, monkeypatch: pytest
 def test_a_text_without_blank_lines_is_not_read_into_memory_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "LONGEST_DOCUMENT", 100)
+    monkeypatch.setattr(text_documents, "LONGEST_DOCUMENT", 100)
     (tmp_path / "a.txt").write_text("one\n\n" + "ten chars.\n" * 20, encoding="utf-8")
-    with pytest.raises(UserError, match=r"a.txt has no blank line in 110 characters from line 3 on"):
+    with pytest.raises(UserError, match=r"a.txt has no blank line in the 110 characters from line 3 on"):
         read(dir=str(tmp_path))
 
 

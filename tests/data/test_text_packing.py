@@ -195,7 +195,7 @@ def forge(packed: PackedText, folder: Path, change: Callable[[dict[str, Any]], o
         ("sequence_length", 10**18, "sequence_length: "),
         ("sequence_length", "16", "sequence_length: .*integer"),
         ("vocab_size", 5, "the id .* is not below vocab_size 5"),
-        ("format", 99, "format: this version reads those up to"),
+        ("format", 99, "data in format 99, which this version does not read"),
         ("format", True, "format: "),
         ("tokens", {"train": "many", "held_out": 1}, "tokens/train"),
         ("baselines", {"unigram_perplexity": "x", "bigram_perplexity": 1.0}, "baselines/unigram_perplexity"),

@@ -54,8 +54,8 @@ class Prepared:
         version = prepared.manifest.get("format")
         if version not in cls.formats:
             raise UserError(
-                f"{folder} holds data in format {printable(version)}, which this version does not read: use "
-                "the version that prepared them, or start again in a new --workdir"
+                f"{folder / MANIFEST} describes data in format {printable(version)}, which this version does "
+                "not read: use the version that prepared them, or start again in a new --workdir"
             )
         with naming(folder):
             checked(prepared.manifest, cls.schema)
