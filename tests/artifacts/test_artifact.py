@@ -17,12 +17,12 @@ from tests import builders
 from tlc_jax import compress, diff, evaluate, inspect, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
-from tlc_jax.artifacts.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
 from tlc_jax.compression.account import account_tensor
+from tlc_jax.compression.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
 from tlc_jax.compression.quantize import dequantize, dequantize_tensor, quantize_tensor
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.stacked import split
 
 SPECS = [
@@ -73,8 +73,8 @@ def test_a_tensor_comes_back_exactly_and_is_as_large_as_the_formulas_say(
     q = quantize_tensor("a/kernel", jnp.asarray(x), spec, mask)
     about, parts = encode(q, mask, zstd)
     back = decode(json.loads(json.dumps(about)), parts)
-    expected = dequantize_tensor(q) if isinstance(q, QTensor) else q
-    found = dequantize_tensor(back) if isinstance(back, QTensor) else back
+    expected = dequantize_tensor(q) if isinstance(q, QuantizedTensor) else q
+    found = dequantize_tensor(back) if isinstance(back, QuantizedTensor) else back
     np.testing.assert_array_equal(found, expected)
     if mask is not None:
         assert (np.asarray(found)[~mask] == 0).all()

@@ -20,9 +20,9 @@ from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.compressed_tensors import Packed, from_compressed_tensors, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import read_arrays
 from tlc_jax.compression.quantize import block_shape, dequantize, quantize_tensor
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 
 SHAPES = {
     "tall.weight": (40, 16),
@@ -33,7 +33,7 @@ SHAPES = {
 }
 
 
-def matrices(specs: dict[str, QuantSpec], sparsity: float = 0.0) -> dict[str, QTensor]:
+def matrices(specs: dict[str, QuantSpec], sparsity: float = 0.0) -> dict[str, QuantizedTensor]:
     """Any codes, and any of them for zero; values below 1 that no grid but their own has."""
     found, rng = {}, np.random.default_rng(0)
     for name, spec in specs.items():
@@ -43,7 +43,7 @@ def matrices(specs: dict[str, QuantSpec], sparsity: float = 0.0) -> dict[str, QT
         delta = rng.uniform(0.5, 1, blocks).astype(np.float32) / np.float32(codes)
         zero = rng.integers(0, codes, blocks).astype(np.int32)
         mask = rng.uniform(size=shape) > sparsity if sparsity else None
-        found[name] = QTensor(rng.integers(0, codes, shape).astype(np.uint8), delta, zero, mask, spec)
+        found[name] = QuantizedTensor(rng.integers(0, codes, shape).astype(np.uint8), delta, zero, mask, spec)
     return found
 
 
@@ -120,7 +120,7 @@ def test_a_range_without_zero_is_refused_or_float32(granularity: str) -> None:
 
 def test_a_zero_just_outside_the_codes_fits_where_they_do() -> None:
     """Codes 3 to 9 of a zero at -2 are multiples 5 to 11: as codes of a zero at 0 they have room."""
-    q = QTensor(
+    q = QuantizedTensor(
         np.array([[3, 9]] * 9, np.uint8),
         np.full((9, 1), 0.5, np.float32),
         np.full((9, 1), -2),

@@ -16,8 +16,8 @@ from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.compressed_tensors import from_compressed_tensors
 from tlc_jax.artifacts.huggingface import huggingface_names, read_arrays
 from tlc_jax.compression.quantize import dequantize
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 
 NAMES = ("embeddings.word_embeddings.weight", "encoder.layer.0.output.dense.weight", "pooler.dense.weight")
 
@@ -93,7 +93,7 @@ def test_it_is_written_again_for_others(artifact: Path, tmp_path: Path, kind: st
     assert config["model_type"] == "bert"
     if kind == "compressed-tensors":
         found = from_compressed_tensors(arrays, config["quantization_config"])
-        assert {name for name, x in found.items() if isinstance(x, QTensor)} == set(NAMES)
+        assert {name for name, x in found.items() if isinstance(x, QuantizedTensor)} == set(NAMES)
         arrays = dequantize(found)
     assert arrays.keys() == expected.keys()
     for name, x in expected.items():

@@ -17,9 +17,9 @@ from tlc_jax import compress, export
 from tlc_jax.artifacts.huggingface import read_arrays
 from tlc_jax.compression import in_pieces
 from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 
 LARGEST, TINY = (float(x) for x in (np.finfo(np.float32).max, np.finfo(np.float32).tiny))
 GRANULARITIES = {"tensor": (3, 8), "row": (1, 8), "group:4": (1, 4)}
@@ -40,9 +40,11 @@ def in_blocks(x: np.ndarray, granularity: str) -> np.ndarray:
     return x.reshape(3 // rows, rows, 8 // columns, columns).transpose(0, 2, 1, 3).reshape(-1, rows * columns)
 
 
-def quantized(x: np.ndarray, spec: QuantSpec, mask: np.ndarray | None = None) -> tuple[QTensor, np.ndarray]:
+def quantized(
+    x: np.ndarray, spec: QuantSpec, mask: np.ndarray | None = None
+) -> tuple[QuantizedTensor, np.ndarray]:
     q = quantize_tensor("a.weight", x, spec, mask)
-    assert isinstance(q, QTensor)
+    assert isinstance(q, QuantizedTensor)
     return q, np.asarray(dequantize_tensor(q))
 
 

@@ -20,17 +20,17 @@ from tlc_jax.artifacts.compressed_tensors import (
 )
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 
 FOLDER = Path(__file__).parent.parent / "golden"
 GOLDEN = dict(np.load(FOLDER / "compression.npz")) if (FOLDER / "compression.npz").exists() else {}
 
 
-def quantized(bits: int, granularity: str = "tensor") -> QTensor:
+def quantized(bits: int, granularity: str = "tensor") -> QuantizedTensor:
     q = quantize_tensor("x.weight", jnp.asarray(weights(96)), QuantSpec(bits, granularity))
-    assert isinstance(q, QTensor)
+    assert isinstance(q, QuantizedTensor)
     return q
 
 

@@ -18,10 +18,10 @@ from tlc_jax.compression.quantize import (
     quantize,
     quantize_tensor,
 )
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config import ModelConfig
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
 from tlc_jax.core.stacked import join, split
 from tlc_jax.core.tree import flatten
 from tlc_jax.models.encoder import init_mlm
@@ -116,7 +116,7 @@ def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bit
     x = jnp.asarray(values, jnp.float32)
     assume(zero == "float" or float(x.max() - x.min()) > 1e-3 * float(jnp.abs(x).max()))  # else z overflows
     q = quantize_tensor("", x, QuantSpec(bits, zero=zero))
-    assert isinstance(q, QTensor)
+    assert isinstance(q, QuantizedTensor)
     once = dequantize_tensor(q)
     slack = 1e-5 * float(jnp.abs(x).max()) + 1e-37
     half = float(q.delta.max()) / 2 if len(set(values)) > 1 or zero == "nudged" else 0

@@ -19,11 +19,11 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from tlc_jax.artifacts.encoding import Parts, decode, encode
+from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.leaf import Leaf, Parts
 from tlc_jax.storage.claim import check_empty
 from tlc_jax.storage.paths import AnyPath, make_folder, new_folder, write_bytes
 from tlc_jax.storage.sealed import MANIFEST, Damaged, open_sealed, seal
@@ -34,11 +34,11 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Artifact:
-    """`tensors` are QTensors and float32 arrays on the host; `manifest` tells what was done to each."""
+    """A leaf of each tensor, on the host, and the manifest, which says what was done to each."""
 
     folder: AnyPath
     manifest: dict[str, Any]
-    tensors: Tensors
+    tensors: dict[str, Leaf]
 
     @property
     def of_folder(self) -> bool:
@@ -48,22 +48,22 @@ class Artifact:
 
 def write_artifact(
     folder: AnyPath,
-    tensors: Iterable[tuple[str, Any, Any, Mapping[str, Any]]],
+    tensors: Iterable[tuple[str, Leaf, Mapping[str, Any]]],
     about: Callable[[], Mapping[str, Any]],
     others: Mapping[str, bytes],
     *,
     zstd: bool,
 ) -> dict[str, Any]:
-    """Writes a new folder and returns its manifest. `tensors` gives of each, in the order of names: name,
-    QTensor or floats, mask, and what else the manifest says of it; only their bytes are kept. `about` is
-    asked at the end what the manifest says of the whole; `others` are further files."""
+    """Write a new folder and return its manifest. `tensors` are, in the order of names: a name, a leaf, and
+    what else the manifest says of it; only their bytes are kept. `about` is called at the end for what the
+    manifest says of the whole; `others` are further files."""
     check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
-    for name, x, mask, told in tensors:
+    for name, leaf, more in tensors:
         stopping.check()
-        own, arrays = encode(x, mask, zstd)
-        entries[name] = {**own, **told, "sha256": _checksum(name, arrays)}
+        entry, arrays = encode(leaf, zstd)
+        entries[name] = {**entry, **more, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}
     with new_folder(folder, exclusive=True) as making:
         write_bytes(making / WEIGHTS, safetensors.numpy.save(parts))
@@ -72,12 +72,11 @@ def write_artifact(
         return seal(making, {"format": FORMAT, **about(), "tensors": entries})
 
 
-def file_bytes(tensors: Iterable[tuple[str, Any, Any]]) -> int:
-    """How long the weights' file of an artifact is, without zstd: of each tensor its name, QTensor or floats,
-    and mask."""
+def file_bytes(tensors: Iterable[tuple[str, Leaf]], zstd: bool = False) -> int:
+    """The size in bytes of the weights' file of an artifact with these names and leaves."""
     parts: Parts = {}
-    for name, x, mask in tensors:
-        parts |= {f"{name}.{part}": array for part, array in encode(x, mask, False)[1].items()}
+    for name, leaf in tensors:
+        parts |= {f"{name}.{part}": array for part, array in encode(leaf, zstd)[1].items()}
     return len(safetensors.numpy.save(parts))
 
 
@@ -112,7 +111,7 @@ def other_files(artifact: Artifact) -> dict[str, bytes]:
     return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in listed.items()}
 
 
-def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> Tensors:
+def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> dict[str, Leaf]:
     path = folder / WEIGHTS
     try:
         declared = manifest["files"][WEIGHTS]["bytes"]
@@ -132,7 +131,7 @@ def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> Tensors:
     return {name: _decoded(path, name, entry, parts[name]) for name, entry in manifest["tensors"].items()}
 
 
-def _decoded(path: AnyPath, name: str, entry: dict[str, Any], parts: Parts) -> Any:
+def _decoded(path: AnyPath, name: str, entry: dict[str, Any], parts: Parts) -> Leaf:
     try:
         return decode(entry, parts)
     except ValueError as error:

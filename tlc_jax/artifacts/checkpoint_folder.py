@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import safetensors
 from pydantic import Field
@@ -121,6 +122,12 @@ class CheckpointFolder(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    @property
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shape of each tensor, and whether it holds floats or integers, without reading it."""
+        kinds = {name: np.float32 if self.is_float(name) else np.int32 for name in self}
+        return {name: jax.ShapeDtypeStruct(self.shape(name), kind) for name, kind in kinds.items()}
 
     def is_float(self, name: str) -> bool:
         return self._files[name].get_slice(name).get_dtype() in _FLOATS

@@ -25,11 +25,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from tlc_jax.artifacts.packing import pack_codes, unpack_codes
+from tlc_jax.compression.packing import pack_codes, unpack_codes
+from tlc_jax.compression.plain import plain
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
+from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.stacked import Tensors
 
 METHOD = "compressed-tensors"
@@ -49,25 +51,24 @@ class Packed:
     widened: list[str]
 
 
-def to_compressed_tensors(tensors: Tensors, values: Mapping[str, Any]) -> Packed:
-    """Tensors by torch's names and in torch's layout. Matrices of modules are stored as codes where the
-    format can hold them; the others as float32, which `values` holds of every tensor. UserError where it can
-    hold none."""
-    quantized = {name: x for name, x in tensors.items() if isinstance(x, QTensor)}
+def to_compressed_tensors(tensors: Mapping[str, Leaf]) -> Packed:
+    """Leaves by torch's names and in torch's layout. Matrices of modules are stored as codes where the format
+    can hold them, everything else as dense arrays. UserError where it can hold none."""
+    quantized = {name: grid for name, leaf in tensors.items() if (grid := leaf.on_grid()) is not None}
     matrices = {name: q for name, q in quantized.items() if name.endswith(_WEIGHT) and q.codes.ndim == 2}
     scheme = _smallest_scheme(matrices)
     dense = dict.fromkeys(quantized.keys() - matrices.keys(), "no matrix whose name ends in .weight")
     arrays: Tensors = {}
     modules: list[str] = []
-    for name, x in tensors.items():
+    for name, leaf in tensors.items():
         stopping.check()
         problem = "" if name not in matrices else problem_with(matrices[name], scheme)
         if name not in matrices or problem:
-            arrays[name] = np.asarray(values[name])
+            arrays[name] = np.asarray(leaf.dense())
             dense |= {name: problem} if problem else {}
             continue
         modules.append(name.removesuffix(_WEIGHT))
-        arrays |= {f"{modules[-1]}.{part}": array for part, array in _module(x, scheme).items()}
+        arrays |= {f"{modules[-1]}.{part}": array for part, array in _module(matrices[name], scheme).items()}
     if not modules:
         reasons = "; ".join(sorted({dense[name] for name in matrices})) or "it has none that ends in .weight"
         raise UserError(
@@ -78,22 +79,22 @@ def to_compressed_tensors(tensors: Tensors, values: Mapping[str, Any]) -> Packed
     return Packed(arrays, _quantization_config(scheme, modules), dense, widened)
 
 
-def from_compressed_tensors(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Tensors:
-    """What `to_compressed_tensors` was given: QTensors (whose range is not known any more) and arrays."""
+def from_compressed_tensors(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Leaf]:
+    """What `to_compressed_tensors` was called with; how ranges were chosen is not known any more."""
     if config.get("quant_method") != METHOD or config.get("format") != "pack-quantized":
         raise UserError(f"only {METHOD} in the format pack-quantized can be read, not {dict(config)}")
-    tensors: Tensors = {}
+    tensors: dict[str, Leaf] = {}
     for name, x in arrays.items():
         module, _, part = name.rpartition(".")
         if part == "weight_packed":
-            own = {each: arrays[f"{module}.{each}"] for each in _PARTS}
-            tensors[f"{module}{_WEIGHT}"] = _tensor(own, _scheme_of(module, config))
+            parts = {each: arrays[f"{module}.{each}"] for each in _PARTS}
+            tensors[f"{module}{_WEIGHT}"] = _tensor(parts, _scheme_of(module, config))
         elif part not in _PARTS:
-            tensors[name] = x
+            tensors[name] = plain(x)
     return tensors
 
 
-def _smallest_scheme(matrices: Mapping[str, QTensor]) -> QuantSpec:
+def _smallest_scheme(matrices: Mapping[str, QuantizedTensor]) -> QuantSpec:
     """Bits and granularity, of those that are there, with which the fewest bytes are written."""
 
     def size(scheme: QuantSpec) -> int:
@@ -108,7 +109,7 @@ def _smallest_scheme(matrices: Mapping[str, QTensor]) -> QuantSpec:
     return schemes[0] if len(schemes) == 1 else min(schemes, key=size, default=QuantSpec())
 
 
-def problem_with(q: QTensor, scheme: QuantSpec) -> str:
+def problem_with(q: QuantizedTensor, scheme: QuantSpec) -> str:
     """Why a matrix cannot be read as it is from codes of the scheme; empty if it can."""
     rows, blocks = q.codes.shape[0], _blocks(q, scheme)
     if q.spec.zero != "nudged":
@@ -125,7 +126,7 @@ def problem_with(q: QTensor, scheme: QuantSpec) -> str:
     return ""
 
 
-def _blocks(q: QTensor, scheme: QuantSpec) -> tuple[int, int] | None:
+def _blocks(q: QuantizedTensor, scheme: QuantSpec) -> tuple[int, int] | None:
     """How many ranges a matrix has in the scheme, down and across; None where groups do not divide a row."""
     rows, columns = q.codes.shape
     if scheme.granularity == "tensor":
@@ -134,7 +135,7 @@ def _blocks(q: QTensor, scheme: QuantSpec) -> tuple[int, int] | None:
     return None if columns % size else (rows, columns // size)
 
 
-def _extremes(q: QTensor) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(q: QuantizedTensor) -> tuple[np.ndarray, np.ndarray]:
     """Of each block the smallest and the largest multiple of delta that its codes may stand for, zero among
     them."""
     zero = np.asarray(q.offset)
@@ -158,7 +159,7 @@ def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return x
 
 
-def _module(q: QTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
+def _module(q: QuantizedTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
     """The arrays of a matrix in which there is no problem with the scheme."""
     codes, zero, bits = np.asarray(q.codes), np.asarray(q.offset), scheme.bits
     low, high = _extremes(q)
@@ -183,7 +184,7 @@ def _module(q: QTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
     }
 
 
-def _tensor(parts: Mapping[str, np.ndarray], scheme: Mapping[str, Any]) -> QTensor:
+def _tensor(parts: Mapping[str, np.ndarray], scheme: Mapping[str, Any]) -> QuantizedTensor:
     bits, shape = scheme["num_bits"], tuple(int(size) for size in parts["weight_shape"])
     granularity = {"tensor": "tensor", "channel": "row"}.get(
         scheme["strategy"], f"group:{scheme.get('group_size')}"
@@ -195,7 +196,7 @@ def _tensor(parts: Mapping[str, np.ndarray], scheme: Mapping[str, Any]) -> QTens
     else:
         zero = unpack_rows(parts["weight_zero_point"].T, bits, shape[0]).T.astype(np.int32)
     codes = unpack_rows(parts["weight_packed"], bits, shape[1])
-    return QTensor(codes, scale, zero, None, QuantSpec(bits, granularity))
+    return QuantizedTensor(codes, scale, zero, None, QuantSpec(bits, granularity))
 
 
 def pack_rows(codes: UInt8[np.ndarray, "rows columns"], bits: int) -> Int32[np.ndarray, "rows words"]:

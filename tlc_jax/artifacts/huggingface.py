@@ -22,9 +22,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tlc_jax.compression.plain import plain
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import QTensor
+from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params, map_with_path
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
@@ -125,23 +126,24 @@ def write_huggingface(
         write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
-def by_huggingface_names(tensors: Tensors, dense: Mapping[str, np.ndarray]) -> Tensors:
-    """Quantized tensors as they are in `dense`, what `write_huggingface` wrote of them: by those names, in
-    that layout, a shared layer's once for each that uses it. What is only there is taken from there."""
-    head = next(name for name in _HEADS if any(own.startswith(f"{name}/") for own in tensors))
+def by_huggingface_names(tensors: Mapping[str, Leaf], dense: Mapping[str, np.ndarray]) -> dict[str, Leaf]:
+    """The leaves by the names and in the layout of `dense`, what `write_huggingface` wrote of them, a shared
+    layer's once for each that uses it. Those without codes, and what is only there, are taken from
+    `dense`."""
+    head = next(name for name in _HEADS if any(each.startswith(f"{name}/") for each in tensors))
     layers = sum(name.endswith(".attention.self.query.weight") for name in dense)
-    found: Tensors = dict(dense)
+    named = {name: plain(x) for name, x in dense.items()}
     for ours, theirs in huggingface_names(layers, head).items():
         first = re.sub(r"/layers/\d+/", "/layers/0/", ours)
-        x = tensors[ours if ours in tensors else first]
-        if isinstance(x, QTensor):
-            turned = jax.tree.map(lambda part: np.asarray(part).T, x) if ours.endswith("/kernel") else x
-            if turned.codes.shape != dense[theirs].shape:
+        leaf = tensors[ours if ours in tensors else first].on_grid()
+        if leaf is not None:
+            leaf = jax.tree.map(lambda part: np.asarray(part).T, leaf) if ours.endswith("/kernel") else leaf
+            if leaf.shape != dense[theirs].shape:
                 raise UserError(
                     f"{ours} lost heads, and codes of zeros for them are not written: export dense"
                 )
-            found[theirs] = turned
-    return found
+            named[theirs] = leaf
+    return named
 
 
 def read_arrays(folder: AnyPath) -> dict[str, np.ndarray]:

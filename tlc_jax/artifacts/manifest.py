@@ -1,20 +1,19 @@
-"""What the manifest of an artifact must look like before anything is done that it says."""
+"""The schema of an artifact's manifest, which is checked before anything else is read."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal, NotRequired
 
+import numpy as np
 from pydantic import Field
 
+from tlc_jax.artifacts.encoding import leaf_kind
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
-from tlc_jax.core.sizes import packed_bytes
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
 
 FORMAT = "tlc_jax artifact 1"
-INTEGERS = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
-"""Types of tensors that hold no weights: positions and the like."""
 # what zstd may have made small: a constant tensor shrinks 30,000 times
 _LEAST, _EXPANSION = 128 << 20, 1000
 
@@ -23,19 +22,15 @@ Text = Annotated[str, Field(max_length=10_000)]
 
 @record
 class TensorEntry(TypedDict):
-    """How one tensor is stored (artifacts/encoding.py), and what compression did to it."""
+    """What is said of every tensor; each kind of leaf (core/leaf.py) has further keys of its own."""
 
-    layout: Literal["dense", "bitmap"]
+    layout: Name
     shape: Annotated[list[Count], Field(max_length=32)]
     bits: Annotated[int, Field(ge=1, le=64)]
     weights: Count
     nonzeros: Count
     sha256: Sha256
     relative_error: Annotated[float, Field(ge=0)]
-    granularity: NotRequired[Text]
-    range: NotRequired[Text]
-    zero: NotRequired[Literal["nudged", "float"]]
-    dtype: NotRequired[Literal[INTEGERS]]  # type: ignore[valid-type]
     zstd: NotRequired[bool]
     why: NotRequired[Text]
 
@@ -81,29 +76,29 @@ def artifact_manifest(folder: AnyPath, weights: str) -> dict[str, Any]:
             raise ValueError("label_names: field required")
         if manifest["source"]["kind"] == "run" and "step" not in manifest["source"]:
             raise ValueError("source/step: field required")
-        _check_sizes(manifest["tensors"], manifest["files"][weights]["bytes"])
+        _check_tensors(manifest["tensors"], manifest["files"][weights]["bytes"])
     except ValueError as error:
         raise Damaged(path, f"is no manifest of an artifact ({error})") from error
     return manifest
 
 
-def _check_sizes(tensors: dict[str, TensorEntry], present: int) -> None:
-    """ValueError where tensors are declared that so many bytes cannot hold."""
+def _check_tensors(tensors: dict[str, TensorEntry], present: int) -> None:
+    """ValueError where an entry is not what its kind of leaf takes, or where tensors are declared that the
+    `present` bytes of their file cannot hold."""
     expanded = 0
     for name, entry in tensors.items():
         if math.prod(entry["shape"]) != entry["weights"] or entry["nonzeros"] > entry["weights"]:
             raise ValueError(f"tensors/{name}: its shape, its weights and its nonzeros contradict each other")
-        stored = entry["weights"] if entry["layout"] == "dense" else entry["nonzeros"]
-        if entry.get("zstd"):
-            expanded += entry["weights"] * (1 if entry["bits"] <= 8 else entry["bits"] // 8)
-        elif packed_bytes(stored, entry["bits"]) > present:
-            raise ValueError(f"tensors/{name}: {stored:,} weights of {entry['bits']} bits are not there")
-        if (
-            entry["layout"] == "bitmap"
-            and not entry.get("zstd")
-            and packed_bytes(entry["weights"], 1) > present
-        ):
-            raise ValueError(f"tensors/{name}: a bitmap of {entry['weights']:,} weights is not there")
+        try:
+            kind = leaf_kind(dict(entry))
+            checked(entry, kind.schema)
+            streams = kind.streams(dict(entry))
+        except ValueError as error:
+            raise ValueError(f"tensors/{name}/{error}") from error
+        for part, (dtype, size) in () if entry.get("zstd") else streams.items():
+            if size * np.dtype(dtype).itemsize > present:
+                raise ValueError(f"tensors/{name}: {size:,} elements of its {part} are not there")
+        expanded += entry["weights"] * (1 if entry["bits"] <= 8 else entry["bits"] // 8)
         if expanded > max(_LEAST, _EXPANSION * present):
             raise ValueError(
                 f"tensors/{name}: {present:,} bytes of zstd do not hold {entry['weights']:,} weights"

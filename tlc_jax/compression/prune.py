@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from tlc_jax.compression.threshold import LAST, keys_of, nth_smallest
 from tlc_jax.config.quantization import Rule
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import zero_where_false
+from tlc_jax.core.leaf import zero_where_false
 from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]

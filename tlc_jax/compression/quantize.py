@@ -28,11 +28,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from tlc_jax.compression.in_pieces import Codes, in_pieces
+from tlc_jax.compression.plain import FloatTensor
+from tlc_jax.compression.quantized import QuantizedTensor, to_blocks
 from tlc_jax.compression.ranges import find_range, powers_of_two
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import Leaf, Masks
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.qtensor import QTensor, zero_where_false
 from tlc_jax.core.stacked import Tensors
 
 _FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart
@@ -40,29 +42,26 @@ _LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is below is zero on most devices
 
 
-def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
-    """Each tensor as a QTensor; those whose spec is None or 32 bits as they are, with exact zeros.
-
-    `masks` holds boolean arrays of the tensors that are pruned.
-    """
+def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Masks) -> dict[str, Leaf]:
+    """A leaf of each tensor; those whose spec is None or 32 bits stay floats, with exact zeros."""
     return {name: quantize_tensor(name, x, specs[name], masks.get(name)) for name, x in tensors.items()}
 
 
-def dequantize(quantized: Tensors) -> Tensors:
+def dequantize(quantized: Mapping[str, Leaf]) -> Tensors:
     """Float32 tensors of what `quantize` made."""
-    return {name: dequantize_tensor(q) if isinstance(q, QTensor) else q for name, q in quantized.items()}
+    return {name: leaf.dense() for name, leaf in quantized.items()}
 
 
 def quantize_tensor(
     name: str, x: Float[Any, "*shape"], spec: QuantSpec | None, mask: Bool[Any, "*shape"] | None = None
-) -> QTensor | Float[Any, "*shape"]:
-    """The tensor called `name` (which tells its rows) as codes; its own values at 32 bits.
+) -> Leaf:
+    """The tensor called `name` (which tells how its rows run) as codes; as floats at 32 bits.
 
     A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
     Compiled once for each shape, whatever the bits. Of arrays of numpy, large ones are done in pieces, and a
     request to stop is obeyed at any moment."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
-        return x if mask is None else zero_where_false(x, mask)
+        return FloatTensor(x, mask)
     block = block_shape(name, x.shape, spec)
     # other tools, which know no masks and read codes of zero only, take rows, groups and pruned tensors
     with_zero = spec.zero == "nudged" and (mask is not None or block != x.shape)
@@ -76,12 +75,12 @@ def quantize_tensor(
         )
     else:
         codes, delta, offset = quantized(x, mask)
-    return QTensor(codes, delta, offset, mask, spec)
+    return QuantizedTensor(codes, delta, offset, mask, spec)
 
 
-def dequantize_tensor(q: QTensor) -> Float[Array, "*shape"]:
-    """Float32 values, and exact zeros where the mask says so."""
-    return _dequantize(q.codes, q.delta, q.offset, q.mask)
+def dequantize_tensor(leaf: Leaf) -> Float[Array, "*shape"]:
+    """The values of a leaf."""
+    return leaf.dense()
 
 
 def fake_quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
@@ -111,12 +110,6 @@ def row_length(name: str, shape: tuple[int, ...]) -> int:
 
 def _is_kernel(name: str, shape: tuple[int, ...]) -> bool:
     return name.endswith("kernel") and len(shape) == 2
-
-
-def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Array, "..."]:
-    """Each axis as two: which block, and where in it. The odd axes are the block's."""
-    pairs = ((size // own, own) for size, own in zip(x.shape, block, strict=True))
-    return x.reshape([size for pair in pairs for size in pair])
 
 
 @functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero"))
@@ -159,24 +152,6 @@ def _grid(
     step = jnp.minimum(delta, limit / jnp.maximum(highest - offset, offset)) * back
     delta = jnp.where(delta > 0, jnp.maximum(step, _SMALLEST), 1.0)
     return delta, jnp.round(-_divide(low, delta)).astype(jnp.int32)
-
-
-@jax.jit
-def _dequantize(
-    codes: UInt8[Array, "*shape"],
-    delta: Float[Array, "*blocks"],
-    offset: Shaped[Array, "*blocks"],
-    mask: Bool[Array, "*shape"] | None,
-) -> Float[Array, "*shape"]:
-    block = tuple(size // count for size, count in zip(codes.shape, delta.shape, strict=True))
-    counts = to_blocks(codes, block)
-    delta, offset = (to_blocks(each, (1,) * each.ndim) for each in (delta, offset))
-    if jnp.issubdtype(offset.dtype, jnp.integer):
-        value = delta * (counts.astype(jnp.int32) - offset).astype(jnp.float32)
-    else:
-        value = offset + delta * counts.astype(jnp.float32)
-    value = value.reshape(codes.shape)
-    return value if mask is None else zero_where_false(value, mask)
 
 
 def _divide(x: Float[Array, "*shape"], by: Float[Array, "..."]) -> Float[Array, "*shape"]:

@@ -1,10 +1,11 @@
-"""Which tensors are quantized and pruned, how, and why the others are not: ordered rules over their names."""
+"""Rules for the tensors of a model: which are pruned and quantized, how, and why the others are not."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -15,20 +16,40 @@ from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import match_rules
 
 UNDIVIDED = "one range a row: groups do not divide its rows"
-VECTORS = r".*/(bias|scale)"
-HEAD = r"classification_head/.*"
+_HEAD = "classification_head/"
 
 
-def select(tensors: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
+def default_rules(tensors: Mapping[str, Any]) -> list[Rule]:
+    """The paper's rules: all matrices may be pruned, the embeddings among them (4.3), vectors may not.
+
+    Nor may the head of a classification: finetuning leaves its weights so small that at 60 % next to nothing
+    of it is left, and the model gives one class to everything (docs/results/study_sst2.md)."""
+    weights = {name: x for name, x in tensors.items() if holds_weights(x)}
+    vectors = [name for name, x in weights.items() if x.ndim < 2]
+    head = [name for name in weights if name.startswith(_HEAD) and name not in vectors]
+    rules = (
+        Rule(_any_of(tensors.keys() - weights.keys()), why="no weights"),
+        Rule(_any_of(vectors), why="not pruned: a vector"),
+        Rule(_any_of(head), why="not pruned: the head of a classification, whose weights are the smallest"),
+    )
+    return [*(rule for rule in rules if rule.pattern), Rule(r"(?s).*", prune=True)]
+
+
+def holds_weights(x: Any) -> bool:
+    """Whether an array, or its shape and dtype, is of floats."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def select(tensors: Mapping[str, Any], rules: Sequence[Rule]) -> dict[str, Rule]:
     """The rule of each tensor, with one range a row, and UNDIVIDED as the reason, where groups do not divide
     its rows. UserError names tensors without a rule and rules without a tensor."""
-    found = match_rules([(rule.pattern, rule) for rule in rules], tensors)
-    for name, rule in found.items():
+    selected = match_rules([(rule.pattern, rule) for rule in rules], dict(tensors))
+    for name, rule in selected.items():
         if rule.prune and tensors[name].ndim < 2:
             raise UserError(
                 f"the rule {rule.pattern} prunes {name}, which is a vector: pruning is for matrices"
             )
-    return {name: _divided(name, tensors[name].shape, rule) for name, rule in found.items()}
+    return {name: divided(name, tensors[name].shape, rule) for name, rule in selected.items()}
 
 
 def undivided(selected: dict[str, Rule]) -> list[str]:
@@ -36,12 +57,17 @@ def undivided(selected: dict[str, Rule]) -> list[str]:
     return [name for name, rule in selected.items() if UNDIVIDED in rule.why]
 
 
-def _divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
+def divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
+    """The rule with one range a row in place of groups that do not divide the rows of this tensor."""
     spec = rule.quant
     if spec is None or spec.group_size is None or not row_length(name, shape) % spec.group_size:
         return rule
     why = f"{rule.why}; {UNDIVIDED}" if rule.why else UNDIVIDED
     return dataclasses.replace(rule, quant=dataclasses.replace(spec, granularity="row"), why=why)
+
+
+VECTORS = r".*/(bias|scale)"
+HEAD = r"classification_head/.*"
 
 
 def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.config.validation import check, check_types
@@ -72,6 +74,8 @@ class CompressConfig:
     tensor."""
     recovery: Optional[RecoveryConfig] = None
     """Prune in rounds with finetuning between them, up to `sparsity`; None: once, without."""
+    steps: tuple[Any, ...] = ()
+    """In a config document: further steps of compression/methods/, after pruning and before quantization."""
     zstd: bool = False
     """Compress the file further; smaller, and readable by this program only."""
 
@@ -79,38 +83,25 @@ class CompressConfig:
         check_types(self)
         self.spec  # noqa: B018, its own checks
         check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
-        cap = self.max_tensor_sparsity
-        check(
-            self.recovery is None or (self.heads is None and self.feed_forward_size is None),
-            "heads and feed_forward_size do not go with recovery: take heads in a compression of its own "
-            "(at 32 bits), finetune what is left with --init-from, and recover from that run",
-        )
-        check(
-            self.recovery is None or self.sparsity in self.recovery.levels,
-            f"sparsity {self.sparsity} is none of recovery.levels, the rounds in which it is reached",
-        )
-        target = self.target_mb
+        cap, target = self.max_tensor_sparsity, self.target_mb
+        check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
         check(target is None or target > 0, f"target_mb must be positive, not {target}")
         check(
-            target is None
-            or not (self.sparsity or self.rules or self.recovery or cap or self.scope != "global"),
-            "target_mb finds bits and sparsity itself: drop sparsity, scope, max_tensor_sparsity, rules and "
-            "recovery",
+            self.recovery is None or self.sparsity > 0,
+            "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
         )
-        check(
-            target is None or (self.bits == 8 and self.range in ("minmax", "mse")),
-            "target_mb finds bits itself, with ranges of least squares: drop bits and range",
-        )
-        check(
-            self.recovery is None or all(rule.sparsity is None for rule in self.rules),
-            "rules with a sparsity of their own do not go with recovery, whose levels say how much is pruned",
-        )
-        check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
 
     @property
     def spec(self) -> QuantSpec:
         """How whatever is quantized is quantized, without rules of one's own."""
         return QuantSpec(self.bits, self.granularity, self.range, self.zero)
+
+    def recorded(self) -> dict[str, Any]:
+        """What the manifest of an artifact says of it, as JSON: all options, and steps with their names."""
+        options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        steps = [{"step": type(s).__name__, **o} for s, o in zip(self.steps, options["steps"], strict=True)]
+        del options["steps"]
+        return {**options, "steps": steps} if steps else options
 
     @property
     def is_coarse(self) -> bool:

@@ -72,7 +72,7 @@ def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
         _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
         others = {"config.json": (folder / "config.json").read_bytes()}
-    packed = to_compressed_tensors(tensors, dequantize(tensors))
+    packed = to_compressed_tensors(tensors)
     about = _parsed(others.get("config.json", b"{}"), f"the config.json of {root}")
     config = about | {"quantization_config": packed.config}
     others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Bool
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.qtensor import zero_where_false
+from tlc_jax.core.leaf import zero_where_false
 from tlc_jax.core.stacked import Tensors, tensor_names
 from tlc_jax.core.tree import Params, flatten, map_with_path
 

@@ -1,4 +1,4 @@
-"""Codes of k bits as a stream of bytes, on the host.
+"""Codes of k bits, and masks, as streams of bytes, on the host.
 
 The stream is little-endian: bit j of code i is bit i * k + j of the stream, and bit b of the stream is bit b
 % 8 of byte b // 8. A row padded to 32 bits is one of compressed-tensors' `pack-quantized` (0.18 and newer).
@@ -41,10 +41,21 @@ def unpack_codes(packed: UInt8[np.ndarray, "bytes"], bits: int, count: int) -> U
 
 
 def pack_mask(mask: Bool[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "bytes"]:
-    """One bit a weight, 1 where it is kept."""
+    """One bit for each weight, 1 where it is kept."""
     return np.packbits(mask.reshape(-1), bitorder="little")
 
 
 def unpack_mask(packed: UInt8[np.ndarray, "bytes"], shape: tuple[int, ...]) -> Bool[np.ndarray, "*shape"]:
+    """The mask of a tensor of this shape."""
     bits = np.unpackbits(packed, count=math.prod(shape), bitorder="little")
     return bits.astype(bool).reshape(shape)
+
+
+def scatter(values: np.ndarray, mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of this shape with `values` where the mask is True and zeros elsewhere; without a mask, all of
+    them in order."""
+    if mask is None:
+        return values.reshape(shape)
+    array = np.zeros(shape, values.dtype)
+    array[mask] = values
+    return array

@@ -1,0 +1,26 @@
+"""The steps that a recipe may have, a file each. A new one is a file beside these and a line in STEPS."""
+
+from __future__ import annotations
+
+from tlc_jax.compression.methods.by_rule import ByRule
+from tlc_jax.compression.methods.fit_bytes import FitBytes
+from tlc_jax.compression.methods.keep_units import KeepUnits
+from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
+from tlc_jax.compression.methods.quantize_uniform import Quantize
+from tlc_jax.compression.plain import FloatTensor, IntegerTensor
+from tlc_jax.compression.step import Step
+from tlc_jax.core.leaf import Leaf
+
+STEPS: tuple[type[Step], ...] = (
+    KeepUnits,
+    ByRule,
+    PruneMagnitude,
+    FitBytes,
+    Quantize,
+)
+LEAVES: tuple[type[Leaf], ...] = (
+    FloatTensor,
+    IntegerTensor,
+    *(step.leaf for step in STEPS if step.leaf is not None),
+)
+"""The kinds of leaves that artifacts hold."""

@@ -1,0 +1,32 @@
+"""Bits and sparsity of each tensor for a file of so many bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlc_jax.compression.step import Needs, Step
+from tlc_jax.config.quantization import QuantSpec
+from tlc_jax.config.validation import check
+
+
+@dataclass(frozen=True)
+class FitBytes(Step):
+    """Bits (2 to 8) and a sparsity for each tensor, so that the model suffers least.
+
+    The damage is measured on a model, which this package cannot: recipes/ puts the ByRule that it finds in
+    the place of this step."""
+
+    megabytes: float = 1.0
+    """10^6 bytes that the weights' file may have, before zstd."""
+    spec: QuantSpec = field(default_factory=lambda: QuantSpec(range="mse"))
+    """How tensors are quantized, but for the number of bits."""
+    matrices_only: bool = False
+    """Leave vectors float32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.megabytes < float("inf"), f"target_mb must be positive, not {self.megabytes}")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs.CALIBRATION

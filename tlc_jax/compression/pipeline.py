@@ -1,0 +1,138 @@
+"""The one way from tensors to compressed tensors: a recipe is planned, then tensors are converted one by one.
+
+    plan = make_plan(tensors, recipe)            # rules and masks of all tensors
+    leaf = plan.convert(name, tensors[name])     # one tensor: nothing but masks is held besides
+    compressed = compress(tensors, recipe)       # both, of a whole model
+
+Steps cannot contradict each other: pruning comes before conversion whatever their order, masks only grow, and
+the first step that converts a tensor decides how it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quantize
+from tlc_jax.compression.methods.fit_bytes import FitBytes
+from tlc_jax.compression.plain import plain
+from tlc_jax.compression.select import default_rules, select
+from tlc_jax.compression.step import Model, Needs, Recipe, Step
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import Rule
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import Leaf, Masks
+from tlc_jax.core.sizes import Sizes
+from tlc_jax.core.stacked import Tensors
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A leaf of each tensor, the masks of what is pruned, and the rule of each tensor."""
+
+    tensors: dict[str, Leaf]
+    masks: Masks
+    rules: dict[str, Rule]
+
+    def dense(self) -> Tensors:
+        """The tensors that another program would compute with."""
+        return {name: leaf.dense() for name, leaf in self.tensors.items()}
+
+    def sizes(self) -> Sizes:
+        """Of all tensors together."""
+        return sum((leaf.sizes() for leaf in self.tensors.values()), Sizes())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe does with each tensor; `masks` are of all that is pruned, now and before."""
+
+    recipe: Recipe
+    rules: dict[str, Rule]
+    masks: Masks
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def convert(self, name: str, x: Any) -> Leaf:
+        """The leaf of one tensor. A request to stop is obeyed."""
+        stopping.check()
+        leaf = plain(x, self.masks.get(name))
+        for step in self.recipe:
+            if (floats := leaf.unconverted()) is not None:
+                leaf = step.convert(name, floats, self.rules[name], self.inputs.get(name))
+        return leaf
+
+
+def make_plan(
+    tensors: Mapping[str, Any],
+    recipe: Recipe,
+    *,
+    masks: Masks | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Choose and prune. `masks` are of what is pruned already, and stays so; `inputs` holds the inputs of
+    tensors in calibration data. Tensors may be read from files whenever they are asked for: one at a time is
+    in memory. `shapes` has the shape and dtype of each, where these are known without reading.
+
+    UserError where a step needs what is not there, or where a rule does not fit the tensors."""
+    for step in recipe:
+        if step.needs is Needs.TRAINING or (step.needs is Needs.CALIBRATION and inputs is None):
+            name = type(step).__name__
+            raise UserError(f"{name} needs {step.needs.value}: that takes a run (--checkpoint)")
+    if shapes is None:
+        shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
+    rules = select(shapes, default_rules(shapes))
+    for step in recipe:
+        rules = step.choose(shapes, rules)
+    pruned = dict(masks or {})
+    for step in recipe:
+        pruned = step.prune(tensors, rules, pruned)
+    return Plan(recipe, rules, pruned, inputs or {})
+
+
+def compress(
+    tensors: Mapping[str, Any],
+    recipe: Recipe,
+    *,
+    masks: Masks | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Compressed:
+    """A whole model, compressed in memory; arguments as those of `make_plan`."""
+    plan = make_plan(tensors, recipe, masks=masks, inputs=inputs)
+    leaves = {name: plan.convert(name, x) for name, x in tensors.items()}
+    return Compressed(leaves, plan.masks, plan.rules)
+
+
+def shrink(model: Model, recipe: Recipe) -> Model:
+    """The smaller model that the recipe's steps leave; the same one where none removes anything."""
+    for step in recipe:
+        model = step.shrink(model)
+    return model
+
+
+def shrinks(recipe: Recipe) -> bool:
+    """Whether the recipe may remove parts of a model, which takes more than its tensors."""
+    return any(type(step).shrink is not Step.shrink for step in recipe)
+
+
+def recipe_of(config: CompressConfig) -> Recipe:
+    """The steps that a config stands for: its options are the short form of common recipes."""
+    steps: list[Step] = []
+    if config.heads is not None or config.feed_forward_size is not None:
+        steps.append(KeepUnits(config.heads, config.feed_forward_size))
+    if config.rules:
+        steps.append(ByRule(config.rules))
+    if config.sparsity:
+        steps.append(
+            PruneMagnitude(config.sparsity, config.scope, config.max_tensor_sparsity, config.recovery)
+        )
+    steps += config.steps
+    if config.target_mb is not None:
+        steps.append(FitBytes(config.target_mb, config.spec, config.matrices_only))
+    elif not config.rules:
+        steps.append(Quantize(config.spec, config.matrices_only))
+    return tuple(steps)
