@@ -33,7 +33,7 @@ def unwritable(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "fifo.png")
     paths = {"folder.png": "is a folder: name a file", "file/x.png": "the folder .*file cannot be made"}
-    paths |= {"fifo.png": "is no regular file", "/dev/null": "/dev/null is no regular file"}
+    paths |= {"fifo.png": "is not a regular file", "/dev/null": "/dev/null is not a regular file"}
     return {str(tmp_path / name): said for name, said in paths.items()}
 
 

@@ -363,7 +363,7 @@ def test_a_run_directory_that_is_taken_away_is_not_made_again(
             workdir.mkdir()
 
     monkeypatch.setattr(View, "stepped", taken)
-    with pytest.raises(SaveFailed, match=r"w was removed or replaced while its run was at work"):
+    with pytest.raises(SaveFailed, match=r"w was removed or replaced while its run was active"):
         train.main(command(workdir))
     assert not list(workdir.iterdir())
     assert [line["step"] for line in read_metrics(tmp_path / "moved" / "metrics.jsonl")] == [0]

@@ -77,7 +77,7 @@ def test_a_save_of_which_a_part_was_skipped_is_not_sealed(
 
 def test_names_that_a_store_takes_for_a_pattern_are_refused() -> None:
     for name in ("lr=[1]", "a*", "a?", "a#b", "a\nb"):
-        with pytest.raises(UserError, match="take for a pattern: take a name without"):
+        with pytest.raises(UserError, match="read as a pattern: choose a name without"):
             parse_path(f"gs://bucket/{name}")
 
 

@@ -178,11 +178,11 @@ def test_who_lost_a_lease_ends_unsaved(bucket: Bucket) -> None:
         (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since today"))
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the lease of gs://bucket/lost went to process 1 on elsewhere since today: ended unsaved" in said
+    assert "the lease of gs://bucket/lost was taken by process 1 on elsewhere since today: ended without saving" in said
 
 
 def test_a_bucket_that_is_not_there(bucket: Bucket, command) -> None:
-    with pytest.raises(UserError, match=r"gs://nobody/run cannot be written .*is the bucket there"):
+    with pytest.raises(UserError, match=r"gs://nobody/run cannot be written .*check that the bucket exists"):
         train.main(command("gs://nobody/run"))
     for text in ("s3://x/y", "gs:/x/y", "GS://x/y", "gs:x", "gs://"):
         with pytest.raises(UserError, match=f"{text} is neither a local path nor gs://BUCKET/FOLDER"):

@@ -58,7 +58,7 @@ def test_a_lock_is_no_way_to_another_file(tmp_path: Path) -> None:
     assert secret.read_text() == "mine"
     (tmp_path / LOCK).unlink()
     os.mkfifo(tmp_path / LOCK)
-    with pytest.raises(UserError, match="lock is no regular file: remove it"), locked(tmp_path):
+    with pytest.raises(UserError, match="lock is not a regular file: remove it"), locked(tmp_path):
         pass
 
 
