@@ -1,4 +1,5 @@
-"""A claim on a folder that is to be written: it is made before the work, and who comes second is told."""
+"""Reserve a new folder before the work whose result it will hold, so that two processes never write the
+same one."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 
 @contextlib.contextmanager
 def claimed(folder: AnyPath) -> Iterator[None]:
-    """Inside, the new folder `folder` is this process's to write. UserError if it is not empty, or if another
-    process is about to write it. The claim goes with the process, however that ends; if nothing was written,
-    so does the folder."""
+    """Reserve the new folder `folder` for this process. UserError if it is not empty, or reserved by
+    another process. The system ends the reservation with the process; a folder that is still empty then is
+    removed."""
     if not isinstance(folder, Path):
         check_empty(folder)
         with locked(folder):
@@ -42,12 +43,12 @@ def claimed(folder: AnyPath) -> Iterator[None]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it holds what was made
+    with contextlib.suppress(OSError):  # not empty
         folder.rmdir()
 
 
 def check_empty(folder: AnyPath) -> None:
-    """UserError if something is there."""
+    """UserError if `folder` exists and is not an empty folder."""
     if folder.exists() and (
         not folder.is_dir() or any(path.name != LOCK or isinstance(path, Path) for path in folder.iterdir())
     ):
@@ -58,7 +59,7 @@ def _lock(folder: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _NO_LOCKS:  # then who is last to finish finds the folder full, and is told that
+        if error.errno in _NO_LOCKS:  # without locks, the process that finishes last finds the folder full
             return
         raise UserError(
             f"--out {folder} is being written by another process: wait for it, or give another folder"

@@ -1,4 +1,4 @@
-"""A lock on a local folder: a file in it that the system unlocks when its process ends, however that ends."""
+"""A lock on a local folder: a file in it that the system unlocks when the process ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from tlc_jax.core.errors import SaveFailed, UserError
 
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-_MOST = 1000  # bytes that are read of what somebody else wrote there
+_MOST = 1000  # bytes that are read of another process's words
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Taken(Exception):
-    """Another process holds the lock; `holder` is what it wrote there."""
+    """Another process holds the lock; `holder` is how it describes itself."""
 
     def __init__(self, holder: str):
         super().__init__(holder)
@@ -25,8 +25,8 @@ class Taken(Exception):
 
 
 class FileLock:
-    """Held from the beginning until `close`. Taken if somebody has it; UserError where the file system has no
-    locks: without them two jobs would write into one folder."""
+    """Locked from construction until `close`. Taken if another process holds the lock; UserError if the
+    file system has no locks, since two jobs could then write into one folder."""
 
     def __init__(self, folder: Path, name: str, holder: str):
         self._folder, self._path, self._holder = folder, folder / name, holder
@@ -38,15 +38,16 @@ class FileLock:
             raise
 
     def check(self) -> None:
-        """SaveFailed if the folder is not the one that was locked any more, or another process has it."""
+        """SaveFailed if the folder was replaced since it was locked, or if another process holds the lock
+        now."""
         if not _is_at(self._inside, self._folder):
             raise SaveFailed(
-                f"{self._folder} was removed or replaced while its run was at work: nothing more is written "
-                "there; put it back and run the same command again, or begin again in a new --workdir"
+                f"{self._folder} was removed or replaced while its run was active: nothing more is written "
+                "there; restore it and run the same command again, or start again in a new --workdir"
             )
         if _is_at(self._file, self._path):
             return
-        old = self._file  # somebody removed the lock alone
+        old = self._file  # only the lock file was removed
         try:
             self._file = self._take()
         except (Taken, OSError, UserError) as error:
@@ -64,9 +65,9 @@ class FileLock:
         file = os.open(self._path, _OPEN, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise UserError(f"{self._path} is no regular file: remove it, or give another --workdir")
+                raise UserError(f"{self._path} is not a regular file: remove it, or give another --workdir")
             _lock(file, self._folder)
-            with contextlib.suppress(OSError):  # who holds it is only told: a disk may be full
+            with contextlib.suppress(OSError):  # the words only inform, and a disk may be full
                 os.ftruncate(file, 0)
                 os.pwrite(file, self._holder.encode("utf-8", "replace"), 0)
         except BaseException:
@@ -82,14 +83,14 @@ def _lock(file: int, folder: Path) -> None:
         if error.errno in _HELD:
             raise Taken(os.pread(file, _MOST, 0).decode("utf-8", "replace").strip()) from error
         raise UserError(
-            f"the file system of {folder} cannot lock files ({error.strerror}), so that two jobs could write "
+            f"the file system of {folder} cannot lock files ({error.strerror}), so two jobs could write "
             "into one run: give a --workdir on a local disk or in a bucket, or mount it with locks (Lustre: "
             "-o flock)"
         ) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether what is open is still what has this name."""
+    """Whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=True))
     except OSError:

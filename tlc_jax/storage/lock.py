@@ -1,7 +1,7 @@
 """One process at a time in a run directory.
 
-On a local disk the lock goes with its process, however that ends. In a bucket it is a lease: an object that
-only one process can create, and that its holder writes again and again; left alone, it runs out.
+On a local disk the system releases the lock when the process ends. In a bucket the lock is a lease: an
+object that only one process can create, which its holder renews regularly and which expires otherwise.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import LOCK
 from tlc_jax.storage.untrusted import parse_json, read_text
 
-LEASE = 180.0  # seconds that a lease lasts unless it is renewed; longer than clocks of machines differ
+LEASE = 180.0  # seconds until a lease expires; longer than clocks of machines differ
 RENEWED = 20.0  # seconds between renewals
-_SHOWN = 200  # characters of what somebody else wrote there
+_SHOWN = 200  # characters of another process's description of itself
 
 
 @contextlib.contextmanager
 def locked(folder: AnyPath) -> Iterator[Callable[[], None]]:
-    """Holds `folder` inside; UserError that names the process that holds it already.
+    """Lock `folder`; UserError names the process that has locked it already.
 
-    Gives a function that raises SaveFailed where a local `folder` was removed, replaced or taken since. A
-    lease that is lost ends the process itself.
+    Yields a function that raises SaveFailed if a local `folder` was removed, replaced or locked by another
+    process since. Losing a lease ends the process.
     """
     holder = f"process {os.getpid()} on {platform.node()} since {_now().isoformat(timespec='seconds')}"
     if isinstance(folder, Path):
@@ -63,8 +63,8 @@ def _in_use(folder: AnyPath, holder: str) -> str:
 
 @record
 class _Lease(TypedDict):
-    """`machine` tells in which system the number of the holder's process counts, `id` one holder from
-    another that has the same words."""
+    """`holder` describes the process, `machine` is the system in which its process number counts, and `id`
+    distinguishes holders with the same description."""
 
     holder: Annotated[str, StringConstraints(max_length=1000)]
     until: datetime.datetime
@@ -75,11 +75,11 @@ class _Lease(TypedDict):
 @contextlib.contextmanager
 def _lease(folder: epath.Path, holder: str) -> Iterator[None]:
     path = folder / LOCK
-    other = _take(path, holder)
-    if other is not None:
+    lease = _take(path, holder)
+    if lease is not None:
         raise UserError(
-            f"{_in_use(folder, printable(other['holder'], _SHOWN))}; if it is dead, its lease runs out at "
-            f"{other['until'].isoformat()}"
+            f"{_in_use(folder, printable(lease['holder'], _SHOWN))}; if it is dead, its lease expires at "
+            f"{lease['until'].isoformat()}"
         )
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(path, holder, ended), name="lease", daemon=True)
@@ -89,28 +89,28 @@ def _lease(folder: epath.Path, holder: str) -> Iterator[None]:
     finally:
         ended.set()
         renewing.join()
-        with contextlib.suppress(Exception):  # what cannot be given back runs out
+        with contextlib.suppress(Exception):  # a lease that cannot be removed expires
             path.unlink(missing_ok=True)
 
 
 def _take(path: epath.Path, holder: str) -> _Lease | None:
-    """None if the lease is ours now; otherwise whose it is."""
+    """Acquire the lease and return None, or return the lease of another process."""
     try:
         return None if _create(path, holder) else _overtake(path, holder)
     except UserError:
         raise
     except Exception as error:  # gcsfs has errors of its own
         raise UserError(
-            f"{path.parent} cannot be written ({one_line(error)}): is the bucket there, and yours?"
+            f"{path.parent} cannot be written ({one_line(error)}): check that the bucket exists and is yours"
         ) from error
 
 
 def _overtake(path: epath.Path, holder: str) -> _Lease | None:
-    found = _read(path)
-    if found is not None and found["until"] > _now() and not _is_dead(found):
-        return found
+    lease = _read(path)
+    if lease is not None and lease["until"] > _now() and not _is_dead(lease):
+        return lease
     path.unlink(missing_ok=True)
-    return None if _create(path, holder) else _read(path)  # whoever creates it first
+    return None if _create(path, holder) else _read(path)  # another process may be first
 
 
 def _create(path: epath.Path, holder: str) -> bool:
@@ -133,7 +133,7 @@ def _read(path: epath.Path) -> _Lease | None:
         return checked({**value, "until": _time(value["until"])}, _Lease)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} is no lease of a run ({one_line(error)}): remove it if nobody works there"
+            f"{path} is no lease of a run ({one_line(error)}): remove it if no process uses that run"
         ) from error
 
 
@@ -143,7 +143,7 @@ def _time(text: object) -> datetime.datetime:
 
 
 def _is_dead(lease: _Lease) -> bool:
-    """Whether the holder was a process of this machine, and runs no more."""
+    """Whether the holder was a process of this machine that has ended."""
     number = re.match(r"process (\d{1,9}) on ", lease["holder"])
     if number is None or lease.get("machine") != _machine():
         return False
@@ -151,13 +151,13 @@ def _is_dead(lease: _Lease) -> bool:
         os.kill(int(number[1]), 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):  # somebody else's; no number of a process
+    except (PermissionError, OverflowError):  # of another user; not a process number
         return False
     return False
 
 
 def _machine() -> str:
-    """Where a number names one process: two containers of one machine count for themselves."""
+    """The system in which process numbers are unique: a boot of a machine and a container on it."""
     try:
         booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{booted} {Path('/proc/self/ns/pid').readlink()}"
@@ -169,20 +169,20 @@ def _renew(path: epath.Path, holder: str, ended: threading.Event) -> None:
     renewed = time.monotonic()
     while not ended.wait(RENEWED):
         try:
-            found = _read(path)
-            if found is None or found["holder"] != holder or found.get("id") != _ID:
-                whose = printable(found["holder"], _SHOWN) if found else "nobody"
-                _end(f"the lease of {path.parent} went to {whose}: ended unsaved")
+            lease = _read(path)
+            if lease is None or lease["holder"] != holder or lease.get("id") != _ID:
+                taken = f"taken by {printable(lease['holder'], _SHOWN)}" if lease else "removed"
+                _end(f"the lease of {path.parent} was {taken}: ended without saving")
             path.write_text(_lease_text(holder), encoding="utf-8")
             renewed = time.monotonic()
-        except Exception as error:  # the store may answer again before the lease runs out
+        except Exception as error:  # the store may answer again before the lease expires
             if time.monotonic() - renewed > LEASE - 2 * RENEWED:
                 _end(f"the lease of {path.parent} cannot be renewed: {one_line(error)}")
 
 
-def _end(why: str) -> None:
-    """At once: to save would write into another's run."""
-    print(f"error: {why}", file=sys.stderr, flush=True)
+def _end(reason: str) -> None:
+    """End the process at once: saving would write into another process's run."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
     os._exit(EXIT_FAILED)
 
 

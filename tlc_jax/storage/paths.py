@@ -1,7 +1,7 @@
-"""Places where runs live: local folders, and gs:// ones by the same few words.
+"""Paths and files, local and in buckets (gs://), by the same few functions.
 
-A bucket has no folders, cannot rename and cannot append: what rests on those locally rests on whole objects
-there. Needs the extra `gcs`, not TensorFlow.
+A bucket has no folders, cannot rename and cannot append: there, an object is written as a whole instead.
+Buckets need the extra `gcs`, not TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from etils import epath
 from tlc_jax.core.errors import UserError, one_line
 
 AnyPath = Path | epath.Path
-Where = TypeVar("Where", bound=AnyPath)
+PathT = TypeVar("PathT", bound=AnyPath)
 _BLOCK = 1 << 22
 _TEMPORARY = ".tmp"
 _TOKEN = 6  # bytes of a random name
-_MOMENT = 60.0  # seconds that a temporary file or folder is left alone, whoever made it
+_MOMENT = 60.0  # seconds for which a temporary file or folder is kept even if it looks abandoned
 
 
 def parse_path(text: str | os.PathLike[str]) -> AnyPath:
-    """A local path, or one in a bucket; UserError if that cannot be reached from here."""
+    """A local path, or one in a bucket; UserError if the bucket cannot be reached."""
     text = os.fspath(text)
     if not re.match("(?i)gs:|[a-z0-9.+-]+:/", text):
         return local_folder(text)
@@ -40,61 +40,60 @@ def parse_path(text: str | os.PathLike[str]) -> AnyPath:
         raise UserError(f"{text} is neither a local path nor gs://BUCKET/FOLDER")
     if odd := re.search(r"[\[\]*?#\x00-\x1f\x7f]", text):
         raise UserError(
-            f"{text!r} holds {odd[0]!r}, which libraries for object stores take for a pattern: take a name "
-            "without [ ] * ? and #"
+            f"{text!r} contains {odd[0]!r}, which libraries for object stores read as a pattern: "
+            "choose a name without [ ] * ? and #"
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(f"to reach {text} install tlc_jax with its extra gcs: pip install 'tlc-jax[gcs]'")
     from fsspec.config import conf
 
-    # others write there too: what was listed once may be out of date
+    # other processes write there too: a cached listing may be out of date
     conf["gcs"] = {"use_listings_cache": False}
-    where = epath.Path(text.rstrip("/"))
+    path = epath.Path(text.rstrip("/"))
     try:
-        where.exists()
-    except Exception as error:  # of networks, of credentials, of gcsfs
-        why = one_line(error)
-        raise UserError(f"{text} cannot be reached ({why}): look at network and credentials") from error
-    return where
+        path.exists()
+    except Exception as error:  # of the network, of credentials, of gcsfs
+        reason = one_line(error)
+        raise UserError(f"{text} cannot be reached ({reason}): check network and credentials") from error
+    return path
 
 
 def local_folder(text: str, named: str = "a path") -> Path:
-    """A local path, in which a `~` at the beginning is the home folder. UserError where there is none."""
+    """A local path with a leading `~` expanded; UserError if there is no home folder."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        if text.partition("/")[0] != "~":  # nobody's home, so a name
+        if text.partition("/")[0] != "~":  # no such user, so a name
             return Path(text)
         raise UserError(
             f"{text} is in the home folder, but there is none (HOME is not set): set HOME, or give {named} "
-            "that does not begin with ~"
+            "that does not start with ~"
         ) from None
 
 
-def is_remote(where: AnyPath) -> bool:
-    return not isinstance(where, Path)
+def is_remote(path: AnyPath) -> bool:
+    """Whether the path is in a bucket."""
+    return not isinstance(path, Path)
 
 
-def absolute(where: AnyPath) -> AnyPath:
-    """The same place from wherever, without links and `..`, which stores of arrays refuse."""
-    return where.resolve() if isinstance(where, Path) else where
+def absolute(path: AnyPath) -> AnyPath:
+    """The absolute path without links and `..`, which array stores refuse."""
+    return path.resolve() if isinstance(path, Path) else path
 
 
-def make_folder(where: AnyPath) -> None:
-    """Makes a folder and those above it; UserError where that cannot be. A bucket needs none."""
-    if not isinstance(where, Path):
+def make_folder(path: AnyPath) -> None:
+    """Make a folder and its parents; UserError if that fails. A bucket needs no folders."""
+    if not isinstance(path, Path):
         return
     try:
-        where.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"the folder {where} cannot be made ({error.strerror}): name another place"
-        ) from error
+        raise UserError(f"the folder {path} cannot be made ({error.strerror}): give another path") from error
 
 
 @contextlib.contextmanager
 def writing(path: AnyPath) -> Iterator[None]:
-    """An OSError inside names the file that is written: those of `write` and of numpy name none."""
+    """Name the written file in any OSError of the block: those of `write` and of numpy have no file name."""
     try:
         yield
     except OSError as error:
@@ -105,12 +104,12 @@ def writing(path: AnyPath) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
-    """A temporary folder that becomes `folder` when the block ends well, and disappears otherwise.
+def new_folder(folder: PathT, *, exclusive: bool = False) -> Iterator[PathT]:
+    """Yield a temporary folder that is renamed to `folder` when the block succeeds and removed otherwise.
 
-    Where another process made `folder` meanwhile, that one stays: the same thing, as in a cache, or, if this
-    is `exclusive`, a UserError. In a bucket it is `folder` itself: what is written last must tell whether it
-    is whole.
+    If another process has made `folder` meanwhile, that one stays (in a cache both are equal), or a UserError
+    is raised if this one is `exclusive`. In a bucket `folder` itself is yielded: the file written last must
+    show that it is complete.
     """
     if not isinstance(folder, Path):
         yield folder
@@ -119,7 +118,7 @@ def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
     remove_leftovers(folder.parent)
     temporary = _temporary(folder)
     make_folder(temporary)
-    with _held(temporary):
+    with _locked(temporary):
         try:
             yield temporary
             try:
@@ -136,8 +135,8 @@ def new_folder(folder: Where, *, exclusive: bool = False) -> Iterator[Where]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes have left in a folder of what they were making. Who is at work keeps a
-    lock on its folder; files are written in moments."""
+    """Remove temporary files and folders of killed processes from a folder. A running process keeps a lock
+    on its temporary folder; files take less than a moment to write."""
     for other in folder.glob(f"*.{'[0-9a-f]' * 2 * _TOKEN}{_TEMPORARY}"):
         with contextlib.suppress(OSError):
             if time.time() - other.stat().st_mtime < _MOMENT:
@@ -149,16 +148,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A name that no other process takes: process numbers are equal in two containers."""
+    """A random name: process numbers may be equal in two containers."""
     return path.with_name(f"{path.name}.{secrets.token_hex(_TOKEN)}{_TEMPORARY}")
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself, which goes with its process, however that ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder itself; the system releases the lock when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # file systems without locks: leftovers are not removed there
+        with contextlib.suppress(OSError):  # without locks leftovers are not removed
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
@@ -169,16 +168,16 @@ def _abandoned(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody works there, or nobody can tell
+    except OSError:  # in use, or no locks
         return False
     finally:
         os.close(descriptor)
     return True
 
 
-def remove_folder(where: AnyPath, last: str | None = None) -> None:
-    """Removes a folder and all in it; the file `last` goes after all others."""
-    for other in where.iterdir():
+def remove_folder(path: AnyPath, last: str | None = None) -> None:
+    """Remove a folder with its content, the file `last` after all others."""
+    for other in path.iterdir():
         if other.name == last:
             continue
         if not other.is_dir():
@@ -187,14 +186,14 @@ def remove_folder(where: AnyPath, last: str | None = None) -> None:
             shutil.rmtree(other)
         else:
             other.rmtree()
-    if isinstance(where, Path):
-        shutil.rmtree(where)
+    if isinstance(path, Path):
+        shutil.rmtree(path)
     elif last is not None:
-        (where / last).unlink(missing_ok=True)
+        (path / last).unlink(missing_ok=True)
 
 
 def move_folder(source: AnyPath, target: AnyPath) -> None:
-    """Renames a folder; what was at `target` is gone. In a bucket: file by file."""
+    """Rename a folder, replacing `target`; in a bucket, file by file."""
     if target.exists():
         remove_folder(target)
     make_folder(target.parent)
@@ -208,49 +207,49 @@ def move_folder(source: AnyPath, target: AnyPath) -> None:
 
 def files(folder: AnyPath, inside: str = "") -> list[str]:
     """Names of all files below a folder, relative to it."""
-    found = []
+    names = []
     for path in (folder / inside).iterdir():
         name = f"{inside}{path.name}"
-        linked = isinstance(path, Path) and path.is_symlink()  # perhaps to a folder above
-        found += files(folder, f"{name}/") if path.is_dir() and not linked else [name]
-    return found
+        linked = isinstance(path, Path) and path.is_symlink()  # possibly to a parent
+        names += files(folder, f"{name}/") if path.is_dir() and not linked else [name]
+    return names
 
 
 def copy_file(source: AnyPath, target: AnyPath) -> None:
-    """Copies one file, from anywhere to anywhere."""
+    """Copy a file between any two paths."""
     with source.open("rb") as reader, target.open("wb") as writer:
         shutil.copyfileobj(reader, writer, _BLOCK)
 
 
-def write_text(where: AnyPath, text: str) -> None:
-    """Writes a whole file or none."""
-    if not isinstance(where, Path):
-        where.write_bytes(text.encode())  # an object appears when all of it is there
+def write_text(path: AnyPath, text: str) -> None:
+    """Write a file atomically."""
+    if not isinstance(path, Path):
+        path.write_bytes(text.encode())  # an object appears once it is complete
         return
-    temporary = _temporary(where)
+    temporary = _temporary(path)
     try:
-        with writing(where):
+        with writing(path):
             temporary.write_text(text, encoding="utf-8")
-        temporary.replace(where)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(where: AnyPath, content: bytes) -> None:
-    """Writes a file, in a folder that need not be there."""
-    if isinstance(where, Path):
-        where.parent.mkdir(parents=True, exist_ok=True)
-    with writing(where):
-        where.write_bytes(content)
+def write_bytes(path: AnyPath, content: bytes) -> None:
+    """Write a file and, if need be, make its folder."""
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.write_bytes(content)
 
 
 class TextLog:
-    """A file that lines are added to. In a bucket it is written again as a whole by `flush`."""
+    """A file that lines are appended to. In a bucket, `flush` writes the whole file again."""
 
-    def __init__(self, where: AnyPath, text: str):
-        self._where, self._parts, self._kept = where, [text], 1
-        write_text(where, text)
-        self._file = where.open("a", encoding="utf-8") if isinstance(where, Path) else None
+    def __init__(self, path: AnyPath, text: str):
+        self._path, self._parts, self._flushed = path, [text], 1
+        write_text(path, text)
+        self._file = path.open("a", encoding="utf-8") if isinstance(path, Path) else None
 
     def add(self, line: str) -> None:
         if self._file is not None:
@@ -260,11 +259,11 @@ class TextLog:
             self._parts.append(line)
 
     def flush(self) -> None:
-        """What was added until now is there to stay."""
+        """Write all lines added so far."""
         parts = len(self._parts)
-        if self._file is None and parts > self._kept:
-            write_text(self._where, "".join(self._parts[:parts]))
-            self._kept = parts
+        if self._file is None and parts > self._flushed:
+            write_text(self._path, "".join(self._parts[:parts]))
+            self._flushed = parts
 
     def close(self) -> None:
         self.flush()

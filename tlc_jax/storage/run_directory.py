@@ -1,12 +1,12 @@
-"""A run directory tells its whole story: what was asked for, with what, what came of it.
+"""A run directory documents a run completely: what was requested, the environment, and the results.
 
-config.json       the resolved config; rebuilds the model with no other file
-environment.json  one entry a start: date, command, versions, devices
+config.json       the resolved config, which alone rebuilds the model
+environment.json  date, command, versions and devices of every start
 tokenizer.json    the tokenizer
-data/             the packed text and its manifest
+data/             the prepared data and their manifest
 metrics.jsonl     one JSON object a line
-checkpoints/      the newest checkpoints
-lock              held by the process that works here
+checkpoints/      the newest checkpoints, and those of marks
+lock              held by the process that runs here
 """
 
 from __future__ import annotations
@@ -59,24 +59,26 @@ class RunDir:
         return self.root / "checkpoints"
 
     def exists(self) -> bool:
-        """Whether a run lives here. A folder with other content is refused rather than mixed with."""
+        """Whether there is a run. UserError if there is anything else: a run is not mixed with other
+        files."""
         if self.config.is_file():
             return True
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--workdir {self.root} is a file: give a new folder")
         if self.checkpoints.exists():
-            raise UserError(f"--workdir {self.root} holds a run without its config.json: put it back")
+            raise UserError(f"--workdir {self.root} holds a run without its config.json: restore that file")
         if self.root.exists() and any(not _unbegun(path.name) for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
 
     def read_config(self) -> Config:
-        """The config of the run; UserError if there is none, or one that says what no config can."""
+        """The config of the run, written by this version or an older one; UserError if it is missing or
+        invalid."""
         try:
             return config_from_json(read_json(self.config, _LARGEST_CONFIG))
         except (OSError, ValueError, TypeError, ArithmeticError) as error:
-            why = printable(one_line(error), 400)
-            raise UserError(f"{self.config} is not the config of a run: {why}") from error
+            reason = printable(one_line(error), 400)
+            raise UserError(f"{self.config} is not the config of a run: {reason}") from error
 
     def check_same(self, config: Config) -> None:
         """UserError naming every field in which `config` is not the run's, but for those that may change."""
@@ -94,27 +96,25 @@ class RunDir:
 
 
 def _unbegun(name: str) -> bool:
-    """Whether a run that was killed before it began may have left such a file."""
+    """Whether a run that was killed before its start may have left a file of this name."""
     return name == LOCK or re.fullmatch(r"config\.json\.\w+\.tmp", name) is not None
 
 
 def split_mark(text: str) -> tuple[RunDir, str | None]:
-    """The run directory and the mark of RUN@MARK; of anything else, a run directory and None."""
+    """The run directory and the mark of RUN@MARK; None for the mark of a plain RUN."""
     root, at, mark = text.rpartition("@")
-    return (
-        (RunDir(parse_path(root)), mark)
-        if at and not parse_path(text).exists()
-        else (RunDir(parse_path(text)), None)
-    )
+    if at and not parse_path(text).exists():
+        return RunDir(parse_path(root)), mark
+    return RunDir(parse_path(text)), None
 
 
 def write_json(path: AnyPath, value: Any) -> None:
-    """Writes a whole file or none."""
+    """Write a file of JSON atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_json_to(text: str, value: Any) -> None:
-    """The same to where a user says, in a folder that need not be there."""
-    place = parse_path(text)
-    make_folder(place.parent)
-    write_json(place, value)
+    """Write a file of JSON to a path that a user gives, making its folder if need be."""
+    path = parse_path(text)
+    make_folder(path.parent)
+    write_json(path, value)

@@ -1,7 +1,7 @@
-"""Places that cannot lie: a manifest.json with the size and SHA-256 of every file, and of itself.
+"""Sealed folders: manifest.json holds the size and SHA-256 of every file, and its own digest.
 
-That tells of damage, not of intent: whoever writes a folder can write its manifest. So names, sizes and types
-are checked like those of any stranger (storage/untrusted.py).
+A seal detects damage, not intent: whoever can write the folder can write the manifest. Names, sizes and
+types are therefore checked like those of any untrusted file (storage/untrusted.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLOCK = 1 << 22
 
 
 class Damaged(Exception):
-    """A file of a sealed folder is not what it was: `path`, and `problem` in words."""
+    """A file of a sealed folder has changed: its `path`, and the `problem` in words."""
 
     def __init__(self, path: AnyPath, problem: str):
         super().__init__(f"{path} {problem}")
@@ -29,7 +29,7 @@ class Damaged(Exception):
 
 @record
 class Fingerprint(TypedDict):
-    """Of one file."""
+    """Size and digest of one file."""
 
     bytes: Count
     sha256: Sha256
@@ -37,7 +37,7 @@ class Fingerprint(TypedDict):
 
 @record
 class Sealed(TypedDict):
-    """What every manifest has."""
+    """What every manifest contains."""
 
     files: dict[Name, Fingerprint]
 
@@ -58,12 +58,12 @@ def fingerprint(path: AnyPath) -> Fingerprint:
 
 
 def seal(folder: AnyPath, about: dict[str, Any]) -> dict[str, Any]:
-    """Writes the manifest, whole or not at all: `about`, and what every file in the folder is now. ValueError
-    where `about` holds a number that JSON cannot spell."""
+    """Write the manifest atomically: `about`, and the fingerprints of all files in the folder. ValueError
+    if `about` holds a number that JSON cannot represent."""
     names = sorted(name for name in files(folder) if name != MANIFEST)
-    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
-        found = pool.map(lambda name: fingerprint(folder / name), names)
-    manifest = {**about, "files": dict(zip(names, found, strict=True))}
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        fingerprints = pool.map(lambda name: fingerprint(folder / name), names)
+    manifest = {**about, "files": dict(zip(names, fingerprints, strict=True))}
     text = json.dumps({**manifest, "digest": _digest(manifest)}, indent=1, allow_nan=False)
     write_text(folder / MANIFEST, f"{text}\n")
     return manifest
@@ -74,10 +74,10 @@ def is_sealed(folder: AnyPath) -> bool:
 
 
 def open_sealed(folder: AnyPath, part: str = "") -> dict[str, Any]:
-    """The manifest, after every byte was checked of the files whose names begin with `part`.
+    """The manifest, after checking every byte of the files whose names start with `part`.
 
-    Raises Damaged at the first file that is missing or not what it was. Files that are not in the manifest
-    are nobody's business.
+    Damaged names the first file that is missing or changed. Files that the manifest does not list are
+    ignored.
     """
     manifest = read_manifest(folder)
     names = [name for name in manifest["files"] if name.startswith(part)]
@@ -90,7 +90,7 @@ def open_sealed(folder: AnyPath, part: str = "") -> dict[str, Any]:
 
 
 def read_manifest(folder: AnyPath) -> dict[str, Any]:
-    """The manifest alone, checked against its own digest; its files have plain names below the folder."""
+    """The manifest alone, checked against its own digest and schema; names of files stay below the folder."""
     path = folder / MANIFEST
     try:
         manifest = read_json(path)
@@ -100,7 +100,7 @@ def read_manifest(folder: AnyPath) -> dict[str, Any]:
         raise Damaged(path, "cannot be read: it is no object of JSON with a digest")
     digest = manifest.pop("digest")
     if digest != _digest(manifest):
-        raise Damaged(path, "was changed: its digest is not its own")
+        raise Damaged(path, "was changed: its digest does not match")
     try:
         checked(manifest, Sealed)
     except ValueError as error:
@@ -122,7 +122,7 @@ def _problem(folder: AnyPath, manifest: dict[str, Any], name: str) -> str | None
         size = size_of(path)
         if size != expected["bytes"]:
             return f"has {size} bytes instead of {expected['bytes']}"
-        found = fingerprint(path)
+        fingerprint_now = fingerprint(path)
     except OSError as error:
         return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-    return None if found == expected else "was changed: its SHA-256 is not the manifest's"
+    return None if fingerprint_now == expected else "was changed: its SHA-256 is not the manifest's"

@@ -1,8 +1,8 @@
-"""Files that somebody else may have written: only regular files, of a bounded size, below the folder that
-names them (docs/security.md).
+"""Read files that another party may have written: only regular files, of bounded size, below the folder
+that lists them (docs/security.md).
 
-A digest beside a file proves that nothing happened to it on the way, not who made it. So nothing is believed
-that a folder says of itself before it was compared with what is there.
+A digest beside a file proves that the file arrived intact, not who wrote it. Nothing that a folder says
+about itself is used before it is compared with the files.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Any, BinaryIO, NoReturn
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath
 
-DOCUMENT = 32 << 20  # bytes of a configuration, a manifest, a tokenizer: many times the largest that is known
+DOCUMENT = 32 << 20  # bytes of a configuration, manifest or tokenizer: many times the largest known one
 _BLOCK = 1 << 20
 _LONGEST_NAME = 1024
-# of JSON, one of whose two bytes may take hundreds; the merges of the largest tokenizers are 600,000 lists
+# limits of JSON, of which two bytes may become hundreds in memory; the merges of the largest tokenizers are
+# 600,000 lists
 _MOST_VALUES, _MOST_CONTAINERS, _DEEPEST = 4_000_000, 1_000_000, 64
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would be waited for
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # opening a FIFO would block
 
 
 def open_regular(path: AnyPath) -> BinaryIO:
-    """A binary file object of a regular file. OSError for anything else, at once."""
+    """Open a regular file for reading. OSError for anything else, without blocking."""
     if not isinstance(path, Path):
         return path.open("rb")  # type: ignore[return-value]
     descriptor = os.open(path, _OPEN)
@@ -38,16 +39,16 @@ def open_regular(path: AnyPath) -> BinaryIO:
 
 
 def size_of(path: AnyPath) -> int:
-    """Bytes of a regular file; OSError for anything else."""
+    """Size of a regular file in bytes; OSError for anything else."""
     with open_regular(path) as file:
         return file.seek(0, os.SEEK_END)
 
 
 def read_bytes(path: AnyPath, most: int = DOCUMENT) -> bytes:
-    """A whole small file. OSError if it is larger, or no regular file."""
+    """The content of a file of at most `most` bytes. OSError if it is larger, or not a regular file."""
     content = bytearray()
     with open_regular(path) as file:
-        while block := file.read(_BLOCK):  # as it comes: what a file says of its size may be another's word
+        while block := file.read(_BLOCK):  # in blocks: the reported size may be wrong
             content += block
             if len(content) > most:
                 reason = f"it is larger than the {most:,} bytes that such a file may have"
@@ -56,19 +57,19 @@ def read_bytes(path: AnyPath, most: int = DOCUMENT) -> bytes:
 
 
 def read_text(path: AnyPath, most: int = DOCUMENT) -> str:
-    """A whole small file in UTF-8; ValueError if it is in another encoding."""
+    """The text of a small UTF-8 file; ValueError for another encoding."""
     return read_bytes(path, most).decode("utf-8")
 
 
 def read_json(path: AnyPath, most: int = DOCUMENT) -> Any:
-    """The value of a small JSON file; ValueError if it is none, or nested too deeply to be one of ours."""
+    """The value of a small JSON file; ValueError as from `parse_json`."""
     return parse_json(read_text(path, most))
 
 
 def parse_json(text: str) -> Any:
-    """ValueError where the text is no JSON, or has more values or levels than any document here; NaN and
-    infinities are none."""
-    containers = text.count("[") + text.count("{")  # those in strings too, of which no document has many
+    """The value of a JSON text. ValueError if it is not JSON (NaN and infinities are not), or has more
+    values or levels than any document of this project."""
+    containers = text.count("[") + text.count("{")  # a few more: brackets in strings count too
     if containers > _MOST_CONTAINERS or containers + text.count(",") > _MOST_VALUES:
         raise ValueError("it holds more values than such a document may have")
 
@@ -79,7 +80,7 @@ def parse_json(text: str) -> Any:
         value = json.loads(text, parse_constant=no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if re.search(r"\\u[dD][89a-fA-F]", text):  # half a pair of surrogates cannot be written again
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # a lone surrogate cannot be encoded again
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     level = _containers([value])
     for _ in range(_DEEPEST):
@@ -95,7 +96,7 @@ def _containers(outer: list[Any] | dict[str, Any]) -> list[Any]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a relative path stays below its folder, on any system, and can be printed."""
+    """Whether a relative path stays below its folder on every operating system, and is printable."""
     return (
         0 < len(name) <= _LONGEST_NAME
         and not re.search(r'[\\:*?"<>|]', name)
@@ -105,10 +106,10 @@ def is_plain_name(name: str) -> bool:
 
 
 def file_inside(folder: AnyPath, name: str) -> AnyPath:
-    """The regular file `name` below `folder`. OSError where it leads outside, is missing or something else.
+    """The regular file `name` below `folder`. OSError if it is outside, missing, or not a regular file.
 
-    A link may lead to another file of the folder; in a Hugging Face cache also to the repository's `blobs/`,
-    where that cache keeps what `snapshots/REVISION/` links to.
+    A link may point to another file of the folder and, in a Hugging Face cache, to the repository's
+    `blobs/`, to which `snapshots/REVISION/` links.
     """
     if not is_plain_name(name):
         raise OSError(errno.EINVAL, "the name does not stay inside the folder that lists it", printable(name))
@@ -124,6 +125,6 @@ def file_inside(folder: AnyPath, name: str) -> AnyPath:
 
 
 def one_reason(error: BaseException) -> str:
-    """What an error says of a file, without the file's name where the sentence around it has it already."""
+    """The message of an error about a file, without the name of the file."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable(" ".join(reason.split()), 300)
