@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tlc_jax.artifacts.artifact import WEIGHTS
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
-from tlc_jax.inference.load import LoadedModel, load_model
+from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
 from tlc_jax.inference.predict import Predictor
 from tlc_jax.recipes.compress_run import compress_run
 from tlc_jax.recipes.recover import prune_in_rounds
@@ -78,7 +78,7 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
     recipe = CompressConfig(sparsity=LEVELS[-1], recovery=RecoveryConfig(levels=LEVELS))
     finetuned = str(folder / "finetuned")
     _, rounds = prune_in_rounds(finetuned, recipe, folder / "rounds", console)
-    dense = load_model(finetuned, console)
+    dense = load_with_data(finetuned, console)
     assert isinstance(dense.task, Classification)
     predict = Predictor(dense.task, 32, dense.mesh)
     roots = {0.0: finetuned} | {level: str(folder / "rounds" / f"pruned-{100 * level:g}") for level in LEVELS}
@@ -101,7 +101,7 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
                 store.add({**what, **found, **sizes})
 
 
-def measured(dense: LoadedModel, predict: Predictor, artifact: Path) -> dict[str, Any]:
+def measured(dense: ModelWithData, predict: Predictor, artifact: Path) -> dict[str, Any]:
     """What the artifact's own bytes are worth."""
     params = trained_model(str(artifact), print).params
     names = (*dense.task.evaluation_sets(), *dense.task.reported_sets())

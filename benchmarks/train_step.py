@@ -27,7 +27,7 @@ from engine import Engine
 from train_step_engine import LENGTH, RATE, batch_of
 
 from tlc_jax.config.model import ModelConfig
-from tlc_jax.core.flops import mlm_update
+from tlc_jax.models.flops import mlm_update
 from tlc_jax.data.text.masking import slots
 
 ENGINES = ["tlc_jax", *(f"huggingface{how}" for how in ("", "_gathered", "_compiled", "_gathered_compiled"))]

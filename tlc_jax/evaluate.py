@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, Optional
+from typing import Optional
 
 from tlc_jax.core import cli, output
 from tlc_jax.core.entry_point import run_command
@@ -19,21 +19,22 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a run on all sets of its task; or compare a file of translations with references."""
+    """Evaluate a model on all sets of its task, or compare a file of translations with references."""
 
     checkpoint: Optional[str] = None
     """A run directory, RUN@MARK for a checkpoint kept at a mark, RUN@lastN for a mean, or an artifact."""
-    task: Optional[Literal["mlm", "sst2", "mnli", "translation"]] = None
-    """The task that the run must be of; None: whichever it is."""
+    task: Optional[str] = None
+    """The task that the model must have been trained for: mlm, classification, translation, or the name of a
+    labelled data set, such as sst2; None: any."""
     data: Data = dataclasses.field(default_factory=Data)
     predictions: Optional[str] = None
-    """Of a classification: write what is predicted of each example to this file, one JSON object a line."""
+    """Of a classification: write the prediction for each example to this file, as JSON lines."""
     hypotheses: Optional[str] = None
     """Instead of --checkpoint: translations, one a line. BLEU and chrF against --references."""
     references: tuple[str, ...] = ()
-    """What --hypotheses are compared with, line by line; several files: several references of each line."""
+    """What --hypotheses are compared with, line by line; several files: several references for each line."""
     language: str = "fr"
-    """Of all these files: how they are split into words."""
+    """The language of these files, by which they are split into words."""
     json: bool = False
     """Print one JSON object on standard output: eval/<set>/<metric>, checkpoint, step."""
 
@@ -50,10 +51,10 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.training.view import make_console
 
     if args.hypotheses is not None:
-        found = compare_files(args.hypotheses, args.references, args.language)
+        results = compare_files(args.hypotheses, args.references, args.language)
     else:
-        found = evaluate_checkpoint(str(args.checkpoint), args.task, args.data.dir, args.predictions)
-    print(json_text(found)) if args.json else print_table(found, make_console())
+        results = evaluate_checkpoint(str(args.checkpoint), args.task, args.data.dir, args.predictions)
+    print(json_text(results)) if args.json else print_table(results, make_console())
     output.check_delivered()
 
 

@@ -51,6 +51,11 @@ class DataConfig:
             "no folder: give data.name 'files' to read the folder, or drop data.dir",
         )
 
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What names the data, below data.dir or in a catalogue of data sets."""
+        return (self.name, self.split)
+
 
 @dataclass(frozen=True)
 class PairsConfig:
@@ -100,3 +105,9 @@ class PairsConfig:
         check(self.max_ratio > 1, f"data.max_ratio must be above 1, not {self.max_ratio}")
         check(bool(self.train.strip(" ,")), "data.train names no source")
         check(self.source != self.target, f"data.source and data.target are both {self.source!r}")
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What names the data, below data.dir or in a catalogue of data sets."""
+        sources = (self.train, self.validation, self.test)
+        return tuple(name.strip() for text in sources for name in text.split(","))

@@ -1,5 +1,4 @@
-"""The options of the networks: what makes two models the same kind of thing. Imports only the standard
-library."""
+"""The options of the networks. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -9,17 +8,16 @@ from typing import Literal, Optional
 
 from tlc_jax.config.validation import check, check_types
 
-LARGEST = 2**30  # of any size: their positions are counted in 32 bits
-DEEPEST = 1000  # layers: where they share their parameters, no tensor's shape tells how many there are
+LARGEST = 2**30  # limit of every size: indices have 32 bits
+DEEPEST = 1000  # layers; where layers share parameters, no tensor's shape bounds their number
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What the encoder and the encoder-decoder have in common. Heads are hidden_size / head_size wide rows of
-    attention."""
+    """What the encoder and the encoder-decoder have in common."""
 
     num_layers: int = 12
-    """Depth; of an encoder-decoder on either side."""
+    """Depth; an encoder-decoder has so many on each side."""
     hidden_size: int = 768
     """Width."""
     head_size: int = 64
@@ -35,10 +33,11 @@ class TransformerConfig:
     attention_dropout: float = 0.1
     """On attention probabilities."""
     remat: Literal["products", "all", "none"] = "products"
-    """What the backward pass computes again: what is not a product with weights, whole layers, or nothing."""
+    """What the backward pass recomputes: all but products with weights ('products'), whole layers ('all') or
+    nothing ('none')."""
     compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Activations and matrix products; parameters, normalisation, softmax and loss stay float32. 'float64' is
-    to compare implementations, with JAX_ENABLE_X64=1."""
+    """Type of activations and matrix products; parameters, normalisation, softmax and loss stay float32.
+    'float64' serves to compare implementations and needs JAX_ENABLE_X64=1."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -71,6 +70,11 @@ class TransformerConfig:
     def feed_forward(self) -> int:
         return self.feed_forward_size or 4 * self.hidden_size
 
+    @property
+    def longest_input(self) -> Optional[int]:
+        """Tokens of the longest input; None: any length."""
+        return None
+
 
 @dataclass(frozen=True)
 class ModelConfig(TransformerConfig):
@@ -81,9 +85,9 @@ class ModelConfig(TransformerConfig):
     initializer_stddev: float = 0.02
     """Standard deviation of the initial weights at width 768 (fairseq)."""
     initializer_scaling: Literal["fixed", "width"] = "fixed"
-    """'fixed' is fairseq's; 'width' multiplies by sqrt(768 / hidden_size), which narrow models need."""
+    """'fixed': fairseq's; 'width': times sqrt(768 / hidden_size), which narrow models need."""
     shared_layers: Literal["none", "all", "attention"] = "none"
-    """Parameters that all layers have in common (paper, Appendix C); 'attention' includes its norm."""
+    """Parameters that all layers share (paper, Appendix C); 'attention' includes its norm."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,8 +97,12 @@ class ModelConfig(TransformerConfig):
         check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
 
     @property
+    def longest_input(self) -> Optional[int]:
+        return self.max_positions
+
+    @property
     def stddev(self) -> float:
-        """Standard deviation that the weights are drawn with."""
+        """Standard deviation of the initial weights."""
         scaled = self.initializer_scaling == "width"
         return self.initializer_stddev * (math.sqrt(768 / self.hidden_size) if scaled else 1.0)
 
@@ -109,7 +117,7 @@ class EncoderDecoderConfig(TransformerConfig):
     activation_dropout: float = 0.1
     """Inside the feed-forward layers, after the ReLU (T2T relu_dropout)."""
     norm_epsilon: float = 1e-5
-    """Of layer normalisation. 1e-5 exports exactly to Hugging Face; T2T's own is 1e-6."""
+    """Epsilon of layer normalisation. 1e-5 exports exactly to Hugging Face; T2T's own is 1e-6."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """Every option of a run, as frozen dataclasses. Imports only the standard library.
 
-A document in `configs/` builds one `Config`; the command line overrides its fields; the result
-is written to the run directory and rebuilds the run alone. Checks that involve two fields name both.
+A document in `configs/` builds one `Config`; the command line overrides its fields; the result is written to
+the run directory, from which alone the run can be rebuilt. A check of two fields names both.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Config:
     """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
     micro_batch: Union[int, Literal["auto"], None] = None
     """Rows (or tokens) computed at once, over all devices; gradients are summed up to batch_size. None: all
-    at once. 'auto': the most that fit, as the compiler tells before the first step; the run then keeps it."""
+    at once. 'auto': as many as fit, which the compiler says before the first step; the run then keeps it."""
     memory_gib: Optional[float] = None
-    """Of one device, which 'auto' may fill; None: what the device says (a CPU says nothing)."""
+    """Memory of one device that 'auto' may fill; None: what the device reports (a CPU reports nothing)."""
     max_skipped: int = 20
-    """Stop after so many steps in a row whose loss or gradient was not finite; fewer are skipped."""
+    """Stop after this many steps in a row whose loss or gradient was not finite; fewer are skipped."""
     hung_after: float = 1800.0
-    """Report the stacks of all threads when no step has ended for so many seconds."""
+    """Print the stacks of all threads when no step has ended for this many seconds."""
     stop_after: Optional[float] = None
-    """Seconds after its start at which this process will be taken away: it saves and stops, resumable, early
-    enough before that."""
+    """Seconds after its start at which this process will be killed from outside: it saves and stops in time
+    to be resumed."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     seed: int = 0
@@ -84,40 +84,28 @@ class Config:
         self._check_trunk()
 
     def _check_parts(self) -> None:
-        """Model, data and task are of one kind, and fit."""
+        """The model and the data are those of the task, and fit it."""
         model, data, task = self.model, self.data, self.task
-        kinds = (isinstance(model, EncoderDecoderConfig), isinstance(data, PairsConfig))
+        given, needed = (type(model), type(data)), (task.model_type, task.data_type)
         check(
-            kinds == (isinstance(task, TranslationConfig),) * 2,
-            "a translation takes EncoderDecoderConfig, TranslationConfig and PairsConfig; everything "
-            f"else ModelConfig and DataConfig: here are {type(model).__name__}, {type(task).__name__} and "
-            f"{type(data).__name__}",
+            given == needed,
+            f"a {type(task).__name__} takes {' and '.join(kind.__name__ for kind in needed)}, not "
+            f"{' and '.join(kind.__name__ for kind in given)}",
         )
         check(
             model.heads % self.mesh.tensor == 0,
             f"mesh.tensor {self.mesh.tensor} does not divide the {model.heads} attention heads",
         )
-        if isinstance(model, ModelConfig):
-            check(
-                data.sequence_length <= model.max_positions,
-                f"data.sequence_length {data.sequence_length} is longer than model.max_positions "
-                f"{model.max_positions}",
-            )
-        if isinstance(task, TranslationConfig):
-            rows, longest = task.row_multiple, data.sequence_length
-            parts = 1 if self.micro_batch == "auto" else self.micro_batches
-            check(
-                rows % parts == 0,
-                f"task.row_multiple {rows} is not a multiple of {parts} micro-batches",
-            )
-            check(
-                self.batch_size >= rows * longest,
-                f"batch_size {self.batch_size} tokens do not hold task.row_multiple {rows} rows of "
-                f"data.sequence_length {longest} tokens",
-            )
+        longest = model.longest_input
+        check(
+            longest is None or data.sequence_length <= longest,
+            f"data.sequence_length {data.sequence_length} is longer than model.max_positions {longest}",
+        )
+        parts = 1 if self.micro_batch == "auto" else self.micro_batches
+        task.check_batch(self.batch_size, parts, data.sequence_length)
 
     def _check_trunk(self) -> None:
-        """A branch must leave a trunk at its peak rate, with attention over the whole row."""
+        """A branch must leave its trunk at the peak learning rate, with attention over the whole row."""
         shares = [point.share for point in self.kept_marks if point.share is not None]
         for name in ("warmup", "local_attention"):
             share = getattr(self.schedule, name)
@@ -130,29 +118,25 @@ class Config:
 
     @property
     def kept_marks(self) -> tuple[Mark, ...]:
-        """The points whose checkpoints stay; those of a trunk include where its branches leave."""
+        """The points whose checkpoints are kept; a trunk's include those that its branches leave from."""
         return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
 
     @property
     def at_once(self) -> int:
         """Rows (or tokens) of one micro-batch."""
         if self.micro_batch == "auto":
-            raise ValueError("micro_batch is 'auto': it is known only once a run has begun")
+            raise ValueError("micro_batch is 'auto': it is a number only once a run has begun")
         return self.micro_batch or self.batch_size
 
     @property
     def rows_at_once(self) -> int:
-        """What devices must divide: rows of a micro-batch, or what these are a multiple of."""
-        if isinstance(self.task, TranslationConfig):
-            return self.task.row_multiple // self.micro_batches
-        return self.at_once
+        """Rows that the devices must divide: those of a micro-batch, or what these are a multiple of."""
+        return self.task.rows_to_split(self.batch_size) // self.micro_batches
 
     @property
     def rows_at_once_named(self) -> str:
-        """Which field says so."""
-        if isinstance(self.task, TranslationConfig):
-            return "task.row_multiple over the number of micro-batches"
-        return "batch_size" if self.micro_batch is None else "micro_batch"
+        """The field that sets `rows_at_once`, for messages."""
+        return self.task.rows_field if self.micro_batch is None else self.task.micro_rows_field
 
     @property
     def micro_batches(self) -> int:

@@ -1,15 +1,41 @@
-"""What a run computes: one dataclass of options for each kind of task."""
+"""What a run computes: one dataclass of options for each kind of task, with what follows from it for the rest
+of a config. The kinds themselves are in `tasks/`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, replace
+from typing import ClassVar, Optional
 
+from tlc_jax.config.data import DataConfig, PairsConfig
+from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
 from tlc_jax.config.validation import check, check_types
 
 
 @dataclass(frozen=True)
-class MlmConfig:
+class TaskConfig:
+    """What every kind of task says of the rest of its config."""
+
+    model_type: ClassVar[type[TransformerConfig]] = ModelConfig
+    data_type: ClassVar[type] = DataConfig
+    rows_field: ClassVar[str] = "batch_size"
+    """Field with the number of rows that devices x micro-batches must divide."""
+    micro_rows_field: ClassVar[str] = "micro_batch"
+    """The same for the devices alone."""
+
+    def rows_to_split(self, batch_size: int) -> int:
+        """The value of `rows_field`."""
+        return batch_size
+
+    def check_batch(self, batch_size: int, micro_batches: int, sequence_length: int) -> None:
+        """ValueError where no batch can be made with these."""
+
+    def without_decoding(self) -> TaskConfig:
+        """The same task, whose evaluations while training decode nothing."""
+        return self
+
+
+@dataclass(frozen=True)
+class MlmConfig(TaskConfig):
     """Masked language modelling as in fairseq's masked_lm (paper 3.1)."""
 
     mask_rate: float = 0.15
@@ -21,7 +47,7 @@ class MlmConfig:
 
 
 @dataclass(frozen=True)
-class ClassificationConfig:
+class ClassificationConfig(TaskConfig):
     """Classification of a text or a pair of texts (paper 3.1; fairseq sentence_prediction)."""
 
     max_examples: Optional[int] = None
@@ -40,8 +66,13 @@ class ClassificationConfig:
 
 
 @dataclass(frozen=True)
-class TranslationConfig:
+class TranslationConfig(TaskConfig):
     """Translation as Tensor2Tensor trains it (paper 3.1)."""
+
+    model_type: ClassVar[type[TransformerConfig]] = EncoderDecoderConfig
+    data_type: ClassVar[type] = PairsConfig
+    rows_field: ClassVar[str] = "task.row_multiple"
+    micro_rows_field: ClassVar[str] = "task.row_multiple over the number of micro-batches"
 
     label_smoothing: float = 0.1
     """Probability that the loss gives to all other tokens together, uniformly."""
@@ -58,4 +89,22 @@ class TranslationConfig:
         check(self.row_multiple >= 1, f"task.row_multiple must be at least 1, not {self.row_multiple}")
         check(
             self.bleu_sentences >= 0, f"task.bleu_sentences must not be negative, not {self.bleu_sentences}"
+        )
+
+    def rows_to_split(self, batch_size: int) -> int:
+        return self.row_multiple
+
+    def without_decoding(self) -> TranslationConfig:
+        return replace(self, bleu_sentences=0)
+
+    def check_batch(self, batch_size: int, micro_batches: int, sequence_length: int) -> None:
+        rows = self.row_multiple
+        check(
+            rows % micro_batches == 0,
+            f"task.row_multiple {rows} is not a multiple of {micro_batches} micro-batches",
+        )
+        check(
+            batch_size >= rows * sequence_length,
+            f"batch_size {batch_size} tokens do not hold task.row_multiple {rows} rows of "
+            f"data.sequence_length {sequence_length} tokens",
         )

@@ -1,4 +1,4 @@
-"""What a classifier says of each example: for paired tests between models, and for looking at its errors."""
+"""What a classifier predicts for each example: for paired tests between models, and for looking at errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from tlc_jax.core.native import abandonable
 from tlc_jax.core.tree import Params
 from tlc_jax.data.labelled.labelled_source import NO_LABEL
 from tlc_jax.data.tables import table_stem
-from tlc_jax.inference.load import LoadedModel
+from tlc_jax.inference.model_with_data import ModelWithData
 from tlc_jax.parallel.mesh import batch_sharding, place, replicated, rows_of
 from tlc_jax.storage.paths import AnyPath, local_folder, make_folder, write_text, writing
 from tlc_jax.tasks.classification import Classification
@@ -27,8 +28,8 @@ from tlc_jax.tasks.classification import Classification
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one set, in the order in which its source has the examples; targets are NO_LABEL in a set without
-    labels, which nothing can be right in."""
+    """Predictions for one set, in the order of its source; in a set without labels the targets are NO_LABEL,
+    and no prediction is right."""
 
     probabilities: Float[np.ndarray, "examples classes"]
     targets: Integer[np.ndarray, "examples"]
@@ -39,13 +40,13 @@ class Predictions:
 
     @property
     def decided(self) -> Bool[np.ndarray, "examples"]:
-        """Where one class is more probable than every other: not in a tie, not where anything is NaN."""
+        """Where one class is more probable than every other one: no tie, no NaN."""
         largest = self.probabilities.max(axis=1, keepdims=True)
         return (self.probabilities == largest).sum(axis=1) == 1
 
     @property
     def correct(self) -> Bool[np.ndarray, "examples"]:
-        """Where the label is more probable than every other."""
+        """Where the label is more probable than every other class."""
         return self.decided & (self.classes == self.targets)
 
     @property
@@ -54,7 +55,7 @@ class Predictions:
 
 
 class Predictor:
-    """Predicts sets for parameters; compiles each shape once."""
+    """Predicts sets with parameters; compiles each shape once."""
 
     def __init__(self, task: Classification, batch_size: int, mesh: Mesh):
         self._task, self._batch_size, self._mesh = task, batch_size, mesh
@@ -67,9 +68,9 @@ class Predictor:
     def __call__(self, params: Params, name: str) -> Predictions:
         targets = self._task.targets(name)
         logits = np.full((len(targets), len(self._task.label_names)), np.nan, np.float32)
-        places = self._task.evaluation_plan(name, self._batch_size).places
+        indices = self._task.evaluation_examples(name, self._batch_size)
         batches = self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh))
-        for rows, host_batch in zip(places, batches, strict=True):
+        for rows, host_batch in zip(indices, batches, strict=True):
             stopping.check()
             batch = place(self._mesh, host_batch)
             logits[rows[rows >= 0]] = np.asarray(self._step(params, batch))[rows >= 0]
@@ -84,17 +85,18 @@ def _softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray,
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def write_predictions(run: LoadedModel, path: AnyPath, data_dir: str | None = None) -> int:
-    """One JSON object an example, of all sets: what it is, what the model and the linear model say. Returns
-    how many. UserError where `path` is no file to write, or one of the data in `data_dir`."""
-    if not isinstance(run.task, Classification):
-        raise UserError("--predictions is for classification, which this run was not trained for")
-    task = run.task
+def write_predictions(model: ModelWithData, path: AnyPath, data_dir: str | None = None) -> int:
+    """Write a JSON line for each example of all sets: its label, and what the model and the linear baseline
+    predict. Returns their number. UserError where `path` cannot be written, or is one of the data in
+    `data_dir`."""
+    if not model.task.label_names:
+        raise UserError("--predictions is for classification, which this model was not trained for")
+    task = cast(Classification, model.task)
     _check_path(path, data_dir)
-    predict = Predictor(task, run.config.at_once, run.mesh)
+    predict = Predictor(task, model.config.at_once, model.mesh)
     lines: list[str] = []
     for name in (*task.evaluation_sets(), *task.reported_sets(), *task.unlabelled_sets()):
-        lines += (f"{json.dumps(line)}\n" for line in _lines(task, name, predict(run.params, name)))
+        lines += (f"{json.dumps(line)}\n" for line in _lines(task, name, predict(model.params, name)))
     if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a terminal
         with writing(path):  # a pipe may wait for its reader
             abandonable(lambda: path.write_text("".join(lines), encoding="utf-8"))
@@ -104,7 +106,7 @@ def write_predictions(run: LoadedModel, path: AnyPath, data_dir: str | None = No
 
 
 def _check_path(path: AnyPath, data_dir: str | None) -> None:
-    """Refuses before anything is computed what could not be written in the end."""
+    """UserError, before anything is computed, where the result could not be written."""
     if path.is_dir():
         raise UserError(f"--predictions {path} is a folder: name a file")
     make_folder(path.parent)
@@ -119,14 +121,14 @@ def _check_path(path: AnyPath, data_dir: str | None) -> None:
             raise UserError(f"--predictions {path} cannot be written: change its permissions or name another")
 
 
-def _lines(task: Classification, name: str, found: Predictions) -> Iterator[dict[str, object]]:
-    """The fields of each example: null stands for a label that there is not, for a tie, and where there is
-    no linear model; a probability that is not finite is null too."""
+def _lines(task: Classification, name: str, predictions: Predictions) -> Iterator[dict[str, object]]:
+    """The fields of each example; null is a missing label, a tie, a missing linear baseline, or a probability
+    that is not finite."""
     names, linear = task.label_names, task.baseline("linear", name)
-    classes = np.where(found.decided, found.classes, NO_LABEL).tolist()
-    for i, (target, predicted) in enumerate(zip(found.targets.tolist(), classes, strict=True)):
+    classes = np.where(predictions.decided, predictions.classes, NO_LABEL).tolist()
+    for i, (target, predicted) in enumerate(zip(predictions.targets.tolist(), classes, strict=True)):
         stopping.check()
-        probabilities = found.probabilities[i].tolist()
+        probabilities = predictions.probabilities[i].tolist()
         yield {
             "set": name,
             "example": i,

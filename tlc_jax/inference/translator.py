@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from rich.console import Console
 
@@ -22,10 +22,11 @@ from tlc_jax.core.printable import printable
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.data.lossless import normalizer_of
-from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
+from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.runs.memory import GIB
 from tlc_jax.runs.restore import trained_model
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
+from tlc_jax.tasks.kinds import kind_of
 
 _WINDOW = 512  # lines that are sorted by length and translated together
 LONGEST_LINE = 1 << 20  # bytes: more than a page of a newspaper, and no sentence
@@ -140,10 +141,11 @@ class Translator:
 
     def __init__(self, root: str, console: Console, *, beams: int = 4, alpha: float = ALPHA, best: int = 1):
         model = trained_model(root, console.print)
-        config = model.config.model
-        if not isinstance(config, EncoderDecoderConfig):
+        kind = kind_of(model.config)
+        if not kind.translates:
             raise UserError(f"{root} holds no translation model: it was trained on another task")
-        tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, TRANSLATION)
+        config = cast(EncoderDecoderConfig, model.config.model)
+        tokenizer = load_tokenizer(model.rundir.tokenizer, config.vocab_size, kind.tokenizer_layout)
         if kinds := normalizer_of(tokenizer):
             console.print(f"note: the model's tokenizer changes text before it is translated ({kinds})")
         longest = model.config.data.sequence_length

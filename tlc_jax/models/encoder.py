@@ -132,7 +132,7 @@ class Encoder(nn.Module):
         self.final_norm = layer_norm(config, "final_norm")
 
     def __call__(
-        self, tokens: Int[Array, "batch length"], reach: Int[Array, ""] | None = None, *, train: bool
+        self, tokens: Int[Array, "batch length"], window: Int[Array, ""] | None = None, *, train: bool
     ) -> Float[Array, "batch length hidden"]:
         real = tokens != PAD
         # positions of real tokens start in the row after the one that pads use
@@ -141,9 +141,9 @@ class Encoder(nn.Module):
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]
-        if reach is not None:
-            place = jnp.arange(tokens.shape[1])
-            visible = visible & (jnp.abs(place[:, None] - place[None, :]) <= reach)[None]
+        if window is not None:
+            index = jnp.arange(tokens.shape[1])
+            visible = visible & (jnp.abs(index[:, None] - index[None, :]) <= window)[None]
         x, _ = self.layers(x, visible, train)
         return self.final_norm(x)
 
@@ -180,11 +180,11 @@ class MaskedLanguageModel(nn.Module):
         self,
         tokens: Int[Array, "batch length"],
         positions: Int[Array, "batch slots"],
-        reach: Int[Array, ""] | None = None,
+        window: Int[Array, ""] | None = None,
         *,
         train: bool,
     ) -> Float[Array, "batch slots vocab"]:
-        hidden = self.encoder(tokens, reach, train=train)
+        hidden = self.encoder(tokens, window, train=train)
         gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
         projected, bias = self.mlm_head(gathered)
         return add_bias(self.encoder.logits(projected), bias)
@@ -205,16 +205,17 @@ def apply_mlm(
     positions: Int[Array, "batch slots"],
     *,
     dropout_key: jax.Array | None = None,
-    reach: Int[Array, ""] | None = None,
+    window: Int[Array, ""] | None = None,
 ) -> Float[Array, "batch slots vocab"]:
     """Float32 logits of the tokens at `positions`. With `dropout_key`, dropout is on (training).
 
-    With `reach`, a token attends to those at most so many places away; without, to all of its row.
+    With an attention `window`, a token attends to those at most this many positions away; without, to all of
+    its row.
     """
     rngs = {} if dropout_key is None else {"dropout": dropout_key}
     train = dropout_key is not None
     model = MaskedLanguageModel(config)
-    logits = model.apply({"params": params}, tokens, positions, reach, train=train, rngs=rngs)
+    logits = model.apply({"params": params}, tokens, positions, window, train=train, rngs=rngs)
     assert isinstance(logits, jax.Array)
     return logits
 

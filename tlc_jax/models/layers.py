@@ -7,12 +7,14 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.config.model import TransformerConfig
 from tlc_jax.core.axes import constrain
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.units import UnitKind
 from tlc_jax.models.dropout import Dropout
 
 # What is kept for the backward pass, by what is computed again. To compute all but products with weights
@@ -188,3 +190,30 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length hidden"]:
         expanded = gelu(dense(self.config, self.config.feed_forward, "expand", OUT)(x))
         return dense(self.config, x.shape[-1], "contract", IN)(expanded)
+
+
+def layer_rules(sides: str) -> tuple[tuple[str, P], ...]:
+    """Sharding rules of stacked layers below the paths that the regex `sides` matches. A kernel's hidden axis
+    is split over `fsdp`, the axis of its heads or units over `tensor`."""
+    column = r"((cross_)?attention/(query|key|value)|feed_forward/expand)"
+    row = r"((cross_)?attention/output|feed_forward/contract)"
+    return (
+        (r".*/(scale|bias)", P()),
+        (rf"{sides}/layers/{column}/kernel", P(None, "fsdp", "tensor")),
+        (rf"{sides}/layers/{row}/kernel", P(None, "tensor", "fsdp")),
+    )
+
+
+def attention_units(config: TransformerConfig, path: str, layers: int, bias: bool = True) -> UnitKind:
+    """The heads of the stacked attention at `path`."""
+    axes = {f"{path}/{name}/kernel": 2 for name in ("query", "key", "value")}
+    axes |= {f"{path}/{name}/bias": 1 for name in ("query", "key", "value") if bias}
+    reader = f"{path}/output/kernel"
+    return UnitKind("heads", "num_heads", config.heads, config.head_size, layers, axes | {reader: 1}, reader)
+
+
+def feed_forward_units(config: TransformerConfig, path: str, layers: int) -> UnitKind:
+    """The units of the stacked feed-forward layer at `path`."""
+    reader = f"{path}/contract/kernel"
+    axes = {f"{path}/expand/kernel": 2, f"{path}/expand/bias": 1, reader: 1}
+    return UnitKind("feed-forward units", "feed_forward_size", config.feed_forward, 1, layers, axes, reader)

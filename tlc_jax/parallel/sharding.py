@@ -1,9 +1,5 @@
-"""How parameters lie on the mesh: ordered rules over their paths.
-
-A kernel's hidden axis is split over `fsdp`, the axis of its heads or units over `tensor`; an embedding's
-hidden axis over both, and never its vocabulary (50,265 is odd, and nothing is padded). What is small lies
-whole on every device: biases, normalisation, positions, heads.
-"""
+"""How parameters are sharded over the mesh: ordered rules over their paths, which stand beside each model
+family."""
 
 from __future__ import annotations
 
@@ -19,42 +15,29 @@ from jax.sharding import PartitionSpec as P
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params, flatten, match_rules
 
-_IN = r"((cross_)?attention/(query|key|value)|feed_forward/expand)"
-_OUT = r"((cross_)?attention/output|feed_forward/contract)"
-_LAYERS = [
-    (r".*/(scale|bias)", P()),
-    (rf"(encoder|decoder)/layers/{_IN}/kernel", P(None, "fsdp", "tensor")),
-    (rf"(encoder|decoder)/layers/{_OUT}/kernel", P(None, "tensor", "fsdp")),
-]
-_EMBEDDING = P(None, ("fsdp", "tensor"))
-ENCODER_RULES = [
-    *_LAYERS,
-    (r"encoder/token_embedding", _EMBEDDING),
-    (r"encoder/position_embedding", P()),
-    (r"(mlm_head|classification_head)/.*kernel", P()),
-]
-ENCODER_DECODER_RULES = [*_LAYERS, (r"shared/token_embedding", _EMBEDDING)]
+Rules = Sequence[tuple[str, P]]
+"""Ordered rules over paths of parameters, of a model family (models/families.py)."""
 
 
-def param_shardings(mesh: Mesh, params: Params) -> Any:
+def param_shardings(mesh: Mesh, params: Params, rules: Rules) -> Any:
     """A tree of NamedSharding like `params`, which may be abstract. UserError where an axis of a parameter
-    does not divide by the devices that it is split over."""
-    specs = match_rules(ENCODER_DECODER_RULES if "shared" in params else ENCODER_RULES, params)
-    for path, x in flatten(params).items():
-        _check_divides(mesh, path, x.shape, flatten(specs)[path])
+    does not split evenly over its devices."""
+    specs = match_rules(rules, params)
+    for path, spec in flatten(specs).items():
+        _check_divides(mesh, path, flatten(params)[path].shape, spec)
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def like_params(mesh: Mesh, shardings: Any, tree: Any) -> Any:
     """Shardings of a tree (the optimizer's state) that holds, at any depth, arrays by the paths of
-    parameters: those lie as their parameters do, everything else whole on every device."""
+    parameters: those are sharded as their parameters are, everything else is replicated."""
     known = flatten(shardings)
 
-    def one(path: Sequence[Any], _: Any) -> NamedSharding:
+    def sharding(path: Sequence[Any], _: Any) -> NamedSharding:
         keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
         return known.get("/".join(keys), NamedSharding(mesh, P()))
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
 def _check_divides(mesh: Mesh, path: str, shape: tuple[int, ...], spec: P) -> None:
@@ -71,7 +54,7 @@ def _check_divides(mesh: Mesh, path: str, shape: tuple[int, ...], spec: P) -> No
 
 @dataclass(frozen=True)
 class Placement:
-    """One line of the table that shows how parameters lie."""
+    """A line of the table of shardings; `spec` has the mesh axes of each axis of the parameter."""
 
     path: str
     shape: tuple[int, ...]
@@ -79,9 +62,9 @@ class Placement:
     bytes_per_device: int
 
 
-def placements(mesh: Mesh, params: Params) -> list[Placement]:
-    """How each parameter lies, in the tree's order."""
-    shardings = flatten(param_shardings(mesh, params))
+def placements(mesh: Mesh, params: Params, rules: Rules) -> list[Placement]:
+    """How each parameter is sharded, in the tree's order."""
+    shardings = flatten(param_shardings(mesh, params, rules))
     return [
         Placement(
             path,

@@ -24,7 +24,7 @@ from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
 from tlc_jax.parallel.sharding import placements
 from tlc_jax.runs.memory import GIB, compile_abstract, micro_batch_sizes
-from tlc_jax.tasks.build import make_objective, update_flops
+from tlc_jax.tasks.build import make_objective
 from tlc_jax.training.state import abstract_params
 
 # of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)
@@ -79,7 +79,8 @@ def compile_for(config: Config, devices: Sequence[Any], tell: Callable[[str], No
 
 def _compiled(config: Config, mesh: Mesh) -> dict[str, Any]:
     objective, devices = make_objective(config), mesh.devices.flatten()
-    flops = update_flops(config, objective.largest_batch())
+    flops = objective.update_flops(objective.largest_batch())
+    params, rules = abstract_params(objective), objective.family.sharding_rules
     found: dict[str, Any] = {
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "mesh": dict(mesh.shape),
@@ -87,7 +88,7 @@ def _compiled(config: Config, mesh: Mesh) -> dict[str, Any]:
         "remat": config.model.remat,
         "memory_gib": config.memory_gib or MEMORY_GIB.get(devices[0].device_kind),
         "flops_per_device": flops / len(devices),
-        "parameters": [dataclasses.asdict(one) for one in placements(mesh, abstract_params(objective))],
+        "parameters": [dataclasses.asdict(one) for one in placements(mesh, params, rules)],
         "jax": jax.__version__,
     }
     began = time.monotonic()

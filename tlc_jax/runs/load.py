@@ -1,4 +1,4 @@
-"""Loading a trained model: from a run, one of its marks, the mean of its newest checkpoints, or an artifact."""
+"""Loads a trained model: of a run, one of its marks, the mean of its newest checkpoints, or an artifact."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tlc_jax.config import Config, MeshConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params, flatten
+from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.runs.average import mean_of_last
@@ -73,7 +74,7 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     like = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         abstract,
-        param_shardings(make_mesh(config.mesh), abstract),
+        param_shardings(make_mesh(config.mesh), abstract, family_of(config.model).sharding_rules),
     )
     if mark is not None and (last := re.fullmatch(r"last([1-9][0-9]{0,5})", mark)):
         params, masks, steps = mean_of_last(rundir.checkpoints, like, int(last[1]))
@@ -100,7 +101,8 @@ def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) ->
     }
     params = join(tensors)
     _check_shapes(path, params, abstract_params(config, names))
-    params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params))
+    rules = family_of(config.model).sharding_rules
+    params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params, rules))
     return TrainedModel(rundir, config, params, manifest["source"]["step"], names, masks)
 
 

@@ -12,19 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
-from tlc_jax.config import ClassificationConfig, Config, DataConfig
+from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
-from tlc_jax.data.labelled.labelled_source import open_labelled
-from tlc_jax.data.text.sources import open_source
-from tlc_jax.runs.initial_checkpoint import with_source
+from tlc_jax.runs.begin import InitFrom
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.results import StageData
 from tlc_jax.tasks.build import prepare_data
+from tlc_jax.tasks.kinds import kind_of
 
 Data = dict[str, StageData]
 """By stage, 'pretrain' and 'finetune'."""
@@ -113,7 +112,7 @@ class SameData:
         if stage in self._first:
             return self._first[stage]
         description, files = _read_sources(config)
-        resolved = config if source is None else with_source(config, config, source)
+        resolved = config if source is None else InitFrom(source.root).resolve(config)
         identity, known = prepare_data(resolved, console).manifest["identity"], self._known.get(stage)
         if known is not None and identity != known[1]["identity"]:
             raise UserError(
@@ -134,11 +133,10 @@ def _named(stage: str) -> str:
 def _read_sources(config: Config) -> tuple[str, dict[str, str]]:
     """A description of the data's source, and the SHA-256 of each of its files by a name that does not depend
     on the folder that holds it."""
-    data = config.data
-    assert isinstance(data, DataConfig)
-    opened = open_labelled(data) if isinstance(config.task, ClassificationConfig) else open_source(data)
+    data, kind = config.data, kind_of(config)
+    opened = kind.source(config)
     files: dict[str, AnyPath] = dict(opened.files)
-    if data.tokenizer is not None and not isinstance(config.task, ClassificationConfig):
+    if data.tokenizer is not None and kind.trains_tokenizer:
         files["data.tokenizer"] = parse_path(data.tokenizer).expanduser()
 
     def digest(path: AnyPath) -> str:

@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
+from rich.console import Console
 
-from tlc_jax.config import ClassificationConfig, Config, ModelConfig
+from tlc_jax.config import ClassificationConfig, Config, DataConfig, ModelConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.schema import Name, checked
 from tlc_jax.core.tree import Params
-from tlc_jax.data.labelled.examples import TRAIN, TUNING, PackedExamples
-from tlc_jax.data.labelled.length_buckets import Buckets, Plan, gather
+from tlc_jax.data.bucketing import Indices, Plan
+from tlc_jax.data.labelled.data_sets import open_labelled
+from tlc_jax.data.labelled.example_batches import example_buckets, gather
+from tlc_jax.data.labelled.example_packing import prepare_examples
+from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING
+from tlc_jax.data.labelled.labelled_tables import holds_tables
+from tlc_jax.data.labelled.packed_examples import PackedExamples
+from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.classifier import apply_classifier, init_classifier
-from tlc_jax.tasks.base import Batch, HostBatch, RowsOf, Sums, prediction_loss
+from tlc_jax.models.families import ENCODER
+from tlc_jax.models.flops import classification_update
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.sealed import MANIFEST, Damaged, read_manifest
+from tlc_jax.tasks.base import (
+    AbstractBatch,
+    Batch,
+    HostBatch,
+    HostSums,
+    RowsOf,
+    Source,
+    Sums,
+    Task,
+    TaskKind,
+    is_right,
+    prediction_loss,
+)
+from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS, ExampleScores
 
 
-class Classification:
-    """`loss` is the summed cross-entropy of examples in nats. Training evaluates on `tuning` only; sets
-    without labels can be predicted."""
+class ClassificationObjective:
+    """`loss` is the summed cross-entropy of examples in nats."""
 
-    def __init__(self, config: Config, settings: ClassificationConfig, examples: PackedExamples):
-        self._config, self._settings, self._packed = config, settings, examples
-        drop = settings.dropout
-        assert isinstance(config.model, ModelConfig)
-        self._model = dataclasses.replace(config.model, dropout=drop, attention_dropout=drop)
-        self.label_names = tuple(examples.manifest["label_names"])
-        _check_fits(config, examples)
-        self.tokens_per_step = 0.0
-        if examples.trains:  # else the data were read to be evaluated on
-            self._train = examples.split(TRAIN)
-            self._buckets = Buckets(self._train, config.batch_size, config.data.sequence_length)
-            self.tokens_per_step = int(self._train.lengths.sum()) / self._buckets.batches_per_epoch
+    family = ENCODER
+
+    def __init__(self, config: Config, classes: int):
+        self._config, self.classes = config, classes
+        self._settings = cast(ClassificationConfig, config.task)
+        drop = self._settings.dropout
+        model = cast(ModelConfig, config.model)
+        self._model = dataclasses.replace(model, dropout=drop, attention_dropout=drop)
 
     def init(self, key: jax.Array) -> Params:
-        return init_classifier(self._model, len(self.label_names), key)
+        return init_classifier(self._model, self.classes, key)
 
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
@@ -50,18 +72,47 @@ class Classification:
             self._model,
             params,
             batch["tokens"],
-            classes=len(self.label_names),
+            classes=self.classes,
             head_dropout=self._settings.head_dropout,
             dropout_key=dropout_key,
         )
 
+    def largest_batch(self) -> AbstractBatch:
+        rows, length = self._config.batch_size, self._config.data.sequence_length
+        tokens = jax.ShapeDtypeStruct((rows, length), np.int32)
+        targets, weights = (jax.ShapeDtypeStruct((rows,), dtype) for dtype in (np.int32, np.float32))
+        return {"tokens": tokens, "targets": targets, "weights": weights}
+
+    def update_flops(self, batch: AbstractBatch) -> float:
+        rows, length = batch["tokens"].shape
+        return classification_update(self._model, rows, length, self.classes)
+
+
+class Classification(ClassificationObjective, Task):
+    """The objective on packed examples. Training evaluates on `tuning` only. The primary metric is the one
+    that the data set names: accuracy, or another one of the confusion matrix."""
+
+    def __init__(self, config: Config, examples: PackedExamples):
+        self.label_names = tuple(examples.manifest["label_names"])
+        super().__init__(config, len(self.label_names))
+        self._packed = examples
+        self._metric = CONFUSION_METRICS[examples.metric]
+        self.primary_metric = self._metric
+        _check_fits(config, examples)
+        self.tokens_per_step = 0.0
+        if examples.trains:  # else the data were read to be evaluated on
+            self._train = examples.split(TRAIN)
+            self._buckets = example_buckets(self._train, config.batch_size, config.data.sequence_length)
+            self._batches_per_epoch = len(self._buckets.plan())
+            self.tokens_per_step = int(self._train.lengths.sum()) / self._batches_per_epoch
+
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
-        length, places = self._buckets.of_step(self._config.seed, step)
-        return gather(self._train, length, places[rows(len(places))])
+        shape, indices = self._buckets.of_step(self._config.seed, step)
+        return gather(self._train, shape, indices[rows(len(indices))])
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
-        for length, places in self._buckets.shapes():
-            yield gather(self._train, length, places[rows(len(places))])
+        for shape, indices in self._buckets.samples():
+            yield gather(self._train, shape, indices[rows(len(indices))])
 
     def evaluation_sets(self) -> tuple[str, ...]:
         return (TUNING,) if self._packed.trains else ()
@@ -70,14 +121,12 @@ class Classification:
         return self._packed.reported
 
     def unlabelled_sets(self) -> tuple[str, ...]:
-        """Those that can be predicted only."""
         return self._packed.unlabelled
 
     def notes(self) -> tuple[str, ...]:
-        """What of the data is not used, and what in it contradicts itself."""
         manifest = self._packed.manifest
-        doubtful = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
-        counts = ", ".join(f"{name} {count:,}" for name, count in doubtful.items())
+        contradicting = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
+        counts = ", ".join(f"{name} {count:,}" for name, count in contradicting.items())
         return (
             *manifest.get("notes", ()),
             *([f"texts with more than one label: {counts}"] if counts else []),
@@ -87,31 +136,67 @@ class Classification:
         return self._packed.manifest["examples"][name]
 
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
-        examples, plan = self._packed.split(name), self.evaluation_plan(name, batch_size)
-        for length, places in zip(plan.lengths, plan.places, strict=True):
-            yield gather(examples, length, places[rows(len(places))])
+        examples, plan = self._packed.split(name), self._evaluation_plan(name, batch_size)
+        for shape, indices in plan:
+            yield gather(examples, shape, indices[rows(len(indices))])
 
-    def evaluation_plan(self, name: str, batch_size: int) -> Plan:
-        """Which examples are in which of the `evaluation_batches`."""
-        return Buckets(self._packed.split(name), batch_size, self._config.data.sequence_length).plan(None)
+    def evaluation_examples(self, name: str, batch_size: int) -> Iterator[Indices]:
+        return (indices for _, indices in self._evaluation_plan(name, batch_size))
+
+    def _evaluation_plan(self, name: str, batch_size: int) -> Plan:
+        examples = self._packed.split(name)
+        return example_buckets(examples, batch_size, self._config.data.sequence_length).plan()
 
     def targets(self, name: str) -> Integer[np.ndarray, "examples"]:
+        """The class of each example of a set; NO_LABEL in a set without labels."""
         return np.asarray(self._packed.split(name).labels)
 
-    def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
-        """The classes that 'majority' or 'linear' says of the examples of a set, if there is something to
-        train on."""
-        return self._packed.baseline(kind, name)
+    def baseline(self, model: str, name: str) -> Integer[np.ndarray, "examples"] | None:
+        """The classes that the baseline 'majority' or 'linear' predicts for a set; None where there was
+        nothing to train it on."""
+        return self._packed.baseline(model, name)
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
+    def evaluation_sums(self, params: Params, batch: Batch) -> Sums:
+        """Those of the loss; where the primary metric is not the accuracy, the confusion matrix too."""
+        logits = self.logits(params, batch)
+        _, sums = prediction_loss(logits, batch)
+        if self._metric == ACCURACY:
+            return sums
+        predicted = jnp.argmax(logits, axis=-1)
+        decided = is_right(logits, predicted)  # a tie, or NaN, is no class
+        rows = jax.nn.one_hot(batch["targets"], self.classes) * batch["weights"][:, None]
+        columns = jax.nn.one_hot(jnp.where(decided, predicted, self.classes), self.classes + 1)
+        return {**sums, "confusion": rows.T @ columns}
 
-    def decoded(self, params: Params, name: str) -> dict[str, float]:
-        return {}
+    def metrics(self, sums: HostSums) -> dict[str, float]:
+        found = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
+        if "confusion" in sums:
+            found[self._metric.name] = self._metric.of_confusion(sums["confusion"])
+        return found
+
+    def example_scores(self, params: Params, batch: Batch) -> ExampleScores:
+        """1 for each example that is predicted right, 0 for the others."""
+        right = batch["weights"] * is_right(self.logits(params, batch), batch["targets"])
+        return ExampleScores(right, batch["weights"])
 
     def baselines(self) -> dict[str, float]:
-        found = self._packed.manifest["baselines"]
-        return {f"{name}/{metric}": value for name, own in found.items() for metric, value in own.items()}
+        stored = self._packed.manifest["baselines"]
+        found = {f"{name}/{key}": value for name, values in stored.items() for key, value in values.items()}
+        if self._metric != ACCURACY:
+            found |= self._baseline_metrics()
+        return found
+
+    def _baseline_metrics(self) -> dict[str, float]:
+        """The primary metric of the baselines, of which only the accuracy is stored."""
+        found = {}
+        for name in self._packed.manifest["baselines"]:
+            for model in ("majority", "linear"):
+                if (predicted := self.baseline(model, name)) is not None:
+                    confusion = np.zeros((self.classes, self.classes + 1))
+                    np.add.at(confusion, (self.targets(name), predicted), 1)
+                    value = self._metric.of_confusion(confusion)
+                    found[f"{name}/{model}_{self._metric.name}"] = value
+        return found
 
     def facts(self) -> dict[str, str]:
         manifest = self._packed.manifest
@@ -123,24 +208,75 @@ class Classification:
             **({"notes": "; ".join(self.notes())} if self.notes() else {}),
             "padding": f"{100 * self._buckets.padding():.0f} % of the tokens computed",
             **{
-                f"{name} accuracy": f"majority {own['majority_accuracy']:.4f}, "
-                f"bag of words {own['linear_accuracy']:.4f}"
-                for name, own in manifest["baselines"].items()
+                f"{name} accuracy": f"majority {values['majority_accuracy']:.4f}, "
+                f"bag of words {values['linear_accuracy']:.4f}"
+                for name, values in manifest["baselines"].items()
             },
         }
 
     def epochs(self, step: int) -> float:
-        return step / self._buckets.batches_per_epoch
+        return step / self._batches_per_epoch
 
 
 def _check_fits(config: Config, examples: PackedExamples) -> None:
-    """UserError where somebody's prepared data are not for the model beside them."""
+    """UserError where prepared data are not for this model."""
     for name, wanted in (
         ("vocab_size", config.model.vocab_size),
         ("sequence_length", config.data.sequence_length),
     ):
-        if (there := examples.manifest[name]) != wanted:
+        if (stored := examples.manifest[name]) != wanted:
             raise UserError(
-                f"{examples.folder} was prepared with {name} {there}, and the config has {wanted}: put the "
+                f"{examples.folder} was prepared with {name} {stored}, and the config has {wanted}: put the "
                 "run's own data there"
             )
+
+
+class ClassificationKind(TaskKind[PackedExamples]):
+    name = "classification"
+    config_type = ClassificationConfig
+    data_type = PackedExamples
+    tokenizer_layout = ROBERTA
+    trains_tokenizer = False
+
+    def source(self, config: Config) -> Source:
+        source = open_labelled(cast(DataConfig, config.data))
+        return Source(source.description, source.files)
+
+    def prepare(
+        self,
+        config: Config,
+        console: Console,
+        *,
+        to_train: bool = True,
+        label_names: tuple[str, ...] | None = None,
+    ) -> PackedExamples:
+        data, limit = cast(DataConfig, config.data), cast(ClassificationConfig, config.task).max_examples
+        return prepare_examples(data, config.model.vocab_size, console, limit, label_names)
+
+    def data_in(self, config: Config, folder: str) -> DataConfig:
+        data = cast(DataConfig, config.data)
+        return dataclasses.replace(data, name="files") if holds_tables(folder) else data
+
+    def task_names(self, config: Config) -> tuple[str, ...]:
+        data_set = cast(DataConfig, config.data).name
+        return (self.name, data_set, data_set.rpartition("/")[2])
+
+    def label_names(self, config: Config, folder: AnyPath | None) -> tuple[str, ...]:
+        if folder is None:
+            return open_labelled(cast(DataConfig, config.data)).label_names
+        try:
+            return tuple(checked(read_manifest(folder).get("label_names"), list[Name]))
+        except Damaged as damage:
+            raise UserError(f"{damage}: put the run's own data back") from damage
+        except ValueError as error:
+            raise UserError(
+                f"{folder / MANIFEST} names no labels ({error}): put the run's own data back"
+            ) from error
+
+    def objective(self, config: Config, classes: int | None = None) -> ClassificationObjective:
+        if classes is None:
+            raise UserError("only the data of a classification say how many classes it has: give --classes")
+        return ClassificationObjective(config, classes)
+
+    def task(self, config: Config, data: PackedExamples) -> Classification:
+        return Classification(config, data)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, Int
+from rich.console import Console
 
-from tlc_jax.config import Config, MlmConfig, ModelConfig
+from tlc_jax.config import Config, DataConfig, MlmConfig, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
 from tlc_jax.data.text.masking import mask, slots
-from tlc_jax.data.text.packing import PackedText
+from tlc_jax.data.text.packed_text import PackedText
+from tlc_jax.data.text.sources import open_source
+from tlc_jax.data.text.text_packing import prepare_text
+from tlc_jax.data.token_bytes import token_bytes
+from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, prediction_loss
+from tlc_jax.models.families import ENCODER
+from tlc_jax.models.flops import mlm_update
+from tlc_jax.tasks.base import (
+    AbstractBatch,
+    Batch,
+    HostBatch,
+    RowsOf,
+    Source,
+    Sums,
+    TaskKind,
+    prediction_loss,
+)
+from tlc_jax.tasks.token_prediction import TokenPrediction
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
@@ -25,9 +42,11 @@ _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the s
 class MlmObjective:
     """`loss` is the summed cross-entropy of masked tokens in nats."""
 
-    def __init__(self, config: Config, settings: MlmConfig):
-        assert isinstance(config.model, ModelConfig)
-        self._config, self._settings, self._model = config, settings, config.model
+    family = ENCODER
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._model, self._settings = cast(ModelConfig, config.model), cast(MlmConfig, config.task)
 
     def init(self, key: jax.Array) -> Params:
         return init_mlm(self._model, key)
@@ -39,30 +58,34 @@ class MlmObjective:
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
-    ) -> Float[Array, "batch places vocab"]:
+    ) -> Float[Array, "batch slots vocab"]:
         return apply_mlm(
             self._model,
             params,
             batch["tokens"],
             batch["positions"],
             dropout_key=dropout_key,
-            reach=batch.get("attention_reach"),
+            window=batch.get("attention_reach"),
         )
 
     def largest_batch(self) -> AbstractBatch:
         rows, length = self._config.batch_size, self._config.data.sequence_length
-        count = slots(length, self._settings.mask_rate)
-        tokens, places = jax.ShapeDtypeStruct((rows, length), np.int32), (rows, count)
-        ids, weights = (jax.ShapeDtypeStruct(places, dtype) for dtype in (np.int32, np.float32))
+        shape = (rows, slots(length, self._settings.mask_rate))
+        ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (np.int32, np.float32))
+        tokens = jax.ShapeDtypeStruct((rows, length), np.int32)
         return {"tokens": tokens, "positions": ids, "targets": ids, "weights": weights}
 
+    def update_flops(self, batch: AbstractBatch) -> float:
+        rows, length = batch["tokens"].shape
+        return mlm_update(self._model, rows, length, batch["positions"].shape[1])
 
-class MaskedLanguageModelling(MlmObjective):
+
+class MaskedLanguageModelling(MlmObjective, TokenPrediction):
     """The objective on packed text; perplexity is exp(loss / weight)."""
 
-    def __init__(self, config: Config, settings: MlmConfig, text: PackedText):
-        super().__init__(config, settings)
-        self._manifest = text.manifest
+    def __init__(self, config: Config, text: PackedText):
+        super().__init__(config)
+        self._text, self._manifest = text, text.manifest
         for name, size in (
             ("sequence_length", config.data.sequence_length),
             ("vocab_size", config.model.vocab_size),
@@ -80,12 +103,14 @@ class MaskedLanguageModelling(MlmObjective):
         ]
         self.tokens_per_step: float = config.batch_size * config.data.sequence_length
 
+    def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
+        return token_bytes(self._text.tokenizer(), ROBERTA)
+
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         batch_size, seed = self._config.batch_size, self._config.seed
-        own = rows(batch_size)
-        places = rows_of_step(seed, step, batch_size=batch_size, size=len(self._train), rows=own)
-        first = own.indices(batch_size)[0]
-        return self._mask(self._train[places], (2 * seed + _TRAIN, step), first)
+        local = rows(batch_size)
+        chosen = rows_of_step(seed, step, batch_size=batch_size, size=len(self._train), rows=local)
+        return self._mask(self._train[chosen], (2 * seed + _TRAIN, step), local.indices(batch_size)[0])
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         yield self.train_batch(0, rows)
@@ -93,31 +118,21 @@ class MaskedLanguageModelling(MlmObjective):
     def evaluation_sets(self) -> tuple[str, ...]:
         return ("held_out",)
 
-    def reported_sets(self) -> tuple[str, ...]:
-        return ()
-
     def evaluation_size(self, name: str) -> int:
         return len(self._held_out)
 
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
-        own = rows(batch_size)
+        local = rows(batch_size)
         for start in range(0, len(self._held_out), batch_size):
-            chosen = np.full((batch_size, self._held_out.shape[1]), PAD, self._held_out.dtype)
+            padded = np.full((batch_size, self._held_out.shape[1]), PAD, self._held_out.dtype)
             real = self._held_out[start : start + batch_size]
-            chosen[: len(real)] = real
-            yield self._mask(chosen[own], (_EVALUATE, 0), start + own.indices(batch_size)[0])
+            padded[: len(real)] = real
+            yield self._mask(padded[local], (_EVALUATE, 0), start + local.indices(batch_size)[0])
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        if not sums["weight"]:
-            raise UserError(
-                "no token was masked: data.held_out keeps too little text to evaluate on, raise it"
-            )
-        loss = sums["loss"] / sums["weight"]
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}
-
-    def decoded(self, params: Params, name: str) -> dict[str, float]:
-        return {}
+    def evaluation_examples(self, name: str, batch_size: int) -> Iterator[Int[np.ndarray, "batch"]]:
+        for start in range(0, len(self._held_out), batch_size):
+            rows = np.arange(start, start + batch_size)
+            yield np.where(rows < len(self._held_out), rows, -1)
 
     def baselines(self) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
@@ -150,3 +165,32 @@ class MaskedLanguageModelling(MlmObjective):
             rate=self._settings.mask_rate,
             vocab_size=self._model.vocab_size,
         )
+
+
+class MlmKind(TaskKind[PackedText]):
+    name = "mlm"
+    config_type = MlmConfig
+    data_type = PackedText
+    tokenizer_layout = ROBERTA
+
+    def source(self, config: Config) -> Source:
+        source = open_source(cast(DataConfig, config.data))
+        return Source(source.description, source.files)
+
+    def prepare(
+        self,
+        config: Config,
+        console: Console,
+        *,
+        to_train: bool = True,
+        label_names: tuple[str, ...] | None = None,
+    ) -> PackedText:
+        return prepare_text(
+            cast(DataConfig, config.data), config.model.vocab_size, console, to_train=to_train
+        )
+
+    def objective(self, config: Config, classes: int | None = None) -> MlmObjective:
+        return MlmObjective(config)
+
+    def task(self, config: Config, data: PackedText) -> MaskedLanguageModelling:
+        return MaskedLanguageModelling(config, data)

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
+from rich.console import Console
 
-from tlc_jax.config import Config, EncoderDecoderConfig, TranslationConfig
+from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.pairs.pair_batches import (
-    EncodedPairs,
-    PairBatches,
-    Places,
-    Shape,
-    Stretch,
-    gather,
-    rows_of_batch,
-)
-from tlc_jax.data.pairs.pair_packing import PackedPairs
-from tlc_jax.data.pairs.pair_sources import TRAIN
+from tlc_jax.data.bucketing import EMPTY, Indices, Plan, Shape
+from tlc_jax.data.pairs.packed_pairs import PackedPairs
+from tlc_jax.data.pairs.pair_batches import EncodedPairs, gather, pair_buckets, rows_of_batch
+from tlc_jax.data.pairs.pair_packing import prepare_pairs
+from tlc_jax.data.pairs.pair_source import TRAIN
+from tlc_jax.data.pairs.pair_sources import open_pairs
+from tlc_jax.data.token_bytes import token_bytes
+from tlc_jax.data.tokenizer import TRANSLATION
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
+from tlc_jax.models.families import ENCODER_DECODER
+from tlc_jax.models.flops import translation_update
 from tlc_jax.parallel.mesh import make_mesh
-from tlc_jax.tasks.base import AbstractBatch, Batch, HostBatch, RowsOf, Sums, at_targets, prediction_loss
-from tlc_jax.tasks.bleu import check_language, sacrebleu_score
+from tlc_jax.tasks.base import (
+    AbstractBatch,
+    Batch,
+    HostBatch,
+    RowsOf,
+    Source,
+    Sums,
+    TaskKind,
+    at_targets,
+    prediction_loss,
+)
+from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
+from tlc_jax.tasks.token_prediction import TokenPrediction
 
-_EVALUATION_SHAPES = 6  # more cost more to compile than pads
-_FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a shape that is rare is not worth its compilation
+_EVALUATION_SHAPES = 6  # compiling more would cost more than the padding
+_FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
 
 
 class TranslationObjective:
-    """`loss` is the summed cross-entropy of target tokens in nats, </s> among them. While training it is that
-    against smoothed labels, without the constant that no parameter changes; what is reported is the plain
-    one."""
+    """`loss` is the summed cross-entropy of target tokens in nats, </s> among them. The training loss is that
+    against smoothed labels, without its constant part; the plain one is reported."""
 
-    def __init__(self, config: Config, settings: TranslationConfig):
-        assert isinstance(config.model, EncoderDecoderConfig)
-        self._config, self._settings, self._model = config, settings, config.model
+    family = ENCODER_DECODER
+
+    def __init__(self, config: Config):
+        self._config, self._settings = config, cast(TranslationConfig, config.task)
+        self._model = cast(EncoderDecoderConfig, config.model)
 
     def init(self, key: jax.Array) -> Params:
         return init_encoder_decoder(self._model, key)
@@ -68,14 +83,18 @@ class TranslationObjective:
         ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (np.int32, np.float32))
         return {"source": ids, "targets": ids, "weights": weights}
 
+    def update_flops(self, batch: AbstractBatch) -> float:
+        (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
+        return translation_update(self._model, rows, source, target)
 
-class Translation(TranslationObjective):
+
+class Translation(TranslationObjective, TokenPrediction):
     """The objective on cleaned pairs, and BLEU."""
 
-    def __init__(self, config: Config, settings: TranslationConfig, packed: PackedPairs):
-        super().__init__(config, settings)
+    def __init__(self, config: Config, packed: PackedPairs):
+        super().__init__(config)
         self.packed, self._train = packed, packed.pairs(TRAIN)
-        if settings.bleu_sentences:
+        if self._settings.bleu_sentences:
             check_language(packed.manifest["languages"][1])  # before the first evaluation needs it
         self._decoder: Decoder | None = None
         self.tokens_per_step = 0.0
@@ -86,19 +105,20 @@ class Translation(TranslationObjective):
         config, packed = self._config, self.packed
         updates = packed.manifest["tokens"][TRAIN]["target"] // config.batch_size
         shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
-        self._batches = self._batches_of(self._train, packed.stretches(), shapes)
-        plan = self._batches.plan_of_epoch(config.seed, 0)
-        self._tokens = self._batches.tokens(plan)
-        self._batches_per_epoch = len(plan.places)
-        self.tokens_per_step = self._tokens[1] / self._batches_per_epoch  # of targets
+        multiple = self._settings.row_multiple
+        self._batches = pair_buckets(self._train, shapes, config.batch_size, multiple, packed.stretches())
+        plan = self._batches.epoch(config.seed, 0)
+        self._tokens = self._batches.tokens(plan).tolist()  # of the sources, of the targets
+        self._batches_per_epoch = len(plan)
+        self.tokens_per_step = self._tokens[1] / self._batches_per_epoch
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
-        shape, places = self._batches.of_step(self._config.seed, step)
-        return _batch(self._train, shape, places[rows(len(places))])
+        shape, indices = self._batches.of_step(self._config.seed, step)
+        return _batch(self._train, shape, indices[rows(len(indices))])
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         for shape, size in zip(self._batches.shapes, self._batches.rows, strict=True):
-            yield _batch(self._train, shape, np.full(size, -1)[rows(size)])
+            yield _batch(self._train, shape, np.full(size, EMPTY)[rows(size)])
 
     def evaluation_sets(self) -> tuple[str, ...]:
         return tuple(self.packed.manifest["validation"])
@@ -110,18 +130,19 @@ class Translation(TranslationObjective):
         return self.packed.manifest["pairs"][name]
 
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
-        pairs = self.packed.pairs(name)
-        stretch = Stretch(0, len(pairs), len(pairs))
-        shapes = self.packed.shapes()[:_EVALUATION_SHAPES]
-        batches = self._batches_of(pairs, [stretch], shapes, batch_size)
-        plan = batches.plan(np.arange(len(pairs)), None)
-        for number, places in zip(plan.shapes, plan.places, strict=True):
-            yield _batch(pairs, batches.shapes[number], places[rows(len(places))])
+        pairs, plan = self.packed.pairs(name), self._evaluation_plan(name, batch_size)
+        for shape, indices in plan:
+            yield _batch(pairs, shape, indices[rows(len(indices))])
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        loss = sums["loss"] / sums["weight"]
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return {"loss": loss, "perplexity": perplexity, "accuracy": sums["correct"] / sums["weight"]}
+    def evaluation_examples(self, name: str, batch_size: int) -> Iterator[Indices]:
+        return (indices for _, indices in self._evaluation_plan(name, batch_size))
+
+    def _evaluation_plan(self, name: str, batch_size: int) -> Plan:
+        shapes = self.packed.shapes()[:_EVALUATION_SHAPES]
+        return pair_buckets(self.packed.pairs(name), shapes, batch_size, self._settings.row_multiple).plan()
+
+    def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
+        return token_bytes(self.packed.tokenizer(), TRANSLATION)
 
     def decoded(self, params: Params, name: str) -> dict[str, float]:
         count = self._settings.bleu_sentences
@@ -130,10 +151,19 @@ class Translation(TranslationObjective):
         pairs = self.texts(name)[:count]
         if self._decoder is None:  # one for all evaluations of a run: it compiles
             self._decoder = self.decoder(beams=1)
-        found = self._decoder.translate(params, [source for source, _ in pairs])
+        translations = self._decoder.translate(params, [source for source, _ in pairs])
         references = [target for _, target in pairs]
         language = self.packed.manifest["languages"][1]
-        return {"greedy_bleu": sacrebleu_score([best[0].text for best in found], references, language)}
+        return {"greedy_bleu": sacrebleu_score([best[0].text for best in translations], references, language)}
+
+    def text_metrics(self, params: Params, name: str, console: Console) -> dict[str, Any]:
+        """BLEU with a beam of 4."""
+        language = self.packed.manifest["languages"][1]
+        check_language(language)
+        sources, references = zip(*self.texts(name), strict=True)
+        with stage(console, f"translating {name}", len(sources), "sentences") as advance:
+            translations = self.decoder(beams=4).translate(params, sources, advance)
+        return scores([best[0].text for best in translations], [references], language)
 
     def decoder(self, beams: int) -> Decoder:
         longest = self._config.data.sequence_length
@@ -144,29 +174,27 @@ class Translation(TranslationObjective):
         """The lines of a set, source and reference."""
         return self.packed.texts(name)
 
-    def baselines(self) -> dict[str, float]:
-        return {}
-
     def facts(self) -> dict[str, str]:
         manifest = self.packed.manifest
         languages, digest = " to ".join(manifest["languages"]), manifest["tokenizer_sha256"]
         left_out = {
-            reason: sum(own["left out"][reason] for own in manifest["sources"])
+            reason: sum(source["left out"][reason] for source in manifest["sources"])
             for reason in manifest["sources"][0]["left out"]
         }
-        told = [
-            f"{own['pairs']:,} of {own['name']}" + (f" (share {own['share']:g})" if own["share"] else "")
-            for own in manifest["sources"]
+        sources = [
+            f"{source['pairs']:,} of {source['name']}"
+            + (f" (share {source['share']:g})" if source["share"] else "")
+            for source in manifest["sources"]
         ]
         sets = [*manifest["validation"], *manifest["test"]]
         return {
             "data": f"{languages}, identity {manifest['identity'][:16]}",
-            "pairs": ", ".join(told),
+            "pairs": ", ".join(sources),
             "left out": ", ".join(f"{reason} {size:,}" for reason, size in left_out.items()),
             "evaluated": ", ".join(f"{name} {manifest['pairs'][name]:,}" for name in sets),
             "too long, cut": ", ".join(f"{name} {manifest['truncated'][name]:,}" for name in sets),
             "tokenizer": f"joint byte-level BPE, {manifest['vocab_size']:,} entries, {digest[:16]}",
-            "epoch": f"{self._batches_per_epoch:,} updates, {self._tokens[0]:,} tokens, "
+            "epoch": f"{self._batches_per_epoch:,} updates, {sum(self._tokens):,} tokens, "
             f"{self._tokens[1]:,} of them in targets",
             "padding": f"{100 * self._batches.padding(self._config.seed):.1f} % of the tokens computed, in "
             f"{len(self._batches.shapes)} shapes",
@@ -175,27 +203,63 @@ class Translation(TranslationObjective):
     def epochs(self, step: int) -> float:
         return step / self._batches_per_epoch
 
-    def _batches_of(
-        self, pairs: EncodedPairs, stretches: list[Stretch], shapes: list[Shape], tokens: int | None = None
-    ) -> PairBatches:
-        most = tokens or self._config.batch_size
-        return PairBatches(pairs, stretches, shapes, most, self._settings.row_multiple)
-
 
 def smoothing(logits: Float[Array, "batch length vocab"], batch: Batch, share: float) -> Float[Array, ""]:
-    """What label smoothing adds to the cross-entropy: `share` of the probability is not at the target but
-    spread over all other tokens (T2T; fairseq label_smoothed_cross_entropy)."""
+    """What label smoothing adds to the cross-entropy: `share` of the probability is spread over all tokens
+    but the target (T2T; fairseq label_smoothed_cross_entropy)."""
     vocab, targets = logits.shape[-1], batch["targets"]
     picked = at_targets(logits, targets)
     others = (jnp.sum(logits, axis=-1) - picked) / (vocab - 1)
     return share * jnp.sum(batch["weights"] * (picked - others))
 
 
-def _batch(pairs: EncodedPairs, shape: Shape, places: Places) -> HostBatch:
-    found = gather(pairs, shape, places)
-    targets = found["target"]
-    return {
-        "source": found["source"],
-        "targets": targets,
-        "weights": (targets != PAD).astype(np.float32),
-    }
+def _batch(pairs: EncodedPairs, shape: Shape, indices: Indices) -> HostBatch:
+    sides = gather(pairs, shape, indices)
+    targets = sides["target"]
+    return {"source": sides["source"], "targets": targets, "weights": (targets != PAD).astype(np.float32)}
+
+
+class TranslationKind(TaskKind[PackedPairs]):
+    name = "translation"
+    config_type = TranslationConfig
+    data_type = PackedPairs
+    tokenizer_layout = TRANSLATION
+    translates = True
+    most_at_once = 1 << 15  # tokens
+
+    def source(self, config: Config) -> Source:
+        sets = open_pairs(cast(PairsConfig, config.data))
+        sources = [*sets.train, *sets.validation, *sets.test]
+        files = {f"{source.name}: {name}": path for source in sources for name, path in source.files.items()}
+        return Source(sets.description, files)
+
+    def prepare(
+        self,
+        config: Config,
+        console: Console,
+        *,
+        to_train: bool = True,
+        label_names: tuple[str, ...] | None = None,
+    ) -> PackedPairs:
+        data = cast(PairsConfig, config.data)
+        return prepare_pairs(data, config.model.vocab_size, console, to_train=to_train)
+
+    def objective(self, config: Config, classes: int | None = None) -> TranslationObjective:
+        return TranslationObjective(config)
+
+    def task(self, config: Config, data: PackedPairs) -> Translation:
+        return Translation(config, data)
+
+    def bounded(self, config: Config, examples: int) -> Config:
+        if config.batch_size <= self.most_at_once:
+            return config
+        longest, devices, size = config.data.sequence_length, jax.device_count(), config.at_once
+        if longest > self.most_at_once:
+            raise UserError(
+                f"the model's config has a data.sequence_length of {longest:,}, and at most "
+                f"{self.most_at_once:,} tokens are computed at once: correct its config.json"
+            )
+        if size > self.most_at_once:
+            size = min(longest << max(0, examples - 1).bit_length(), self.most_at_once)
+        task = replace(cast(TranslationConfig, config.task), row_multiple=devices)
+        return replace(config, batch_size=max(size, devices * longest), micro_batch=None, task=task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -37,12 +38,12 @@ class Evaluator:
     def __call__(self, params: Params, sets: Sequence[str]) -> dict[str, float]:
         found: dict[str, float] = {}
         for name in sets:
-            total: dict[str, float] = {}
+            total: dict[str, Any] = {}
             for host_batch in self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh)):
                 self._between()
                 sums = self._step(params, place(self._mesh, host_batch))
-                for key, value in sums.items():  # float64 on the host: thousands of batches add up
-                    total[key] = total.get(key, 0.0) + float(value)
+                for key, value in jax.device_get(sums).items():  # in float64: thousands of batches add up
+                    total[key] = total.get(key, 0.0) + (value.astype(float) if value.ndim else float(value))
             metrics = self._task.metrics(total)
             if self._decode:
                 metrics |= self._task.decoded(params, name)

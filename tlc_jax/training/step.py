@@ -77,7 +77,7 @@ def make_train_step(
         step_key = jax.random.fold_in(key, state.step)
         rate, shared = controls["learning_rate"], dict(controls)
         del shared["learning_rate"]
-        lies = param_shardings(mesh, state.params)
+        lies = param_shardings(mesh, state.params, task.family.sharding_rules)
         grads, sums = summed_gradients(
             task,
             state.params,
@@ -172,6 +172,6 @@ def _shape(batch: Batch | AbstractBatch) -> tuple[tuple[int, ...], ...]:
 def make_evaluation_step(task: Task, mesh: Mesh) -> Callable[[Params, Batch], Sums]:
     """(params, batch) -> sums, without dropout."""
     return jax.jit(
-        on(mesh, lambda params, batch: task.loss(params, batch, None)[1]),
+        on(mesh, lambda params, batch: task.evaluation_sums(params, batch)),
         out_shardings=replicated(mesh),
     )
