@@ -12,10 +12,12 @@ import sys
 from typing import Any
 
 from tlc_jax import train
+from tlc_jax.core.clock import Clock
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs import saving
 from tlc_jax.training import loop, view
+from tlc_jax.training.session import Session
 
 
 def after(step: int, do: Any) -> None:
@@ -57,9 +59,9 @@ def full_disk(step: int) -> None:
 def tell_the_end() -> None:
     train_on = loop.train
 
-    def told(session: loop.Session) -> None:
+    def told(session: Session) -> bool:
         try:
-            train_on(session)
+            return train_on(session)
         finally:
             print(json.dumps({"step": session.step}), file=sys.stderr, flush=True)
 
@@ -76,8 +78,8 @@ def main() -> None:
     if "full_disk" in trouble:
         full_disk(trouble["full_disk"])
     if "clock_ahead" in trouble:
-        own = loop.Clock.training_seconds.fget  # type: ignore[attr-defined]
-        loop.Clock.training_seconds = property(lambda self: own(self) + trouble["clock_ahead"])  # type: ignore[assignment,method-assign]
+        seconds = Clock.training_seconds.fget  # type: ignore[attr-defined]
+        Clock.training_seconds = property(lambda self: seconds(self) + trouble["clock_ahead"])  # type: ignore[assignment,method-assign]
     tell_the_end()
     run_command(lambda: train.main(sys.argv[2:]))
 

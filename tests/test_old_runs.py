@@ -12,18 +12,16 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from tests.golden import make_d21cde9 as old
 
 # what of the package this file knows beside its doors
 from tlc_jax import evaluate, train
-from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.checkpoint import restore_state
 from tlc_jax.runs.load import load_model
 from tlc_jax.tasks.build import make_task, open_data
-from tlc_jax.training.state import Start, init_state
+from tlc_jax.training.state import abstract_state
 
 GOLDEN = json.loads((old.FOLDER / "golden.json").read_text())
 
@@ -41,8 +39,7 @@ def state(name: str) -> Any:
     model = load_model(name, warn=pytest.fail)
     config, rundir = model.config, model.rundir
     task = make_task(config, open_data(config, rundir.data))
-    start = Start(model.params, model.masks) if model.masks else None
-    like, _ = init_state(task, config.optimizer, jax.random.key(0), make_mesh(config.mesh), start)
+    like, _ = abstract_state(task, config.optimizer, model.mesh, model.masks)
     restored = restore_state(rundir.checkpoints, like)
     assert restored is not None
     assert not restored.refused

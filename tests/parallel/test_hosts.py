@@ -22,7 +22,7 @@ from tests.builders import lines, parameters
 from tlc_jax import train
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
-from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.slurm import step_tasks
 from tlc_jax.runs.checkpoint import whole_steps
 
@@ -229,11 +229,14 @@ SLURM = """
 import json, sys
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.peers import joined
 with joined(HostsOptions(heartbeat=5)):
-    said = hosts.all_say(hosts.first(lambda: {"from": "0"}))
-    while not (why := hosts.stop_wanted("" if hosts.is_first() else "why")):
-        pass
+    said = leader.gather(leader.decide(lambda: leader.decide(lambda: {"from": "0"})))
+    why = ""
+    while not why:
+        mine = leader.stop_reason("" if hosts.is_first() else "why")
+        why = leader.decide(lambda: mine)
     print(json.dumps([hosts.count(), said, why]))
 """
 
@@ -327,6 +330,6 @@ def test_options_that_do_not_go_together(options: dict, says: str) -> None:
 
 
 def test_one_process_asks_nobody() -> None:
-    assert hosts.first(lambda: 3) == 3
-    assert hosts.all_say("word") == ["word"]
-    assert (hosts.stop_wanted(""), hosts.stop_wanted("why")) == ("", "why")
+    assert leader.decide(lambda: 3) == leader.only(lambda: 3) == 3
+    assert leader.gather("word") == ["word"]
+    assert (leader.stop_reason(""), leader.stop_reason("why")) == ("", "why")

@@ -134,7 +134,7 @@ def test_a_run_goes_on_on_another_mesh(command, finished, tmp_path, monkeypatch,
         with pytest.raises(Interrupted, match="step 6"):
             train.main(command(tmp_path / "run", "--mesh.fsdp", "4", "--mesh.tensor", "2"))
     train.main(command(tmp_path / "run", "--mesh.fsdp", "2"))
-    assert "continuing after step 6" in capsys.readouterr().out
+    assert "resuming after step 6" in capsys.readouterr().out
     for ours, theirs in zip(lines(tmp_path / "run"), lines(finished), strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in theirs.items():

@@ -20,12 +20,13 @@ from tests.builders import assert_equal_runs
 from tlc_jax import train
 from tlc_jax.core.clock import Deadline
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
-from tlc_jax.runs import checkpoint, run, saving
+from tlc_jax.runs import checkpoint, open_run, saving
 from tlc_jax.storage.run_directory import LOCK, write_json
 from tlc_jax.tasks.base import HostBatch, RowsOf
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
-from tlc_jax.training import loop, metrics_log
+from tlc_jax.training import metrics_log
 from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.session import Session
 from tlc_jax.training.view import View
 
 
@@ -39,7 +40,7 @@ def test_damaged_token_files_are_refused_before_step_one(
         train.main(command(workdir))
     shutil.rmtree(workdir / "data")  # as the message advises
     with monkeypatch.context() as patch:
-        patch.setattr(run, "saved_data_identity", lambda folder: "of another text")
+        patch.setattr(open_run, "saved_data_identity", lambda folder: "of another text")
         with pytest.raises(UserError, match=r"data is missing, and .* is no longer what"):
             train.main(command(workdir))
     train.main(command(workdir))
@@ -135,7 +136,7 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     train.main(command(workdir))
     said = capsys.readouterr().out
     assert re.search(r"checkpoint of step 12 is damaged: .*params/\S+ is missing; it is put aside", said)
-    assert re.search(r"continuing after step 10, .* of training are done again", said)
+    assert re.search(r"resuming after step 10, .* of training are repeated", said)
     assert_equal_runs(finished, workdir)
 
 
@@ -290,12 +291,12 @@ def test_whatever_ends_training_what_was_trained_is_saved(
         assert_equal_runs(finished, tmp_path / "w")
 
 
-class Stub:
-    """Of a session, what a last save looks at."""
+class Stub(Session):
+    """A session with only what a last save looks at."""
 
     def __init__(self, step: int, newest: int | None = None, in_a_row: bool = False):
         self.step, self.state = step, jax.numpy.zeros(3)
-        self.checkpoints = types.SimpleNamespace(newest=newest, wait=lambda: None)
+        self.saver = types.SimpleNamespace(newest=newest, wait=lambda: None)
         self.skipped = types.SimpleNamespace(in_a_row=in_a_row)
         self.view = types.SimpleNamespace(warned=self.warn)
         self.warnings: list[str] = []
@@ -306,21 +307,21 @@ class Stub:
 
 def test_what_is_not_worth_saving_or_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop, "_save", lambda s, last: saved.append(s.step))
+    monkeypatch.setattr(Stub, "save", lambda self, last: saved.append(self.step))
     for stub in (Stub(7, newest=7), Stub(7, in_a_row=True), Stub(7)):
-        if not stub.skipped.in_a_row and stub.checkpoints.newest is None:
+        if not stub.skipped.in_a_row and stub.saver.newest is None:
             stub.state.delete()  # a step that failed has taken it
-        loop._rescue(stub, ValueError("x"))  # type: ignore[arg-type]
+        stub.rescue(ValueError("x"))
     assert saved == []
-    loop._rescue(Stub(7, newest=5), ValueError("x"))  # type: ignore[arg-type]
+    Stub(7, newest=5).rescue(ValueError("x"))
     assert saved == [7]
 
-    def full(s: Stub, last: bool) -> None:
+    def full(self: Stub, last: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop, "_save", full)
+    monkeypatch.setattr(Stub, "save", full)
     stub = Stub(7)
-    loop._rescue(stub, ValueError("x"))  # type: ignore[arg-type]
+    stub.rescue(ValueError("x"))
     assert "step 7 could not be saved ([Errno 28] No space left on device)" in stub.warnings[-1]
 
 

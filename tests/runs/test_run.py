@@ -1,4 +1,4 @@
-"""Whole runs through the door: what they leave behind, resuming, stopping, refusing."""
+"""Whole runs through the command: what they leave behind, resuming, stopping, refusing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from tlc_jax.config import Config, PairsConfig, TranslationConfig
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.inference.evaluation import evaluate_run
-from tlc_jax.inference.load import _in_bounds, load_model
+from tlc_jax.inference.evaluation import evaluate_model
+from tlc_jax.inference.model_with_data import load_with_data
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.session import Session
 
 QUIET = Console(quiet=True)
 
@@ -107,7 +109,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     monkeypatch.setattr(stopping, "_requested", False)  # and again when the patches are undone
     train_on = loop.train
 
-    def interrupted(session: loop.Session) -> None:
+    def interrupted(session: Session) -> bool:
         step_on = session.view.stepped
 
         def stepped(step: int, seconds: float) -> None:
@@ -116,7 +118,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
                 signal.raise_signal(sent)
 
         session.view.stepped = stepped  # type: ignore[method-assign]
-        train_on(session)
+        return train_on(session)
 
     monkeypatch.setattr(loop, "train", interrupted)
     with pytest.raises(Interrupted, match=f"after step {stop_after}"):
@@ -138,7 +140,7 @@ def test_a_run_needs_neither_its_source_nor_the_cache(
         "--data.cache-dir",
         str(tmp_path / "cache"),
     ]
-    monkeypatch.setattr(loop, "train", lambda session: session.checkpoints.save(1, session.state, {}))
+    monkeypatch.setattr(loop, "train", lambda session: session.saver.save(1, session.state, {}))
     train.main(arguments)
     monkeypatch.undo()
     shutil.rmtree(gone)
@@ -229,29 +231,29 @@ def test_what_is_computed_at_once_is_bounded(finished: Path, tmp_path: Path, cha
     copy = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
-    loaded, last = load_model(str(copy), QUIET), read_metrics(finished / "metrics.jsonl")[-1]
+    loaded, last = load_with_data(str(copy), QUIET), read_metrics(finished / "metrics.jsonl")[-1]
     held_out = loaded.task.evaluation_size("held_out")
     assert loaded.config.at_once < 2 * max(held_out, config["batch_size"])
-    found = evaluate_run(loaded, QUIET)
+    found = evaluate_model(loaded, QUIET)
     assert found["eval/held_out/loss"] == pytest.approx(last["eval/held_out/loss"], rel=1e-5)
 
 
 def test_what_a_translation_computes_at_once_is_bounded() -> None:
     task, data = TranslationConfig(row_multiple=512), PairsConfig(sequence_length=64)
     config = Config(model=EncoderDecoderConfig(), task=task, data=data, batch_size=10**9)
-    assert _in_bounds(config, 10**6).at_once == 1 << 15
-    assert _in_bounds(config, 3).at_once == max(4, jax.device_count()) * 64
+    assert kind_of(config).bounded(config, 10**6).at_once == 1 << 15
+    assert kind_of(config).bounded(config, 3).at_once == max(4, jax.device_count()) * 64
     parts = dataclasses.replace(config, micro_batch=10**9 // 512)
-    assert _in_bounds(parts, 10**6).batch_size == 1 << 15
+    assert kind_of(parts).bounded(parts, 10**6).batch_size == 1 << 15
     usual = dataclasses.replace(config, batch_size=1 << 15)
-    assert _in_bounds(usual, 3) is usual
+    assert kind_of(usual).bounded(usual, 3) is usual
     long = dataclasses.replace(
         config,
         data=PairsConfig(sequence_length=10**6),
         task=TranslationConfig(),
     )
     with pytest.raises(UserError, match=r"a data.sequence_length of 1,000,000, and at most 32,768"):
-        _in_bounds(long, 3)
+        kind_of(long).bounded(long, 3)
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
@@ -338,5 +340,5 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
     process.terminate()
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 75, output
-    assert f"continuing after step {stopped_at}" in output
+    assert f"resuming after step {stopped_at}" in output
     assert lines_logged(workdir) == list(range(2, lines_logged(workdir)[-1] + 1, 2)), "no gap, no repeat"

@@ -71,7 +71,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(
     with pytest.raises(UserError, match="data.dir is .* but the run has"):
         train.main([*command(workdir), *elsewhere])
     train.main([*command(workdir), *elsewhere[2:]])
-    assert "continuing after step 7" in capsys.readouterr().out
+    assert "resuming after step 7" in capsys.readouterr().out
     assert bucket.failed > 10
     builders.assert_equal_runs(finished, parse_path(workdir))
     assert names(parse_path(workdir)) == names(finished) - {LOCK}, "the lease is given back"
@@ -97,7 +97,7 @@ def test_a_save_that_the_store_refuses(bucket: Bucket, command, capsys: pytest.C
         train.main(command(workdir, "--budget.steps", "6"))
     bucket.denied = None
     train.main(command(workdir, "--budget.steps", "6"))
-    assert "continuing after step 5" in capsys.readouterr().out
+    assert "resuming after step 5" in capsys.readouterr().out
     assert whole_steps(parse_path(workdir) / "checkpoints") == [5, 6]
 
 

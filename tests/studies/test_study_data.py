@@ -16,17 +16,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.builders import documents
-from tests.data.test_labelled import write_tables
+from tests.builders import documents, write_tables
 from tlc_jax import study
 from tlc_jax.config import Config, DataConfig
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data.text import installed_docs
-from tlc_jax.runs import initial_checkpoint
-from tlc_jax.runs.run import Order
+from tlc_jax.runs import begin
+from tlc_jax.runs.begin import Begin
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies import finished, grid
-from tlc_jax.studies.models import pack
+from tlc_jax.studies.frontier import pack
 from tlc_jax.studies.same_data import SameData
 from tlc_jax.tasks.build import keep_data, open_data, prepare_data
 
@@ -78,19 +77,19 @@ class Folder:
             study.main(command)
         return list(self.trained)
 
-    def run(self, order: Order, console: Console) -> None:
-        name = f"{order.workdir.parent.name}/{order.workdir.name}"
+    def train_run(
+        self, config: Config, workdir: Path, begin: Begin, console: Console, *, title: str
+    ) -> None:
+        name = f"{workdir.parent.name}/{workdir.name}"
         if self.interrupted and self.interrupted in name:
             raise Interrupted(name)
         self.trained.append(name)
-        config = order.config
-        if order.init_from is not None:
-            config = initial_checkpoint.with_source(config, order.document, RunDir(order.init_from))
-        order.workdir.mkdir(parents=True, exist_ok=True)
-        rundir = RunDir(order.workdir)
+        config = begin.resolve(config)
+        workdir.mkdir(parents=True, exist_ok=True)
+        rundir = RunDir(workdir)
         write_json(rundir.config, dataclasses.asdict(config))
         if not rundir.data.exists():
-            source = order.data_from
+            source = begin.data_from
             data = prepare_data(config, console) if source is None else open_data(config, source.data)
             keep_data(data, config, rundir.data)
         shutil.copy(Path(str(rundir.data)) / "tokenizer.json", str(rundir.tokenizer))
@@ -151,10 +150,10 @@ def compressed(loaded: object, missing: list[tuple[float, int]], title: str, con
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     found = Folder(tmp_path)
-    monkeypatch.setattr(grid, "run", found.run)
+    monkeypatch.setattr(grid, "train_run", found.train_run)
     monkeypatch.setattr(grid, "load_model", lambda root, console: None)
     monkeypatch.setattr(grid, "_compressed", compressed)
-    for module in (initial_checkpoint, finished):
+    for module in (begin, finished):
         monkeypatch.setattr(module, "whole_steps", lambda folder: [4])
     return found
 
@@ -242,12 +241,12 @@ def test_what_no_run_reads_again_may_change(folder: Folder) -> None:
 def test_data_that_change_while_a_study_runs_are_noticed(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(order: Order, console: Console) -> None:
-        folder.run(order, console)
-        if order.workdir.name.endswith("seed1"):
+    def train_run(config: Config, workdir: Path, *arguments: Any, **options: Any) -> None:
+        folder.train_run(config, workdir, *arguments, **options)
+        if workdir.name.endswith("seed1"):
             change_table(folder)
 
-    monkeypatch.setattr(grid, "run", run)
+    monkeypatch.setattr(grid, "train_run", train_run)
     with pytest.raises(UserError, match="changed content: train.tsv"):
         folder.go()
     assert len(folder.trained) == 2
@@ -365,10 +364,10 @@ def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], No
         ),
         (
             lambda folder: (folder.workdir / "study.json").write_bytes(b"[1]"),
-            "study.json .*not a JSON",
+            "study.json .*StudyConfig must be an object",
         ),
         (lambda folder: (folder.workdir / "study.json").write_bytes(b"\xff"), "study.json .*utf-8"),
-        (lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'), "another version"),
+        (lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'), "is not the config of a study"),
         (lambda folder: (folder.workdir / "data.json").write_bytes(b"{"), "data.json cannot be used"),
         (
             lambda folder: (folder.workdir / "1x16" / "pretrained" / "data" / "manifest.json").write_text(

@@ -56,14 +56,14 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside `running`: what happens here is not training. Wait for the device before entering."""
-        if self._running_since is None:
-            raise RuntimeError("the clock is not running")
+        """No training time passes inside, whether the clock runs outside or not. Wait for the device before
+        entering."""
+        was_running = self._running_since is not None
         self._training, self._running_since = self.training_seconds, None
         try:
             yield
         finally:
-            self._running_since = self._now()
+            self._running_since = self._now() if was_running else None
 
     def credit(self, seconds: float) -> None:
         """Counts so many seconds more as training, or fewer."""

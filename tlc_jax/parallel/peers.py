@@ -40,7 +40,7 @@ def joined(options: HostsOptions) -> Iterator[None]:
     watch = threading.Thread(target=_watch, args=(heartbeat, over), name="peers", daemon=True)
     watch.start()
     try:
-        hosts.check_same({"--hosts.heartbeat": heartbeat, "--hosts.processes": options.processes})
+        hosts.leader.check_same({"--hosts.heartbeat": heartbeat, "--hosts.processes": options.processes})
         yield
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -49,7 +49,7 @@ def joined(options: HostsOptions) -> Iterator[None]:
         over.set()
         code = report(error, f"process {jax.process_index()} of {hosts.count()}: ")
         _leave(code, one_line(error), heartbeat)
-    hosts.all_say("done")
+    hosts.leader.gather("done")
     over.set()
     watch.join()
 

@@ -20,7 +20,7 @@ from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.schema import Count, Name, NotRequired, TypedDict, checked, record
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params, flatten
-from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.runs.plain_path import plain_path
 from tlc_jax.runs.stored import check_files, check_stored, read_masks
 from tlc_jax.storage.paths import AnyPath, absolute
@@ -197,7 +197,7 @@ def _newest(
     """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
     folder = absolute(folder)
     for _ in range(_TRIES):
-        step, refused = hosts.first(lambda: _choose(folder, part, mark, steps))
+        step, refused = leader.decide(lambda: _choose(folder, part, mark, steps))
         if step is None:
             return None
         path = folder / str(step)

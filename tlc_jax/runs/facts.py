@@ -10,15 +10,16 @@ from typing import Any
 
 import jax
 
-from tlc_jax.config import Config, PairsConfig
+from tlc_jax.config import Config
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.schema import TypedDict, checked, record
-from tlc_jax.data.tokenizer import ROBERTA, TRANSLATION, given_tokenizer
+from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.view import budget_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
@@ -43,15 +44,14 @@ def facts(config: Config, data: Data | None, rundir: RunDir, more: dict[str, str
     }
 
 
-def whether_there(config: Config, rundir: RunDir) -> dict[str, str]:
+def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
     """Whether the data are there that a run would begin with."""
     if rundir.data.exists():
         return {"data": f"packed in {rundir.data}"}
     try:
         tokenizer = config.data.tokenizer
         if tokenizer is not None:
-            layout = TRANSLATION if isinstance(config.data, PairsConfig) else ROBERTA
-            given_tokenizer(tokenizer, config.model.vocab_size, layout)
+            given_tokenizer(tokenizer, config.model.vocab_size, kind_of(config).tokenizer_layout)
         return {"data": f"there: {describe_source(config)}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
@@ -62,8 +62,8 @@ class _Environment(TypedDict):
     starts: list[dict[str, Any]]
 
 
-def record_start(rundir: RunDir, init_from: str | None, branch_from: str | None) -> None:
-    """Adds an entry to environment.json: when, with what command, versions and devices."""
+def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:
+    """Add an entry to environment.json: when, with what command, versions and devices, and how it began."""
     starts = []
     if rundir.environment.exists():
         try:
@@ -75,8 +75,7 @@ def record_start(rundir: RunDir, init_from: str | None, branch_from: str | None)
         {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
-            "init_from": init_from,
-            "branch_from": branch_from,
+            **begin,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in _PACKAGES},
             "devices": [device.device_kind for device in jax.devices()],

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
-from tlc_jax.config import Config, TranslationConfig
+from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import Count, TypedDict, checked, record
@@ -56,14 +56,14 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         )
     known = cache_folder(config) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
     sizes = micro_batch_sizes(config, rows_devices(mesh))
-    rows = hosts.first(lambda: _read(known))
+    rows = hosts.leader.decide(lambda: _read(known))
     if rows not in sizes:
         objective, batch = task or make_objective(config), _largest(task)
 
         def peak(rows: int) -> float:
             own = dataclasses.replace(config, micro_batch=rows)
             found = peak_or_infinite(lambda: compile_abstract(objective, own, mesh, [batch]).peak_bytes)
-            return max(hosts.all_say(found))
+            return max(hosts.leader.gather(found))
 
         rows = largest_micro_batch(sizes, limit, told(peak, console))
         if hosts.is_first():
@@ -96,7 +96,7 @@ def _largest(task: Task | None) -> AbstractBatch:
         )
         return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
 
-    found = hosts.first(find)
+    found = hosts.leader.decide(find)
     return {name: jax.ShapeDtypeStruct(tuple(shape), dtype) for name, (shape, dtype) in found.items()}
 
 
@@ -154,16 +154,12 @@ def _program(config: Config, mesh: Mesh, limit: int) -> str:
 def micro_batch_sizes(config: Config, devices: int) -> list[int]:
     """Every `micro_batch` of a config whose rows split over the devices, the smallest first. UserError if
     there is none."""
-    whole, task = config.batch_size, config.task
-    if isinstance(task, TranslationConfig):  # tokens; the rows are a multiple of row_multiple / micro-batches
-        parts = [n for n in range(1, task.row_multiple + 1) if task.row_multiple % (n * devices) == 0]
-        sizes = [whole // n for n in reversed(parts) if whole % n == 0]
-    else:
-        sizes = [rows for rows in range(devices, whole + 1, devices) if whole % rows == 0]
-    if not sizes:
-        named = "task.row_multiple" if isinstance(task, TranslationConfig) else "batch_size"
-        raise UserError(f"no micro-batch splits over {devices} devices: take a {named} that is a multiple")
-    return sizes
+    whole, rows = config.batch_size, config.task.rows_to_split(config.batch_size)
+    counts = [n for n in range(rows // devices, 0, -1) if rows % (n * devices) == 0 and whole % n == 0]
+    if not counts:
+        field = config.task.rows_field
+        raise UserError(f"no micro-batch splits over {devices} devices: take a {field} that is a multiple")
+    return [whole // n for n in counts]
 
 
 def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], float]) -> int:

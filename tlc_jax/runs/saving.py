@@ -58,7 +58,7 @@ class Checkpoints:
 
     def __init__(self, folder: AnyPath, keep: int):
         self._folder, self._keep = absolute(folder), keep
-        hosts.first(lambda: _begin(self._folder))
+        hosts.leader.decide(lambda: _begin(self._folder))
         self._opened = contextlib.ExitStack()
         self._plain = self._opened.enter_context(plain_path(self._folder))
         self._orbax = _new_orbax()
@@ -95,7 +95,7 @@ class Checkpoints:
         """
         self.wait()
         began = time.monotonic()
-        hosts.first(lambda: _check_room(self._folder, step, state))
+        hosts.leader.decide(lambda: _check_room(self._folder, step, state))
         copied = self._snapshot.take(state)
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
@@ -146,7 +146,7 @@ class Checkpoints:
             return
         (step, future), self._pending = self._pending, None
         error = future.exception()  # whatever Orbax, its stores and the file system raise
-        why = next(filter(None, hosts.all_say(error and one_line(error))), None)
+        why = next(filter(None, hosts.leader.gather(error and one_line(error))), None)
         if why is not None:
             raise self._failure(step, why.replace(str(self._plain), str(self._folder))) from error
 
@@ -173,7 +173,7 @@ class Checkpoints:
         found = restore_state(self._folder, like)
         if found is not None:
             self.newest = found.step
-            hosts.first(lambda: _put_newer_aside(self._folder, found.step))
+            hosts.leader.decide(lambda: _put_newer_aside(self._folder, found.step))
         return found
 
 

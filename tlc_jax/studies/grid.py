@@ -1,138 +1,158 @@
-"""The runs of a study, in order: each size is pretrained, finetuned, then compressed and evaluated.
+"""The runs of a study: each size is pretrained, finetuned, then compressed and evaluated.
 
-Everything can be interrupted: a training run goes on from its checkpoint, a result that is in the store is
-not computed again.
+A study can be interrupted at any time: training runs resume from their checkpoints, and a result that is in
+the store is not computed again.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import jax
 from rich.console import Console
 
-from tlc_jax.compression.account import account
-from tlc_jax.compression.prune import apply_masks, magnitude_masks
-from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.compression.select import paper_rules, prunable, select, specs
-from tlc_jax.config.quantization import QuantSpec
+from tlc_jax.compression.pipeline import recipe_of
+from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import stopping
-from tlc_jax.core.stacked import join, split
-from tlc_jax.inference.load import LoadedModel, load_model
-from tlc_jax.inference.predict import Predictor
-from tlc_jax.runs.run import Order, run
+from tlc_jax.core.errors import UserError
+from tlc_jax.parallel.mesh import replicated
+from tlc_jax.recipes.compressed_model import compress_model
+from tlc_jax.recipes.tuning_evaluator import task_of
+from tlc_jax.runs.begin import Fresh, InitFrom
+from tlc_jax.runs.load import load_model
+from tlc_jax.runs.train_run import train_run
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.example_scorer import ExampleScorer
 from tlc_jax.studies.finished import StudyRun, check_finished, study_runs
-from tlc_jax.studies.models import pack
+from tlc_jax.studies.frontier import pack
 from tlc_jax.studies.result_store import ResultStore
-from tlc_jax.studies.results import Result, read_result
+from tlc_jax.studies.results import Result, metric_of, read_result
 from tlc_jax.studies.same_data import Data, SameData, run_data
-from tlc_jax.tasks.classification import TUNING, Classification
+from tlc_jax.tasks.build import make_task, open_data
+from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.tasks.metric import ACCURACY
+from tlc_jax.training.evaluator import Evaluator
+
+_KINDS = {"pretrain": "mlm", "finetune": "classification"}
 
 
 def run_study(config: StudyConfig, workdir: AnyPath, store: ResultStore, console: Console) -> None:
-    """Does what is not done yet, and adds it to the store. UserError before anything is trained where what is
-    there is not this study's, or what is still to be trained would see other data."""
+    """Compute the results that are not in the store yet. UserError before anything is trained if existing
+    runs or results do not belong to this study, or if runs still to be trained would use other data."""
+    _check_kinds(config)
     same_data = SameData(workdir / "data.json")
     check_finished(config, workdir, store, same_data, console)
     runs = list(study_runs(config, workdir))
     for number, size in enumerate(config.sizes, start=1):
         title = f"{size} ({number} of {len(config.sizes)})"
-        pretraining, *finetunings = (own for own in runs if own.fields["size"] == size)
+        pretraining, *finetunings = (run for run in runs if run.fields["size"] == size)
         _train(pretraining, None, store, same_data, f"{title} pretraining", console)
-        for count, own in enumerate(finetunings, start=1):
-            what = f"{title} finetuning" + (f" {count} of {len(finetunings)}" if len(finetunings) > 1 else "")
-            _train(own, pretraining, store, same_data, what, console)
+        for count, run in enumerate(finetunings, start=1):
+            part = f" {count} of {len(finetunings)}" if len(finetunings) > 1 else ""
+            _train(run, pretraining, store, same_data, f"{title} finetuning{part}", console)
         chosen = best_finetuning(store, size)
-        for own in finetunings:
-            if own.fields["name"] == chosen:
-                _compress(config, own, store, title, console)
+        for run in finetunings:
+            if run.fields["name"] == chosen:
+                _compress(config, run, store, title, console)
+
+
+def _check_kinds(config: StudyConfig) -> None:
+    for stage, name in _KINDS.items():
+        if (kind := kind_of(getattr(config, stage)).name) != name:
+            raise UserError(f"{stage}.task must be of the kind {name}, not {kind}: correct the config")
 
 
 def _train(
-    own: StudyRun,
+    run: StudyRun,
     source: StudyRun | None,
     store: ResultStore,
     same_data: SameData,
     title: str,
     console: Console,
 ) -> None:
-    """One run, and its result; `source` is where it starts from."""
-    if store.find(**own.fields):
+    """Train one run, from the parameters of `source` if there is one, and store its result."""
+    if store.find(**run.fields):
         return
-    init_from = None if source is None else source.folder
     data_from = None
-    if run_data(own.folder) is None:
-        data_from = same_data.prepare(own.stage, own.config, init_from and RunDir(init_from), console)
-    order = Order(own.config, own.config, own.folder, init_from=init_from, data_from=data_from, title=title)
-    run(order, console)
-    same_data.meet_run(own.stage, own.folder)
+    if run_data(run.folder) is None:
+        data_from = same_data.prepare(run.stage, run.config, source and RunDir(source.folder), console)
+    begin = Fresh(data_from=data_from) if source is None else InitFrom(source.folder, data_from=data_from)
+    train_run(run.config, run.folder, begin, console, title=title)
+    same_data.meet_run(run.stage, run.folder)
     data: Data = {} if source is None else dict(store.find(**source.fields)[0].get("data", {}))
-    if (trained_on := run_data(own.folder)) is not None:
-        data[own.stage] = trained_on
-    same_data.meet(str(own.folder), data)
-    store.add({**own.fields, **read_result(own.stage, own.folder), "data": data})
-
-
-def _compress(config: StudyConfig, own: StudyRun, store: ResultStore, title: str, console: Console) -> None:
-    """A finetuned run at each sparsity and number of bits that is not in the store yet."""
-    fields = {**own.fields, "stage": "compress"}
-    done = {(result["sparsity"], result["bits"]) for result in store.find(**fields)}
-    wanted = [(sparsity, bits) for sparsity in config.sparsities for bits in config.bits]
-    if missing := [one for one in wanted if one not in done]:
-        data = store.find(**own.fields)[0].get("data", {})
-        loaded = load_model(str(own.folder), console)
-        for result in _compressed(loaded, missing, title, console):
-            store.add({**fields, **result, "data": data})
+    if (trained_on := run_data(run.folder)) is not None:
+        data[run.stage] = trained_on
+    same_data.meet(str(run.folder), data)
+    metric = ACCURACY
+    if source is not None:
+        rundir = RunDir(run.folder)
+        trained = rundir.read_config()
+        metric = make_task(trained, open_data(trained, rundir.data)).primary_metric
+    store.add({**run.fields, **read_result(run.stage, run.folder, metric), "data": data})
 
 
 def best_finetuning(store: ResultStore, size: str) -> str:
-    """The name of the combination with the best mean over its seeds on the tuning set; the reported set
-    has no say."""
+    """The name of the combination with the best mean over its seeds on the tuning set, of equals the one with
+    the lowest loss; the reported set has no influence."""
     seeds: dict[str, list[Result]] = {}
     for result in store.find(stage="finetune", size=size):
         seeds.setdefault(result["name"], []).append(result)
 
-    def quality(name: str) -> tuple[float, float]:
-        accuracy, loss = ([r[metric] for r in seeds[name]] for metric in ("accuracy", "loss"))
-        return statistics.fmean(accuracy), -statistics.fmean(loss)
+    def mean(name: str, key: str) -> float:
+        return statistics.fmean(result[key] for result in seeds[name])
 
-    return max(seeds, key=quality)
+    metric = metric_of(next(iter(seeds.values()))[0])
+    return metric.best(sorted(seeds, key=lambda n: mean(n, "loss")), lambda n: mean(n, metric.name))
 
 
-def _compressed(
-    loaded: LoadedModel, missing: list[tuple[float, int]], title: str, console: Console
+def _compress(config: StudyConfig, run: StudyRun, store: ResultStore, title: str, console: Console) -> None:
+    """Compress a finetuned run at each sparsity and number of bits that is not in the store yet."""
+    fields = {**run.fields, "stage": "compress"}
+    finished = {(result["sparsity"], result["bits"]) for result in store.find(**fields)}
+    missing = [each for each in config.compressions() if (each.sparsity, each.bits) not in finished]
+    if missing:
+        data = store.find(**run.fields)[0].get("data", {})
+        for result in measure_compressed(str(run.folder), missing, title, console):
+            store.add({**fields, **result, "data": data})
+
+
+def measure_compressed(
+    reference: str, compressions: Sequence[CompressConfig], title: str, console: Console
 ) -> Iterator[Result]:
-    """One model at each (sparsity, bits): its accuracy to choose on, and what it has right of the first
-    reported set."""
-    task = loaded.task
-    assert isinstance(task, Classification)
-    name = task.reported_sets()[0]
-    predict, tensors = Predictor(task, loaded.config.batch_size, loaded.mesh), split(loaded.params)
-    lines = {key: value for key, value in task.baselines().items() if key.startswith(f"{name}/")}
+    """The results of a finetuned model under each compression: the primary metric on the tuning set and on
+    the first reported set, the examples that are correct, and the sizes of what compress writes."""
+    model = load_model(reference, warn=console.print)
+    task = task_of(model)
+    metric, tuning, name = task.primary_metric, task.evaluation_sets()[0], task.reported_sets()[0]
+    evaluate = Evaluator(task, model.config.at_once, model.mesh, between=stopping.check)
+    score = ExampleScorer(task, model.config.at_once, model.mesh)
+    baselines = [f"{model}_{metric.name}" for model in ("majority", "linear")]
     with console.status(f"{title} compressing") as status:
-        for number, (sparsity, bits) in enumerate(missing, start=1):
-            stopping.check()
-            status.update(f"{title} compressing: {number} of {len(missing)}")
-            rules = select(tensors, paper_rules(tensors, QuantSpec(bits, zero="float")))
-            masks = magnitude_masks(prunable(tensors, rules), sparsity) if sparsity else {}
-            quantized = quantize(apply_masks(tensors, masks), specs(rules), masks)
-            params, size = join(dequantize(quantized)), account(quantized, masks)
-            found = predict(params, name)
+        for number, config in enumerate(compressions, start=1):
+            status.update(f"{title} compressing: {number} of {len(compressions)}")
+            compressed = compress_model(model, recipe_of(config), console)
+            params = jax.device_put(compressed.params, replicated(model.mesh))
+            metrics = evaluate(params, [tuning, name])
+            correct = score(params, name) == 1
             yield {
-                "sparsity": sparsity,
-                "bits": bits,
-                "tuning_accuracy": predict(params, TUNING).accuracy,
+                "sparsity": config.sparsity,
+                "bits": config.bits,
+                "metric": metric.name,
+                "higher_is_better": metric.higher_is_better,
+                f"tuning_{metric.name}": metrics[f"eval/{tuning}/{metric.name}"],
                 "set": name,
-                "examples": len(found.targets),
-                "accuracy": found.accuracy,
-                "correct": pack(found.correct),
-                "paper_bytes": size.paper,
-                "parameters": size.weights,
-                "nonzeros": size.nonzeros,
-                "step": loaded.step,
-                **{metric.removeprefix(f"{name}/"): value for metric, value in lines.items()},
+                "examples": len(correct),
+                metric.name: metrics[f"eval/{name}/{metric.name}"],
+                "correct": pack(correct),
+                "paper_bytes": compressed.sizes.paper_bytes,
+                "format_bytes": compressed.sizes.format_bytes,
+                "file_bytes": compressed.file_bytes(config.zstd),
+                "parameters": compressed.sizes.weights,
+                "nonzeros": compressed.sizes.nonzeros,
+                "step": model.step,
+                **{key: task.baselines()[f"{name}/{key}"] for key in baselines},
             }
-    console.print(f"{title}: compressed {len(missing)} ways")
+    console.print(f"{title}: compressed {len(compressions)} ways")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tlc_jax.core.errors import SaveFailed, UserError, one_line
 from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
-from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.untrusted import open_regular
 from tlc_jax.tasks.base import Sums
@@ -66,7 +66,7 @@ class MetricsWriter:
     ):
         self._path, self._warn, self._source = path, warn, source or path
         self._log: MetricsLog | None = None
-        self.last: dict[str, Any] | None = hosts.first(lambda: self._open(restored_step))
+        self.last: dict[str, Any] | None = leader.decide(lambda: self._open(restored_step))
 
     def _open(self, restored_step: int) -> dict[str, Any] | None:
         kept = [line for line in read_metrics(self._source) if line["step"] <= restored_step]

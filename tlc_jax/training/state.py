@@ -18,8 +18,10 @@ from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
 from tlc_jax.parallel.sharding import like_params, param_shardings
 from tlc_jax.tasks.base import Objective
-from tlc_jax.training.masked import masked, with_masks
+from tlc_jax.training.masked import MaskedState, masked, parameter_masks, with_masks
 from tlc_jax.training.optimizer import make_optimizer
+
+Optimizer = optax.GradientTransformation
 
 
 @jax.tree_util.register_dataclass
@@ -40,48 +42,42 @@ def abstract_params(task: Objective) -> Params:
     return jax.eval_shape(task.init, jax.random.key(0))
 
 
-@dataclass(frozen=True)
-class Start:
-    """Parameters to begin with; what the masks of their tensors prune stays zero."""
-
-    params: Params
-    masks: Tensors
-
-
 def init_state(
-    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh, start: Start | None = None
-) -> tuple[TrainState, optax.GradientTransformation]:
-    """A new state, born on its devices (`parallel/sharding.py`), and the optimizer that goes with it."""
+    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh
+) -> tuple[TrainState, Optimizer]:
+    """A new state, created where its shardings say (`parallel/sharding.py`), and its optimizer."""
     abstract, optimizer = abstract_state(task, config, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    state = jax.jit(functools.partial(_init, task, optimizer), out_shardings=shardings)(key)
-    return (state, optimizer) if start is None else _started(state, optimizer, start)
+    return jax.jit(functools.partial(_init, task, optimizer), out_shardings=shardings)(key), optimizer
 
 
 def abstract_state(
-    task: Objective, config: OptimizerConfig, mesh: Mesh
-) -> tuple[TrainState, optax.GradientTransformation]:
-    """Shapes, types and shardings of a state, nothing computed; and its optimizer."""
+    task: Objective, config: OptimizerConfig, mesh: Mesh, masks: Tensors | None = None
+) -> tuple[TrainState, Optimizer]:
+    """Shapes, types and shardings of a state whose optimizer keeps `masks` (by tensor), and the optimizer;
+    nothing is computed."""
     optimizer = make_optimizer(config, abstract_params(task))
     state = jax.eval_shape(functools.partial(_init, task, optimizer), jax.random.key(0))
-    params = param_shardings(mesh, state.params)
-    lies = TrainState(replicated(mesh), params, like_params(mesh, params, state.optimizer))
-    return jax.tree.map(
-        lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), state, lies
-    ), optimizer
+    if masks:
+        optimizer = masked(optimizer)
+        inner = MaskedState(parameter_masks(state.params, masks), state.optimizer)
+        state = TrainState(state.step, state.params, inner)
+    params = param_shardings(mesh, state.params, task.family.sharding_rules)
+    shardings = TrainState(replicated(mesh), params, like_params(mesh, params, state.optimizer))
+    abstract = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state, shardings
+    )
+    return abstract, optimizer
 
 
-def _init(task: Objective, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def pruned_state(state: TrainState, params: Params, masks: Tensors) -> TrainState:
+    """The state with other parameters, whose weights that `masks` (by tensor) prune are zero and stay so."""
+    pruned = join(apply_masks(split(params), masks))
+    params = jax.tree.map(lambda x, new: jax.device_put(x, new.sharding), pruned, state.params)
+    optimizer = with_masks(state.optimizer, params, masks) if masks else state.optimizer
+    return TrainState(state.step, params, optimizer)
+
+
+def _init(task: Objective, optimizer: Optimizer, key: jax.Array) -> TrainState:
     params = task.init(key)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-
-def _started(
-    state: TrainState, optimizer: optax.GradientTransformation, start: Start
-) -> tuple[TrainState, optax.GradientTransformation]:
-    pruned = join(apply_masks(split(start.params), start.masks))
-    params = jax.tree.map(lambda x, new: jax.device_put(x, new.sharding), pruned, state.params)
-    if not start.masks:
-        return TrainState(state.step, params, state.optimizer), optimizer
-    own = with_masks(state.optimizer, params, start.masks)
-    return TrainState(state.step, params, own), masked(optimizer)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +15,7 @@ from tlc_jax.config import Config
 from tlc_jax.config.saved import flat
 from tlc_jax.core.clock import Budget
 from tlc_jax.core.console import SafeConsole
-from tlc_jax.core.progress import duration
+from tlc_jax.core.progress import duration, stage
 from tlc_jax.parallel import hosts
 
 _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
@@ -92,6 +95,18 @@ class View:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+    @contextlib.contextmanager
+    def compiling(self, shapes: int) -> Iterator[Callable[[float], None]]:
+        """While so many shapes of batches are compiled; call what it gives when some of them are done."""
+        if shapes > 1:
+            with stage(self._console, "compiling", shapes, "shapes") as advance:
+                yield advance
+            return
+        self._console.print("compiling")
+        began = time.monotonic()
+        yield lambda count: None
+        self._console.print(f"compiled in {time.monotonic() - began:.1f} s")
 
     def stepped(self, step: int, seconds: float) -> None:
         """After each step."""

@@ -1,0 +1,90 @@
+"""From an open run to the session that trains it: everything that takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import jax
+
+from tlc_jax.config.marks import MarksAhead
+from tlc_jax.config.saved import digest
+from tlc_jax.core.clock import Budget, Clock, Deadline
+from tlc_jax.runs.checkpoint import Restored
+from tlc_jax.runs.open_run import Run
+from tlc_jax.training.due import Agenda
+from tlc_jax.training.evaluator import Evaluator
+from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.session import Session
+from tlc_jax.training.skipped import SkippedSteps
+from tlc_jax.training.state import TrainState, init_state
+from tlc_jax.training.step import make_train_step
+from tlc_jax.training.view import View
+from tlc_jax.training.watchdog import Watchdog
+
+
+def assemble(run: Run) -> Session:
+    """State, update, evaluator and metrics of the run; the update is compiled if there is one to do."""
+    config, task = run.config, run.task
+    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    restored = run.restored or _initial(run, init_key)
+    step, meta = restored.step, restored.meta
+    clock = Clock(
+        training_seconds=meta.get("training_seconds", 0.0),
+        total_seconds=meta.get("total_seconds", 0.0) + time.monotonic() - run.started,
+    )
+    budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
+    view = View(run.console, budget, step, clock.training_seconds, run.title)
+    skipped = SkippedSteps(config.max_skipped)
+    marks = MarksAhead(config.kept_marks, budget.fraction(step, clock.training_seconds), task.epochs(step))
+    session = Session(
+        config=config,
+        task=task,
+        mesh=run.mesh,
+        state=restored.state,
+        step=step,
+        train_step=make_train_step(task, config, run.optimizer, run.mesh),
+        key=dropout_key,
+        evaluator=Evaluator(task, config.at_once, run.mesh, decode=True),
+        saver=run.saver,
+        writer=_writer(run, step, clock, view),
+        meter=Meter(meta.get("meter")),
+        skipped=skipped,
+        agenda=Agenda(
+            config, budget, marks, task.epochs, Deadline(config.stop_after, run.started), run.saver, skipped
+        ),
+        budget=budget,
+        clock=clock,
+        view=view,
+        watchdog=Watchdog(config.hung_after, view.warned),
+        data_identity=run.data.manifest["identity"],
+        check_folder=run.check_folder,
+        fractions=list(meta.get("fractions", [])),
+    )
+    if not session.complete():
+        session.compile()
+    return session
+
+
+def _initial(run: Run, key: jax.Array) -> Restored:
+    """The state that the run begins with; one that was trained before, as a branch's, is saved at once."""
+    config, begin = run.config, run.begin
+
+    def new() -> TrainState:
+        return init_state(run.task, config.optimizer, key, run.mesh)[0]
+
+    restored = begin.initial(run.abstract, new, run.console.print)
+    if restored.step:
+        run.saver.save(restored.step, restored.state, {**restored.meta, "config": digest(config)})
+    return restored
+
+
+def _writer(run: Run, step: int, clock: Clock, view: View) -> MetricsWriter:
+    """The metrics of the run until `step`; a new run's begin with the baselines of its task."""
+    previous = run.begin.previous_metrics() if run.restored is None else None
+    writer = MetricsWriter(run.rundir.metrics, step, view.warned, previous)
+    run.held.enter_context(contextlib.closing(writer))
+    if writer.last is None:
+        baselines = run.task.baselines().items()
+        writer.write(0, clock.state(), {f"eval/{name}": value for name, value in baselines})
+    return writer

@@ -1,0 +1,37 @@
+"""A run from its beginning, or from where it was interrupted, to its end."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from tlc_jax.config import Config
+from tlc_jax.runs.assemble import assemble
+from tlc_jax.runs.begin import Begin, Fresh
+from tlc_jax.runs.open_run import open_run
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.training import loop
+from tlc_jax.training.view import make_console
+
+
+def train_run(
+    config: Config,
+    workdir: AnyPath,
+    begin: Begin | None = None,
+    console: Console | None = None,
+    *,
+    document: Config | None = None,
+    title: str | None = None,
+) -> None:
+    """Train a run, or resume it. UserError where the input is wrong, Interrupted after a signal.
+
+    `document` is the config as its file has it, before options. With a `title` the run is a part of
+    something larger: config and facts are not printed, and the title stands before its progress.
+    """
+    console = console or make_console()
+    with open_run(config, workdir, begin or Fresh(), console, document=document, title=title) as run:
+        session = assemble(run)
+        trained = loop.train(session)
+    if trained:
+        console.print(f"done: {session.step:,} steps in {workdir}")
+    else:
+        console.print(f"complete: {session.step:,} steps, nothing left to do in {workdir}")

@@ -1,0 +1,201 @@
+"""The work on a run in this process: its state, and what can be done with it between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from tlc_jax.config import Config
+from tlc_jax.config.saved import digest
+from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.errors import SaveFailed, one_line
+from tlc_jax.parallel.hosts import leader
+from tlc_jax.parallel.mesh import place, rows_of
+from tlc_jax.tasks.base import Batch, Sums, Task
+from tlc_jax.training.due import Agenda, Due
+from tlc_jax.training.evaluator import Evaluator
+from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.saver import Saver
+from tlc_jax.training.schedule import controls
+from tlc_jax.training.skipped import SkippedSteps
+from tlc_jax.training.state import TrainState
+from tlc_jax.training.step import TrainStep, compile_train_step
+from tlc_jax.training.view import View
+from tlc_jax.training.watchdog import Watchdog
+
+
+@dataclass
+class Session:
+    """Everything that one process needs to train a run; `runs/assemble.py` puts it together."""
+
+    config: Config
+    task: Task
+    mesh: Mesh
+    state: TrainState
+    step: int
+    """Number of finished updates, those of earlier processes included."""
+    train_step: TrainStep
+    key: jax.Array
+    """For dropout."""
+    evaluator: Evaluator
+    saver: Saver
+    writer: MetricsWriter
+    meter: Meter
+    skipped: SkippedSteps
+    agenda: Agenda
+    budget: Budget
+    clock: Clock
+    view: View
+    watchdog: Watchdog
+    data_identity: str
+    check_folder: Callable[[], None]
+    """Raises SaveFailed where the run directory was removed or replaced."""
+    fractions: list[float]
+    """Of the budget, for each step since the last line; only where they depend on the clock."""
+    marks: tuple[str, ...] = ()
+    """Those that are reached and not saved yet."""
+    fraction: float = 0.0
+    control: dict[str, np.ndarray] = field(default_factory=dict)
+    """The used fraction of the budget before the last update, and the scalars it was computed with."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of the update that follows `step` finished ones, on the devices."""
+        return place(self.mesh, self.task.train_batch(step, rows_of(self.mesh)))
+
+    def compile(self) -> None:
+        """Compile the update for every shape of batch, before the clock runs."""
+        samples = [place(self.mesh, batch) for batch in self.task.sample_batches(rows_of(self.mesh))]
+        control = controls(self.config, 0.0, self.step)
+        with self.view.compiling(len(samples)) as advance:
+            self.train_step = compile_train_step(
+                self.train_step, self.state, samples, self.key, control, self.mesh, advance
+            )
+        leader.gather("compiled")  # a collective would not wait for the slowest compiler
+        self.saver.reserve(self.state)
+
+    def advance(self, batch: Batch, seconds: float) -> Sums:
+        """One update, after so many training seconds, and its sums. What a checkpoint holds changes here."""
+        self.fraction = self.budget.fraction(self.step, seconds)
+        self.control = controls(self.config, self.fraction, self.step)
+        self.state, sums = self.train_step(self.state, batch, self.key, self.control)
+        self.step += 1
+        self.meter.add(sums)
+        if self.config.schedule.follows == "training_seconds":
+            self.fractions.append(self.fraction)  # they cannot be computed again
+        return sums
+
+    def due(self) -> Due:
+        """What is due after the step that just ended."""
+        due = self.agenda.due(self.step, self.clock)
+        self.marks += due.marks
+        return due
+
+    def complete(self) -> bool:
+        """Whether the budget is used, or the target of `evaluation.stop_at` is reached."""
+        return self.budget.done(self.step, self.seconds()) or self.reached()
+
+    def seconds(self) -> float:
+        """Training seconds by the clock of process 0."""
+        return leader.decide(lambda: self.clock.training_seconds)
+
+    def reached(self) -> bool:
+        """Whether the evaluation after this very step has reached `evaluation.stop_at`."""
+        target, last, metric = self.config.evaluation.stop_at, self.writer.last, self.task.primary_metric
+        if target is None or last is None or last["step"] != self.step:
+            return False
+        value = last.get(f"eval/{self._tuning_set()}/{metric.name}")
+        return value is not None and metric.reached(value, target)
+
+    def evaluated(self) -> bool:
+        """Whether the last line of metrics is an evaluation after this very step."""
+        last = self.writer.last
+        return last is not None and last["step"] == self.step and f"eval/{self._tuning_set()}/loss" in last
+
+    def _tuning_set(self) -> str:
+        return self.task.evaluation_sets()[0]
+
+    def log(self) -> None:
+        """Write a line of training metrics, of the steps since the last one."""
+        sums = self.meter.peek()
+        metrics = self.task.metrics(sums) if sums["weight"] else {}  # 0: all of these steps were skipped
+        values: dict[str, Any] = {f"train/{name}": value for name, value in metrics.items()}
+        values |= {
+            "train/gradient_norm": sums["gradient_norm"],
+            "train/skipped_steps": sums["skipped_steps"],
+            **{f"train/{name}": value.item() for name, value in self.control.items()},
+            "tokens": round(self.step * self.task.tokens_per_step),
+            "epoch": round(self.task.epochs(self.step), 4),
+            "budget_fraction": self.fraction,
+            **({"budget_fractions": self.fractions} if self.fractions else {}),
+        }
+        self.check_folder()
+        line = self.writer.write(self.step, self.clock.state(), values)
+        self.meter.clear()
+        self.fractions = []
+        self.view.logged(line)
+
+    def evaluate(self) -> None:
+        """Evaluate on the sets that training may look at, and write a line; the clock is paused."""
+        jax.block_until_ready(self.state)
+        with self.clock.paused():
+            values: dict[str, Any] = {**self.evaluator(self.state.params, self.task.evaluation_sets())}
+            if self.marks:
+                values["marks"] = list(self.marks)
+            self.check_folder()
+            self.view.evaluated(self.writer.write(self.step, self.clock.state(), values))
+
+    def save(self, last: bool = False) -> None:
+        """Save in the background; the clock is paused. A save that fails is reported and training continues,
+        but the `last` one is waited for and must succeed (SaveFailed)."""
+        jax.block_until_ready(self.state)
+        with self.clock.paused():
+            self.settle_save()
+            leader.decide(self.check_folder)
+            meta = {
+                "meter": self.meter.peek(),
+                "fractions": self.fractions,
+                "micro_batches": self.config.micro_batches,
+                "data": self.data_identity,
+                "config": digest(self.config),
+            }
+            marks, self.marks = self.marks, ()
+            try:
+                self.saver.save(
+                    self.step, self.state, {**self.clock.state(), **meta}, marks, self._before_a_save_counts
+                )
+                if last:
+                    self.saver.wait()
+            except SaveFailed as failure:
+                if last:
+                    raise
+                self.view.warned(f"{failure}; training goes on")
+
+    def settle_save(self) -> None:
+        """Wait for the save in the background; if it failed this is reported, and the next one is tried."""
+        try:
+            self.saver.wait()
+        except SaveFailed as failure:
+            self.view.warned(f"{failure}; training goes on")
+
+    def rescue(self, error: BaseException) -> None:
+        """Save what was trained before `error`, if possible; the caller raises the error in any case."""
+        if any(x.is_deleted() for x in jax.tree.leaves(self.state)):  # by the step that failed
+            return
+        try:
+            self.settle_save()
+            if self.saver.newest == self.step or self.skipped.in_a_row:
+                return
+            self.view.warned(f"{one_line(error)}: step {self.step:,} is saved before the end")
+            self.save(last=True)
+        except Exception as failure:
+            self.view.warned(f"step {self.step:,} could not be saved ({one_line(failure)})")
+
+    def _before_a_save_counts(self) -> None:
+        """A checkpoint never knows more than the metrics beside it."""
+        self.check_folder()
+        self.writer.flush()
