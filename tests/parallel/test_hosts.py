@@ -311,10 +311,10 @@ def test_how_many_tasks_slurm_has_started(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"coordinator": "localhost:1"}, "goes with"),
-        ({"processes": 2}, "go with"),
-        ({"processes": 1, "index": 1}, "go with"),
-        ({"coordinator": "auto", "processes": 1}, "go with"),
+        ({"coordinator": "localhost:1"}, "needs"),
+        ({"processes": 2}, "need"),
+        ({"processes": 1, "index": 1}, "need"),
+        ({"coordinator": "auto", "processes": 1}, "need"),
         ({"coordinator": "localhost", "processes": 2, "index": 0}, "neither ADDRESS:PORT"),
         ({"coordinator": "12345", "processes": 1, "index": 0}, "neither ADDRESS:PORT"),
         ({"coordinator": "AUTO"}, "neither ADDRESS:PORT nor 'auto'"),
