@@ -188,7 +188,9 @@ def test_the_console_command(capsys: pytest.CaptureFixture, monkeypatch: pytest.
     with pytest.raises(SystemExit) as stop:
         __main__.main()
     assert stop.value.code == 2
-    for name in __main__.DOORS:
+    files = {path.stem for path in Path(__main__.__file__).parent.glob("[!_]*.py")}
+    assert files == __main__.COMMANDS.keys()
+    for name in __main__.COMMANDS:
         monkeypatch.setattr(sys, "argv", ["tlc", name, "--help"])
         with pytest.raises(SystemExit) as stop:
             __main__.main()

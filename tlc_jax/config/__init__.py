@@ -1,6 +1,6 @@
 """Every option of every command, as frozen dataclasses with their checks. Standard library only.
 
-A config document takes all it needs from here: `from tlc_jax.config import *`.
+A config document imports all it needs from here: `from tlc_jax.config import *`.
 """
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig

@@ -1,8 +1,8 @@
 """Marks: the points of a run whose checkpoints are kept, and where branches leave a trunk.
 
 A mark is a share of the budget that the schedule follows ("1/16", "0.25") or a number of epochs of the data
-("epoch3"; paper 4.4 uses 3 and 6). A trunk, whose learning rate never falls, also keeps the point from which
-a branch cools down to be finished at the mark: 80 % of the way there.
+("epoch3"; paper 4.4 uses 3 and 6). A trunk, whose learning rate never falls, also keeps a checkpoint at 80
+% of each mark, from which a branch decays the learning rate until the mark.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-COOLDOWN = 0.2  # of a branch's budget
+COOLDOWN = 0.2  # share of a branch's budget
 _EPOCH = "epoch"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """`name` is kept in the checkpoint's manifest; reached at `share` of the budget or after `epochs`."""
+    """A point of a run: a `share` of the budget, or a number of `epochs`. Manifests of checkpoints hold its
+    `name`."""
 
     name: str
     share: float | None = None
@@ -30,7 +31,7 @@ class Mark:
 
 
 def parse_mark(name: str) -> Mark:
-    """ValueError if it is no mark."""
+    """The mark of a name such as 1/16 or epoch3; ValueError for any other."""
     try:
         at = float(Fraction(name.removeprefix(_EPOCH)))
     except (ValueError, ZeroDivisionError):
@@ -39,17 +40,18 @@ def parse_mark(name: str) -> Mark:
         return Mark(name, epochs=at)
     if 0 < at <= 1:
         return Mark(name, share=at)
-    raise ValueError(f"{name!r} is no mark: give a share of the budget such as 1/16, or epoch3")
+    raise ValueError(f"{name!r} is no mark: give a share of the budget (1/16) or epochs (epoch3)")
 
 
 def branch_point(mark: Mark) -> Mark:
-    """Where the branch leaves that is finished at `mark`, a share of the budget."""
+    """Where a branch that ends at `mark` (a share of the budget) leaves its trunk."""
     assert mark.share is not None
     return Mark(f"branch to {mark.name}", share=(1 - COOLDOWN) * mark.share)
 
 
 def kept_marks(names: str, trunk: bool) -> tuple[Mark, ...]:
-    """All points whose checkpoints a run keeps; names have commas between. A trunk's branch points too."""
+    """All points whose checkpoints a run keeps, from comma-separated names. A trunk also keeps its branch
+    points."""
     marks = [parse_mark(name.strip()) for name in names.split(",")] if names else []
     points = [branch_point(mark) for mark in marks if trunk and mark.share is not None]
     return (*marks, *points)
@@ -62,7 +64,7 @@ class MarksAhead:
         self._ahead = [mark for mark in marks if not mark.reached(share, epochs)]
 
     def reached(self, share: float, epochs: float) -> tuple[str, ...]:
-        """Names of those that are reached now; each is told once."""
-        now = [mark for mark in self._ahead if mark.reached(share, epochs)]
-        self._ahead = [mark for mark in self._ahead if mark not in now]
-        return tuple(mark.name for mark in now)
+        """Names of the marks reached since the last call."""
+        reached = [mark for mark in self._ahead if mark.reached(share, epochs)]
+        self._ahead = [mark for mark in self._ahead if mark not in reached]
+        return tuple(mark.name for mark in reached)

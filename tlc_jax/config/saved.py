@@ -36,11 +36,11 @@ def digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def differences(new: dict[str, Any], old: dict[str, Any], whose: str, free: Collection[str] = ()) -> str:
+def differences(new: dict[str, Any], old: dict[str, Any], owner: str, free: Collection[str] = ()) -> str:
     """One sentence on each option that is not the same in both, but for those that are `free`; '' if all
     are."""
     return "; ".join(
-        f"{name} is {new.get(name)!r} but {whose} has {old.get(name)!r}"
+        f"{name} is {new.get(name)!r} but {owner} has {old.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and name not in free
     )

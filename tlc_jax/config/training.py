@@ -14,20 +14,20 @@ BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW as fairseq trains RoBERTa: decoupled decay, on every parameter unless told otherwise."""
+    """AdamW as fairseq trains RoBERTa: decoupled decay, on every parameter by default."""
 
     learning_rate: float = 1.5e-3
     """Peak (paper table 1: 1.5e-3 at batch 8192)."""
     beta1: float = 0.9
-    """Decay of the mean of gradients."""
+    """Decay rate of the mean of gradients."""
     beta2: float = 0.98
-    """Decay of the mean of squared gradients."""
+    """Decay rate of the mean of squared gradients."""
     epsilon: float = 1e-6
-    """Added to the root of the mean of squares."""
+    """Added to the root of the mean of squared gradients."""
     weight_decay: float = 0.01
-    """Share of a parameter that a step at learning rate 1 takes away."""
+    """Share of a parameter that an update at learning rate 1 removes."""
     decayed: Literal["all", "matrices"] = "all"
-    """'all' parameters decay (fairseq), or 'matrices' only: no biases and no normalisation scales."""
+    """'all' parameters decay (fairseq), or only 'matrices': neither biases nor normalisation scales."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -45,26 +45,27 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then linear decay to zero at the end of the budget that it follows.
+    """Linear warm-up, then linear decay to zero at the end of the budget that the schedule follows.
 
     With a `cooldown` the rate stays at its peak until the decay begins (warm-up, stable, decay). With
-    `noam_steps` it is Tensor2Tensor's instead, which knows no end.
+    `noam_steps` it is Tensor2Tensor's schedule, which has no end.
     """
 
     follows: BudgetMeasure = "steps"
     """Which budget the schedule is stretched over; that budget must be set."""
     warmup: float = 0.06
-    """Share of the budget spent warming up."""
+    """Share of the budget spent on warm-up."""
     cooldown: Optional[float] = None
-    """Share of the budget, at its end, over which the rate falls to zero; None: all that the warm-up leaves.
-    0: it never falls, which makes a trunk: each mark is finished by a branch (--branch-from)."""
+    """Share of the budget, at its end, over which the rate falls to zero; None: all after the warm-up. 0:
+    it never falls, which makes the run a trunk: a branch ends at each mark (--branch-from)."""
     noam_steps: Optional[int] = None
-    """Warm up for so many updates, then fall with the square root of their number (T2T: 8000). The rate is
-    optimizer.learning_rate (T2T: 2.0) x min(1, n / noam_steps) / sqrt(max(n, noam_steps) x hidden_size)."""
+    """Warm up for this many updates, then decay with the inverse square root of their number (T2T: 8000).
+    The rate is optimizer.learning_rate (T2T: 2.0) x min(1, n / noam_steps) / sqrt(max(n, noam_steps) x
+    hidden_size)."""
     local_attention: float = 0.0
-    """Share of the budget over which attention widens from 3 tokens on each side to the whole row; 0: never
-    local. A small model learns to look at neighbours many times sooner; a million tokens is the least that
-    this should last (docs/local_attention.md)."""
+    """Share of the budget over which the attention window widens from 3 tokens on each side to the whole
+    row; 0: no window. Small models learn to attend to neighbours many times sooner; it should last a
+    million tokens or more (docs/local_attention.md)."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -85,12 +86,12 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """The run ends at the first limit reached. At least one is set."""
+    """The run ends at the first limit reached; at least one must be set."""
 
     steps: Optional[int] = None
     """Optimizer updates."""
     training_seconds: Optional[float] = None
-    """Seconds of training: without compilation, evaluation and saving."""
+    """Seconds of training, not counting compilation, evaluation and saving."""
     tokens: Optional[int] = None
     """Tokens of the batches, as `tokens` in metrics.jsonl counts them."""
 
@@ -103,9 +104,9 @@ class BudgetConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     every_steps: Optional[int] = 1000
-    """Evaluate on the held-out rows so often, and always at the end; None: only at the end."""
+    """Updates between evaluations on held-out rows; the end is always evaluated. None: only the end."""
     max_rows: Optional[int] = None
-    """Evaluate on so many held-out rows, evenly spread; None: on all of them."""
+    """Evaluate on this many held-out rows, evenly spread; None: on all."""
     stop_at: Optional[float] = None
     """End the run once an evaluation reaches this value of the task's primary metric, such as an accuracy.
     The model is evaluated before the first update too."""
@@ -119,9 +120,9 @@ class EvaluationConfig:
 @dataclass(frozen=True)
 class CheckpointConfig:
     every_steps: Optional[int] = 1000
-    """Save so often, and always at the end and when interrupted; None: only then."""
+    """Updates between checkpoints; one is always saved at the end and when interrupted. None: only then."""
     keep: int = 2
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints that are kept."""
     marks: str = ""
     """Keep a checkpoint at each of these, separated by commas: shares of the budget that the schedule follows
     (1/16), epochs of the data (epoch3). RUN@MARK names it for --branch-from and for evaluate."""
@@ -135,14 +136,14 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How the devices share the work; a resumed run may change it."""
+    """How devices share the work; a resumed run may change it."""
 
     data: Optional[int] = None
-    """Groups of devices that rows are split over; None: as many as the other two leave."""
+    """Groups of devices that rows are split over; None: as many as the other two allow."""
     fsdp: int = 1
-    """Devices of a group that split rows, and parameters, gradients and optimizer state too (ZeRO-3)."""
+    """Devices that split rows and also parameters, gradients and optimizer state (ZeRO-3)."""
     tensor: int = 1
-    """Devices that split the heads and the feed-forward units of each layer."""
+    """Devices that split the attention heads and the feed-forward units of each layer."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -1,11 +1,14 @@
-"""Checks the fields of a dataclass against their annotations, for configs that are written by hand."""
+"""Checks of configs, which are written by hand: conditions, and values against annotations."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 import typing
 from typing import Any, Literal, Union
+
+_UNIONS = (Union, types.UnionType)
 
 
 def check(condition: bool, message: str) -> None:
@@ -15,7 +18,7 @@ def check(condition: bool, message: str) -> None:
 
 
 def check_types(instance: Any) -> None:
-    """Raises TypeError naming the first field whose value is not what its annotation says."""
+    """TypeError naming the first field whose value does not match its annotation."""
     for name, hint in _hints(type(instance)).items():
         value = getattr(instance, name)
         if not _fits(value, hint):
@@ -31,7 +34,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Union:
+    if origin in _UNIONS:
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
         return value in arguments
@@ -50,7 +53,7 @@ def _text(hint: Any) -> str:
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         return " or ".join(repr(option) for option in arguments)
-    if typing.get_origin(hint) is Union:
+    if typing.get_origin(hint) in _UNIONS:
         return " or ".join(_text(option) for option in arguments)
     if typing.get_origin(hint) is tuple:
         return f"a tuple of {_text(arguments[0])}"
