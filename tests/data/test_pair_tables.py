@@ -48,7 +48,7 @@ def test_a_header_says_which_column_is_which(tmp_path: Path, header: str) -> Non
         ("Français\tEnglish", "has the columns Français, English"),
         ("French sentence\tGerman sentence", "not en and fr"),
         ("en_US,en_GB,fr", "line 1 has commas between the names"),
-        ("text_fr\ttext_en\tsentence_en", "names text_en and sentence_en, one of which is wanted"),
+        ("text_fr\ttext_en\tsentence_en", "names text_en and sentence_en, and only one can be used"),
         ("text_en_fr\ttext_en", "not en and fr"),
         ("id_fr\ttext_en", "not en and fr"),
         ('"en_US"\t"en_GB"\t"fr"', "line 1 names columns in quotes"),
@@ -66,7 +66,7 @@ def test_a_header_that_leaves_doubt_is_refused(tmp_path: Path, header: str, says
 def test_regions_of_one_language_are_told_apart(tmp_path: Path) -> None:
     text = "en_GB\ten_US\ncolour\tcolor\n"
     assert pairs(tmp_path, text, source="en-US", target="en-GB") == [("color", "colour")]
-    with pytest.raises(UserError, match=r"line 1 names en_GB and en_US, one of which is wanted"):
+    with pytest.raises(UserError, match=r"line 1 names en_GB and en_US, and only one can be used"):
         pairs(tmp_path, text, source="en", target="fr")
     with pytest.raises(UserError, match="not zh-TW and en"):
         pairs(tmp_path, "zh_CN\ten\na\tb\n", source="zh-TW", target="en")

@@ -18,7 +18,8 @@ from rich.console import Console
 from tests.builders import sentence_pairs, write_pairs
 from tlc_jax.config import PairsConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.pairs import cleaning, pair_packing
+from tlc_jax.data import cache
+from tlc_jax.data.pairs import cleaning
 from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
@@ -160,8 +161,8 @@ def test_a_source_that_changes_while_it_is_read_is_named(config: PairsConfig, tm
     for changed in (rows[:49], [*rows, "a\tb\n"]):
         marks = np.zeros(50)
         (tmp_path / "t.tsv").write_text("".join(changed))
-        with pytest.raises(UserError, match=r"t\.tsv changed while it was read \(50 pairs at first\)"):
-            list(pair_packing._again(source, marks))
+        with pytest.raises(UserError, match=r"t\.tsv changed while it was read"):
+            list(cache.read_again(source.name, source.pairs(), marks))
 
 
 def test_pairs_of_an_older_version_open(packed: PackedPairs, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_what_is_left_out(source: str, target: str, reason: str) -> None:
         ({"train": "one.tsv=1,one.tsv=1"}, r"none of the 300 pairs of one\.tsv is left .*duplicate"),
         (
             {"train": "validation.tsv"},
-            r"nothing is left to train on of 60 of validation\.tsv .*evaluation set 60",
+            r"no pair is left to train on of 60 of validation\.tsv .*evaluation set 60",
         ),
     ],
 )
@@ -300,7 +301,7 @@ def test_message_catalogues() -> None:
 @pytest.mark.parametrize("target", ["../fr", "/fr", "fr/**", "*", ""])
 def test_a_language_is_no_path(target: str) -> None:
     pytest.importorskip("django", reason="needs the extra `catalogues`")
-    with pytest.raises(UserError, match=r"data\.target is .* no name of a language"):
+    with pytest.raises(UserError, match=r"data\.target is .* not the name of a language"):
         catalogue_files("en", target)
 
 

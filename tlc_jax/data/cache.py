@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
@@ -23,6 +25,8 @@ from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder
 from tlc_jax.storage.sealed import MANIFEST, Damaged
 
 Kind = TypeVar("Kind", bound="Prepared")
+Item = TypeVar("Item")
+CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
 
 
 @record
@@ -80,6 +84,19 @@ def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], 
             fields = build(temporary)
             sealed.seal(temporary, {"identity": identity, **fields})
     return folder
+
+
+def read_again(name: str, items: Iterable[Item], marks: np.ndarray) -> Iterator[tuple[Item, Any]]:
+    """The items of a source that was read before, each with its mark; UserError if their number has
+    changed."""
+    iterator = iter(items)
+    for mark in marks.tolist():
+        try:
+            yield next(iterator), mark
+        except StopIteration:
+            raise UserError(CHANGED.format(name)) from None
+    if next(iterator, None) is not None:
+        raise UserError(CHANGED.format(name))
 
 
 def keep(data: Prepared, folder: AnyPath) -> None:

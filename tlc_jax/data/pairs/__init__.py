@@ -1,1 +1,1 @@
-"""Sentence pairs: sources, cleaning, batches of as many tokens."""
+"""Sentence pairs: sources, cleaning, batches of about equally many tokens."""

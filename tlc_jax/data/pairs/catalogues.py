@@ -1,7 +1,7 @@
 """Sentence pairs that are already on the machine: message catalogues of installed Python packages.
 
-The extra `catalogues` installs the packages. English messages are the keys of a catalogue, translations its
-values; plural forms, and messages that are the same in both languages, are left out.
+The extra `catalogues` installs the packages. A catalogue maps English messages to translations; plural forms,
+and messages that are the same in both languages, are left out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ PACKAGES = ("django", "pycountry", "sphinx")
 def catalogue_files(source: str, target: str) -> dict[str, epath.Path]:
     """The catalogues for `target`, by names that do not depend on where packages are installed."""
     if source != "en":
-        raise UserError(f"data.source is {source}: message catalogues translate from English, en")
+        raise UserError(
+            f"data.source is {source}, and message catalogues translate from English: set it to en"
+        )
     if not re.fullmatch(r"\w+([-@]\w+)*", target):  # it becomes a part of paths
-        raise UserError(f"data.target is {target!r}, which is no name of a language: correct it")
-    found: dict[str, epath.Path] = {}
+        raise UserError(f"data.target is {target!r}, which is not the name of a language: correct it")
+    files: dict[str, epath.Path] = {}
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
@@ -35,10 +37,12 @@ def catalogue_files(source: str, target: str) -> dict[str, epath.Path]:
             )
         root = Path(spec.origin).parent
         for path in sorted(root.rglob(f"{target}/LC_MESSAGES/*.mo")):
-            found[f"{package}/{path.relative_to(root)}"] = epath.Path(path)
-    if not found:
-        raise UserError(f"no message catalogue of {', '.join(PACKAGES)} is in {target}: correct data.target")
-    return found
+            files[f"{package}/{path.relative_to(root)}"] = epath.Path(path)
+    if not files:
+        raise UserError(
+            f"{', '.join(PACKAGES)} have no message catalogue in {target}: choose another data.target"
+        )
+    return files
 
 
 def read_catalogues(files: dict[str, epath.Path], target: str) -> Iterator[tuple[str, str]]:
@@ -50,9 +54,9 @@ def read_catalogues(files: dict[str, epath.Path], target: str) -> Iterator[tuple
         try:
             with path.open("rb") as file:
                 messages = list(read_mo(file))
-        except Exception as error:  # of whatever the parser of a damaged catalogue meets
+        except Exception as error:  # whatever the parser makes of a damaged catalogue
             raise UserError(
-                f"{path} cannot be read ({one_line(error)}): install the package anew that it belongs to"
+                f"{path} cannot be read ({one_line(error)}): reinstall the package that it belongs to"
             ) from error
         for message in messages:
             source, translation = message.id, message.string

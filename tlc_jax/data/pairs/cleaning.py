@@ -1,4 +1,4 @@
-"""Which pairs are not trained on, and why. Sets that are evaluated on are never cleaned."""
+"""Which pairs are left out of training, and why. Sets that are evaluated on are never cleaned."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
 KEPT = 0
-# in the order in which they are looked for; a pair is counted once
+# in the order of the checks; a pair is counted once
 REASONS = ("kept", "empty", "ratio", "same language", "duplicate", "in an evaluation set", "too long")
 _SLACK = 10  # characters: short sentences differ more
 _WORDS = 4  # fewer words may be a name, the same everywhere
 
 
 def verdict(source: str, target: str, max_ratio: float) -> int:
-    """What a pair's own two sides say: the number of a reason, or KEPT."""
+    """Judge a pair by its two sides alone: KEPT, or the index of a reason to leave it out."""
     if not source.strip() or not target.strip():
         return REASONS.index("empty")
     shorter, longer = sorted((len(source), len(target)))
@@ -27,13 +27,13 @@ def verdict(source: str, target: str, max_ratio: float) -> int:
 
 
 def same_language(source: str, target: str) -> bool:
-    """Whether more than half of all words of two sides of four words and more are on both."""
-    one, other = set(source.casefold().split()), set(target.casefold().split())
-    return min(len(one), len(other)) >= _WORDS and 2 * len(one & other) > len(one | other)
+    """Whether two sides, each of at least four different words, share more than half of all their words."""
+    words, others = set(source.casefold().split()), set(target.casefold().split())
+    return min(len(words), len(others)) >= _WORDS and 2 * len(words & others) > len(words | others)
 
 
 def likeness(sentence: str) -> str:
-    """What sentences have in common that differ in case, spaces or punctuation only."""
+    """What is equal in sentences that differ only in case, spaces or punctuation."""
     return "".join(re.findall(r"\w+", sentence.casefold())) or sentence.strip()
 
 
@@ -42,8 +42,8 @@ def leave_out(
     sides: UInt64[np.ndarray, "pairs 2"],
     evaluated: UInt64[np.ndarray, "sentences 2"],
 ) -> None:
-    """Pairs of which a side is like one that is evaluated on are not trained on. Both are hashes of the
-    likeness of source and target."""
+    """Change the verdict of each kept pair with a side that is like a sentence of an evaluation set. `sides`
+    and `evaluated` are hashes of the `likeness` of source and target."""
     like = np.isin(sides[:, 0], evaluated[:, 0]) | np.isin(sides[:, 1], evaluated[:, 1])
     verdicts[(verdicts == KEPT) & like] = REASONS.index("in an evaluation set")
 
@@ -54,13 +54,13 @@ def judge_all(
     sides: UInt64[np.ndarray, "pairs 2"],
     evaluated: UInt64[np.ndarray, "sentences 2"],
 ) -> UInt8[np.ndarray, "pairs"]:
-    """Adds what only all pairs together tell. `pairs` are hashes of both sides as they are; for the others
-    see `leave_out`."""
-    found = verdicts.copy()
-    leave_out(found, sides, evaluated)
-    kept = np.flatnonzero(found == KEPT)
+    """The verdicts after the checks that need all pairs: evaluation sets (see `leave_out`) and duplicates, by
+    `pairs`, hashes of both sides as they are."""
+    judged = verdicts.copy()
+    leave_out(judged, sides, evaluated)
+    kept = np.flatnonzero(judged == KEPT)
     _, first = np.unique(pairs[kept], return_index=True)
-    again: Bool[np.ndarray, "kept"] = np.ones(len(kept), bool)
-    again[first] = False
-    found[kept[again]] = REASONS.index("duplicate")
-    return found
+    repeated: Bool[np.ndarray, "kept"] = np.ones(len(kept), bool)
+    repeated[first] = False
+    judged[kept[repeated]] = REASONS.index("duplicate")
+    return judged

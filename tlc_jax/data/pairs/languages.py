@@ -1,11 +1,11 @@
-"""How tables name languages in their first line: by codes of ISO 639 or in English, with a region or without
-one."""
+"""Names of languages in the first line of a table: codes of ISO 639 or English names, with or without a
+region."""
 
 from __future__ import annotations
 
 import re
 
-# ISO 639-1, then 639-2 and the English names: all that mean the same
+# ISO 639-1, then ISO 639-2 and English names of the same language
 _KNOWN = """
 aa aar afar; ab abk abkhazian; af afr afrikaans; ak aka akan; am amh amharic; ar ara arabic; an arg
 aragonese; as asm assamese; av ava avaric; ae ave avestan; ay aym aymara; az aze azerbaijani; ba bak
@@ -38,7 +38,7 @@ tk tuk turkmen; tr tur turkish; tw twi twi; ug uig uighur uyghur; uk ukr ukraini
 uzbek; ve ven venda; vi vie vietnamese; vo vol volapuk; wa wln walloon; wo wol wolof; xh xho xhosa; yi yid
 yiddish; yo yor yoruba; za zha zhuang; zh zho chi cmn chinese mandarin; zu zul zulu
 """
-# of ISO 639-2 and 639-3, without a code of two letters: those that corpora and test sets of translation have
+# ISO 639-2 and 639-3, languages without a code of two letters: those in corpora and test sets of translation
 _OTHER_CODES = frozenset("""
 ace acm acq aeb ajp als ang apc arb arc arn ars ary arz ast awa ayr azb azj bal ban bem bho bjn bpy brx bug
 bxr ceb chr chv ckb cop crh csb cuk dik diq doi dsb dyu ext fil fkv frp frr fur fuv gaz gom got grc gsw gug
@@ -54,61 +54,61 @@ _TEXTS = frozenset("sentence sentences text texts segment translation original".
 _OTHERS = _TEXTS | frozenset(
     "id ids line reference ref hypothesis score input output lang language domain attribution".split()
 )
-_SHORT = 3  # letters of a code: as a word it may be a text
+_SHORT = 3  # letters: a code this short may also be a word of a text
 _CODE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})*")
 
 Language = tuple[str, str]
 
 
 def language(name: str) -> Language:
-    """(code, region) of a language, however it is written: French, fra and fr are one, en_US and en-us, too.
-    The region is empty where none is named."""
+    """(code, region) of a language, however it is written: French, fra and fr are equal, so are en_US and
+    en-us. The region is empty if none is named."""
     code, _, region = name.strip().casefold().replace("_", "-").partition("-")
     return _CODES.get(code, code), region
 
 
 def is_language(name: str) -> bool:
-    """Whether a name is that of a language, with a region or without one: tr, zh_CN, tur_Latn, Turkish."""
+    """Whether this is the name of a language, with or without a region: tr, zh_CN, tur_Latn, Turkish."""
     code, _ = language(name)
     return code in _CODES or code in _OTHER_CODES
 
 
 def columns_of(cells: list[str], source: str, target: str) -> tuple[int, int] | None:
-    """Which cells of a first line name the languages; None where it does not name both. ValueError if one is
-    named twice."""
-    wanted = language(source), language(target)
-    found = (_column(cells, *wanted), _column(cells, *reversed(wanted)))
-    if None in found or found[0] == found[1]:
-        sides = [_SIDES.get(cell.strip().casefold()) for cell in cells]
-        if sides.count(0) != 1 or sides.count(1) != 1:
-            return None
-        return sides.index(0), sides.index(1)
-    return found  # type: ignore[return-value]
+    """The cells of a first line that name the source and the target; None if it does not name both.
+    ValueError if one is named twice."""
+    languages = language(source), language(target)
+    first, second = _column(cells, *languages), _column(cells, *reversed(languages))
+    if first is not None and second is not None and first != second:
+        return first, second
+    sides = [_SIDES.get(cell.strip().casefold()) for cell in cells]
+    if sides.count(0) != 1 or sides.count(1) != 1:
+        return None
+    return sides.index(0), sides.index(1)
 
 
 def _column(cells: list[str], wanted: Language, other: Language) -> int | None:
-    """The cell that names a language exactly, or else the one that names it with a region or without, or
-    else the one that is a name with its word or code in it and not with the other's."""
+    """The cell that names the wanted language exactly, or else the one that differs only in having a region
+    or none, or else the one with a name that contains a word for it and none for the other language."""
     named = [language(cell) for cell in cells]
-    exact = [i for i, own in enumerate(named) if own == wanted]
-    like = [i for i, own in enumerate(named) if own[0] == wanted[0] and "" in (own[1], wanted[1])]
+    exact = [i for i, name in enumerate(named) if name == wanted]
+    similar = [i for i, (code, region) in enumerate(named) if code == wanted[0] and "" in (region, wanted[1])]
     worded = [i for i, cell in enumerate(cells) if _is_worded(cell, wanted, other)]
-    found = exact or like or worded
-    if len(found) > 1:
-        raise ValueError(f"names {' and '.join(cells[i] for i in found)}, one of which is wanted")
-    return found[0] if found else None
+    columns = exact or similar or worded
+    if len(columns) > 1:
+        raise ValueError(f"names {' and '.join(cells[i] for i in columns)}, and only one can be used")
+    return columns[0] if columns else None
 
 
 def _is_worded(cell: str, wanted: Language, other: Language) -> bool:
-    if wanted[1] or '"' in cell or not _is_name(cell):  # of a region, words could mean another
+    if wanted[1] or '"' in cell or not _is_name(cell):  # words may mean another region
         return False
     named = {_CODES.get(word, word) for word in _words(cell) if word not in _TEXTS and word not in _SIDES}
     return named == {wanted[0]} and wanted[0] != other[0]
 
 
 def is_header(cells: list[str]) -> bool:
-    """Whether a first line looks like names of columns: if all of its cells do, or one does that could hardly
-    be a text."""
+    """Whether a first line looks like names of columns: all of its cells do, or one does that could hardly be
+    a text."""
     names = [_is_name(cell) for cell in cells]
     return all(names) or any(
         name and any(word in _SIDES or (word in _CODES and len(word) > _SHORT) for word in _words(cell))
@@ -117,7 +117,7 @@ def is_header(cells: list[str]) -> bool:
 
 
 def _is_name(cell: str) -> bool:
-    """Whether a cell is as a column is called: en, en-US, French (France), source, text_en, English
+    """Whether a cell looks like the name of a column: en, en-US, French (France), source, text_en, English
     sentence."""
     code = _CODE.fullmatch(cell.strip().casefold())
     if code is not None and code[1] in _CODES:

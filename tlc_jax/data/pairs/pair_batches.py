@@ -36,21 +36,23 @@ class EncodedPairs:
 def choose_shapes(
     lengths: Int[np.ndarray, "pairs 2"], weights: Float[np.ndarray, "pairs"], longest: int, most: int
 ) -> list[Shape]:
-    """At most so many shapes that pad these pairs little. The first holds every pair, and each that follows
-    is the one that saves most computed tokens beside those before it. Lengths are multiples of 2 up to 32, of
-    4 up to 64, of 8 up to 512, and of an eighth of themselves beyond: the work grows with their square."""
+    """At most `most` shapes that need little padding for these pairs, counted with their weights.
+
+    The first shape holds every pair; each of the others is the one that saves the most computed tokens, given
+    those before it. Lengths are multiples of 2 up to 32, of 4 up to 64, of 8 up to 512, and of about an
+    eighth of themselves beyond: time and memory grow with the square of the number of different lengths.
+    """
     grid = [n for n in range(2, longest, 2) if n % _step_of(n) == 0] + [longest]
     cells = np.searchsorted(grid, lengths)
     counts = np.zeros((len(grid), len(grid)))
     np.add.at(counts, (cells[:, 0], cells[:, 1]), weights)
-    there = np.argwhere(counts)
-    amount, sizes = counts[there[:, 0], there[:, 1]], np.asarray(grid)[there]
+    occupied = np.argwhere(counts)
+    amount, sizes = counts[occupied[:, 0], occupied[:, 1]], np.asarray(grid)[occupied]
     real = float(weights @ lengths.sum(axis=1))
-    holds = np.all(
-        there[:, None, :] >= there[None, :, :], axis=2
-    )  # [a, b]: shape a holds the pairs of cell b
+    # [a, b]: shape a holds the pairs of cell b
+    holds = np.all(occupied[:, None, :] >= occupied[None, :, :], axis=2)
     cost = sizes.sum(axis=1)
-    now = np.full(len(there), 2 * longest, np.int64)
+    now = np.full(len(occupied), 2 * longest, np.int64)
     chosen: list[Shape] = [(longest, longest)]
     while len(chosen) < most and float(amount @ now) * (1 - ENOUGH) > real:
         stopping.check()
@@ -64,14 +66,14 @@ def choose_shapes(
 
 
 def _step_of(length: int) -> int:
-    """Lengths like this one that shapes may have are so far apart."""
+    """The distance between neighbouring lengths of shapes, near this length."""
     if length <= 512:
         return 2 if length <= 32 else 4 if length <= 64 else 8
     return 1 << (length.bit_length() - 4)
 
 
 def rows_of_batch(tokens: int, longest: int, multiple: int) -> int:
-    """How many rows with a longer side of `longest` make a batch of at most `tokens`."""
+    """Rows of a batch of at most `tokens` tokens on its longer side of `longest`; at least `multiple`."""
     return max(tokens // longest // multiple, 1) * multiple
 
 

@@ -1,8 +1,9 @@
-"""Sentence pairs become ids on disk, once: flat memory-mapped files with offsets, cached by content.
+"""Encodes sentence pairs once: flat memory-mapped files of ids with offsets, cached by content.
 
-What is trained on is cleaned (`cleaning.py`), and the counts are kept; sets that are evaluated on keep every
-line, as ids (cut where too long) and as text. One joint byte-level BPE serves both languages; each side ends
-with </s>."""
+Training pairs are cleaned (cleaning.py), and the manifest counts what was left out. Sets that are evaluated
+on keep every line, as ids (truncated where too long) and as text. One joint byte-level BPE serves both
+languages; each side ends with </s>.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.pairs import cleaning
 from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs
 from tlc_jax.data.pairs.pair_batches import choose_shapes
-from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
+from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
@@ -38,8 +39,8 @@ _CHUNK = 20_000  # pairs encoded at a time
 def prepare_pairs(
     config: PairsConfig, vocab_size: int, console: Console, *, to_train: bool = True
 ) -> PackedPairs:
-    """The packed pairs of the sources, from the cache if equal ones were packed before. Where nothing is
-    trained, the sets to evaluate on are enough; if there are none, they are held out of those to train on."""
+    """The packed pairs of the sources, from the cache if equal ones were packed before. If no model is to be
+    trained, only the evaluation sets are read, unless they have to be held out of the training pairs."""
     to_train = to_train or not config.validation.strip()
     sets, tokenizer = open_pairs(config, to_train), "trained"
     if config.tokenizer is not None:
@@ -69,7 +70,7 @@ def prepare_pairs(
 
 
 class _Packer:
-    """Reads sources two or three times: to judge pairs, to train a tokenizer, to encode."""
+    """Reads the sources two or three times: to judge pairs, to train a tokenizer, to encode."""
 
     def __init__(self, sets: PairSets, config: PairsConfig, vocab_size: int, folder: Path, console: Console):
         self._sets, self._config, self._vocab_size = sets, config, vocab_size
@@ -78,12 +79,14 @@ class _Packer:
 
     def pack(self) -> dict[str, Any]:
         config = self._config
-        evaluated = {own.label: list(own.pairs()) for own in (*self._sets.validation, *self._sets.test)}
+        evaluated = {
+            source.label: list(source.pairs()) for source in (*self._sets.validation, *self._sets.test)
+        }
         for name, pairs in evaluated.items():
             if not pairs:
-                raise UserError(f"the set {name} to evaluate on has no pairs")
+                raise UserError(f"the evaluation set {name} has no pairs: fill it, or leave it out")
         verdicts, characters = self._judge(evaluated)
-        validation = [own.label for own in self._sets.validation]
+        validation = [source.label for source in self._sets.validation]
         if not validation:
             evaluated = {HELD_OUT: self._hold_out(verdicts), **evaluated}
             validation = [HELD_OUT]
@@ -102,7 +105,7 @@ class _Packer:
             "dtype": self._dtype.name,
             "tokenizer_sha256": sealed.sha256(self._folder / "tokenizer.json"),
             "validation": validation,
-            "test": [own.label for own in self._sets.test],
+            "test": [source.label for source in self._sets.test],
             "pairs": writer.pairs,
             "tokens": writer.tokens,
             "truncated": truncated,
@@ -112,56 +115,61 @@ class _Packer:
         return {**manifest, "shapes": shapes}
 
     def _likeness(self, pairs: Iterable[Pair]) -> Iterator[int]:
-        """Hashes of what the sides are like: of a source, of its target, of the next source ..."""
+        """Hashes of what makes sentences alike: of a source, of its target, of the next source ..."""
         for pair in pairs:
             stopping.check()
             for side in pair:
                 yield hash64(cleaning.likeness(side), self._config.seed)
 
     def _judge(self, evaluated: dict[str, list[Pair]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(verdict, characters) of every pair, source by source."""
+        """Verdicts and numbers of characters of all pairs, an array for each source."""
         if not self._sets.train:
             return [], []
         seed, ratio = self._config.seed, self._config.max_ratio
-        # there may be many millions: lists of numbers would take five times the memory
+        # there may be many millions of pairs: lists of numbers would take five times the memory
         verdicts, hashes, sides, characters = array("B"), array("Q"), array("Q"), array("q")
         ends = []
-        for own in self._sets.train:
-            with stage(self._console, f"Reading {own.name}", None, "pairs") as advance:
-                for source, target in own.pairs():
+        for train in self._sets.train:
+            with stage(self._console, f"Reading {train.name}", None, "pairs") as advance:
+                for source, target in train.pairs():
                     verdicts.append(cleaning.verdict(source, target, ratio))
                     hashes.append(hash64(f"{source}\0{target}", seed))
                     sides.extend(self._likeness([(source, target)]))
                     characters.append(len(source) + len(target))
                     advance(1)
             ends.append(len(verdicts))
-        told = self._likeness(itertools.chain(*evaluated.values()))
         judged = cleaning.judge_all(
-            np.array(verdicts, np.uint8), np.array(hashes, np.uint64), _by_pairs(sides), _by_pairs(told)
+            np.array(verdicts, np.uint8),
+            np.array(hashes, np.uint64),
+            _by_pairs(sides),
+            _by_pairs(self._likeness(itertools.chain(*evaluated.values()))),
         )
         return np.split(judged, ends[:-1]), np.split(np.array(characters, np.int64), ends[:-1])
 
     def _hold_out(self, verdicts: list[np.ndarray]) -> list[Pair]:
-        """Takes pairs by the hashes of their sources out of those to train on, and what is like them."""
-        limit, found, sides = int(self._config.held_out * 2**64), [], []
-        for own, verdict in zip(self._sets.train, verdicts, strict=True):
-            sides.append(_by_pairs(self._likeness(own.pairs())))
+        """Choose pairs to evaluate on by the hash of the source, and leave out what is like them. Changes the
+        verdicts."""
+        limit, held_out, sides = int(self._config.held_out * 2**64), [], []
+        for source, verdict in zip(self._sets.train, verdicts, strict=True):
+            sides.append(_by_pairs(self._likeness(source.pairs())))
             chosen = (sides[-1][:, 0] < limit) & (verdict == cleaning.KEPT)
-            found += [pair for pair, own_chosen in _again(own, chosen) if own_chosen]
-        told = _by_pairs(self._likeness(found))
-        for own, verdict in zip(sides, verdicts, strict=True):
-            cleaning.leave_out(verdict, own, told)
-        if not found or not any((verdict == cleaning.KEPT).any() for verdict in verdicts):
+            held_out += [
+                pair for pair, is_chosen in cache.read_again(source.name, source.pairs(), chosen) if is_chosen
+            ]
+        evaluated = _by_pairs(self._likeness(held_out))
+        for side, verdict in zip(sides, verdicts, strict=True):
+            cleaning.leave_out(verdict, side, evaluated)
+        if not held_out or not any((verdict == cleaning.KEPT).any() for verdict in verdicts):
             raise UserError(
-                f"data.held_out {self._config.held_out} leaves {len(found)} pairs to evaluate on of "
-                f"{self._counts(verdicts)}: give more pairs, or another share"
+                f"data.held_out {self._config.held_out} holds out {len(held_out)} pairs to evaluate on of "
+                f"{self._counts(verdicts)}, and both sets need some: give more pairs, or another share"
             )
-        return found
+        return held_out
 
     def _counts(self, verdicts: list[np.ndarray]) -> str:
-        """What there is to train on, and why the rest is not."""
+        """How many pairs were read of each source, and how many are kept or left out for which reason."""
         sets = zip(self._sets.train, verdicts, strict=True)
-        read = [f"{len(verdict):,} of {own.name}" for own, verdict in sets]
+        read = [f"{len(verdict):,} of {source.name}" for source, verdict in sets]
         sizes = {name: sum(int((v == i).sum()) for v in verdicts) for i, name in enumerate(cleaning.REASONS)}
         return f"{', '.join(read)} ({', '.join(f'{name} {size:,}' for name, size in sizes.items() if size)})"
 
@@ -169,23 +177,23 @@ class _Packer:
         config = self._config
         if config.tokenizer is not None:
             return given_tokenizer(config.tokenizer, self._vocab_size, TRANSLATION, lossless=False)[0]
-        shares = np.array([own.share or 0.0 for own in self._sets.train])
+        shares = np.array([source.share or 0.0 for source in self._sets.train])
         sizes = np.array(
             [int(c[v == cleaning.KEPT].sum()) for v, c in zip(verdicts, characters, strict=True)]
         )
         if not sizes.sum():
-            raise UserError(f"nothing is left to train on of {self._counts(verdicts)}")
+            raise UserError(f"no pair is left to train on of {self._counts(verdicts)}")
         shares = shares / shares.sum() if shares.sum() else sizes / sizes.sum()
         total = int(min(TOKENIZER_SAMPLE, min(sizes[i] / shares[i] for i in np.flatnonzero(sizes))))
         with stage(self._console, "Training the tokenizer", total, "characters") as advance:
 
             def texts() -> Iterator[str]:
-                for i, own in enumerate(self._sets.train):
+                for i, source in enumerate(self._sets.train):
                     limit = total * shares[i]
-                    # the first of a file may be alike: take them spread over all of it
+                    # the first lines of a file may be alike: take pairs from all of it
                     kept = verdicts[i] == cleaning.KEPT
                     spread = np.random.default_rng(config.seed).random(len(kept)) * sizes[i] < limit
-                    for pair, chosen in _again(own, kept & spread):
+                    for pair, chosen in cache.read_again(source.name, source.pairs(), kept & spread):
                         if chosen:
                             advance(len(pair[0]) + len(pair[1]))
                             yield from pair
@@ -193,31 +201,32 @@ class _Packer:
             return train_tokenizer(texts(), self._vocab_size, TRANSLATION)
 
     def _write_train(self, writer: _Writer, verdicts: list[np.ndarray]) -> list[dict[str, Any]]:
-        found = []
+        sources = []
         if not verdicts:
             writer.open(TRAIN).close()
-            return found
+            return sources
         size = sum(int((verdict == cleaning.KEPT).sum()) for verdict in verdicts)
         with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
-            for own, verdict in zip(self._sets.train, verdicts, strict=True):
+            for source, verdict in zip(self._sets.train, verdicts, strict=True):
                 before = writer.pairs[TRAIN]
-                kept = (pair for pair, v in _again(own, verdict) if v == cleaning.KEPT)
+                pairs = cache.read_again(source.name, source.pairs(), verdict)
+                kept = (pair for pair, v in pairs if v == cleaning.KEPT)
                 too_long = 0
                 for chunk in _chunks(kept):
                     too_long += writer.write(chunk, drop=True)
                     advance(len(chunk))
                 counts = {name: int((verdict == i).sum()) for i, name in enumerate(cleaning.REASONS)}
                 del counts["kept"]
-                about = {"name": own.name, "share": own.share, "pairs": writer.pairs[TRAIN] - before}
-                found.append({**about, "read": len(verdict), "left out": {**counts, "too long": too_long}})
-        for own in found:
-            if not own["pairs"]:
-                left = ", ".join(f"{name} {size:,}" for name, size in own["left out"].items() if size)
+                entry = {"name": source.name, "share": source.share, "pairs": writer.pairs[TRAIN] - before}
+                sources.append({**entry, "read": len(verdict), "left out": {**counts, "too long": too_long}})
+        for entry in sources:
+            if not entry["pairs"]:
+                reasons = ", ".join(f"{name} {size:,}" for name, size in entry["left out"].items() if size)
                 raise UserError(
-                    f"none of the {own['read']:,} pairs of {own['name']} is left to train on "
-                    f"({left or 'it is empty'}): take it out of data.train"
+                    f"none of the {entry['read']:,} pairs of {entry['name']} is left to train on "
+                    f"({reasons or 'it is empty'}): take it out of data.train"
                 )
-        return found
+        return sources
 
     def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
         for side, texts in zip(SIDES, zip(*pairs, strict=True), strict=True):
@@ -236,7 +245,7 @@ class _Writer:
         self._lengths: dict[str, list[np.ndarray]] = {}
 
     def open(self, name: str) -> _Writer:
-        """Begins a set, as a context."""
+        """Begin a set; a context that ends it."""
         self._name = name
         self.pairs[name], self.tokens[name] = 0, dict.fromkeys(SIDES, 0)
         self._lengths = {side: [np.zeros(1, np.int64)] for side in SIDES}
@@ -262,7 +271,8 @@ class _Writer:
                 np.save(path, offsets)
 
     def write(self, pairs: Sequence[Pair], *, drop: bool) -> int:
-        """Returns how many pairs were too long; they are dropped, or cut before their </s>."""
+        """Encode and append pairs, and return how many were too long: these are dropped, or else truncated
+        before their </s>."""
         sides = [
             encode_lines(self._tokenizer, list(texts), self._dtype, TRANSLATION)
             for texts in zip(*pairs, strict=True)
@@ -287,31 +297,17 @@ class _Writer:
 
 
 def _batched(packed: PackedPairs) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of the pairs that batches are made of, and how often an epoch takes each: those to train on,
-    or else those to evaluate on."""
+    """Lengths of the pairs that batches are made of, and how often an epoch takes each: the training pairs,
+    or all evaluation sets if there are none."""
     if stretches := packed.stretches():
-        weights = [np.full(own.size, own.per_epoch / own.size) for own in stretches]
+        weights = [np.full(stretch.size, stretch.per_epoch / stretch.size) for stretch in stretches]
         return packed.pairs(TRAIN).lengths, np.concatenate(weights)
     lengths = np.concatenate([packed.pairs(name).lengths for name in packed.manifest["pairs"]])
     return lengths, np.ones(len(lengths))
 
 
-def _again(source: PairSource, marks: np.ndarray) -> Iterator[tuple[Pair, Any]]:
-    """Each pair of a source that was read before, with its mark."""
-    number = -1
-    for number, pair in enumerate(source.pairs()):
-        if number >= len(marks):
-            break
-        yield pair, marks[number]
-    if number + 1 != len(marks):
-        raise UserError(
-            f"{source.name} changed while it was read ({len(marks):,} pairs at first): let nobody write it, "
-            "and begin again"
-        )
-
-
 def _by_pairs(hashes: Iterable[int]) -> np.ndarray:
-    """[pairs, 2] of hashes of both sides in turns."""
+    """[pairs, 2] from the hashes of sources and targets in turn."""
     return np.array(array("Q", hashes), np.uint64).reshape(-1, 2)
 
 

@@ -52,18 +52,18 @@ def table_pairs(option: str, name: str, share: float | None, config: PairsConfig
 
 
 def _paths(option: str, root: Path, name: str) -> list[Path]:
-    """The file of a name, or those of a glob, which matches hidden files no more than a shell's does."""
+    """The file of this name, or the files that a glob matches, which like a shell's skips hidden files."""
     if not re.search(r"[*?\[]", name):
         return [root / name]
     try:
         return sorted(path for path in root.glob(name) if not path.name.startswith("."))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"{option}: {name} is no glob below {root} ({error}): correct it") from error
+        raise UserError(f"{option}: {name} is not a glob below {root} ({error}): correct it") from error
 
 
 def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
-    """Pairs of a table. A first line that names both languages, or source and target, says which column is
-    which; without one there are two columns, the source first. UserError where that is in doubt."""
+    """The pairs of a table. A first line that names both languages, or source and target, says which column
+    is which; without one there are two columns, the source first. UserError if that is in doubt."""
     sides: tuple[int, int] | None = None
     header: list[str] = []
     rows, quoted = 0, 0
@@ -81,7 +81,7 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
             raise UserError(f"{path} line {number} has more than {LONGEST_TEXT:,} characters: shorten it")
         yield pair
     if not rows:
-        raise UserError(f"{path} has no pairs: fill it or take it away")
+        raise UserError(f"{path} has no pairs: fill it or remove it")
     if tables.are_quoted(quoted, rows):
         raise UserError(f"{path} has quotes around all cells of {quoted:,} of its {rows:,} rows, {_UNQUOTE}")
 
@@ -89,26 +89,26 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
 def _sides(
     path: Path, number: int, cells: list[str], columns: tuple[str, str]
 ) -> tuple[tuple[int, int], list[str]]:
-    """Where source and target are, and the names of the columns if the first line gives them."""
+    """The columns of source and target, and the first line if it names the columns."""
     wanted, has = " and ".join(columns), f"{path} line {number} has the columns {tables.some(cells)}"
     name_them = f"name the columns above (sed -i '1i {columns[0]}\\t{columns[1]}' FILE)"
     try:
-        found = languages.columns_of(cells, *columns)
+        sides = languages.columns_of(cells, *columns)
     except ValueError as error:
         raise UserError(f"{path} line {number} {error}: rename or remove a column") from error
-    if found is not None:
-        return found, cells
+    if sides is not None:
+        return sides, cells
     if _names_both([cell.strip('"') for cell in cells], columns):
         raise UserError(f"{path} line {number} names columns in quotes, {_UNQUOTE}")
     tables.check_separator(path, number, cells, lambda names: _names_both(names, columns), _RETAB)
     if languages.is_header(cells):
         raise UserError(
-            f"{has}, not {wanted}: give --data.source and --data.target as they are called, correct the "
-            f"line, or, if it is a pair, {name_them}"
+            f"{has}, not {wanted}: set --data.source and --data.target to the names in the table, correct "
+            f"the line, or, if it is a pair, {name_them}"
         )
     if len(cells) == 1:
         raise UserError(
-            f"{path} line {number} has no tab: a line holds a sentence, a tab, and its translation"
+            f"{path} line {number} has no tab: write a sentence, a tab and its translation on each line"
         )
     if len(cells) > 2:
         raise UserError(
@@ -121,5 +121,5 @@ def _sides(
 def _names_both(cells: list[str], columns: tuple[str, str]) -> bool:
     try:
         return languages.columns_of(cells, *columns) is not None
-    except ValueError:  # and one of them twice
+    except ValueError:  # names one of them twice
         return True

@@ -1,1 +1,1 @@
-"""Running text: sources, packed rows, masking."""
+"""Running text: sources, rows of packed ids, masking."""

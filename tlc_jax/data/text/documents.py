@@ -23,22 +23,22 @@ def text_files(path: str | None, text_field: str) -> TextSource:
             "data.dir is not set: give --data.dir a file, a folder or a glob of text, or --data.name "
             "docs for the documentation installed here"
         )
-    found = find_text_files(path)
+    paths = find_text_files(path)
 
     def documents() -> Iterator[str]:
-        for file in found.files.values():
+        for file in paths.files.values():
             if ".jsonl" in file.name.lower():
                 yield from _jsonl_documents(file, text_field)
             else:
                 yield from _txt_documents(file)
 
-    size = sum(file.stat().st_size for file in found.files.values())
+    size = sum(file.stat().st_size for file in paths.files.values())
     return TextSource(
-        name=f"{len(found.files):,} text files ({size / 1e6:.1f} MB) under {path}",
-        origin={"kind": "files", "text_field": text_field, **found.record()},
-        files={name: epath.Path(file) for name, file in found.files.items()},
+        name=f"{len(paths.files):,} text files ({size / 1e6:.1f} MB) under {path}",
+        origin={"kind": "files", "text_field": text_field, **paths.record()},
+        files={name: epath.Path(file) for name, file in paths.files.items()},
         documents=documents,
-        notes=tuple(found.notes()),
+        notes=tuple(paths.notes()),
     )
 
 

@@ -1,8 +1,8 @@
 """English that is already on the machine: docstrings of installed packages and Python's reference topics.
 
-Read with `ast` from the source files, nothing is imported. A document is one module: its docstrings
-in order, without examples and tables of code, one paragraph a line. A paragraph that occurs twice
-(the same parameter is described in many functions) is kept once.
+Read from the source files with `ast`; nothing is imported. A document is one module: its docstrings in order,
+without examples and tables of code, one paragraph a line. A paragraph that occurs twice (the same parameter
+is described in many functions) is kept once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LEAST_LETTERS = 20  # a shorter paragraph is a heading or a name
 
 
 def installed_docs() -> TextSource:
-    """Documentation of `PACKAGES` and of Python itself as a source; versions go to the manifest."""
+    """Documentation of `PACKAGES` and of Python itself; their versions go into the manifest."""
     modules = {name: path for root in ("python", *PACKAGES) for name, path in package_modules(root)}
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES}
@@ -62,7 +62,7 @@ def installed_docs() -> TextSource:
 
 
 def package_modules(root: str) -> Iterator[tuple[str, Path]]:
-    """(name that does not depend on the machine, path) of each source file below a package or Python."""
+    """(name that does not depend on the machine, path) of each source file of a package or of Python."""
     if root == "python":
         folders = [sysconfig.get_paths()["stdlib"]]
     else:
@@ -82,9 +82,9 @@ def package_modules(root: str) -> Iterator[tuple[str, Path]]:
 def _documents(paths: list[Path]) -> Iterator[str]:
     seen: set[bytes] = set()
     for path, docstrings in zip(paths, read_docstrings(paths), strict=True):
-        # a module is a document, but each of the topics is one of its own
-        whole = docstrings if path.as_posix().endswith(_TOPICS) else [list(itertools.chain(*docstrings))]
-        for paragraphs in whole:
+        # a module is a document, but so is each of Python's topics
+        texts = docstrings if path.as_posix().endswith(_TOPICS) else [list(itertools.chain(*docstrings))]
+        for paragraphs in texts:
             kept = []
             for paragraph in paragraphs:
                 digest = hashlib.blake2b(paragraph.encode(), digest_size=12).digest()
@@ -96,13 +96,13 @@ def _documents(paths: list[Path]) -> Iterator[str]:
 
 
 def read_docstrings(paths: list[Path]) -> list[Docstrings]:
-    """`module_docstrings` of each file, kept for this process: 10 MB that are slow to parse."""
+    """`module_docstrings` of each file. Parsing is slow, so this process keeps the results (10 MB)."""
     new = [path for path in dict.fromkeys(paths) if path not in _READ]
     if new:
-        # spawn: a forked child could hold a lock of a thread that it does not have
+        # spawn: a forked child could wait for a lock of a thread that it does not have
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        # Ctrl-C on a terminal reaches them too, and this process says what is to be done
+        # Ctrl-C on a terminal reaches them too, but this process decides what to do
         ignore = (signal.SIGINT, signal.SIG_IGN)
         with ProcessPoolExecutor(usable_cores(), context, signal.signal, ignore) as pool:
             try:
@@ -119,7 +119,7 @@ def read_docstrings(paths: list[Path]) -> list[Docstrings]:
 def module_docstrings(path: Path) -> Docstrings:
     """The paragraphs of each docstring, or topic, of one source file."""
     texts = _topics(path) if path.as_posix().endswith(_TOPICS) else _docstrings(_tree(path))
-    return [found for text in texts if (found := paragraphs(text))]
+    return [prose for text in texts if (prose := paragraphs(text))]
 
 
 def _topics(path: Path) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _tree(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError):
-        return ast.Module([], [])  # a template or a file for another Python: no documentation to lose
+        return ast.Module([], [])  # a template, or a file for another version of Python
 
 
 def _strings(tree: ast.AST) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """All statements, breadth first; `ast.walk` goes into expressions too, which takes longer."""
+    """All statements, breadth first; `ast.walk` takes longer, since it visits expressions too."""
     level: list[ast.AST] = [tree]
     while level:
         yield from level
@@ -175,13 +175,13 @@ _DIRECTIVE = re.compile(r"^\s*(\.\. |:[a-z]+:`?|>>> |\.\.\. |@|[|+]|```)")
 
 
 def paragraphs(text: str) -> list[str]:
-    """Prose of a docstring, a paragraph a string: no doctests and their output, underlines or tables."""
-    found = []
+    """The paragraphs of a docstring, without doctests and their output, underlines and tables."""
+    prose_paragraphs = []
     for block in re.split(r"\n\s*\n", text):
         lines = block.splitlines()
         code = next((i for i, line in enumerate(lines) if line.lstrip().startswith(">>>")), len(lines))
         prose = [line for line in lines[:code] if not (_UNDERLINE.match(line) or _DIRECTIVE.match(line))]
         joined = " ".join(" ".join(prose).split())
         if sum(character.isalpha() for character in joined) >= _LEAST_LETTERS:
-            found.append(joined)
-    return found
+            prose_paragraphs.append(joined)
+    return prose_paragraphs

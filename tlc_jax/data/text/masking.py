@@ -1,8 +1,8 @@
 """Dynamic masking for masked language modelling, as fairseq's mask_tokens_dataset does it.
 
-Of a row with n tokens, int(rate * n + U[0, 1)) places are drawn without replacement, special tokens
-among them; of these 80 % become <mask>, 10 % a token drawn uniformly from all but the first four, 10 %
-stay. The number of slots is static: floor(rate * length) + 1, which is 20 at length 128, or all places.
+In a row of n tokens, int(rate * n + U[0, 1)) positions are drawn without replacement, special tokens
+included; 80 % of them become <mask>, 10 % a token drawn uniformly from all but the first four, and 10 % stay.
+The number of slots is static: floor(rate * length) + 1, which is 20 at length 128, or all positions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from jaxtyping import Float32, Int32, Integer
 from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
 
 MaskedBatch = dict[str, np.ndarray]
-_WORDS = 4  # Philox gives four 64-bit words a counter tick
-_PLACE, _LAST = np.uint64(2**32 - 1), np.uint64(2**64 - 2**32)
+_WORDS = 4  # 64-bit words that Philox gives for each value of its counter
+_POSITION, _LAST = np.uint64(2**32 - 1), np.uint64(2**64 - 2**32)
 
 
 def slots(length: int, rate: float) -> int:
-    """The most places that can be masked in a row of `length` tokens."""
+    """The most positions that can be masked in a row of `length` tokens."""
     return min(length, int(rate * length) + 1)
 
 
@@ -30,12 +30,12 @@ def mask(
     rate: float,
     vocab_size: int,
 ) -> MaskedBatch:
-    """Masks rows `first_row, first_row + 1, ...` of the batch that `key` names.
+    """Mask rows `first_row, first_row + 1, ...` of the batch that `key` names.
 
-    The result for a row depends on `key`, the row's place in the batch and its ids, not on which
-    rows a host builds with it. Returns `tokens` [batch, length] int32 with masked ids, and for each
-    slot `positions` and `targets` [batch, slots] int32 and `weights` [batch, slots] float32, which is 0
-    for a slot without a prediction (its position is 0). Slots are in order of position.
+    The result for a row depends on `key`, the row's index in the batch and its ids, not on the other rows
+    that a host builds. Returns `tokens` [batch, length] int32 with masked ids, and for each slot `positions`
+    and `targets` [batch, slots] int32 and `weights` [batch, slots] float32, which is 0 for a slot without a
+    prediction (its position is 0). Slots are in order of position.
     """
     batch, length = rows.shape
     count = slots(length, rate)
@@ -44,11 +44,11 @@ def mask(
     real = rows != PAD
     sizes = real.sum(axis=1)
     chosen_count = np.minimum(rate * sizes + uniforms[:, 0], sizes).astype(np.int64)
-    # each place under its random number, pads last: the first `count` in sorted order are a draw
+    # each position with its random number in the high bits, pads last: the first `count` of them are a draw
     ranked = order.astype(np.uint64) << np.uint64(32) | np.arange(length, dtype=np.uint64)
     ranked[~real] |= _LAST
     ranked.sort(axis=1)
-    positions = (ranked[:, :count] & _PLACE).astype(np.int64)
+    positions = (ranked[:, :count] & _POSITION).astype(np.int64)
     positions[np.arange(count) >= chosen_count[:, None]] = length
     positions.sort(axis=1)
     used = positions < length
@@ -75,7 +75,7 @@ def _draw(
     Float32[np.ndarray, "batch slots_1"],
     Int32[np.ndarray, "batch slots"],
 ]:
-    """Random numbers of each row, read from its own stretch of one Philox stream."""
+    """Random numbers of each row, each from its own part of one Philox stream."""
     words = (length + 1) // 2 + (count + 1 + 1) // 2 + (count + 1) // 2
     words = -(-words // _WORDS) * _WORDS
     stream = np.random.Philox(key=np.array(key, np.uint64)).advance(first_row * words // _WORDS)

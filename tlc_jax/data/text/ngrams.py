@@ -1,7 +1,7 @@
-"""Unigram and bigram perplexity of held-out rows: what a model must beat to have learned anything.
+"""Unigram and bigram perplexity of held-out rows: a model that is not better has learned nothing.
 
 Witten-Bell smoothing (Witten and Bell 1991, as in Chen and Goodman 1998, 2.5): a history h that was
-followed by T(h) different tokens in c(h) places gives p(w|h) = (c(h,w) + T(h) p'(w)) / (c(h) + T(h)),
+followed by T(h) different tokens in c(h) positions gives p(w|h) = (c(h,w) + T(h) p'(w)) / (c(h) + T(h)),
 where p' is the lower order: the unigram, and below it the uniform distribution.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from tlc_jax.core.vocabulary import PAD
 
-LARGEST_SAMPLE = 1 << 26  # tokens counted; of a larger text, evenly spread rows
+LARGEST_SAMPLE = 1 << 26  # tokens counted at most; of more text, evenly spaced rows
 _CHUNK = 1 << 22
 
 
 def perplexities(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> dict[str, float | int]:
-    """Perplexity a token of `held_out` [rows, length] under counts of `train` [rows, length].
+    """Perplexity per token of `held_out` [rows, length] under counts of `train` [rows, length].
 
     The first id of each row (<s>) is history only; <pad> is neither history nor predicted.
     Returns `unigram_perplexity`, `bigram_perplexity` and `counted_tokens`.
@@ -40,8 +40,8 @@ def perplexities(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> di
     occurrences = np.bincount(codes // vocab_size, weights=counts, minlength=vocab_size)  # c(h)
 
     wanted = history * vocab_size + word
-    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-    seen = np.where(codes[place] == wanted, counts[place], 0)
+    index = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    seen = np.where(codes[index] == wanted, counts[index], 0)
     backoff = p_unigram[word]
     weight = occurrences[history] + followers[history]
     p_bigram = np.where(weight > 0, (seen + followers[history] * backoff) / np.maximum(weight, 1), backoff)
@@ -53,7 +53,7 @@ def perplexities(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> di
 
 
 def _pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(history, token) of every place in the rows that holds a token to predict."""
+    """(history, token) at every position with a token to predict."""
     ids = np.asarray(rows, np.int64)
     real = ids[:, 1:] != PAD
     return ids[:, :-1][real], ids[:, 1:][real]

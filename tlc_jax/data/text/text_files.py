@@ -1,7 +1,7 @@
-"""The user's own text: which files below a folder are read, in which order, and what is left out of it.
+"""Finds the user's own text files: which files of a folder are read, in which order, and which are left out.
 
-Links are followed, each file is read once. What is left out is counted and told by name: nobody would
-miss it otherwise.
+Links are followed, each file is read once. Files that are left out are counted and reported by name, since
+nobody would miss them otherwise.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tlc_jax.storage.paths import local_folder
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _KINDS = ", ".join(TEXT_SUFFIXES)
-_NAMED = 3  # of those that are left out for one reason, on the screen
-_KEPT = 20  # in a manifest
+_NAMED = 3  # names printed of the files left out for one reason
+_KEPT = 20  # names of them in a manifest
 _SYSTEM_FOLDERS = ("__MACOSX",)
 
 OTHER = "of another kind"
@@ -38,98 +38,99 @@ FOLDERS = "a folder"
 
 @dataclass
 class TextFiles:
-    """Paths by names that do not depend on where the data lies, in the order of the names; which links to
-    folders were followed; the names of what is left out, by reason."""
+    """Paths by names that do not depend on the location of the data, in the order of the names; the links to
+    folders that were followed; the names of what is left out, by reason."""
 
     files: dict[str, Path] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def notes(self) -> list[str]:
-        """What a reader of the data should know beside the number of files, as parts of a sentence."""
+        """What to report beside the number of files, as parts of a sentence."""
         notes = [f"through links to folders: {_some(self.links)}"] if self.links else []
         if self.left_out:
-            reasons = [f"{len(names):,} {why} ({_some(names)})" for why, names in self.left_out.items()]
+            reasons = [f"{len(names):,} {reason} ({_some(names)})" for reason, names in self.left_out.items()]
             notes.append(f"left out: {', '.join(reasons)}")
         return notes
 
     def record(self) -> dict[str, Any]:
-        """The same for a manifest, which must stay small."""
+        """The same as fields of a manifest, which must stay small."""
         names = list(self.files)
         return {
             "files": names[:1000],
             "file_count": len(names),
             "links": self.links[:_KEPT],
             "left_out": {
-                why: {"count": len(names), "names": names[:_KEPT]} for why, names in self.left_out.items()
+                reason: {"count": len(names), "names": names[:_KEPT]}
+                for reason, names in self.left_out.items()
             },
         }
 
 
-def find_text_files(where: str) -> TextFiles:
-    """The files of one file, a folder (searched whole) or a glob. Reads no text; raises UserError where
-    there is none, or where one that looks like text cannot be read."""
-    path = local_folder(where, "a --data.dir")
-    if not where.strip():
+def find_text_files(pattern: str) -> TextFiles:
+    """The text files that `data.dir` names: one file, a folder (searched recursively) or a glob. Reads no
+    text; UserError if there is no such file, or if one that looks like text cannot be read."""
+    path = local_folder(pattern, "a --data.dir")
+    if not pattern.strip():
         raise UserError("data.dir is empty: give a file, a folder or a glob")
     try:
         status = _status(path)
     except PermissionError:
-        if not glob.has_magic(where):  # a glob names the folder itself
+        if not glob.has_magic(pattern):  # a glob names the folder itself
             raise
         status = None
-    if status is None and not glob.has_magic(where):
+    if status is None and not glob.has_magic(pattern):
         link = f", a link to {path.readlink()}" if path.is_symlink() else ""
         raise UserError(
-            f"data.dir names {where}{link}, which does not exist: give a file, a folder or a glob"
+            f"data.dir names {pattern}{link}, which does not exist: give a file, a folder or a glob"
         )
     if status is None:
-        found = _matches(path)
+        result = _matches(path)
     elif stat.S_ISDIR(status.st_mode):
-        found = _below(path)
+        result = _below(path)
     else:
         if not is_text(path.name):
-            raise UserError(f"data.dir names {where}, which is none of {_KINDS}: convert or rename it")
+            raise UserError(f"data.dir names {pattern}, which is none of {_KINDS}: convert or rename it")
         _check_regular(path, status)
-        found = TextFiles({path.name: path})
-    if not found.files:
-        nothing = f"data.dir names {where}, where there is no file of {_KINDS}"
-        raise UserError("; ".join([nothing, *found.notes()]))
-    return found
+        result = TextFiles({path.name: path})
+    if not result.files:
+        nothing = f"data.dir names {pattern}, which has no file of {_KINDS}"
+        raise UserError("; ".join([nothing, *result.notes()]))
+    return result
 
 
 def is_text(name: str) -> bool:
-    """Whether a file of this name is read."""
+    """Whether a file with this name is read."""
     return name.lower().endswith(TEXT_SUFFIXES)
 
 
 def _below(root: Path) -> TextFiles:
-    """All files below a folder, in the order of their paths. Every folder and every file is taken once, by
-    its device and number, so that no circle of links is endless."""
-    found = TextFiles()
+    """All files below a folder, in the order of their paths. Each folder and each file is taken once, by its
+    device and inode, so that circles of links end."""
+    result = TextFiles()
     seen: set[tuple[int, int]] = set()
-    waiting = [(root, "", False)]  # the next one last: deep folders need no deep recursion
+    waiting = [(root, "", False)]  # a stack: deep folders need no deep recursion
     while waiting:
         path, name, hidden = waiting.pop()
         stopping.check()
         status = _status(path)
         if status is None or not stat.S_ISDIR(status.st_mode):
-            _take(found, seen, path, name, status, hidden)
+            _take(result, seen, path, name, status, hidden)
         elif (hidden and path.is_symlink()) or _is_seen(seen, status):
             if not hidden:
-                found.left_out[AGAIN].append(f"{name}/")
+                result.left_out[AGAIN].append(f"{name}/")
         else:
             if name and path.is_symlink():
-                found.links.append(name)
+                result.links.append(name)
             for inner in sorted(path.iterdir(), reverse=True):
                 below = f"{name}/{inner.name}" if name else inner.name
                 waiting.append((inner, below, hidden or _is_hidden(inner.name)))
-    return found
+    return result
 
 
 def _matches(pattern: Path) -> TextFiles:
-    """All files that a glob names. Who writes the name of a hidden file wants it."""
-    found = TextFiles()
+    """All files that a glob matches. A hidden file that the glob names is wanted."""
+    result = TextFiles()
     seen: set[tuple[int, int]] = set()
     start, parts = (Path(pattern.anchor), pattern.parts[1:]) if pattern.anchor else (Path(), pattern.parts)
     paths = sorted(set(_expanded(start, parts)))
@@ -138,15 +139,15 @@ def _matches(pattern: Path) -> TextFiles:
     for path in paths:
         status = _status(path)
         if status is not None and stat.S_ISDIR(status.st_mode):
-            found.left_out[FOLDERS].append(f"{path.name}/")
+            result.left_out[FOLDERS].append(f"{path.name}/")
         else:
-            _take(found, seen, path, path.name if short else str(path), status, False)
-    return found
+            _take(result, seen, path, path.name if short else str(path), status, False)
+    return result
 
 
 def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """The paths below a folder that the parts of a glob name. Python's own glob is silent about folders that
-    it may not look into, and follows links in circles."""
+    """The paths below a folder that match the parts of a glob. Python's own glob says nothing of folders that
+    it may not read, and follows links in circles."""
     stopping.check()
     part, rest = parts[0], parts[1:]
     if part == "**":
@@ -168,7 +169,7 @@ def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """A folder and all below it that are not hidden, each once."""
+    """A folder and all folders below it that are not hidden, each once."""
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -180,34 +181,35 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _take(
-    found: TextFiles,
+    result: TextFiles,
     seen: set[tuple[int, int]],
     path: Path,
     name: str,
     status: os.stat_result | None,
     hidden: bool,
 ) -> None:
-    """Puts one file where it belongs."""
+    """Add one file to those that are read or to those that are left out; UserError if it should be read but
+    cannot."""
     if not is_text(name):
         if not hidden:
-            found.left_out[OTHER if status else BROKEN].append(name)
+            result.left_out[OTHER if status else BROKEN].append(name)
     elif hidden:
-        found.left_out[HIDDEN].append(name)
+        result.left_out[HIDDEN].append(name)
     elif status is None:
-        what = f"is a link to {path.readlink()}, which" if path.is_symlink() else "was there before, and"
-        raise UserError(f"{path} {what} is not there: put the text back, or take the name away")
+        what = f"is a link to {path.readlink()}, which" if path.is_symlink() else "existed a moment ago, and"
+        raise UserError(f"{path} {what} does not exist: put the text back, or remove the name")
     else:
         _check_regular(path, status)
         if _is_seen(seen, status):
-            found.left_out[AGAIN].append(name)
+            result.left_out[AGAIN].append(name)
         elif not status.st_size and not name.lower().endswith((".gz", ".zst")):
-            found.left_out[EMPTY].append(name)
+            result.left_out[EMPTY].append(name)
         else:
-            found.files[name] = path
+            result.files[name] = path
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What a path leads to; None where it leads nowhere. OSError where that cannot be seen."""
+    """The status of what a path leads to; None if it leads nowhere. OSError if that cannot be read."""
     try:
         return path.stat()
     except OSError as error:
@@ -217,7 +219,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_seen(seen: set[tuple[int, int]], status: os.stat_result) -> bool:
-    """Whether the same folder or file was seen before; from now on it was."""
+    """Whether the same folder or file was seen before; remember it."""
     identity = (status.st_dev, status.st_ino)
     before = identity in seen
     seen.add(identity)
@@ -227,8 +229,7 @@ def _is_seen(seen: set[tuple[int, int]], status: os.stat_result) -> bool:
 def _check_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(
-            f"{path} is no regular file but a pipe or a device, and text is read more than once: write it to "
-            "a file"
+            f"{path} is a pipe or a device, and text is read more than once: write it to a regular file"
         )
 
 
@@ -237,6 +238,6 @@ def _is_hidden(name: str) -> bool:
 
 
 def _some(names: list[str]) -> str:
-    """The first of the names, such as can be printed."""
+    """The first names, made printable."""
     shown = [printable(name, 80) for name in names[:_NAMED]]
     return ", ".join([*shown, "..."] if len(names) > _NAMED else shown)

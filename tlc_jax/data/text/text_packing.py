@@ -1,8 +1,8 @@
-"""Text becomes rows of token ids, once: memory-mapped files with a manifest, cached by content.
+"""Packs running text into rows of token ids, once: memory-mapped files, cached by content.
 
-A row is <s> and sequence_length - 1 ids of the running text (fairseq's block mode 'none'): each
-line ends with </s>, each document with one more. Only the last row of a split has <pad>.
-Documents that occur twice are kept once; whole documents are held out, chosen by hash.
+A row is <s> and sequence_length - 1 ids of the running text (fairseq's block mode 'none'): each line ends
+with </s>, each document with another one. Only the last row of a split has <pad>. Documents that occur twice
+are kept once; whole documents are held out, chosen by hash.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from tlc_jax.storage.paths import write_text, writing
 
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
 _CHUNK = 2_000_000  # characters encoded at a time
-_CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
 
 
 def prepare_text(
@@ -63,7 +62,7 @@ def prepare_text(
     def build(folder: Path) -> dict[str, Any]:
         fields = _pack(source, config, vocab_size, tokenizer, folder, console)
         if source.stamp() != stamp:
-            raise UserError(_CHANGED.format(source.name))
+            raise UserError(cache.CHANGED.format(source.name))
         return fields
 
     packed = PackedText.open(cache.prepare(config.cache_dir, depends_on, build))
@@ -81,7 +80,7 @@ def prepare_text(
 
 @dataclass(frozen=True)
 class _Survey:
-    """What one reading of the source found, by document: its split (-1: a duplicate) and characters."""
+    """Hash, split (-1: a duplicate) and number of characters of each document, after one reading."""
 
     hashes: np.ndarray
     split: np.ndarray
@@ -99,7 +98,7 @@ def _pack(
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Writes the files into a new folder; returns what its manifest says of them."""
+    """Write the files into a new folder, and return the fields of its manifest."""
     survey = _survey(source, config, console)
     if tokenizer is None:
         tokenizer = _train_tokenizer(source, survey, vocab_size, console)
@@ -134,8 +133,8 @@ def _documents(source: TextSource) -> Iterator[str]:
 
 
 def _survey(source: TextSource, config: DataConfig, console: Console) -> _Survey:
-    """Reads every document once: drops those seen before, holds out those with the lowest hashes."""
-    hashes, characters = array("Q"), array("q")  # there may be many millions
+    """Read every document once: mark duplicates, hold out those with the lowest hashes."""
+    hashes, characters = array("Q"), array("q")  # there may be many millions of documents
     with stage(console, f"Reading {source.name}", None, "documents") as advance:
         for document in _documents(source):
             hashes.append(hash64(document, config.seed))
@@ -145,8 +144,8 @@ def _survey(source: TextSource, config: DataConfig, console: Console) -> _Survey
     unique, first = np.unique(values, return_index=True)  # sorted: the lowest hashes come first
     if len(unique) < 2:
         raise UserError(
-            f"{source.name} holds {len(unique)} document(s), at least 2 are needed, one to hold out: "
-            "separate documents by a blank line (.txt) or give one a line (.jsonl)"
+            f"{source.name} holds {len(unique)} document(s), and at least 2 are needed, one of them held "
+            "out: separate documents by blank lines (.txt) or write one a line (.jsonl)"
         )
     held_out = min(max(1, round(config.held_out * len(unique))), len(unique) - 1)
     split = np.full(len(values), -1, np.int8)
@@ -167,7 +166,7 @@ def _train_tokenizer(source: TextSource, survey: _Survey, vocab_size: int, conso
     ) as advance:
 
         def texts() -> Iterator[str]:
-            for chosen, document in _again(source, sample):
+            for document, chosen in cache.read_again(source.name, _documents(source), sample):
                 if chosen:
                     advance(len(document))
                     yield from document.split("\n")
@@ -175,20 +174,9 @@ def _train_tokenizer(source: TextSource, survey: _Survey, vocab_size: int, conso
         return train_tokenizer(texts(), vocab_size)
 
 
-def _again(source: TextSource, marks: np.ndarray) -> Iterator[tuple[int, str]]:
-    """The documents once more, each with its mark; UserError if there are more or fewer than there were."""
-    documents = _documents(source)
-    for mark in marks.tolist():
-        if (document := next(documents, None)) is None:
-            raise UserError(_CHANGED.format(source.name))
-        yield mark, document
-    if next(documents, None) is not None:
-        raise UserError(_CHANGED.format(source.name))
-
-
 def _lines(source: TextSource, survey: _Survey) -> Iterator[tuple[int, str]]:
-    """(split, line) of all that is kept; behind each document "", which becomes its last </s>."""
-    for split, document in _again(source, survey.split):
+    """(split, line) of all documents that are kept; "" after each document becomes its last </s>."""
+    for document, split in cache.read_again(source.name, _documents(source), survey.split):
         if split >= 0:
             yield from ((split, line) for line in document.split("\n") if line.strip())
             yield split, ""
@@ -224,13 +212,13 @@ def _write_rows(
     for writer in writers:
         writer.close()
     return {
-        what: {split: getattr(writer, what) for split, writer in zip(SPLITS, writers, strict=True)}
-        for what in ("tokens", "rows", "unknown")
+        count: {split: getattr(writer, count) for split, writer in zip(SPLITS, writers, strict=True)}
+        for count in ("tokens", "rows", "unknown")
     }
 
 
 class _RowWriter:
-    """Fills rows of `length` ids, each led by <s>, from pieces of running text."""
+    """Writes pieces of running text as rows of `length` ids, each beginning with <s>."""
 
     def __init__(self, path: Path, length: int, dtype: np.dtype):
         self._path, self._file = path, path.open("wb")
