@@ -32,7 +32,7 @@ class DataConfig:
     """Tokens of a row, the leading <s> included."""
     held_out: float = 0.005
     """Share of the documents, or of the examples to classify, that is kept from training, chosen by hash: to
-    evaluate on (paper 3.1: 0.5 %), or to tune on, apart from the sets that are reported."""
+    evaluate on (paper 2.1: 0.5 %), or to tune on, apart from the sets that are reported."""
     seed: int = 0
     """Chooses the held-out documents and the tokenizer's sample; the run's own seed does not."""
     cache_dir: str = "~/.cache/tlc_jax"

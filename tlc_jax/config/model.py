@@ -78,7 +78,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(TransformerConfig):
-    """Pre-norm RoBERTa encoder (paper 3.1)."""
+    """Pre-norm RoBERTa encoder (paper 2.1)."""
 
     max_positions: int = 128
     """Longest input, in tokens."""
@@ -109,7 +109,7 @@ class ModelConfig(TransformerConfig):
 
 @dataclass(frozen=True)
 class EncoderDecoderConfig(TransformerConfig):
-    """Pre-norm encoder-decoder: Tensor2Tensor's transformer_base_v3 (paper 3.1), at its defaults."""
+    """Pre-norm encoder-decoder: Tensor2Tensor's transformer_base_v3 (paper 2.1), at its defaults."""
 
     num_layers: int = 6
     hidden_size: int = 512

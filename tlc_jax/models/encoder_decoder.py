@@ -1,4 +1,4 @@
-"""Pre-norm encoder-decoder for translation: Tensor2Tensor's transformer_base_v3 (paper 3.1).
+"""Pre-norm encoder-decoder for translation: Tensor2Tensor's transformer_base_v3 (paper 2.1).
 
 Parameter paths, public and fixed (a leading axis stacks the layers):
 

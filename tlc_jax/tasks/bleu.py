@@ -1,4 +1,4 @@
-"""BLEU as the paper's community reports it, and as sacrebleu does (paper 3.1; T2T get_ende_bleu.sh)."""
+"""BLEU as the paper's community reports it, and as sacrebleu does (paper 2.1; T2T get_ende_bleu.sh)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation (paper 3.1; Tensor2Tensor): every target token from those before it and the source."""
+"""Translation (paper 2.1; Tensor2Tensor): every target token from those before it and the source."""
 
 from __future__ import annotations
 
