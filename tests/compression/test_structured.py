@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlc_jax.compression.structured import Units, keep_largest_units, mask_units, shrink
+from tlc_jax.compression.structured import Kept, keep_units, largest_units
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.models.encoder import apply_mlm, init_mlm
+from tlc_jax.models.encoder_family import prunable_units
 
 # heads that are together wider than the model, so that no width stands for another
 CONFIG = ModelConfig(
@@ -65,6 +66,28 @@ def small_integers(config: ModelConfig, seed: int) -> dict[str, Any]:
     attention["output"] = dense(inner, hidden)
     feed_forward = {"expand": dense(hidden, rows), "contract": dense(rows, hidden)}
     return {"encoder": {"layers": {"attention": attention, "feed_forward": feed_forward}}}
+
+
+def chosen(params: dict[str, Any], config: ModelConfig, heads: int, rows: int) -> tuple[Kept, Kept]:
+    """The largest heads and feed-forward units of each layer."""
+    kinds = prunable_units(config)
+    return largest_units(params, kinds[0], heads), largest_units(params, kinds[1], rows)
+
+
+def shrink(params: dict[str, Any], config: ModelConfig, kept: tuple[Kept, Kept]) -> tuple[dict, Any]:
+    return keep_units(params, config, list(zip(prunable_units(config), kept, strict=True)))
+
+
+def silence(params: dict[str, Any], config: ModelConfig, kept: tuple[Kept, Kept]) -> dict[str, Any]:
+    """The model at its full size, with zeros for the other units in what reads them."""
+    silenced = dict(tree.flatten(params))
+    for kind, units in zip(prunable_units(config), kept, strict=True):
+        x = np.array(silenced[kind.reader])
+        for layer in range(len(x)):
+            for unit in set(range(kind.count)) - set(units[layer].tolist()):
+                x[layer, unit * kind.size : (unit + 1) * kind.size] = 0
+        silenced[kind.reader] = x
+    return tree.map_with_path(lambda path, _: silenced[path], params)
 
 
 def by_loops(params: dict[str, Any], config: ModelConfig, heads: int, rows: int) -> tuple[list, list]:
@@ -114,12 +137,12 @@ def differ(kept: np.ndarray) -> bool:
 
 def test_chosen_as_by_loops() -> None:
     params = drawn()
-    units = keep_largest_units(params, CONFIG, 2, 11)
+    units = chosen(params, CONFIG, 2, 11)
     heads, rows = by_loops(params, CONFIG, 2, 11)
-    np.testing.assert_array_equal(units.heads, heads)
-    np.testing.assert_array_equal(units.feed_forward, rows)
-    assert differ(units.heads)
-    assert differ(units.feed_forward)
+    np.testing.assert_array_equal(units[0], heads)
+    np.testing.assert_array_equal(units[1], rows)
+    assert differ(units[0])
+    assert differ(units[1])
 
 
 @pytest.mark.parametrize("name", ["query", "key", "value", "output"])
@@ -129,7 +152,7 @@ def test_each_weight_of_a_head_counts(name: str, kind: str) -> None:
     params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), drawn())
     where = (0, 7) if (name, kind) == ("output", "kernel") else (0, ..., 7)
     params["encoder"]["layers"]["attention"][name][kind][where] = 1
-    kept = keep_largest_units(params, CONFIG, 1, 1).heads[:, 0]
+    kept = chosen(params, CONFIG, 1, 1)[0][:, 0]
     np.testing.assert_array_equal(kept, [4 if (name, kind) == ("output", "bias") else 1, 4, 4])
 
 
@@ -139,23 +162,23 @@ def test_kept_are_sorted_unique_and_by_loops_whatever_is_equal(data: st.DataObje
     config = ModelConfig(**sizes)
     heads, rows = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 6))
     params = small_integers(config, seed)
-    units = keep_largest_units(params, config, heads, rows)
-    for kept, count, there in ((units.heads, heads, 4), (units.feed_forward, rows, 6)):
+    units = chosen(params, config, heads, rows)
+    for kept, count, there in ((units[0], heads, 4), (units[1], rows, 6)):
         assert kept.shape == (2, count)
         for layer in kept.tolist():
             assert layer == sorted(set(layer))
             assert set(layer) <= set(range(there))
-    assert (units.heads.tolist(), units.feed_forward.tolist()) == by_loops(params, config, heads, rows)
-    for found in (shrink(params, config, units)[0], mask_units(params, config, units)):
-        assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found)), "numpy stays numpy"
+    assert (units[0].tolist(), units[1].tolist()) == by_loops(params, config, heads, rows)
+    smaller, _ = shrink(params, config, units)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(smaller)), "numpy stays numpy"
 
 
 @pytest.mark.parametrize("kind", ["mlm", "classifier"])
 def test_logits_are_those_of_the_masked_model(kind: str) -> None:
     params, (tokens, positions) = drawn(kind), inputs()
-    units = keep_largest_units(params, CONFIG, 3, 10)
-    assert differ(units.heads)
-    assert differ(units.feed_forward)
+    units = chosen(params, CONFIG, 3, 10)
+    assert differ(units[0])
+    assert differ(units[1])
 
     def logits(config: ModelConfig, params: dict[str, Any]) -> np.ndarray:
         if kind == "mlm":
@@ -163,35 +186,16 @@ def test_logits_are_those_of_the_masked_model(kind: str) -> None:
         return np.asarray(classify(config, params, tokens, classes=CLASSES))
 
     small = logits(*shrink(params, CONFIG, units)[::-1])
-    np.testing.assert_allclose(small, logits(CONFIG, mask_units(params, CONFIG, units)), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(small, logits(CONFIG, silence(params, CONFIG, units)), rtol=0, atol=1e-5)
     assert np.abs(small - logits(CONFIG, params)).max() > 0.1, "what went had a say"
-    one_choice = Units(units.heads[:1].repeat(3, axis=0), units.feed_forward[:1].repeat(3, axis=0))
+    one_choice = (units[0][:1].repeat(3, axis=0), units[1][:1].repeat(3, axis=0))
     other = logits(*shrink(params, CONFIG, one_choice)[::-1])
     assert np.abs(small - other).max() > 0.1, "each layer has its own"
 
 
-def test_masked_differs_in_the_rows_that_went() -> None:
-    params = drawn()
-    units = keep_largest_units(params, CONFIG, 2, 9)
-    before, after = tree.flatten(params), tree.flatten(mask_units(params, CONFIG, units))
-    sizes = {
-        "encoder/layers/attention/output/kernel": (units.heads, CONFIG.head_size),
-        "encoder/layers/feed_forward/contract/kernel": (units.feed_forward, 1),
-    }
-    for path, x in before.items():
-        expected = np.array(x)
-        if path in sizes:
-            kept, size = sizes[path]
-            for layer in range(CONFIG.num_layers):
-                for row in range(expected.shape[1]):
-                    if row // size not in kept[layer]:
-                        expected[layer, row] = 0
-        np.testing.assert_array_equal(after[path], expected, err_msg=path)
-
-
 def test_parameter_counts() -> None:
     params = drawn()
-    shrunk, smaller = shrink(params, CONFIG, keep_largest_units(params, CONFIG, 2, 9))
+    shrunk, smaller = shrink(params, CONFIG, chosen(params, CONFIG, 2, 9))
     assert smaller == dataclasses.replace(CONFIG, num_heads=2, feed_forward_size=9)
     fresh = jax.eval_shape(lambda key: init_mlm(smaller, key), jax.random.key(0))
     assert jax.tree.map(jnp.shape, shrunk) == jax.tree.map(jnp.shape, fresh)
@@ -202,17 +206,17 @@ def test_parameter_counts() -> None:
 
 def test_all_units_are_the_same_model() -> None:
     params = drawn("classifier")
-    units = keep_largest_units(params, CONFIG, CONFIG.heads, CONFIG.feed_forward)
+    units = chosen(params, CONFIG, CONFIG.heads, CONFIG.feed_forward)
     shrunk, config = shrink(params, CONFIG, units)
     assert config == CONFIG
-    for same in (shrunk, mask_units(params, CONFIG, units)):
+    for same in (shrunk, silence(params, CONFIG, units)):
         assert jax.tree.structure(same) == jax.tree.structure(params)
         jax.tree.map(np.testing.assert_array_equal, same, params)
 
 
 def test_the_smaller_model_trains() -> None:
     params, (tokens, positions) = drawn(), inputs()
-    shrunk, smaller = shrink(params, CONFIG, keep_largest_units(params, CONFIG, 2, 9))
+    shrunk, smaller = shrink(params, CONFIG, chosen(params, CONFIG, 2, 9))
     targets = jnp.take_along_axis(tokens, positions, axis=1)
 
     def loss(params: dict[str, Any]) -> jax.Array:
@@ -228,39 +232,35 @@ def test_the_smaller_model_trains() -> None:
 @pytest.mark.parametrize("heads", [0, 6])
 def test_impossible_numbers_of_heads_are_refused(heads: int) -> None:
     with pytest.raises(UserError, match=f"a layer has 5 heads: keep 1 to 5 of them, not {heads}"):
-        keep_largest_units(drawn(), CONFIG, heads, 4)
+        chosen(drawn(), CONFIG, heads, 4)
 
 
 @pytest.mark.parametrize("rows", [-1, 29])
 def test_impossible_numbers_of_units_are_refused(rows: int) -> None:
     with pytest.raises(UserError, match=f"28 feed-forward units: keep 1 to 28 of them, not {rows}"):
-        keep_largest_units(drawn(), CONFIG, 2, rows)
+        chosen(drawn(), CONFIG, 2, rows)
 
 
 def test_parameters_of_another_model_are_refused() -> None:
     params = drawn()
     other = dataclasses.replace(CONFIG, num_heads=4)
     with pytest.raises(UserError, match=r"query/kernel has the shape \(3, 20, 30\), and .* 24 along axis 2"):
-        keep_largest_units(params, other, 2, 9)
-    units = keep_largest_units(params, CONFIG, 2, 9)
-    for function in (shrink, mask_units):
-        with pytest.raises(UserError, match="query/kernel has the shape"):
-            function(params, dataclasses.replace(CONFIG, num_layers=2), units)
-        with pytest.raises(UserError, match="there is no encoder/layers/attention/query/kernel"):
-            function({"encoder": {}}, CONFIG, units)
+        chosen(params, other, 2, 9)
+    units = chosen(params, CONFIG, 2, 9)
+    with pytest.raises(UserError, match="query/kernel has the shape"):
+        shrink(params, dataclasses.replace(CONFIG, num_layers=2), units)
+    with pytest.raises(UserError, match="there is no encoder/layers/attention/query/kernel"):
+        shrink({"encoder": {}}, CONFIG, units)
 
 
 @pytest.mark.parametrize(
     "heads", [[[1, 0]] * 3, [[0, 0]] * 3, [[0, 5]] * 3, [[-1, 0]] * 3, [[0, 1]] * 2, [[]] * 3]
 )
 def test_units_that_do_not_fit_are_refused(heads: list) -> None:
-    rows = keep_largest_units(drawn(), CONFIG, 2, 9).feed_forward
-    units = Units(np.array(heads, np.int64), rows[: len(heads)])
-    for function in (shrink, mask_units):
-        with pytest.raises(
-            UserError, match="heads to keep must be ascending numbers from 0 to 4 for each of 3"
-        ):
-            function(drawn(), CONFIG, units)
+    rows = chosen(drawn(), CONFIG, 2, 9)[1]
+    units = np.array(heads, np.int64), rows[: len(heads)]
+    with pytest.raises(UserError, match="heads to keep must be ascending numbers from 0 to 4 for each of 3"):
+        shrink(drawn(), CONFIG, units)
 
 
 def test_not_a_number_is_refused() -> None:
@@ -268,4 +268,4 @@ def test_not_a_number_is_refused() -> None:
     bias = params["encoder"]["layers"]["feed_forward"]["expand"]["bias"]
     params["encoder"]["layers"]["feed_forward"]["expand"]["bias"] = bias.at[1, 3].set(jnp.nan)
     with pytest.raises(UserError, match="feed_forward/expand/bias has values that are not finite"):
-        keep_largest_units(params, CONFIG, 2, 9)
+        chosen(params, CONFIG, 2, 9)

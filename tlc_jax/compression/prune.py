@@ -21,7 +21,7 @@ from tlc_jax.core.leaf import zero_where_false
 from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]
-Mask = Bool[np.ndarray, "*shape"]
+Mask = Bool[np.ndarray, "..."]
 _INFINITE = 0x7F800001  # the key of an infinity; those of not-a-number are above it
 NEARLY_ALL = 0.99  # of a tensor: worth a warning
 

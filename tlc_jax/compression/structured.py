@@ -23,7 +23,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params, flatten, map_with_path
 from tlc_jax.core.units import UnitKind
 
-Kept = Int[np.ndarray, "layers kept"]
+Kept = Int[np.ndarray, "layers _"]
 """The units that stay in each layer, in ascending order."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tlc_jax.compression.step import Needs, Step
-from tlc_jax.config.quantization import QuantSpec
+from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.config.validation import check
 
 
@@ -13,8 +15,8 @@ from tlc_jax.config.validation import check
 class FitBytes(Step):
     """Bits (2 to 8) and a sparsity for each tensor, so that the model suffers least.
 
-    The damage is measured on a model, which this package cannot: recipes/ puts the ByRule that it finds in
-    the place of this step."""
+    The damage is measured on a model, which takes more than this package has: recipes/byte_budget.py replaces
+    this step by the rules that it finds."""
 
     megabytes: float = 1.0
     """10^6 bytes that the weights' file may have, before zstd."""
@@ -26,6 +28,13 @@ class FitBytes(Step):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 < self.megabytes < float("inf"), f"target_mb must be positive, not {self.megabytes}")
+
+    @classmethod
+    def examples(cls) -> tuple[Step, ...]:
+        return ()
+
+    def choose(self, tensors: Mapping[str, Any], rules: dict[str, Rule]) -> dict[str, Rule]:
+        raise NotImplementedError("a byte budget is replaced by rules before tensors are compressed")
 
     @property
     def needs(self) -> Needs:
