@@ -15,6 +15,7 @@ from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core import tree
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder, sinusoids
+from tlc_jax.models.families import ENCODER_DECODER
 
 pytestmark = pytest.mark.interop
 torch = pytest.importorskip("torch", reason="needs the extra `interop`")
@@ -40,7 +41,8 @@ def folder(params: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "added_tokens": [],
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     }
-    write_pegasus(root, params, CONFIG, json.dumps(tokenizer).encode(), sinusoids(16, CONFIG.hidden_size))
+    names, positions = ENCODER_DECODER.huggingface_names(CONFIG), sinusoids(16, CONFIG.hidden_size)
+    write_pegasus(root, params, CONFIG, json.dumps(tokenizer).encode(), names, positions)
     return root
 
 

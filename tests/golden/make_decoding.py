@@ -81,12 +81,14 @@ def main() -> None:
     from tlc_jax.core.stacked import join
     from tlc_jax.data.tokenizer import TRANSLATION, train_tokenizer
     from tlc_jax.models.encoder_decoder import sinusoids
+    from tlc_jax.models.families import ENCODER_DECODER
 
     config, params, source = EncoderDecoderConfig(**SHAPE), weights(), sources()
     tokenizer = train_tokenizer([text for pair in sentence_pairs(50) for text in pair], 300, TRANSLATION)
     with tempfile.TemporaryDirectory() as name:
+        names = ENCODER_DECODER.huggingface_names(config)
         folder, positions = Path(name), sinusoids(64, config.hidden_size)
-        write_pegasus(folder, join(params), config, tokenizer.to_str().encode(), positions)
+        write_pegasus(folder, join(params), config, tokenizer.to_str().encode(), names, positions)
         found = huggingface(folder, source)
     ended = (found["beams"] == 1).any(axis=2)
     print(f"{ended.sum()} of {ended.size} hypotheses end; {len(np.unique(found['greedy'], axis=0))} differ")

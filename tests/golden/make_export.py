@@ -60,16 +60,25 @@ def case(name: str) -> tuple[Any, dict[str, Any]]:
     return config, map_with_path(draw, shapes)
 
 
+def write_model(
+    folder: Path, params: dict[str, Any], config: ModelConfig, tokenizer: bytes, labels: tuple[str, ...] = ()
+) -> None:
+    from tlc_jax.artifacts.huggingface import write_huggingface
+    from tlc_jax.models.families import ENCODER
+
+    heads, _ = ENCODER.prunable_units(config)
+    write_huggingface(folder, params, config, tokenizer, ENCODER.huggingface_names(config), heads, labels)
+
+
 def write(root: Path) -> None:
     from tests.builders import documents
-    from tlc_jax.artifacts.huggingface import write_huggingface
     from tlc_jax.data.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(documents(100), SHAPE["vocab_size"]).to_str().encode()
     for name in CASES:
         config, params = case(name)
         (root / name).mkdir(parents=True)
-        write_huggingface(root / name, params, config, tokenizer, () if name == "mlm" else LABELS)
+        write_model(root / name, params, config, tokenizer, () if name == "mlm" else LABELS)
 
 
 def read(root: Path) -> dict[str, np.ndarray]:

@@ -22,10 +22,8 @@ from tlc_jax import compress, export, train
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.huggingface import (
     WEIGHTS,
-    huggingface_names,
     import_huggingface,
     params_from_huggingface,
-    write_huggingface,
 )
 from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ModelConfig
@@ -35,9 +33,11 @@ from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.classifier import apply_classifier
 from tlc_jax.models.encoder import apply_mlm
+from tlc_jax.models.families import ENCODER
 from tlc_jax.runs.restore import trained_model
 
 cases = pytest.mark.parametrize("name", CASES)
+NAMING = ENCODER.huggingface_names
 
 
 def our_logits(config: ModelConfig, params: dict[str, Any]) -> np.ndarray:
@@ -98,9 +98,7 @@ def assert_equal_params(found: dict[str, Any], expected: dict[str, Any]) -> None
 @pytest.mark.parametrize("name", ["mlm", "classification"])
 def test_each_tensor_has_one_name_there(name: str, exported: Path) -> None:
     config, params = make_export.case(name)
-    head = next(key for key in params if key != "encoder")
-    names = huggingface_names(config.num_layers, head)
-    assert names.keys() == split(params).keys()
+    names = {ours: ENCODER.huggingface_names(config)[ours] for ours in split(params)}
     stored = safetensors.numpy.load_file(exported / name / WEIGHTS)
     own = "roberta_prelayernorm.embeddings.token_type_embeddings.weight"
     assert sorted([*names.values(), own]) == sorted(stored)
@@ -110,7 +108,7 @@ def test_each_tensor_has_one_name_there(name: str, exported: Path) -> None:
 @pytest.mark.parametrize("name", ["mlm", "classification"])
 def test_a_plain_model_comes_back(name: str, exported: Path) -> None:
     config, params = make_export.case(name)
-    found, same, labels = import_huggingface(exported / name)
+    found, same, labels = import_huggingface(exported / name, NAMING)
     assert same == config
     assert labels == (() if name == "mlm" else LABELS)
     assert_equal_params(found, params)
@@ -118,7 +116,7 @@ def test_a_plain_model_comes_back(name: str, exported: Path) -> None:
 
 def test_pruned_heads_come_back_as_zeros(exported: Path) -> None:
     config, params = make_export.case("pruned")
-    found, whole, _ = import_huggingface(exported / "pruned")
+    found, whole, _ = import_huggingface(exported / "pruned", NAMING)
     assert whole == dataclasses.replace(config, num_heads=None)
     assert (whole.heads, whole.feed_forward, config.heads) == (4, 40, 2)
     np.testing.assert_allclose(our_logits(whole, found), our_logits(config, params), rtol=0, atol=1e-6)
@@ -133,7 +131,7 @@ def test_pruned_heads_come_back_as_zeros(exported: Path) -> None:
 
 def test_a_shared_layer_comes_back_once_for_each(exported: Path) -> None:
     config, params = make_export.case("shared")
-    found, unshared, _ = import_huggingface(exported / "shared")
+    found, unshared, _ = import_huggingface(exported / "shared", NAMING)
     assert unshared == dataclasses.replace(config, shared_layers="none", num_heads=None)
     np.testing.assert_allclose(our_logits(unshared, found), our_logits(config, params), rtol=0, atol=1e-6)
     kernel = found["encoder"]["layers"]["attention"]["query"]["kernel"]
@@ -144,9 +142,9 @@ def test_a_shared_layer_comes_back_once_for_each(exported: Path) -> None:
 
 @cases
 def test_what_came_back_is_exported_the_same(name: str, exported: Path, tmp_path: Path) -> None:
-    params, config, labels = import_huggingface(exported / name)
+    params, config, labels = import_huggingface(exported / name, NAMING)
     tokenizer = (exported / name / "tokenizer.json").read_bytes()
-    write_huggingface(tmp_path, params, config, tokenizer, labels)
+    make_export.write_model(tmp_path, params, config, tokenizer, labels)
     for path in (exported / name).iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -154,11 +152,12 @@ def test_what_came_back_is_exported_the_same(name: str, exported: Path, tmp_path
 def test_token_types_go_into_the_positions(exported: Path) -> None:
     """Others' models have them; of theirs the first row is added to every token."""
     weights = safetensors.numpy.load_file(exported / "mlm" / WEIGHTS)
-    plain = params_from_huggingface(weights, 3)["encoder"]
+    names = ENCODER.huggingface_names(make_export.case("mlm")[0])
+    plain = params_from_huggingface(weights, names)["encoder"]
     types = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
     weights["roberta_prelayernorm.embeddings.token_type_embeddings.weight"] = types
     weights["lm_head.decoder.bias"] = weights["lm_head.bias"]
-    found = params_from_huggingface(weights, 3)["encoder"]
+    found = params_from_huggingface(weights, names)["encoder"]
     expected = plain["position_embedding"] + types[0][None]
     np.testing.assert_array_equal(found["position_embedding"], expected)
     np.testing.assert_array_equal(found["token_embedding"], plain["token_embedding"])
@@ -202,7 +201,9 @@ def test_a_run_and_its_artifact_come_back(task: str, runs: dict[str, Path], tmp_
     config = model.config.model
     if task == "classification":
         config = dataclasses.replace(config, dropout=0.2, attention_dropout=0.2)
-    found, same, labels = import_huggingface(exported_from(runs[task], tmp_path / "run"))
+    found, same, labels = import_huggingface(
+        exported_from(runs[task], tmp_path / "run"), ENCODER.huggingface_names
+    )
     assert same == config
     assert labels == model.label_names == (() if task == "mlm" else ("other", "same"))
     assert_equal_params(found, model.params)
@@ -212,7 +213,9 @@ def test_a_run_and_its_artifact_come_back(task: str, runs: dict[str, Path], tmp_
     artifact = str(tmp_path / "artifact")
     options = ["--bits", "4", "--sparsity", "0.5", "--out", artifact]
     compress.main(["--checkpoint", str(runs[task]), *options])
-    compressed, *others = import_huggingface(exported_from(Path(artifact), tmp_path / "compressed"))
+    compressed, *others = import_huggingface(
+        exported_from(Path(artifact), tmp_path / "compressed"), ENCODER.huggingface_names
+    )
     assert others == [config, labels]
     assert_equal_params(compressed, join(dequantize(read_artifact(Path(artifact)).tensors)))
     kernel = compressed["encoder"]["layers"]["attention"]["query"]["kernel"]
@@ -237,22 +240,22 @@ def test_what_cannot_be_is_refused(finished: Path, exported: Path, tmp_path: Pat
     for change in ({"num_heads": 5}, {"hidden_size": 20, "num_heads": 2}):
         other = dataclasses.replace(config, **change)
         with pytest.raises(UserError, match=r"Hugging Face cannot express \d heads of 8 in a hidden size of"):
-            write_huggingface(tmp_path, params, other, b"{}")
+            make_export.write_model(tmp_path, params, other, b"{}")
     assert not any(tmp_path.iterdir())
 
 
 def test_others_models_are_refused(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no model with config.json and model.safetensors"):
-        import_huggingface(tmp_path)
+        import_huggingface(tmp_path, NAMING)
     copy = shutil.copytree(exported / "mlm", tmp_path / "copy")
     about = json.loads((copy / "config.json").read_text())
     for name, value in (("layer_norm_eps", 1e-12), ("model_type", "roberta"), ("hidden_act", "relu")):
         (copy / "config.json").write_text(json.dumps({**about, name: value}))
         with pytest.raises(UserError, match=rf"it has .*{name}.*{value}.*, wanted "):
-            import_huggingface(copy)
+            import_huggingface(copy, NAMING)
     (copy / "config.json").write_text(json.dumps({**about, "num_hidden_layers": 2}))
     with pytest.raises(UserError, match=r"tensors missing: \[\], unknown: .*encoder.layer.2"):
-        import_huggingface(copy)
+        import_huggingface(copy, NAMING)
     (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1])
     with pytest.raises(UserError, match="is no model with"):
-        import_huggingface(copy)
+        import_huggingface(copy, NAMING)

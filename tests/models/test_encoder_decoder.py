@@ -16,8 +16,10 @@ from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder, sinusoids
+from tlc_jax.models.families import ENCODER_DECODER
 
 CONFIG = EncoderDecoderConfig(**SHAPE, norm_epsilon=EPSILON, compute_dtype="float64")
+NAMES = ENCODER_DECODER.huggingface_names(CONFIG)
 # depth, width -> parameters of T2T's model with a vocabulary of 32768 (without its target space, 32 x width)
 COUNTS = {
     (6, 128): 6966784,
@@ -34,7 +36,7 @@ COUNTS = {
 
 def our_logits(weights: dict[str, np.ndarray]) -> np.ndarray:
     with jax.enable_x64(True):
-        params = jax.tree.map(jnp.asarray, params_from_pegasus(weights, CONFIG.num_layers))
+        params = jax.tree.map(jnp.asarray, params_from_pegasus(weights, NAMES))
         apply = jax.jit(functools.partial(apply_encoder_decoder, CONFIG))
         return np.asarray(apply(params, *map(jnp.asarray, pairs())))
 
@@ -63,8 +65,8 @@ def test_float64_logits_equal_pegasus_live() -> None:
 def test_the_way_to_pegasus_and_back_changes_nothing() -> None:
     golden = dict(np.load(Path(__file__).parent.parent / "golden" / "translation.npz"))
     golden.pop("logits")
-    params = params_from_pegasus(golden, CONFIG.num_layers)
-    again = pegasus_weights(params, CONFIG, positions(16, CONFIG.hidden_size))
+    params = params_from_pegasus(golden, NAMES)
+    again = pegasus_weights(params, NAMES, positions(16, CONFIG.hidden_size))
     assert again.keys() == golden.keys()
     for name, x in golden.items():
         np.testing.assert_allclose(again[name], x, rtol=0, atol=1e-15, err_msg=name)
@@ -75,7 +77,7 @@ def test_one_matrix_and_another_first_position_are_the_same_model() -> None:
     is looked up by the decoder at position 0 only."""
     golden = dict(np.load(Path(__file__).parent.parent / "golden" / "translation.npz"))
     golden.pop("logits")
-    whole = pegasus_weights(params_from_pegasus(golden, CONFIG.num_layers), CONFIG, positions(16, 16))
+    whole = pegasus_weights(params_from_pegasus(golden, NAMES), NAMES, positions(16, 16))
     found = tied(whole)
     matrix, scale = found["model.shared.weight"], np.float32(CONFIG.hidden_size**0.5)
     embeddings = {f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
@@ -88,7 +90,7 @@ def test_one_matrix_and_another_first_position_are_the_same_model() -> None:
     expected = whole["model.shared.weight"][0] * scale + whole[first][0]  # the pad's row there is zero
     np.testing.assert_allclose(matrix[0] * scale + found[first][0], expected, rtol=0, atol=1e-6)
     assert np.abs(matrix[0] * scale).max() > 0.1, "the test has teeth"
-    again = params_from_pegasus(found, CONFIG.num_layers)
+    again = params_from_pegasus(found, NAMES)
     np.testing.assert_array_equal(
         again["shared"]["token_embedding"], whole["lm_head.weight"].astype(np.float32)
     )
@@ -99,7 +101,7 @@ def test_a_bias_that_our_model_lacks_is_named() -> None:
     golden.pop("logits")
     name = "model.decoder.layers.1.encoder_attn.k_proj.bias"
     with pytest.raises(ValueError, match=f"{name} is not zero"):
-        params_from_pegasus(golden | {name: golden[name] + 1}, CONFIG.num_layers)
+        params_from_pegasus(golden | {name: golden[name] + 1}, NAMES)
 
 
 def test_sinusoids_equal_the_formula() -> None:

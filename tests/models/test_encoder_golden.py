@@ -14,12 +14,13 @@ from tests.golden.make_encoder import LENGTHS, SHAPE, huggingface_logits
 from tlc_jax.artifacts.huggingface import params_from_huggingface
 from tlc_jax.config import ModelConfig
 from tlc_jax.models.encoder import apply_mlm
+from tlc_jax.models.families import ENCODER
 
 CONFIG = ModelConfig(**SHAPE)
 
 
 def our_logits(weights: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
-    params = jax.tree.map(jnp.asarray, params_from_huggingface(weights, CONFIG.num_layers))
+    params = jax.tree.map(jnp.asarray, params_from_huggingface(weights, ENCODER.huggingface_names(CONFIG)))
     everywhere = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
     apply = jax.jit(functools.partial(apply_mlm, CONFIG))
     return np.asarray(apply(params, jnp.asarray(tokens), jnp.asarray(everywhere)))

@@ -36,6 +36,7 @@ from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.inference import translator
 from tlc_jax.inference.translator import Translator, lines_of, translate_stream, writer_to
 from tlc_jax.models.beam_search import NEVER, Hypotheses
+from tlc_jax.models.families import ENCODER_DECODER
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.restore import trained_model
 from tlc_jax.storage.run_directory import RunDir
@@ -424,7 +425,8 @@ def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: 
     weights = safetensors.numpy.load((tmp_path / "peg" / "model.safetensors").read_bytes())
     says = json.loads((tmp_path / "peg" / "config.json").read_text())
     assert (says["normalize_before"], says["normalize_embedding"]) == (True, False), "CTranslate2 reads them"
-    again = tree.flatten(params_from_pegasus(weights, 2))
+    names = ENCODER_DECODER.huggingface_names(RunDir(finished).read_config().model)
+    again = tree.flatten(params_from_pegasus(weights, names))
     for path, x in params_of(out).items():
         np.testing.assert_array_equal(again[path], x, err_msg=path)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,48 +28,19 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params, map_with_path
+from tlc_jax.core.units import UnitKind
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.untrusted import read_bytes, read_json, size_of
 
 WEIGHTS = "model.safetensors"
-_ENCODER = "roberta_prelayernorm"
-_EMBEDDINGS = f"{_ENCODER}.embeddings"
-_ARRAYS = {
-    "encoder/token_embedding": f"{_EMBEDDINGS}.word_embeddings.weight",
-    "encoder/position_embedding": f"{_EMBEDDINGS}.position_embeddings.weight",
-    "mlm_head/bias": "lm_head.bias",
-}
-_MODULES = {
-    "encoder/embedding_norm": f"{_EMBEDDINGS}.LayerNorm",
-    "encoder/final_norm": f"{_ENCODER}.LayerNorm",
-    "mlm_head/dense": "lm_head.dense",
-    "mlm_head/norm": "lm_head.layer_norm",
-    "classification_head/dense": "classifier.dense",
-    "classification_head/output": "classifier.out_proj",
-}
-_LAYER = {
-    "attention_norm": "attention.LayerNorm",
-    "attention/query": "attention.self.query",
-    "attention/key": "attention.self.key",
-    "attention/value": "attention.self.value",
-    "attention/output": "attention.output.dense",
-    "feed_forward_norm": "intermediate.LayerNorm",
-    "feed_forward/expand": "intermediate.dense",
-    "feed_forward/contract": "output.dense",
-}
+Names = Mapping[str, str]
+"""{our tensor: Hugging Face's}, of a model family (models/families.py)."""
 # we have no token types: one row of zeros is written, and a row that is read goes into the positions
-_TOKEN_TYPES = f"{_EMBEDDINGS}.token_type_embeddings.weight"
+_TOKEN_TYPES = "roberta_prelayernorm.embeddings.token_type_embeddings.weight"
 # the output matrix and its bias are other tensors' values once more, and transformers leaves them out
 _TIED = {"lm_head.decoder.weight", "lm_head.decoder.bias"}
 _HEADS = {"mlm_head": "MaskedLM", "classification_head": "SequenceClassification"}
-# the axis of each parameter of attention along which its heads lie; axis 0 is that of the layers
-_HEAD_AXES = {
-    f"{name}/{kind}": axis
-    for name in ("query", "key", "value")
-    for kind, axis in (("kernel", 2), ("bias", 1))
-}
-_HEAD_AXES |= {"output/kernel": 1}
 # what transformers can vary and we cannot; these are its defaults, the epsilon is not
 _FIXED = {
     "hidden_act": "gelu",
@@ -82,33 +53,20 @@ _FIXED = {
 _EPSILON = 1e-5
 
 
-def huggingface_names(num_layers: int, head: str) -> dict[str, str]:
-    """{our tensor: Hugging Face's} of a model whose head is `mlm_head` or `classification_head`."""
-    modules = dict(_MODULES)
-    for layer in range(num_layers):
-        own, their = f"encoder/layers/{layer}", f"{_ENCODER}.encoder.layer.{layer}"
-        modules |= {f"{own}/{name}": f"{their}.{name_there}" for name, name_there in _LAYER.items()}
-    names = dict(_ARRAYS)
-    for ours, theirs in modules.items():
-        names[f"{ours}/{'scale' if ours.endswith('norm') else 'kernel'}"] = f"{theirs}.weight"
-        names[f"{ours}/bias"] = f"{theirs}.bias"
-    return {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
-
-
 def write_huggingface(
     folder: AnyPath,
     params: Params,
     config: ModelConfig,
     tokenizer: bytes,
+    names: Names,
+    heads: UnitKind,
     label_names: tuple[str, ...] = (),
     head_dropout: float = 0.0,
 ) -> None:
     """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json; a classification
     has `label_names` and dropout in its head."""
     head = next(name for name in _HEADS if name in params)
-    tensors = split(with_all_heads_and_layers(params, config))
-    names = huggingface_names(config.num_layers, head)
-    assert tensors.keys() == names.keys(), tensors.keys() ^ names.keys()
+    tensors = split(with_all_heads_and_layers(params, config, heads))
     weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
     weights[_TOKEN_TYPES] = np.zeros((1, config.hidden_size), np.float32)
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
@@ -126,14 +84,16 @@ def write_huggingface(
         write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
-def by_huggingface_names(tensors: Mapping[str, Leaf], dense: Mapping[str, np.ndarray]) -> dict[str, Leaf]:
+def by_huggingface_names(
+    tensors: Mapping[str, Leaf], dense: Mapping[str, np.ndarray], names: Names
+) -> dict[str, Leaf]:
     """The leaves by the names and in the layout of `dense`, what `write_huggingface` wrote of them, a shared
     layer's once for each that uses it. Those without codes, and what is only there, are taken from
     `dense`."""
-    head = next(name for name in _HEADS if any(each.startswith(f"{name}/") for each in tensors))
-    layers = sum(name.endswith(".attention.self.query.weight") for name in dense)
     named = {name: plain(x) for name, x in dense.items()}
-    for ours, theirs in huggingface_names(layers, head).items():
+    for ours, theirs in names.items():
+        if theirs not in dense:  # of another head
+            continue
         first = re.sub(r"/layers/\d+/", "/layers/0/", ours)
         leaf = tensors[ours if ours in tensors else first].on_grid()
         if leaf is not None:
@@ -157,7 +117,9 @@ def write_arrays(folder: AnyPath, arrays: Tensors, others: Mapping[str, bytes]) 
         write_bytes(folder / name, content)
 
 
-def import_huggingface(folder: AnyPath) -> tuple[Params, ModelConfig, tuple[str, ...]]:
+def import_huggingface(
+    folder: AnyPath, naming: Callable[[ModelConfig], Names]
+) -> tuple[Params, ModelConfig, tuple[str, ...]]:
     """(float32 parameters, their configuration, label names of a classification) of a folder with a
     RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
     try:
@@ -169,7 +131,7 @@ def import_huggingface(folder: AnyPath) -> tuple[Params, ModelConfig, tuple[str,
         ) from error
     try:
         config = _model_config(about)
-        params = params_from_huggingface(weights, config.num_layers)
+        params = params_from_huggingface(weights, naming(config))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds a model that cannot be had here: {error}") from error
     if "classification_head" not in params:
@@ -179,11 +141,11 @@ def import_huggingface(folder: AnyPath) -> tuple[Params, ModelConfig, tuple[str,
     return params, config, tuple(given.get(str(i), f"LABEL_{i}") for i in range(count))
 
 
-def params_from_huggingface(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
+def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> Params:
     """Our parameters, float32, of a state dict of numpy arrays. ValueError names what is missing or not
     ours."""
     head = "mlm_head" if "lm_head.bias" in weights else "classification_head"
-    names = huggingface_names(num_layers, head)
+    names = {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
     missing = {*names.values()} - weights.keys()
     others = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
     if missing or others:
@@ -195,7 +157,7 @@ def params_from_huggingface(weights: Mapping[str, np.ndarray], num_layers: int) 
     return join(tensors)
 
 
-def with_all_heads_and_layers(params: Params, config: ModelConfig) -> Params:
+def with_all_heads_and_layers(params: Params, config: ModelConfig, heads: UnitKind) -> Params:
     """Float32 arrays on the host of a model with the same outputs, in which each layer has parameters of its
     own and hidden_size / head_size heads, the last of them zeros where fewer were left."""
     width, hidden = config.heads * config.head_size, config.hidden_size
@@ -209,7 +171,7 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig) -> Params:
         x = np.asarray(x, np.float32)
         if not path.startswith("encoder/layers/"):
             return x
-        axis = _HEAD_AXES.get(path.removeprefix("encoder/layers/attention/"))
+        axis = heads.axes.get(path)
         if axis is not None:
             x = np.pad(x, [(0, hidden - width if i == axis else 0) for i in range(x.ndim)])
         return np.broadcast_to(x, (config.num_layers, *x.shape[1:]))

@@ -28,52 +28,21 @@ from tlc_jax.core.vocabulary import TRANSLATION_UNK as UNK
 from tlc_jax.storage.paths import AnyPath, write_bytes
 
 WEIGHTS = "model.safetensors"
+Names = Mapping[str, str]
+"""{our tensor: Hugging Face's}, of a model family (models/families.py)."""
 _EPSILON = 1e-5
-_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
-_BLOCKS = {"attention": "self_attn", "cross_attention": "encoder_attn"}
-_NORMS = {
-    "attention_norm": "self_attn_layer_norm",
-    "cross_attention_norm": "encoder_attn_layer_norm",
-    "feed_forward_norm": "final_layer_norm",
-}
-_FEED_FORWARD = {"expand": "fc1", "contract": "fc2"}
+_EMBEDDING = "shared/token_embedding"
 _SIDES = ("encoder", "decoder")
 _EMBEDDINGS = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
 _OUTPUT = "lm_head.weight"
 _DECODER_POSITIONS = "model.decoder.embed_positions.weight"
 
 
-def pegasus_names(num_layers: int) -> dict[str, str]:
-    """{our tensor: Hugging Face's}, but for the embedding, which is there more than once."""
-    found = {}
-    for side in _SIDES:
-        found |= _weights_and_bias(f"{side}/final_norm", f"model.{side}.layer_norm", "scale")
-        for layer in range(num_layers):
-            own, their = f"{side}/layers/{layer}", f"model.{side}.layers.{layer}"
-            blocks = [name for name in _BLOCKS if side == "decoder" or name == "attention"]
-            for block in blocks:
-                for ours, theirs in _ATTENTION.items():
-                    found[f"{own}/{block}/{ours}/kernel"] = f"{their}.{_BLOCKS[block]}.{theirs}.weight"
-            for norm in (*(f"{block}_norm" for block in blocks), "feed_forward_norm"):
-                found |= _weights_and_bias(f"{own}/{norm}", f"{their}.{_NORMS[norm]}", "scale")
-            for ours, theirs in _FEED_FORWARD.items():
-                found |= _weights_and_bias(f"{own}/feed_forward/{ours}", f"{their}.{theirs}", "kernel")
-    return found
-
-
-def _weights_and_bias(ours: str, theirs: str, kind: str) -> dict[str, str]:
-    return {f"{ours}/{kind}": f"{theirs}.weight", f"{ours}/bias": f"{theirs}.bias"}
-
-
-def pegasus_weights(
-    params: Params, config: EncoderDecoderConfig, positions: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The state dict without ties, in the type of the parameters. `positions` [longest, hidden] is the table
-    that both sides add."""
+def pegasus_weights(params: Params, names: Names, positions: np.ndarray) -> dict[str, np.ndarray]:
+    """The state dict without ties, in the type of the parameters. `names` are those of the model family,
+    `positions` [longest, hidden] is the table that both sides add."""
     tensors = {name: np.asarray(x) for name, x in split(params).items()}
-    embedding = tensors.pop("shared/token_embedding")
-    names = pegasus_names(config.num_layers)
-    assert tensors.keys() == names.keys(), tensors.keys() ^ names.keys()
+    embedding = tensors.pop(_EMBEDDING)
     found = {names[ours]: _turned(ours, x) for ours, x in tensors.items()}
     for name in list(found):
         if "_attn." in name:  # attention has biases there
@@ -104,6 +73,7 @@ def write_pegasus(
     params: Params,
     config: EncoderDecoderConfig,
     tokenizer: bytes,
+    names: Names,
     positions: np.ndarray,
 ) -> None:
     """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json."""
@@ -117,7 +87,7 @@ def write_pegasus(
             f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
             f"{config.hidden_size}: its heads fill the hidden size exactly"
         )
-    weights = tied(pegasus_weights(params, config, positions))
+    weights = tied(pegasus_weights(params, names, positions))
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
     ids = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD, "bos_token_id": None}
     written = {
@@ -131,10 +101,11 @@ def write_pegasus(
         write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
-def params_from_pegasus(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
+def params_from_pegasus(weights: Mapping[str, np.ndarray], names: Names) -> Params:
     """Our parameters of a state dict that `pegasus_weights` or `tied` could have made; ValueError says what
     is not so."""
-    names, output = pegasus_names(num_layers), _OUTPUT if _OUTPUT in weights else f"{_EMBEDDINGS[0]}.weight"
+    names = {ours: theirs for ours, theirs in names.items() if ours != _EMBEDDING}
+    output = _OUTPUT if _OUTPUT in weights else f"{_EMBEDDINGS[0]}.weight"
     biases = {name.replace(".weight", ".bias") for name in names.values() if "_attn." in name}
     missing = {*names.values(), output} - weights.keys()
     known = {*names.values(), *biases, output, "final_logits_bias"}
@@ -147,7 +118,7 @@ def params_from_pegasus(weights: Mapping[str, np.ndarray], num_layers: int) -> P
         if name in weights and np.any(weights[name]):
             raise ValueError(f"{name} is not zero, and our model has no such bias")
     tensors = {ours: _turned(ours, weights[theirs]) for ours, theirs in names.items()}
-    return join({**tensors, "shared/token_embedding": weights[output]})
+    return join({**tensors, _EMBEDDING: weights[output]})
 
 
 def _turned(ours: str, x: np.ndarray) -> np.ndarray:

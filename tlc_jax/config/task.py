@@ -29,6 +29,10 @@ class TaskConfig:
     def check_batch(self, batch_size: int, micro_batches: int, sequence_length: int) -> None:
         """ValueError where no batch can be made with these."""
 
+    def model_in_use(self, model: TransformerConfig) -> TransformerConfig:
+        """The model's config as the task trains it, with a dropout of its own if it has one."""
+        return model
+
     def without_decoding(self) -> TaskConfig:
         """The same task, whose evaluations while training decode nothing."""
         return self
@@ -36,7 +40,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class MlmConfig(TaskConfig):
-    """Masked language modelling as in fairseq's masked_lm (paper 3.1)."""
+    """Masked language modelling as in fairseq's masked_lm (paper 2.1)."""
 
     mask_rate: float = 0.15
     """Share of the tokens of a row that are predicted; of these 80 % become <mask>, 10 % a random token."""
@@ -48,7 +52,7 @@ class MlmConfig(TaskConfig):
 
 @dataclass(frozen=True)
 class ClassificationConfig(TaskConfig):
-    """Classification of a text or a pair of texts (paper 3.1; fairseq sentence_prediction)."""
+    """Classification of a text or a pair of texts (paper 2.1; fairseq sentence_prediction)."""
 
     max_examples: Optional[int] = None
     """Train on so many examples, the same ones for every seed; None: on all of them."""
@@ -64,10 +68,13 @@ class ClassificationConfig(TaskConfig):
         for name in ("dropout", "head_dropout"):
             check(0 <= getattr(self, name) < 1, f"task.{name} must be in [0, 1), not {getattr(self, name)}")
 
+    def model_in_use(self, model: TransformerConfig) -> TransformerConfig:
+        return replace(model, dropout=self.dropout, attention_dropout=self.dropout)
+
 
 @dataclass(frozen=True)
 class TranslationConfig(TaskConfig):
-    """Translation as Tensor2Tensor trains it (paper 3.1)."""
+    """Translation as Tensor2Tensor trains it (paper 2.1)."""
 
     model_type: ClassVar[type[TransformerConfig]] = EncoderDecoderConfig
     data_type: ClassVar[type] = PairsConfig

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -15,12 +14,13 @@ from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.compression.quantize import dequantize
-from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig
+from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.models.families import ENCODER, ENCODER_DECODER, ModelFamily, family_of
+from tlc_jax.runs.restore import TrainedModel, trained_model
 from tlc_jax.storage.claim import claimed
 from tlc_jax.storage.paths import AnyPath, new_folder, parse_path
 from tlc_jax.storage.run_directory import RunDir
@@ -45,19 +45,28 @@ def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
         console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
         return
     model = trained_model(root, console.print)
-    config, head_dropout = model.config.model, 0.0
-    if isinstance(config, EncoderDecoderConfig):
-        longest = model.config.data.sequence_length + EXTRA
-        positions = sinusoids(longest, config.hidden_size)
-        write_pegasus(folder, model.params, config, _document(model.rundir.tokenizer), positions)
-        console.print(f"{count(model.params):,} parameters as a Pegasus of Hugging Face")
-        return
-    if isinstance(task := model.config.task, ClassificationConfig):
-        config = dataclasses.replace(config, dropout=task.dropout, attention_dropout=task.dropout)
-        head_dropout = task.head_dropout
-    tokenizer = _document(model.rundir.tokenizer)
-    write_huggingface(folder, model.params, config, tokenizer, model.label_names, head_dropout)
-    console.print(f"{count(model.params):,} parameters as a RobertaPreLayerNorm of Hugging Face")
+    tokenizer, family = _document(model.rundir.tokenizer), family_of(model.config.model)
+    network = _WRITERS[family.name](folder, model, tokenizer, family)
+    console.print(f"{count(model.params):,} parameters as a {network} of Hugging Face")
+
+
+def _write_pegasus(folder: AnyPath, model: TrainedModel, tokenizer: bytes, family: ModelFamily) -> str:
+    config = cast(EncoderDecoderConfig, model.config.model)
+    positions = sinusoids(model.config.data.sequence_length + EXTRA, config.hidden_size)
+    write_pegasus(folder, model.params, config, tokenizer, family.huggingface_names(config), positions)
+    return "Pegasus"
+
+
+def _write_roberta(folder: AnyPath, model: TrainedModel, tokenizer: bytes, family: ModelFamily) -> str:
+    task = model.config.task
+    config = cast(ModelConfig, task.model_in_use(model.config.model))
+    head_dropout = cast(ClassificationConfig, task).head_dropout if model.label_names else 0.0
+    names, (heads, _) = family.huggingface_names(config), family.prunable_units(config)
+    write_huggingface(folder, model.params, config, tokenizer, names, heads, model.label_names, head_dropout)
+    return "RobertaPreLayerNorm"
+
+
+_WRITERS = {ENCODER.name: _write_roberta, ENCODER_DECODER.name: _write_pegasus}
 
 
 def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
@@ -66,16 +75,17 @@ def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
     artifact = read_artifact(parse_path(root))
     if artifact.of_folder:
         tensors, others = artifact.tensors, _documents(artifact, console)
-    elif isinstance(RunDir(artifact.folder).read_config().model, EncoderDecoderConfig):
+    elif (family := family_of(config := RunDir(artifact.folder).read_config().model)) is ENCODER_DECODER:
         raise UserError(f"{root} translates: its codes are not written for compressed-tensors, export dense")
     else:
         _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
-        tensors = by_huggingface_names(artifact.tensors, read_arrays(folder))
+        names = family.huggingface_names(config)
+        tensors = by_huggingface_names(artifact.tensors, read_arrays(folder), names)
         others = {"config.json": (folder / "config.json").read_bytes()}
     packed = to_compressed_tensors(tensors)
     about = _parsed(others.get("config.json", b"{}"), f"the config.json of {root}")
-    config = about | {"quantization_config": packed.config}
-    others |= {"config.json": f"{json.dumps(config, indent=2, ensure_ascii=False)}\n".encode()}
+    about |= {"quantization_config": packed.config}
+    others |= {"config.json": f"{json.dumps(about, indent=2, ensure_ascii=False)}\n".encode()}
     write_arrays(folder, packed.arrays, others)
     _report_packed(packed, console)
 

@@ -44,9 +44,9 @@ _LAYER = {
 }
 
 
-def huggingface_names(config: ModelConfig, head: str = "mlm_head") -> dict[str, str]:
-    """{our tensor: that of Hugging Face's RobertaPreLayerNorm} of a model whose head is `mlm_head` or
-    `classification_head`; layers that share parameters have names of their own there."""
+def huggingface_names(config: ModelConfig) -> dict[str, str]:
+    """{our tensor: that of Hugging Face's RobertaPreLayerNorm}, with those of all heads; layers that share
+    parameters have names of their own there."""
     modules = dict(_MODULES)
     for layer in range(config.num_layers):
         for ours, theirs in _LAYER.items():
@@ -55,7 +55,7 @@ def huggingface_names(config: ModelConfig, head: str = "mlm_head") -> dict[str, 
     for ours, theirs in modules.items():
         names[f"{ours}/{'scale' if ours.endswith('norm') else 'kernel'}"] = f"{theirs}.weight"
         names[f"{ours}/bias"] = f"{theirs}.bias"
-    return {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
+    return names
 
 
 def prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:

@@ -33,7 +33,7 @@ class ModelFamily:
     init: Callable[[Any, jax.Array], Params]
     apply: Callable[..., jax.Array]
     sharding_rules: ShardingRules
-    huggingface_names: Callable[..., dict[str, str]]
+    huggingface_names: Callable[[Any], dict[str, str]]
     """{our tensor (core/stacked.py): Hugging Face's} of a config."""
     prunable_units: Callable[[Any], tuple[UnitKind, ...]]
     """The units that structured pruning can remove from a model of a config."""

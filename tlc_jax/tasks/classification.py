@@ -1,4 +1,4 @@
-"""Classification of texts and pairs of texts (paper 3.1; fairseq sentence_prediction)."""
+"""Classification of texts and pairs of texts (paper 2.1; fairseq sentence_prediction)."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ class ClassificationObjective:
     def __init__(self, config: Config, classes: int):
         self._config, self.classes = config, classes
         self._settings = cast(ClassificationConfig, config.task)
-        drop = self._settings.dropout
-        model = cast(ModelConfig, config.model)
-        self._model = dataclasses.replace(model, dropout=drop, attention_dropout=drop)
+        self._model = cast(ModelConfig, self._settings.model_in_use(config.model))
 
     def init(self, key: jax.Array) -> Params:
         return init_classifier(self._model, self.classes, key)
