@@ -1,17 +1,16 @@
-"""The paper's RoBERTa: 12 layers, width 768, batch 8192 rows of 128 tokens (sections 2.1 and 3.1, table 1).
+"""The paper's RoBERTa: 12 layers, width 768, batch 8192 rows of 128 tokens (paper 2.1, table 1).
 
     python -m tlc_jax.train --config pretrain --workdir runs/paper --data.dir tfds/
 
-Data: English Wikipedia and books, as TFDS datasets that you have prepared (the paper: 3.4 G words;
-`bookcorpus/plain_text` is not part of TFDS, any dataset with a `text` feature under that name will do).
-Tokenizer: GPT-2's byte-level BPE, `--data.tokenizer FOLDER/vocab.json`; without it one of the same
-size is trained, and perplexities no longer compare with the paper's.
+Data: English Wikipedia and books, as TFDS datasets that you have prepared (the paper: 3.4 billion words).
+`bookcorpus/plain_text` is not part of TFDS; any dataset with a `text` feature under that name will do.
+Tokenizer: GPT-2's byte-level BPE, `--data.tokenizer FOLDER/vocab.json`. Without it one of the same size is
+trained, and perplexities do not compare with the paper's.
 
-Cost, by arithmetic and not measured: 5.9e14 FLOPs an update, 125,000 updates; about a day on 32 TPU v3
-cores at 45 % of peak.
-Expected: validation perplexity 4.3 (table 2). Dimensions of the other rows of table 2 are overrides:
-`--model.num-layers {3,6,18,24}`, `--model.hidden-size {256,512,1024,1536}`; their learning rate is
-the same (paper 3.1).
+Cost, by arithmetic and not measured: 5.9e14 FLOPs for each of 125,000 updates, about a day on 32 TPU v3 cores
+at 45 % of peak. Expected: validation perplexity 4.3 (table 2). The paper's other sizes are options:
+`--model.num-layers {3,6,18,24}`, `--model.hidden-size {256,512,1024,1536}`, with the same learning rate
+(paper 3).
 """
 
 from tlc_jax.config import (

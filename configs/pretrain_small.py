@@ -2,8 +2,8 @@
 
     python -m tlc_jax.train --config pretrain_small --workdir W --data.dir FOLDER
 
-FOLDER holds .txt, .txt.gz or .txt.zst files (a blank line between documents) or .jsonl. The schedule is
-stretched over the training seconds, so `--budget.training-seconds 600` gives a finished model too.
+FOLDER holds .txt, .txt.gz or .txt.zst files (a blank line between documents) or .jsonl. The schedule
+follows the training seconds, so `--budget.training-seconds 600` gives a finished model too.
 
 Cost: 60 minutes of training on 2 CPU cores, 10 to 12 M tokens. On Wikipedia the held-out perplexity ended
 at 80, where counts of word pairs reach 169 (docs/results/pretrain_small.md).

@@ -2,11 +2,11 @@
 
     python -m tlc_jax.train --config quickstart --workdir runs/quickstart
 
-Cost: about 3 minutes on 2 CPU cores, the first minute of which collects about 9 MB of English
-(docstrings of numpy, scipy, jax, flax, optax, orbax and the standard library), trains a byte-level
-BPE and packs the tokens; the next run finds them in the cache. Where it ends depends on how many updates
-fit: on a busy machine 889 of them ended at a held-out perplexity of 315, far above the bigram line of 88; an
-idle one, with three times as many, has not been measured.
+Cost: about 3 minutes on 2 CPU cores. The first minute collects about 9 MB of English (docstrings of numpy,
+scipy, jax, flax, optax, orbax and the standard library), trains a byte-level BPE and packs the tokens; the
+next run finds them in the cache. The result depends on how many updates fit into the time: on a busy machine
+889 updates reached a held-out perplexity of 315, far above the bigram line of 88. An idle machine does three
+times as many; that has not been measured.
 """
 
 from tlc_jax.config import (

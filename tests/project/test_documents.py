@@ -1,8 +1,8 @@
 """What the documents say is true: commands run, links lead somewhere, each fault has its test.
 
 The commands of README.md and of docs/usage/ run in a folder where the names that they use stand for something
-small; a command that is not run says why in a comment above it. Those of docs/results/ are records of long
-runs: their options are checked."""
+small; a command that is not run says why in a comment above it. Those of docs/results/ and in configs/ are of
+long runs: their options are checked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 LETTERS = dict(re.findall(r"`([A-Z])`(?: is)?\s+`(tests/\w+/\w+\.py)`", FAULTS))
 ROWS = [line.split("|")[1:4] for line in FAULTS.splitlines() if line.startswith("| ") and "---" not in line]
 ROWS = [row for row in ROWS if row[2].strip() != "test"]
-COMMANDS = [command for document in DOCUMENTS for command in commands(document)]
+CONFIG_DOCUMENTS = sorted((ROOT / "configs").glob("*.py"))
+COMMANDS = [command for document in (*DOCUMENTS, *CONFIG_DOCUMENTS) for command in commands(document)]
 OURS = [command for command in COMMANDS if " tlc_jax." in command.text or command.text.startswith("tlc ")]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "usage").glob("*.md"))]
 
