@@ -15,7 +15,6 @@ import safetensors.numpy
 
 from tlc_jax import compress, evaluate
 from tlc_jax.artifacts.artifact import read_artifact
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config.compression import OF_FOLDERS
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import Interrupted, UserError
@@ -47,12 +46,12 @@ def compressed(folder: Path, out: Path, *options: str) -> Path:
 def test_defaults_of_a_folder(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     found = read_artifact(compressed(folder, tmp_path / "out", "--bits", "4"))
     recorded = found.manifest["compression"]
-    assert recorded == json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(OF_FOLDERS, bits=4))))
+    assert recorded == dataclasses.replace(OF_FOLDERS, bits=4).recorded()
     specs = {name: entry.get("granularity") for name, entry in found.manifest["tensors"].items()}
     groups = dict.fromkeys(("word.weight", "dense.weight"), "group:64")
     assert specs == {**groups, "odd.weight": "row", "dense.bias": None, "norm.weight": None}
     said = capsys.readouterr().out
-    assert "one range a row, since groups do not divide their rows: odd.weight" in said
+    assert "one range per row, since groups do not divide their rows: odd.weight" in said
     assert "warning" not in said
 
 
@@ -83,10 +82,10 @@ def test_errors_are_those_of_numpy(folder: Path, tmp_path: Path, capsys: Capture
     out = compressed(folder, tmp_path / "out", "--bits", "3", "--sparsity", "0.4")
     said = capsys.readouterr().out
     source = safetensors.numpy.load_file(folder / "model.safetensors")
-    found = {name: np.asarray(x, np.float64) for name, x in dequantize(read_artifact(out).tensors).items()}
+    found = {name: np.asarray(x.dense(), np.float64) for name, x in read_artifact(out).tensors.items()}
     change = {name: ((found[name] - x) ** 2).sum() for name, x in source.items()}
     whole = np.sqrt(sum(change.values()) / sum((x.astype(np.float64) ** 2).sum() for x in source.values()))
-    assert f"root mean square): {whole:.4f}; largest" in said
+    assert f"root mean square): {whole:.4f}; the largest" in said
     assert read_artifact(out).manifest["relative_error"] == pytest.approx(whole, rel=1e-6)
     own = {name: np.sqrt(change[name]) / np.linalg.norm(source[name]) for name in source}
     worst = sorted((name for name in own if own[name]), key=lambda name: -own[name])
@@ -96,7 +95,7 @@ def test_errors_are_those_of_numpy(folder: Path, tmp_path: Path, capsys: Capture
 
 def test_nothing_lost_is_reported_as_such(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     compressed(folder, tmp_path / "out", "--bits", "32")
-    assert "every weight is as it was" in capsys.readouterr().out
+    assert "every weight is unchanged" in capsys.readouterr().out
 
 
 def test_one_range_a_tensor_is_warned_of_with_a_better_command(
@@ -107,7 +106,7 @@ def test_one_range_a_tensor_is_warned_of_with_a_better_command(
     assert "warning" not in capsys.readouterr().out
     compressed(folder, tmp_path / "a b", "--bits", "4", *coarse)
     said = capsys.readouterr().out
-    assert "warning: one range a tensor loses much below 8 bits" in said
+    assert "warning: below 8 bits one range per tensor loses much" in said
     (line,) = re.findall("^  python -m tlc_jax.compress (.*)$", said, re.MULTILINE)
     compress.main(shlex.split(line))
     better, first = (read_artifact(tmp_path / name).manifest for name in ("a b-group64", "a b"))
@@ -142,22 +141,22 @@ def test_a_run_is_measured_before_and_after(finished: Path, tmp_path: Path, caps
     compress.main(["--checkpoint", str(finished), *options, "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
     found = metrics_in(said)
-    assert found.keys() == {"loss", "perplexity", "accuracy"}
+    assert found.keys() == {"loss", "perplexity", "accuracy", "nats_per_byte"}
     evaluate.main(["--checkpoint", str(finished), "--json"])
     before = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name, (value, _) in found.items():
         assert value == pytest.approx(before[f"eval/held_out/{name}"], rel=2e-3)
     assert found["loss"][0] != found["loss"][1]
-    assert "warning: one range a tensor" in said
+    assert "warning: below 8 bits one range per tensor" in said
 
 
 def test_what_cannot_be_measured_is_said(finished: Path, tmp_path: Path, capsys: Capture) -> None:
     moved = shutil.copytree(finished, tmp_path / "moved")
     shutil.rmtree(moved / "data")
     compress.main(["--checkpoint", str(moved), "--out", str(tmp_path / "one")])
-    assert "not measured before and after: " in capsys.readouterr().out
+    assert "not evaluated before and after compression: " in capsys.readouterr().out
     compress.main(["--checkpoint", str(tmp_path / "one"), "--bits", "4", "--out", str(tmp_path / "two")])
-    assert "is an artifact, which has no data to measure with" in capsys.readouterr().out
+    assert "is an artifact and has no data to evaluate on" in capsys.readouterr().out
     same = [read_artifact(tmp_path / "one").manifest["tensors"]]
     compress.main(["--checkpoint", str(finished), "--out", str(tmp_path / "three")])
     assert read_artifact(tmp_path / "three").manifest["tensors"] == same[0]
@@ -191,7 +190,7 @@ def test_a_group_that_divides_nothing_is_a_row_for_runs_too(
     finished: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     compress.main(["--checkpoint", str(finished), "--granularity", "group:7", "--out", str(tmp_path / "out")])
-    assert "one range a row, since groups do not divide their rows" in capsys.readouterr().out
+    assert "one range per row, since groups do not divide their rows" in capsys.readouterr().out
     entries = read_artifact(tmp_path / "out").manifest["tensors"].values()
     assert {entry["granularity"] for entry in entries if len(entry["shape"]) == 2} == {"row"}
     with pytest.raises(UserError, match="granularity must be tensor, row or group:N"):

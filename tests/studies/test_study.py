@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.test_labelled import write_tables
+from tests.builders import write_tables
 from tlc_jax import evaluate, study, train
 from tlc_jax.config.study_options import SearchConfig, StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.studies import grid
-from tlc_jax.studies.models import compressed_models, pack
+from tlc_jax.studies.frontier import compressed_models, pack
 from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.verdict import headline
 
@@ -125,7 +125,7 @@ def test_numbers_are_those_of_the_runs(finished: Path, tmp_path: Path, capsys: p
             assert right == pytest.approx(said[f"eval/{name}/{metric}"] * size)
     [model] = [m for m in compressed_models(store) if (m.size, m.bits, m.sparsity) == ("2x16", 32, 0.0)]
     assert model.correct[1].tolist() == [line["predicted"] == line["label"] for line in own]
-    assert model.accuracies[1] == dense["accuracy"]
+    assert model.values[1] == dense["accuracy"]
     assert dense["accuracy"] == said["eval/test/accuracy"]
     assert dense["linear_accuracy"] == said["eval/test/linear_accuracy"]
     assert said["step"] == dense["step"] == 4
@@ -185,6 +185,7 @@ def store_of(tmp_path: Path, perplexities: dict[str, float], linear: float = 0.7
         own = {
             "size": size,
             "bits": bits,
+            "accuracy": right / 8,
             "correct": pack(np.arange(8) < right),
             "tuning_accuracy": right / 8,
         }
@@ -200,7 +201,7 @@ def test_the_headline_claims_no_more_than_it_knows(tmp_path: Path) -> None:
     assert "ahead" not in above
     assert "bag of words" not in above, "0.75 is above it"
     below = " ".join(headline(store_of(tmp_path / "b", {"2x64": 120.0, "2x128": 80.0}, linear=0.8)))
-    assert "The bag of words, 0.8000, is more accurate than every model here." in below
+    assert "The bag of words, 0.8000, is at least as good as every model here." in below
     assert "2x128 is ahead" in below
     assert "Sizes are not resolved" not in below
     assert "+0.0000 +- 0.0000 (examples, p = 1), so no difference is seen" in below

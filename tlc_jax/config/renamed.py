@@ -12,10 +12,12 @@ import types
 import typing
 from typing import Any, Union
 
+from tlc_jax.config.compression import CompressConfig
+
 RENAMED: dict[str, dict[str, str]] = {"EvaluationConfig": {"stop_at_accuracy": "stop_at"}}
 """By dataclass: the old name of a field and its new name."""
 
-ADDED: dict[str, dict[str, Any]] = {}
+ADDED: dict[str, dict[str, Any]] = {"StudyConfig": {"compression": CompressConfig(zero="float")}}
 """By dataclass: a field added since, and the value that describes what older runs did."""
 
 

@@ -1,36 +1,40 @@
-"""Every option of a study, as frozen dataclasses beside those of `tlc_jax.config`; as light to import."""
+"""The options of studies and reports."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
-from tlc_jax.config.task import ClassificationConfig, MlmConfig
+from tlc_jax.config.task import ClassificationConfig
 from tlc_jax.config.training import BudgetConfig, ScheduleConfig
 from tlc_jax.config.validation import check, check_types
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A grid of finetunings (paper, appendix D); empty: no choice.
+    """A grid of finetunings (paper, appendix D); an empty field takes the value of `finetune`.
 
-    The combination with the best mean over its seeds on the tuning set is kept, in all of its seeds.
+    The combination with the best mean over its seeds on the tuning set is compressed, with all of its seeds.
     """
 
     learning_rates: tuple[float, ...] = ()
     """Peak learning rates."""
     batch_sizes: tuple[int, ...] = ()
-    """Rows of an update; the number of updates changes so that as many rows are seen."""
+    """Examples per update; the number of updates changes so that the same number of examples is seen."""
     dropouts: tuple[float, ...] = ()
-    """Dropout of the encoder."""
+    """Dropout rates of the encoder."""
     seeds: tuple[int, ...] = ()
-    """Of each combination: a new head and another order of the examples."""
+    """Seeds of each combination: of the new head and of the order of the examples."""
 
     def __post_init__(self) -> None:
         check_types(self)
         for name, values in vars(self).items():
-            check(len(set(values)) == len(values), f"search.{name} holds a value twice: {values}")
+            check(len(set(values)) == len(values), f"search.{name} has a value twice: {values}")
 
 
 def _pretraining() -> Config:
@@ -44,39 +48,41 @@ def _finetuning() -> Config:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Train several sizes for the same time, finetune each, compress each, compare (paper 5)."""
+    """Pretrain several sizes for the same time, finetune and compress each, compare them (paper 5)."""
 
     pretrain: Config = field(default_factory=_pretraining)
-    """How every size is pretrained; depth and width come from `sizes`."""
+    """The pretraining of every size; depth and width come from `sizes`."""
     finetune: Config = field(default_factory=_finetuning)
-    """How every size is finetuned; model and tokenizer are the pretrained run's."""
+    """The finetuning of every size; model and tokenizer are those of the pretrained run."""
     search: SearchConfig = field(default_factory=SearchConfig)
-    """What each finetuning tries."""
+    """The finetunings to choose from."""
     sizes: tuple[str, ...] = ("2x64", "2x128")
     """Depth x width."""
     bits: tuple[int, ...] = (32, 8, 6, 4, 3)
-    """Quantized to these; 32 is not quantized."""
+    """Numbers of bits to quantize to; 32 is not quantized."""
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
-    """Pruned to these shares of all matrices' weights; each is quantized to each of `bits`."""
+    """Shares of the prunable weights to prune; each is combined with each of `bits`."""
+    compression: CompressConfig = field(default_factory=CompressConfig)
+    """How the finetuned models are compressed, but for `bits` and `sparsity`: each result is that of the
+    artifact which `python -m tlc_jax.compress` writes with the same options."""
 
     def __post_init__(self) -> None:
         check_types(self)
         for size in self.sizes:
             self.pretrain_of(size)
-        known = (*range(1, 9), 32)
-        check(all(bits in known for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
-        check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes {self.sizes} must differ, one at least")
+        check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes must be different ones, not {self.sizes}")
+        check(all(bits in BITS for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
         check(
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
         )
         check(
-            isinstance(self.pretrain.task, MlmConfig)
-            and isinstance(self.finetune.task, ClassificationConfig),
-            "pretrain.task must be masked language modelling and finetune.task a classification",
-        )
-        check(
             self.pretrain.budget.training_seconds is not None,
             "pretrain.budget.training_seconds is not set: sizes are compared at equal training time",
+        )
+        check(
+            self.compression.recovery is None and self.compression.target_mb is None,
+            "a study compresses at each of bits and sparsities, without training: give compression.recovery "
+            "and compression.target_mb to python -m tlc_jax.compress",
         )
 
     def pretrain_of(self, size: str) -> Config:
@@ -87,42 +93,46 @@ class StudyConfig:
         return replace(self.pretrain, model=model)
 
     def finetunings(self) -> dict[str, dict[str, Config]]:
-        """The search: the seeds of each combination, both by a name; together they name a folder."""
-        own, search = self.finetune, self.search
-        assert isinstance(own.task, ClassificationConfig)
-        found = {}
-        for rate in search.learning_rates or (own.optimizer.learning_rate,):
-            for rows in search.batch_sizes or (own.batch_size,):
-                for dropout in search.dropouts or (own.task.dropout,):
-                    steps = own.budget.steps and math.ceil(own.budget.steps * own.batch_size / rows)
-                    combined = replace(
-                        own,
-                        task=replace(own.task, dropout=dropout),
-                        optimizer=replace(own.optimizer, learning_rate=rate),
-                        budget=replace(own.budget, steps=steps),
+        """The configs of the search by the names of their combination and of their seed, which together name
+        a run directory."""
+        base, search, combinations = self.finetune, self.search, {}
+        for rate in search.learning_rates or (base.optimizer.learning_rate,):
+            for rows in search.batch_sizes or (base.batch_size,):
+                for dropout in search.dropouts or (vars(base.task)["dropout"],):
+                    steps = base.budget.steps and math.ceil(base.budget.steps * base.batch_size / rows)
+                    config = replace(
+                        base,
+                        task=replace(base.task, dropout=dropout),
+                        optimizer=replace(base.optimizer, learning_rate=rate),
+                        budget=replace(base.budget, steps=steps),
                         batch_size=rows,
                     )
-                    found[f"lr{rate:g}-batch{rows}-dropout{dropout:g}"] = {
-                        f"seed{seed}": replace(combined, seed=seed) for seed in search.seeds or (own.seed,)
+                    combinations[f"lr{rate:g}-batch{rows}-dropout{dropout:g}"] = {
+                        f"seed{seed}": replace(config, seed=seed) for seed in search.seeds or (base.seed,)
                     }
-        return found
+        return combinations
+
+    def compressions(self) -> Iterator[CompressConfig]:
+        """The compressions of each finetuned model, in the order in which they are made."""
+        for sparsity, bits in itertools.product(self.sparsities, self.bits):
+            yield replace(self.compression, sparsity=sparsity, bits=bits)
 
 
 @dataclass(frozen=True)
 class ErrorsConfig:
-    """Measure errors of quantization and of pruning for each kind of matrix (paper 5.3, figure 9), and of
-    each choice of bits, range and granularity."""
+    """Measure the errors of quantization and of pruning for each kind of matrix (paper 5.3, figure 9), and
+    the error of each combination of bits, range and granularity."""
 
     run: tuple[str, ...]
-    """Run directories, marks of them (RUN@MARK) or artifacts."""
+    """Run directories, RUN@MARK or artifacts."""
     bits: int = 4
-    """Of the errors by module."""
+    """Bits for the errors by module."""
     sparsity: float = 0.6
-    """The same."""
+    """Sparsity for the errors by module."""
     evaluate: bool = False
-    """Evaluate each choice too, on the tuning or held-out set: 54 evaluations."""
+    """Also evaluate each combination on the tuning or held-out set: 54 evaluations."""
     output: str = "errors.png"
-    """The picture; the numbers go beside it as .jsonl."""
+    """The picture to write; the numbers are written beside it with the suffix .jsonl."""
 
     def __post_init__(self) -> None:
         check(self.bits in range(1, 9), f"bits must be 1 to 8, not {self.bits}")
@@ -131,15 +141,15 @@ class ErrorsConfig:
 
 @dataclass(frozen=True)
 class SensitivityConfig:
-    """Measure how much a model minds the compression of each matrix alone, at every sparsity and number of
-    bits that compress --target-mb chooses from."""
+    """Measure how much the predictions of a model change when one matrix alone is compressed, at every
+    sparsity and number of bits that compress --target-mb chooses from."""
 
     run: str
     """A run directory, or RUN@MARK."""
     examples: int = 128
-    """Training examples (rows of text) whose predictions are compared."""
+    """Number of training examples whose predictions are compared."""
     output: str = "sensitivity.jsonl"
-    """The numbers."""
+    """The file to write the numbers to."""
 
     def __post_init__(self) -> None:
         check(self.examples > 0, f"examples must be positive, not {self.examples}")

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from rich.console import Console
 
 from tlc_jax.compression.pipeline import make_plan
-from tlc_jax.compression.step import Needs, Recipe, Step
+from tlc_jax.compression.step import Needs, Recipe
 from tlc_jax.config import Config
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.core.stacked import split
@@ -64,8 +64,8 @@ class InRounds(Protocol):
 
     recovery: RecoveryConfig
 
-    def rounds(self) -> tuple[Step, ...]:
-        """The step of each round, which needs no training."""
+    def rounds(self) -> tuple[Any, ...]:
+        """The step of each round, which has a `sparsity` and needs no training."""
         ...
 
 
@@ -95,8 +95,7 @@ def prune_in_rounds(
     config, rounds = _config_of_rounds(model, step.recovery, target, steps), list[Round]()
     make_folder(workdir)
     with locked(workdir):
-        for index in range(len(step.rounds())):
-            level = step.recovery.levels[index]
+        for index, level in enumerate(pruning.sparsity for pruning in step.rounds()):
             folder = workdir / f"pruned-{100 * level:g}"
             plan = make_plan(split(model.params), _of_round(recipe, index), masks=model.masks)
             begin = Pruned(model.params, plan.masks, data_from=source)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from typing import Any
 
 from rich.console import Console
 
-from tlc_jax.config.saved import differences
+from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.lock import locked
@@ -56,30 +54,13 @@ def _open(config: StudyConfig, workdir: AnyPath) -> None:
 def _check_same(record: AnyPath, config: StudyConfig) -> None:
     """UserError if the study began with another config; it names the fields that differ."""
     try:
-        old = read_json(record)
-        if not isinstance(old, dict):
-            raise ValueError("it is not a JSON object")
-    except ValueError as error:
+        before: StudyConfig = config_from_json(read_json(record), StudyConfig)
+    except (ValueError, TypeError) as error:
         raise UserError(
-            f"{record} is not the config of a study ({error}): restore the study's own"
+            f"{record} is not the config of a study ({error}): restore it, or give a new --workdir"
         ) from error
-    before, now = _flat(old), _flat(json.loads(json.dumps(dataclasses.asdict(config))))
-    if before.keys() != now.keys():
-        names = ", ".join(sorted(before.keys() ^ now.keys())[:5])
-        raise UserError(
-            f"{record} was written by another version of tlc_jax, or changed ({names}): resume it with that "
-            "version, or give a new --workdir"
-        )
-    if changed := differences(now, before, "the study"):
+    if changed := differences(flat(config), flat(before), "the study"):
         raise UserError(
             f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
             "resume the study with its own command"
         )
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{'pretrain.model.num_layers': 12, ...}`."""
-    fields: dict[str, Any] = {}
-    for name, inner in value.items():
-        fields |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {f"{prefix}{name}": inner}
-    return fields

@@ -1,5 +1,5 @@
-"""The errors of compression for a person: tables, and figure 9 of the paper beside a picture of the
-choices."""
+"""The report of compression errors: tables, and a picture with the paper's figure 9 and the error over bits
+per weight of each granularity and range."""
 
 from __future__ import annotations
 
@@ -21,70 +21,68 @@ from tlc_jax.training.view import make_console
 
 
 def report_errors(config: ErrorsConfig) -> None:
-    """Measures, prints tables and draws."""
+    """Measure the errors, print them as tables and draw them."""
     picture, console = parse_path(config.output), make_console()
     check_picture(picture)
     numbers = picture.with_suffix(".jsonl")
     check_writable(numbers, "beside --output")
-    found = measure_errors(config, console)
-    write_text(numbers, "".join(f"{json_text(result)}\n" for result in found.results))
-    console.print(*tables(found), sep="\n")
-    draw_errors(found, picture)
-    console.print(f"drawn in {picture}, numbers in {numbers}")
+    store = measure_errors(config, console)
+    write_text(numbers, "".join(f"{json_text(result)}\n" for result in store.results))
+    console.print(*tables(store), sep="\n")
+    draw_errors(store, picture)
+    console.print(f"picture: {picture}, numbers: {numbers}")
 
 
 def tables(store: Results) -> Iterator[Table]:
-    """One of modules, one of choices, each with a column (or a line) a run."""
+    """One table per kind of compression with a row per module, and one of all settings, for each run."""
     runs = _runs(store.results)
     for kind in ("quantize", "prune"):
-        own = store.find(kind=kind)
-        for what in dict.fromkeys(result.get("range") for result in own):
-            table = Table(title=_title(own[0], what), caption="mean (variance) over the layers")
+        results = store.find(kind=kind)
+        for how in dict.fromkeys(result.get("range") for result in results):
+            table = Table(title=_title(results[0], how), caption="mean (variance) over the layers")
             table.add_column("module")
             for _, model in runs:
                 table.add_column(f"{model}: |v - w|", justify="right")
                 table.add_column("||v - w|| / ||w||", justify="right")
-            for module in dict.fromkeys(result["module"] for result in own):
+            for module in dict.fromkeys(result["module"] for result in results):
                 cells = []
                 for run, _ in runs:
-                    found = store.find(kind=kind, range=what, run=run, module=module)
-                    cells += (
-                        [_spread(found[0], key) for key in ("absolute", "relative")] if found else ["", ""]
-                    )
+                    own = store.find(kind=kind, range=how, run=run, module=module)
+                    cells += [_spread(own[0], key) for key in ("absolute", "relative")] if own else ["", ""]
                 table.add_row(module, *cells)
             yield table
-    yield _choices(store, runs)
+    yield _grid(store, runs)
 
 
 def _runs(results: list[Result]) -> list[tuple[str, str]]:
-    """Runs and what to call them: by size, and where two are of one size by name too."""
+    """Runs with their labels: the size and, where several runs share it, also the run."""
     models = dict.fromkeys((result["run"], result["model"]) for result in results)
     sizes = [model for _, model in models]
     return [(run, model if sizes.count(model) == 1 else f"{model} {run}") for run, model in models]
 
 
-def _choices(store: Results, runs: list[tuple[str, str]]) -> Table:
+def _grid(store: Results, runs: list[tuple[str, str]]) -> Table:
     table = Table(
-        title="||v - w|| / ||w|| of all weights, bits a weight", caption="every parameter quantized"
+        title="||v - w|| / ||w|| of all weights, bits per weight", caption="every parameter quantized"
     )
     for heading in ("model", "granularity", "range", *(f"{bits} bits" for bits in BITS)):
         table.add_column(heading, justify="right" if heading[0].isdigit() else "left")
     for run, model in runs:
-        own = store.find(kind="grid", run=run)
-        for granularity, how in dict.fromkeys((r["granularity"], r["range"]) for r in own):
-            line = [r for r in own if (r["granularity"], r["range"]) == (granularity, how)]
+        results = store.find(kind="grid", run=run)
+        for granularity, how in dict.fromkeys((r["granularity"], r["range"]) for r in results):
+            line = store.find(kind="grid", run=run, granularity=granularity, range=how)
             table.add_row(model, granularity, how, *map(_cell, line))
     return table
 
 
 def _cell(result: Result) -> str:
-    worth = [f"{key.split('/')[-1]} {x:.4g}" for key, x in result.items() if key.startswith("eval/")]
-    return "\n".join([f"{result['relative_error']:.4f}  {result['bits_per_weight']:.2f}", *worth])
+    metrics = [f"{key.split('/')[-1]} {x:.4g}" for key, x in result.items() if key.startswith("eval/")]
+    return "\n".join([f"{result['relative_error']:.4f}  {result['bits_per_weight']:.2f}", *metrics])
 
 
 def _title(result: Result, how: str | None) -> str:
     if result["kind"] == "prune":
-        return f"pruned to {100 * result['sparsity']:g} %, the smallest of all"
+        return f"smallest {100 * result['sparsity']:g} % of all weights pruned"
     return f"quantized to {result['bits']} bits, range {how}"
 
 
@@ -93,7 +91,7 @@ def _spread(result: Result, key: str) -> str:
 
 
 def draw_errors(store: Results, path: AnyPath) -> None:
-    """Figure 9 (errors of each module class, models side by side), and error over bits a weight."""
+    """Draw figure 9 (errors of each module class, models side by side) and the error over bits per weight."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 5.5), layout="constrained")
@@ -128,14 +126,16 @@ def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> N
 
 
 def _curves(axes: Any, results: list[Result]) -> None:
-    """Of the last run: the others look alike."""
+    """The last run only: the others look alike."""
     run = results[-1]["run"]
     styles = {"minmax": "-", "percentile:0.1": "--", "mse": ":"}
     for number, granularity in enumerate(dict.fromkeys(r["granularity"] for r in results)):
         for how, style in styles.items():
             line = [r for r in results if (r["run"], r["granularity"], r["range"]) == (run, granularity, how)]
-            places = [r["bits_per_weight"] for r in line], [r["relative_error"] for r in line]
-            axes.plot(*places, style, marker="o", ms=3, color=f"C{number}", label=f"{granularity}, {how}")
-    axes.set(yscale="log", xlabel="bits a weight", ylabel="||v - w|| / ||w||")
+            bits, errors = ([r[key] for r in line] for key in ("bits_per_weight", "relative_error"))
+            axes.plot(
+                bits, errors, style, marker="o", ms=3, color=f"C{number}", label=f"{granularity}, {how}"
+            )
+    axes.set(yscale="log", xlabel="bits per weight", ylabel="||v - w|| / ||w||")
     axes.set_title(f"{plain(results[-1]['model'])}: range and granularity")
     axes.legend(fontsize=8)

@@ -1,15 +1,15 @@
-"""The paper's two headline plots (figures 1 and 2): perplexity over time, accuracy over memory."""
+"""The paper's two main plots (figures 1 and 2): perplexity over time, and the task's metric over memory."""
 
 from __future__ import annotations
 
 from tlc_jax.storage.paths import AnyPath
-from tlc_jax.studies.models import compressed_models, frontier
+from tlc_jax.studies.frontier import compressed_models, frontier
 from tlc_jax.studies.picture import plain, save
 from tlc_jax.studies.result_store import ResultStore
 
 
 def draw(store: ResultStore, path: AnyPath) -> None:
-    """Writes a PNG with both plots."""
+    """Write a picture with both plots."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -20,11 +20,11 @@ def draw(store: ResultStore, path: AnyPath) -> None:
         left.plot(curve["training_seconds"], curve["perplexity"], "o-", color=colour, label=size)
         compressed = [model for model in models if model.size == size]
         megabytes = [model.paper_bytes / 1e6 for model in compressed]
-        right.scatter(megabytes, [m.accuracy for m in compressed], s=12, color=colour, alpha=0.4)
+        right.scatter(megabytes, [m.value for m in compressed], s=12, color=colour, alpha=0.4)
         best = frontier(compressed)
         right.errorbar(
             [m.paper_bytes / 1e6 for m in best],
-            [m.accuracy for m in best],
+            [m.value for m in best],
             yerr=[m.standard_error for m in best],
             fmt="o-",
             capsize=2,
@@ -35,15 +35,15 @@ def draw(store: ResultStore, path: AnyPath) -> None:
         value = curves[0][f"{name}_perplexity"]
         left.axhline(value, color="grey", linestyle=style, label=f"{name} (Witten-Bell)")
     left.set(xlabel="training seconds", ylabel="held-out perplexity", yscale="log", title="Train: equal time")
-    first = store.find(stage="compress")[0]
+    first, metric = store.find(stage="compress")[0], models[0].metric.name
     for name, style in (("majority", ":"), ("linear", "--")):
         label = {"majority": "majority class", "linear": "bag of words"}[name]
-        right.axhline(first[f"{name}_accuracy"], color="grey", linestyle=style, label=label)
+        right.axhline(first[f"{name}_{metric}"], color="grey", linestyle=style, label=label)
     right.set(
         xlabel="memory, MB (non-zeros x bits / 8)",
-        ylabel=f"accuracy on {plain(first['set'])}, chosen on tuning",
+        ylabel=f"{metric} on {plain(first['set'])}, chosen on tuning",
         xscale="log",
-        title="Compress: best accuracy for each memory",
+        title=f"Compress: best {metric} for each memory",
     )
     for axis in (left.yaxis, right.xaxis):  # numbers, not powers of ten
         axis.set_major_formatter("{x:g}")

@@ -14,7 +14,7 @@ from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies.result_store import ResultStore
-from tlc_jax.studies.results import Result, read_result, result_key
+from tlc_jax.studies.results import Result, metric_of, read_result, result_key
 from tlc_jax.studies.same_data import SameData, run_data
 
 
@@ -117,8 +117,8 @@ def _results_of(store: ResultStore, run: StudyRun) -> list[Result]:
 
 def _check_metrics(store: ResultStore, result: Result, run: StudyRun) -> None:
     """The result agrees with the run's metrics.jsonl."""
-    for name, value in read_result(run.stage, run.folder).items():
-        if result[name] != value:
+    for name, value in read_result(run.stage, run.folder, metric_of(result)).items():
+        if result.get(name, value) != value:
             raise UserError(
                 f"{run.folder} is not the run of {store.location(result)}: its {name} in metrics.jsonl "
                 "differs. Restore the study's own run, or begin in a new --workdir"

@@ -1,4 +1,5 @@
-"""What a study says, in words and in a table: drawn from results only, and no more than they carry."""
+"""The conclusions of a study in sentences and in a table: drawn from its results only, and no more than they
+support."""
 
 from __future__ import annotations
 
@@ -6,24 +7,25 @@ import math
 
 from rich.table import Table
 
-from tlc_jax.studies.models import CompressedModel, best, compressed_models
+from tlc_jax.studies.frontier import CompressedModel, best, compressed_models, ranked
 from tlc_jax.studies.result_store import ResultStore
-from tlc_jax.studies.statistics import Difference, difference
+from tlc_jax.studies.statistics import difference
+from tlc_jax.tasks.metric import ACCURACY
 
 KILOBYTE = 1000
 
 
 def headline(store: ResultStore) -> list[str]:
-    """Sentences: perplexity at equal time, then which size is best for which memory."""
-    linear = store.find(stage="compress")[0]["linear_accuracy"]
-    return [*_pretraining(store), *_compression(compressed_models(store), linear)]
+    """Sentences on perplexity at equal time, then on which size is best for which memory."""
+    models, first = compressed_models(store), store.find(stage="compress")[0]
+    return [*_pretraining(store), *_compression(models, first[f"linear_{models[0].metric.name}"])]
 
 
 def _pretraining(store: ResultStore) -> list[str]:
     curves = store.find(stage="pretrain")
     ends = {curve["size"]: curve["perplexity"][-1] for curve in curves}
     seconds, bigram = max(curve["training_seconds"][-1] for curve in curves), curves[0]["bigram_perplexity"]
-    said = (
+    summary = (
         f"After {seconds:.0f} s of training each, held-out perplexity: "
         + ", ".join(f"{size} {perplexity:.1f}" for size, perplexity in ends.items())
         + f" (unigram {curves[0]['unigram_perplexity']:.1f}, bigram {bigram:.1f})."
@@ -31,70 +33,74 @@ def _pretraining(store: ResultStore) -> list[str]:
     ahead = min(ends, key=ends.__getitem__)
     if ends[ahead] > bigram:
         return [
-            said,
+            summary,
             "Sizes are not resolved in this time: every model is still above the bigram line, so none has "
-            "learnt more than pairs of words tell.",
+            "learnt more than the frequencies of pairs of words.",
         ]
-    return [said, f"{ahead} is ahead at equal time, one pretraining each."]
+    return [summary, f"{ahead} is ahead at equal time, with one pretraining each."]
 
 
 def _compression(models: list[CompressedModel], linear: float) -> list[str]:
-    """A sentence for each doubling of the memory at which the sizes' best models are others, and one where
-    the bag of words' accuracy `linear` is above them all."""
+    """A sentence for each doubling of the memory that changes the sizes' best models, and one if the metric
+    `linear` of the bag of words is better than that of every model."""
     sizes = list(dict.fromkeys(model.size for model in models))
-    texts, told = [], None
+    metric, texts, previous = models[0].metric, [], None
     for limit in _doublings(models):
         chosen = [best((m for m in models if m.size == size), limit) for size in sizes]
-        there = sorted((m for m in chosen if m is not None), key=lambda m: -m.tuning_accuracy)
-        if not there or there == told:
+        order = ranked(model for model in chosen if model is not None)
+        if not order or order == previous:
             continue
-        told, first = there, there[0]
-        text = f"Up to {limit / KILOBYTE:,.0f} kB: {first}, accuracy {accuracy(first)}"
-        if len(there) > 1:
-            text += f"; against {there[1]}, {accuracy(there[1])}: {between(*there[:2])}"
+        previous, first = order, order[0]
+        text = f"Up to {limit / KILOBYTE:,.0f} kB: {first}, {metric.name} {value(first)}"
+        if len(order) > 1:
+            text += f"; against {order[1]}, {value(order[1])}: {between(*order[:2])}"
         texts.append(text + ".")
-    if linear >= max(model.accuracy for model in models):
-        texts.append(f"The bag of words, {linear:.4f}, is more accurate than every model here.")
-    seeds = len(models[0].correct)
+    if not any(metric.better(model.value, linear) for model in models):
+        texts.append(f"The bag of words, {linear:.4f}, is at least as good as every model here.")
+    seeds = len(models[0].values)
     texts.append(
-        "Named first is what the tuning set chose; accuracies are of the other set, which may say otherwise; "
-        "memory is the paper's measure. "
+        f"The model named first is the best on the tuning set; {metric.name} is that of the reported set, "
+        "where another may be best; memory is the paper's measure. "
         + (f"{seeds} seeds of finetuning each." if seeds > 1 else "One seed each: another may differ more.")
     )
     return texts
 
 
 def _doublings(models: list[CompressedModel]) -> list[float]:
-    """Memory limits in bytes: powers of two kilobytes, from the smallest model's to the largest's."""
+    """Memory limits in bytes: a kilobyte times powers of two, from the smallest model to the largest."""
     ends = (math.ceil(math.log2(end(model.paper_bytes for model in models) / KILOBYTE)) for end in (min, max))
     first, last = ends
     return [KILOBYTE * 2.0**exponent for exponent in range(first, last + 1)]
 
 
-def between(one: CompressedModel, other: CompressedModel) -> Difference:
-    return difference(one.correct, other.correct)
+def between(first: CompressedModel, second: CompressedModel) -> str:
+    """The difference of two models in the share of correct examples, and whether it is resolved."""
+    name = "" if first.metric.name == ACCURACY.name else f"{ACCURACY.name} "
+    return f"{name}{difference(first.correct, second.correct)}"
 
 
-def accuracy(model: CompressedModel) -> str:
-    return f"{model.accuracy:.4f} +- {model.standard_error:.4f}"
+def value(model: CompressedModel) -> str:
+    """The metric on the reported set, with its standard error."""
+    return f"{model.value:.4f} +- {model.standard_error:.4f}"
 
 
 def table(store: ResultStore) -> Table:
-    """Every compressed model: accuracy by bits and sparsity, size by size."""
+    """Every compressed model: its metric and memory by size, sparsity and bits."""
     models, first = compressed_models(store), store.find(stage="compress")[0]
-    found = Table(title=f"accuracy on {first['set']} ({first['examples']:,} examples); paper bytes")
-    found.add_column("size")
-    found.add_column("sparsity")
+    name = models[0].metric.name
+    table = Table(title=f"{name} on {first['set']} ({first['examples']:,} examples); paper bytes")
+    table.add_column("size")
+    table.add_column("sparsity")
     levels = sorted({model.bits for model in models}, reverse=True)
     for bits in levels:
-        found.add_column(f"{bits} bits", justify="right")
+        table.add_column(f"{bits} bits", justify="right")
     for size, sparsity in dict.fromkeys((model.size, model.sparsity) for model in models):
-        own = {m.bits: m for m in models if (m.size, m.sparsity) == (size, sparsity)}
+        row = {m.bits: m for m in models if (m.size, m.sparsity) == (size, sparsity)}
         cells = (
-            f"{own[bits].accuracy:.4f}  {own[bits].paper_bytes / KILOBYTE:,.0f} kB" if bits in own else ""
+            f"{row[bits].value:.4f}  {row[bits].paper_bytes / KILOBYTE:,.0f} kB" if bits in row else ""
             for bits in levels
         )
-        found.add_row(size, f"{100 * sparsity:.0f} %", *cells)
-    majority, linear = first["majority_accuracy"], first["linear_accuracy"]
-    found.caption = f"majority class {majority:.4f}, bag of words {linear:.4f}"
-    return found
+        table.add_row(size, f"{100 * sparsity:.0f} %", *cells)
+    majority, linear = (first[f"{baseline}_{name}"] for baseline in ("majority", "linear"))
+    table.caption = f"majority class {majority:.4f}, bag of words {linear:.4f}"
+    return table

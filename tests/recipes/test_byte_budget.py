@@ -16,16 +16,17 @@ from rich.console import Console
 from tests import builders
 from tlc_jax import compress, evaluate, inspect, report
 from tlc_jax.artifacts.artifact import WEIGHTS, file_bytes, read_artifact
-from tlc_jax.compression.prune import apply_masks, magnitude_masks, masks_by_rule
-from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.compression.select import foreign_rules, select
-from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude
+from tlc_jax.compression.pipeline import compress as compress_tensors
+from tlc_jax.compression.pipeline import make_plan
+from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
-from tlc_jax.recipes.mix import Source, best_mix
-from tlc_jax.recipes.sensitivity import Divergence, own_task, sensitivity_of, squared_error
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.recipes.byte_budget import Source, fit_bytes
+from tlc_jax.recipes.sensitivity import Divergence, sensitivity_of, squared_error
+from tlc_jax.recipes.tuning_evaluator import task_of
+from tlc_jax.runs.load import load_model
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def mixed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_divergence_is_that_of_the_predictions(finished: Path) -> None:
     """sum p log(p / q) over masked tokens, from the logits of both models, in float64."""
-    model = trained_model(str(finished), pytest.fail)
-    task, tensors = own_task(model), split(jax.device_get(model.params))
+    model = load_model(str(finished), warn=pytest.fail)
+    task, tensors = task_of(model), split(jax.device_get(model.params))
     name = "encoder/token_embedding"
     found = sensitivity_of(
-        name, tensors[name], Rule(".*", QuantSpec(), True), QuantSpec(), None,
+        name, tensors[name], Rule(".*", QuantSpec(), True), None,
         Divergence(task, tensors, model.config, examples=16),
     )  # fmt: skip
     smallest = np.sort(np.abs(tensors[name]).ravel())[round(0.75 * tensors[name].size) - 1]
@@ -101,7 +102,7 @@ def test_too_few_bytes(tmp_path: Path) -> None:
 
 
 def test_an_artifact_has_no_data(mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is an artifact, which has no data"):
+    with pytest.raises(UserError, match="is an artifact and has no data"):
         compress.main(["--checkpoint", str(mixed), "--target-mb", "1", "--out", str(tmp_path / "out")])
 
 
@@ -127,7 +128,7 @@ def test_anybodys_checkpoint(tmp_path: Path) -> None:
     assert (out / WEIGHTS).stat().st_size <= 4200
     bits = {name: entry["bits"] for name, entry in artifact.manifest["tensors"].items()}
     assert bits["quiet.weight"] < bits["loud.weight"]
-    values = dequantize(artifact.tensors)
+    values = {name: leaf.dense() for name, leaf in artifact.tensors.items()}
     lost = sum(((np.asarray(values[name]) - x) ** 2).sum() for name, x in tensors.items())
     assert damages[0] == pytest.approx(
         lost / sum((x**2).sum() for name, x in tensors.items() if name != "ids"), rel=1e-3
@@ -139,28 +140,33 @@ def test_a_candidate_is_what_its_rules_make_of_the_tensors_whatever_their_order(
     rng = np.random.default_rng(0)
     sizes = {"b.weight": (64, 48), "c.bias": (48,), "a.weight": (32, 96)}
     tensors = {name: rng.standard_t(4, size=size).astype(np.float32) for name, size in sizes.items()}
-    rules = select(tensors, foreign_rules(tensors, QuantSpec()))
     damage = squared_error(tensors, list(tensors))
-    told = []
-    for own in (rules, dict(sorted(rules.items())), dict(sorted(rules.items(), reverse=True))):
-        config = CompressConfig(target_mb=0.0025)
-        told.append(best_mix(Source(tensors, own, {}, damage), config, None, Console(quiet=True))[1])
-    assert told[0] == told[1] == told[2]
+    recipe, reports = (FitBytes(0.0025, QuantSpec()),), []
+    for names in (list(tensors), sorted(tensors), sorted(tensors, reverse=True)):
+        ordered = {name: tensors[name] for name in names}
+        fit = fit_bytes(recipe, Source(ordered, {}, damage, ordered), None, Console(quiet=True))
+        reports.append(fit.report)
+    assert [own["name"] for own in reports[0]["candidates"]] == [
+        own["name"] for own in reports[1]["candidates"]
+    ]
     matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
-    for candidate in told[0]["candidates"][1:]:
+    for candidate in reports[0]["candidates"][1:]:
         bits, share = (int(n) for n in re.findall(r"\d+", candidate["name"]))
         lost = []
         for sparsity in (share - 0.6, share + 0.6):  # the name is rounded
             masks = magnitude_masks(matrices, max(sparsity, 0) / 100)
-            spec = {name: QuantSpec(bits if x.ndim == 2 else 8, range="mse") for name, x in tensors.items()}
-            lost.append(damage(dequantize(quantize(apply_masks(tensors, masks), spec, masks))))
+            rules = tuple(
+                Rule(re.escape(name), QuantSpec(bits if x.ndim == 2 else 8, range="mse"))
+                for name, x in tensors.items()
+            )
+            lost.append(damage(compress_tensors(tensors, (ByRule(rules),), masks=masks).dense()))
         assert 0.9 * min(lost) <= candidate["damage"] <= 1.1 * max(lost)
 
 
 @pytest.mark.parametrize("option", ["--heads", "--feed-forward-size"])
 def test_anybodys_checkpoint_has_no_heads(tmp_path: Path, option: str) -> None:
     safetensors.numpy.save_file({"w": np.ones((4, 4), np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"only in a run"):
+    with pytest.raises(UserError, match=r"can only be removed from a run"):
         compress.main(["--hf", str(tmp_path), option, "1", "--out", str(tmp_path / "out")])
 
 
@@ -182,34 +188,30 @@ def test_a_rule_with_a_sparsity_of_its_own() -> None:
     tensors = {name: rng.normal(size=(10, 10)) * scale for name, scale in (("a", 1), ("b", 9), ("c", 1))}
     rules = {name: Rule(name, QuantSpec(), prune=True) for name in tensors}
     rules["b"] = dataclasses.replace(rules["b"], sparsity=0.3)
-    masks = masks_by_rule(tensors, rules, 0.5, {})
+    by_rule = ByRule(tuple(rules.values()))
+    masks = make_plan(tensors, (by_rule, PruneMagnitude(0.5))).masks
     assert [int((~masks[name]).sum()) for name in "b"] == [30]
     assert int((~masks["a"]).sum() + (~masks["c"]).sum()) == 100
-    assert masks_by_rule(tensors, rules, 0.0, {}).keys() == {"b"}
+    assert make_plan(tensors, (by_rule,)).masks.keys() == {"b"}
     with pytest.raises(ValueError, match="prune=True"):
         Rule("x", QuantSpec(), sparsity=0.5)
 
 
 def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
     artifact = read_artifact(mixed)
-    items = ((name, x, None) for name, x in artifact.tensors.items())
-    assert file_bytes(items) == (mixed / WEIGHTS).stat().st_size
+    assert file_bytes(artifact.tensors.items()) == (mixed / WEIGHTS).stat().st_size
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"target_mb": 0.0},
-        {"target_mb": 1.0, "sparsity": 0.5},
-        {"target_mb": 1.0, "scope": "layer"},
-        {"target_mb": 1.0, "bits": 4},
-        {"target_mb": 1.0, "range": "percentile:1"},
-        {"sparsity": 0.9, "recovery": RecoveryConfig(), "rules": (Rule("x", prune=True, sparsity=0.1),)},
-    ],
-)
-def test_what_does_not_go_together(settings: dict) -> None:
-    with pytest.raises(ValueError, match=r"target_mb|sparsity of their own"):
-        CompressConfig(**settings)
+def test_steps_before_the_budget_are_done_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of all weights are pruned whatever the budget allows, and bits are the budget's choice."""
+    weights = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
+    safetensors.numpy.save_file({"a": weights[0], "b": 3 * weights[1]}, tmp_path / "model.safetensors")
+    out, options = tmp_path / "out", ["--target-mb", "0.1", "--sparsity", "0.5", "--bits", "4"]
+    compress.main(["--hf", str(tmp_path), *options, "--out", str(out)])
+    manifest = read_artifact(out).manifest
+    assert manifest["size"]["nonzeros"] == weights.size // 2
+    assert {entry["bits"] for entry in manifest["tensors"].values()} == {8}, "the budget has room for more"
+    assert "bits and ranges are chosen for the budget: 4 bits" in capsys.readouterr().out
 
 
 def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:

@@ -1,0 +1,295 @@
+"""Bits and sparsity for each tensor, so that a file of a given size loses least; compared with one number of
+bits and one sparsity for all tensors in a file of that size."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tlc_jax.artifacts.artifact import file_bytes
+from tlc_jax.compression.allocate import Option, allocate
+from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude, Quantize
+from tlc_jax.compression.pipeline import make_plan
+from tlc_jax.compression.quantize import block_shape
+from tlc_jax.compression.step import Recipe
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.quantization import QuantSpec, Rule
+from tlc_jax.core import sizes
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import Leaf, Masks
+from tlc_jax.recipes.sensitivity import BITS, RANGE, SPARSITIES, Damage, Sensitivity, sensitivity_of
+from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
+
+VECTOR_BITS = 8  # vectors are few: fewer bits would save nothing
+_TRIES = 8  # until the size of the file's header is known well enough
+_SLACK = 64  # additional bytes with each try: the header depends on which tensors have a bitmap
+_HALVINGS = 12  # of the interval of sparsities
+
+Rules = dict[str, Rule]
+Make = Callable[[int], Rules]
+"""Rules whose tensors have at most so many bytes; UserError if there are none."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tensors to compress, which may be read from files, the masks of what is pruned already, and the
+    damage that a change of some tensors does."""
+
+    tensors: Mapping[str, Any]
+    masks: Masks
+    damage: Damage
+    shapes: Mapping[str, Any]
+    """Shapes and types of the tensors: a tensor may be slow to read."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is left of a recipe: steps with `rules` in place of its byte budget, to be done with the `masks`
+    of the steps before it. `report` is the manifest's on all candidates."""
+
+    recipe: Recipe
+    masks: Masks
+    rules: tuple[Rule, ...]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to stay within the budget; `damage` is that of all tensors together."""
+
+    name: str
+    rules: Rules
+    file_bytes: int
+    damage: float
+    metrics: dict[str, float]
+
+    def __str__(self) -> str:
+        metrics = "".join(f"  {key.removeprefix('eval/')} {x:.4g}" for key, x in self.metrics.items())
+        return f"  {self.name:22s} {self.file_bytes:12,} bytes  damage {self.damage:9.4g}{metrics}"
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest of an artifact."""
+        return {
+            "name": self.name,
+            "file_bytes": self.file_bytes,
+            "damage": self.damage,
+            **self.metrics,
+        }
+
+
+def has_budget(recipe: Recipe) -> bool:
+    """Whether the recipe leaves bits and sparsities to `fit_bytes`."""
+    return any(type(step) is FitBytes for step in recipe)
+
+
+def about_recipe(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
+    """The manifest's entries on a recipe: its options, with the rules that were found for a budget."""
+    if fit is None:
+        return {"compression": config.recorded()}
+    if config.target_mb is not None:
+        config = dataclasses.replace(config, target_mb=None, rules=fit.rules)
+    return {"compression": config.recorded(), "target": fit.report}
+
+
+def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, console: Console) -> Fit:
+    """Find the rules of the best candidate within the recipe's budget. The best one has the best primary
+    metric by `evaluate`, of equals the least damage; without `evaluate`, the least damage."""
+    index, step = next((i, step) for i, step in enumerate(recipe) if type(step) is FitBytes)
+    search = _Search(source, recipe[:index], step, recipe[index + 1 :])
+    if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
+        console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")
+    budget = round(step.megabytes * 1e6)
+    if (least := search.file_bytes(search.smallest())) > budget:
+        raise UserError(
+            f"--target-mb {step.megabytes:g} cannot be reached: the file has {least:,} bytes with "
+            f"{BITS[-1]} bits and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
+        )
+    if evaluate is not None:
+        _report_dense(evaluate(dict(source.tensors)), console)
+    candidates: list[Candidate] = []
+    for name, make in search.makers(console):
+        rules = search.fitting(make, budget)
+        if rules is None and name == "mix":
+            rules = search.smallest()
+        if rules is not None:
+            candidates.append(search.candidate(name, rules, evaluate))
+            console.print(candidates[-1])
+    by_damage = sorted(candidates, key=lambda candidate: candidate.damage)
+    best = by_damage[0]
+    if evaluate is not None:
+        best = evaluate.metric.best(by_damage, lambda candidate: candidate.metrics[evaluate.key])
+    console.print(f"best: {best.name}")
+    rules = tuple(best.rules.values())
+    records = [candidate.record() for candidate in candidates]
+    report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records}
+    return Fit(search.recipe(best.rules), search.masks, rules, report)
+
+
+def _report_dense(metrics: Mapping[str, float], console: Console) -> None:
+    text = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in metrics.items())
+    console.print(f"uncompressed: {text}")
+
+
+def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -> dict[str, Sensitivity]:
+    """The sensitivity of each matrix that is quantized."""
+    names = [name for name, x in source.shapes.items() if _is_mixed(x, rules[name])]
+    measured = {}
+    for number, name in enumerate(names, 1):
+        mask = source.masks.get(name)
+        measured[name] = sensitivity_of(name, source.tensors[name], rules[name], mask, source.damage)
+        if number % 10 == 0 or number == len(names):
+            console.print(f"sensitivity: {number} of {len(names)} matrices")
+    return measured
+
+
+def _is_mixed(x: Any, rule: Rule) -> bool:
+    """Whether a tensor gets bits and a sparsity of its own."""
+    return rule.quant is not None and x.ndim >= 2 and x.size > 0
+
+
+class _Search:
+    """The search for rules in place of `step`, which stands between other steps of a recipe."""
+
+    def __init__(self, source: Source, before: Recipe, step: FitBytes, after: Recipe):
+        self._source, self._after = source, after
+        quantize = Quantize(step.spec, step.matrices_only)
+        plan = make_plan(source.tensors, (*before, quantize), masks=source.masks, shapes=source.shapes)
+        self._rules, self.masks = plan.rules, plan.masks
+        self._mixed = {name: _is_mixed(x, plan.rules[name]) for name, x in source.shapes.items()}
+
+    def makers(self, console: Console) -> Iterator[tuple[str, Make]]:
+        """The names of the candidates, and functions that make their rules."""
+        known = sensitivities(dataclasses.replace(self._source, masks=self.masks), self._rules, console)
+        options = {name: list(self._options(name, x, known)) for name, x in self._source.shapes.items()}
+        yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
+        for bits in BITS:
+            yield f"{bits} bits", lambda limit, bits=bits: self._uniform(bits, limit)
+
+    def recipe(self, rules: Rules) -> Recipe:
+        """The steps that are left, with these rules."""
+        return (ByRule(tuple(rules.values())), *self._after)
+
+    def smallest(self) -> Rules:
+        """The fewest bits and the fewest weights for every matrix."""
+        rules = {}
+        for name, rule in self._rules.items():
+            bits = BITS[-1] if self._mixed[name] else VECTOR_BITS
+            sparsity = SPARSITIES[-1] if self._mixed[name] and rule.prune else None
+            rules[name] = _rule(name, rule, bits, sparsity)
+        return rules
+
+    def fitting(self, make: Make, budget: int) -> Rules | None:
+        """Rules whose file, with its header, is within the budget; None if there are none."""
+        limit = budget
+        for tried in range(_TRIES):
+            try:
+                rules = make(limit)
+            except UserError:
+                return None
+            over = self.file_bytes(rules) - budget
+            if over <= 0:
+                return rules
+            limit -= over + _SLACK * tried
+        return None
+
+    def file_bytes(self, rules: Rules) -> int:
+        """The size of the weights' file with these rules."""
+        return file_bytes(self._compressed(rules))
+
+    def candidate(self, name: str, rules: Rules, evaluate: TuningEvaluator | None) -> Candidate:
+        """The candidate of these rules, measured."""
+        leaves = dict(self._compressed(rules))
+        if name != "mix":
+            kept = [leaf.sizes() for leaf in leaves.values()]
+            zeros = sum(size.weights - size.nonzeros for size in kept)
+            prunable = sum(x.size for key, x in self._source.shapes.items() if self._rules[key].prune)
+            name = f"{name}, {100 * zeros / max(prunable, 1):.0f} % pruned"
+        values = {key: np.asarray(leaf.dense()) for key, leaf in leaves.items()}
+        metrics = evaluate(values) if evaluate else {}
+        return Candidate(name, rules, file_bytes(leaves.items()), self._source.damage(values), metrics)
+
+    def _compressed(self, rules: Rules) -> Iterator[tuple[str, Leaf]]:
+        """The leaves that the recipe makes with these rules, one at a time."""
+        source = self._source
+        plan = make_plan(source.tensors, self.recipe(rules), masks=self.masks, shapes=source.shapes)
+        for name, x in source.tensors.items():
+            yield name, plan.convert(name, x)
+
+    def _options(self, name: str, x: Any, known: Mapping[str, Sensitivity]) -> Iterator[Option]:
+        """All ways to compress a tensor, each as its rule."""
+        rule, before = self._rules[name], _kept(x, self.masks.get(name))
+        if name not in known:
+            rule = _rule(name, rule, VECTOR_BITS)
+            yield Option(_expected(name, x, rule, before), 0.0, rule)
+            return
+        for bits in BITS:
+            for sparsity, damage in known[name].finer(bits).items():
+                choice = _rule(name, rule, bits, sparsity or None)
+                kept = min(before, x.size - round(sparsity * x.size))
+                yield Option(_expected(name, x, choice, kept), damage, choice)
+
+    def _uniform(self, bits: int, limit: int) -> Rules:
+        """The same number of bits for all matrices, and the lowest sparsity that fits, with the smallest
+        weights of all tensors pruned. Vectors have as many bits as in the mix."""
+        rules = {
+            name: _rule(name, rule, bits if self._mixed[name] else VECTOR_BITS)
+            for name, rule in self._rules.items()
+        }
+
+        def masks(sparsity: float) -> Masks:
+            return PruneMagnitude(sparsity).prune(self._source.tensors, rules, self.masks)
+
+        def size(sparsity: float) -> int:
+            pruned = masks(sparsity)
+            return sum(
+                _expected(name, x, rules[name], _kept(x, pruned.get(name)))
+                for name, x in self._source.shapes.items()
+            )
+
+        low, high = 0.0, 0.99
+        if size(high) > limit:
+            raise UserError(f"{bits} bits do not fit")
+        if size(low) <= limit:
+            high = low
+        for _ in range(_HALVINGS if high else 0):
+            middle = (low + high) / 2
+            low, high = (low, middle) if size(middle) <= limit else (middle, high)
+        pruned = masks(high)
+        return {
+            name: dataclasses.replace(rule, sparsity=_share(pruned[name]))
+            if rule.prune and name in pruned
+            else rule
+            for name, rule in rules.items()
+        }
+
+
+def _rule(name: str, rule: Rule, bits: int, sparsity: float | None = None) -> Rule:
+    """The rule of one tensor with other bits and another sparsity."""
+    spec = rule.quant and dataclasses.replace(rule.quant, bits=bits, range=RANGE)
+    return dataclasses.replace(rule, pattern=re.escape(name), quant=spec, sparsity=sparsity)
+
+
+def _kept(x: Any, mask: Any) -> int:
+    return x.size if mask is None else int(np.sum(mask))
+
+
+def _share(mask: Any) -> float:
+    """The share of zeros, without the last weight: a rule cannot prune all of a tensor."""
+    return min(float(np.mean(~mask)), 1 - 1 / mask.size) if mask.size else 0.0
+
+
+def _expected(name: str, x: Any, rule: Rule, kept: int) -> int:
+    """Bytes of a tensor of which `kept` weights are not pruned, before it is quantized."""
+    if rule.quant is None or x.ndim == 0 or x.size == 0:
+        return x.size * x.dtype.itemsize if kept == x.size else sizes.bitmap_bytes(x.size, kept, 32)
+    blocks = x.size // math.prod(block_shape(name, x.shape, rule.quant))
+    ranges = blocks * (5 if rule.quant.zero == "nudged" else 8)  # delta, and a code of zero or a float
+    bits = rule.quant.bits
+    return sizes.weight_bytes(x.size, kept, bits, not sizes.is_sparse(x.size, kept, bits)) + ranges

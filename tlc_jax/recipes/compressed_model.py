@@ -1,0 +1,86 @@
+"""A trained model and what a recipe makes of it: what `compress` writes, and what a study measures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from tlc_jax.artifacts.artifact import file_bytes
+from tlc_jax.compression.pipeline import Compressed, make_plan, shrink
+from tlc_jax.compression.step import Model, Recipe
+from tlc_jax.core.leaf import Leaf
+from tlc_jax.core.sizes import Sizes
+from tlc_jax.core.stacked import Tensors, join, split
+from tlc_jax.core.tree import Params
+from tlc_jax.models.families import family_of
+from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
+from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_plan
+from tlc_jax.recipes.sensitivity import Divergence
+from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
+from tlc_jax.runs.load import TrainedModel
+
+
+@dataclass(frozen=True)
+class CompressedModel:
+    """`model` is the trained model, without the heads and units that the recipe removes, and `tensors` are
+    its tensors on the host. `fit` is what was found for a byte budget, if the recipe has one."""
+
+    model: TrainedModel
+    tensors: Tensors
+    compressed: Compressed
+    fit: Fit | None = None
+
+    @property
+    def params(self) -> Params:
+        """The parameters that the artifact is loaded with."""
+        return join(self.compressed.dense())
+
+    @property
+    def sizes(self) -> Sizes:
+        """In the paper's measure and in that of the format."""
+        return self.compressed.sizes()
+
+    def file_bytes(self, zstd: bool) -> int:
+        """The size of the artifact's weights file."""
+        return file_bytes(((name, leaf) for name, leaf, _ in self.items(Fidelity())), zstd)
+
+    def items(self, fidelity: Fidelity) -> Iterator[tuple[str, Leaf, dict[str, Any]]]:
+        """What an artifact holds of each tensor, in the order of its file; errors are added to `fidelity`."""
+        for name in sorted(self.tensors):
+            leaf, rule = self.compressed.tensors[name], self.compressed.rules[name]
+            yield name, leaf, fidelity.add(name, self.tensors[name], leaf.dense(), rule)
+
+
+def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> CompressedModel:
+    """Compress a trained model in memory; what is pruned of it already stays pruned. UserError if its weights
+    are not finite, before or after."""
+    model = shrunk(model, recipe)
+    tensors = split(jax.device_get(model.params))  # one device is enough
+    masks, fit = model.masks, None
+    if has_budget(recipe):
+        evaluator = TuningEvaluator(model)
+        damage = Divergence(evaluator.task, tensors, model.config)
+        fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors), evaluator, console)
+        recipe, masks = fit.recipe, fit.masks
+    plan = make_plan(tensors, recipe, masks=masks)
+    for name, x in tensors.items():
+        check_weights(name, x, plan.rules[name], console)
+    report_plan(plan, console)
+    leaves = {name: plan.convert(name, x) for name, x in tensors.items()}
+    return CompressedModel(model, tensors, Compressed(leaves, plan.masks, plan.rules), fit)
+
+
+def shrunk(model: TrainedModel, recipe: Recipe) -> TrainedModel:
+    """The model without the heads and units that a recipe removes."""
+    shape = model.config.model
+    before = Model(model.params, shape, family_of(shape).prunable_units(shape), model.masks)
+    after = shrink(before, recipe)
+    if after is before:
+        return model
+    config = dataclasses.replace(model.config, model=after.config)
+    return dataclasses.replace(model, params=after.params, config=config)
