@@ -38,9 +38,9 @@ from rich.console import Console
 
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.compression.weight_errors import ratio, squares
 from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.recipes.compress_folder import compress_folder
 
 GRANULARITIES = dict.fromkeys((8, 6, 5, 4, 3, 2), ("row", "group:64"))
@@ -122,7 +122,7 @@ def ours(folder: Path, config: CompressConfig) -> Callable[[Arrays], tuple[Array
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "out"
             compress_folder(folder, config, out, Console(quiet=True))
-            values = dequantize(read_artifact(out).tensors)
+            values = to_dense(read_artifact(out).tensors)
             return {name: np.asarray(x) for name, x in values.items()}, (out / WEIGHTS).stat().st_size
 
     return compressed

@@ -17,12 +17,11 @@ from tests import builders
 from tlc_jax import compress, diff, evaluate, inspect, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
-from tlc_jax.compression.account import account_tensor
 from tlc_jax.compression.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
-from tlc_jax.compression.quantize import dequantize, dequantize_tensor, quantize_tensor
-from tlc_jax.compression.quantized import QuantizedTensor
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import split
 
 SPECS = [
@@ -71,15 +70,13 @@ def test_a_tensor_comes_back_exactly_and_is_as_large_as_the_formulas_say(
     x = drawn((24, 17))
     mask = None if sparsity is None else np.random.default_rng(1).random(x.shape) >= sparsity
     q = quantize_tensor("a/kernel", jnp.asarray(x), spec, mask)
-    about, parts = encode(q, mask, zstd)
-    back = decode(json.loads(json.dumps(about)), parts)
-    expected = dequantize_tensor(q) if isinstance(q, QuantizedTensor) else q
-    found = dequantize_tensor(back) if isinstance(back, QuantizedTensor) else back
-    np.testing.assert_array_equal(found, expected)
+    about, parts = encode(q, zstd)
+    found = decode(json.loads(json.dumps(about)), parts).dense()
+    np.testing.assert_array_equal(found, q.dense())
     if mask is not None:
         assert (np.asarray(found)[~mask] == 0).all()
     if not zstd:
-        assert sum(part.nbytes for part in parts.values()) == account_tensor(q, mask).theoretical
+        assert sum(part.nbytes for part in parts.values()) == q.sizes().format_bytes
 
 
 def test_layouts_are_chosen_by_size() -> None:
@@ -94,7 +91,8 @@ def test_layouts_are_chosen_by_size() -> None:
         (None, 0.20, "bitmap"),
     ):
         mask = np.argsort(np.argsort(np.abs(x).ravel())).reshape(x.shape) >= share * x.size
-        assert encode(quantize_tensor("a", jnp.asarray(x), spec, mask), mask, False)[0]["layout"] == layout
+        leaf = quantize_tensor("a", jnp.asarray(x), spec, mask)
+        assert encode(leaf, False)[0]["layout"] == layout
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ def artifact(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_artifact_holds_the_run_compressed(artifact: Path, finished: Path) -> None:
     found = read_artifact(artifact)
-    values = dequantize(found.tensors)
+    values = to_dense(found.tensors)
     source = split(builders.nested(builders.parameters(finished)))
     assert values.keys() == source.keys()
     for name, x in source.items():
@@ -143,7 +141,7 @@ def test_zstd_is_smaller_and_the_same(
     options = ["--bits", "5", "--sparsity", "0.4", "--zstd"]
     compress.main(["--checkpoint", str(finished), *options, "--out", out])
     assert "times smaller" in capsys.readouterr().out
-    one, other = (dequantize(read_artifact(path).tensors) for path in (artifact, Path(out)))
+    one, other = (to_dense(read_artifact(path).tensors) for path in (artifact, Path(out)))
     for name, x in one.items():
         np.testing.assert_array_equal(other[name], x, err_msg=name)
     assert (Path(out) / WEIGHTS).stat().st_size < (artifact / WEIGHTS).stat().st_size
@@ -267,8 +265,8 @@ def test_what_was_pruned_stays_pruned_when_an_artifact_is_compressed_again(
     compress.main(["--checkpoint", first, "--bits", "5", "--zero", "float", "--out", second])
     before, after = (read_artifact(Path(place)) for place in (first, second))
     assert after.manifest["size"]["nonzeros"] <= before.manifest["size"]["nonzeros"]
-    values = dequantize(after.tensors)
-    for name, x in dequantize(before.tensors).items():
+    values = to_dense(after.tensors)
+    for name, x in to_dense(before.tensors).items():
         entry = before.manifest["tensors"][name]
         if entry["nonzeros"] < entry["weights"]:
             assert (np.asarray(values[name])[np.asarray(x) == 0] == 0).all(), name

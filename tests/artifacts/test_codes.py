@@ -19,10 +19,11 @@ from tlc_jax import compress, export
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.compressed_tensors import Packed, from_compressed_tensors, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import read_arrays
-from tlc_jax.compression.quantize import block_shape, dequantize, quantize_tensor
+from tlc_jax.compression.quantize import block_shape, quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 
 SHAPES = {
     "tall.weight": (40, 16),
@@ -49,9 +50,8 @@ def matrices(specs: dict[str, QuantSpec], sparsity: float = 0.0) -> dict[str, Qu
 
 def read_back(packed: Packed) -> dict[str, np.ndarray]:
     """By our reader, whose values equal those of the library (test_oracles.py)."""
-    return {
-        n: np.asarray(x) for n, x in dequantize(from_compressed_tensors(packed.arrays, packed.config)).items()
-    }
+    leaves = from_compressed_tensors(packed.arrays, packed.config)
+    return {name: np.asarray(leaf.dense()) for name, leaf in leaves.items()}
 
 
 @given(
@@ -65,8 +65,8 @@ def test_one_scheme_holds_or_names_everything(bits: list, granularities: list, s
         for name, k, granularity in zip(SHAPES, bits, granularities, strict=True)
     }
     tensors = matrices(chosen, sparsity)
-    values = {name: np.asarray(x) for name, x in dequantize(tensors).items()}
-    packed = to_compressed_tensors(tensors, values)
+    values = {name: np.asarray(x) for name, x in to_dense(tensors).items()}
+    packed = to_compressed_tensors(tensors)
     assert len(packed.config["config_groups"]) == 1
     assert packed.config["dequantize"] is True
     found = read_back(packed)
@@ -83,19 +83,19 @@ def test_what_the_library_fails_to_read_is_float32() -> None:
     for bits, granularity, dense in ((4, "group:4", True), (3, "group:4", False), (4, "row", False)):
         packed_up = {name: QuantSpec(bits, granularity) for name in ("tall.weight", "two.weight")}
         tensors = matrices(packed_up)
-        packed = to_compressed_tensors(tensors, dequantize(tensors))
+        packed = to_compressed_tensors(tensors)
         assert ("two.weight" in packed.dense) == dense
         assert "tall.weight" not in packed.dense
 
 
 def test_the_scheme_is_that_of_the_fewest_bytes() -> None:
     few_large = matrices({"tall.weight": QuantSpec(2, "row"), "one.weight": QuantSpec(8, "row")})
-    packed = to_compressed_tensors(few_large, dequantize(few_large))
+    packed = to_compressed_tensors(few_large)
     (group,) = packed.config["config_groups"].values()
     assert (group["weights"]["num_bits"], packed.widened) == (2, [])
     assert "it has 8 bits, and most of the model 2" in packed.dense["one.weight"]
     alike = matrices({"tall.weight": QuantSpec(4, "row"), "one.weight": QuantSpec(5, "tensor")})
-    packed = to_compressed_tensors(alike, dequantize(alike))
+    packed = to_compressed_tensors(alike)
     assert packed.widened == ["tall.weight"]
     assert not packed.dense
 
@@ -109,13 +109,13 @@ def test_a_range_without_zero_is_refused_or_float32(granularity: str) -> None:
     with pytest.raises(
         UserError, match="zero is no code.*compress it again with --granularity row --zero nudged"
     ):
-        to_compressed_tensors(begins, dequantize(begins))
+        to_compressed_tensors(begins)
     q = matrices({"tall.weight": QuantSpec(4, granularity)})["tall.weight"]
     above = dataclasses.replace(q, offset=np.full_like(q.offset, -90))
     both = {**matrices({"wide.weight": QuantSpec(4, granularity)}), "tall.weight": above}
-    packed = to_compressed_tensors(both, dequantize(both))
+    packed = to_compressed_tensors(both)
     assert "far on one side" in packed.dense["tall.weight"]
-    np.testing.assert_array_equal(read_back(packed)["tall.weight"], dequantize(both)["tall.weight"])
+    np.testing.assert_array_equal(read_back(packed)["tall.weight"], to_dense(both)["tall.weight"])
 
 
 def test_a_zero_just_outside_the_codes_fits_where_they_do() -> None:
@@ -127,7 +127,7 @@ def test_a_zero_just_outside_the_codes_fits_where_they_do() -> None:
         None,
         QuantSpec(4, "row"),
     )
-    packed = to_compressed_tensors({"a.weight": q}, {})
+    packed = to_compressed_tensors({"a.weight": q})
     np.testing.assert_array_equal(read_back(packed)["a.weight"], [[2.5, 5.5]] * 9)
 
 
@@ -184,8 +184,8 @@ def test_the_defaults_and_sparsity_are_exported(
     artifact = compressed(sentences, tmp_path / "artifact", *options)
     codes = exported(artifact, tmp_path / "codes")
     config = json.loads((codes / "config.json").read_text(encoding="utf-8"))
-    found = dequantize(from_compressed_tensors(read_arrays(codes), config["quantization_config"]))
-    for name, x in dequantize(read_artifact(artifact).tensors).items():
+    found = to_dense(from_compressed_tensors(read_arrays(codes), config["quantization_config"]))
+    for name, x in to_dense(read_artifact(artifact).tensors).items():
         np.testing.assert_array_equal(found[name], x, err_msg=name)
     assert (codes / "1_Pooling" / "config.json").read_bytes() == (
         sentences / "1_Pooling" / "config.json"

@@ -15,9 +15,9 @@ from tlc_jax import compress, evaluate, export
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.compressed_tensors import from_compressed_tensors
 from tlc_jax.artifacts.huggingface import read_arrays
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.models.families import ENCODER
 from tlc_jax.storage.run_directory import RunDir
 
@@ -70,7 +70,7 @@ def test_it_is_pruned_and_quantized_by_shapes(folder: Path, artifact: Path) -> N
     assert size["weights"] == magnitudes.size + 16
     for name, x in matrices.items():
         kept = np.abs(x) > magnitudes[pruned - 1]
-        entry, dense = entries[name], np.asarray(dequantize(found.tensors)[name])
+        entry, dense = entries[name], np.asarray(found.tensors[name].dense())
         assert (dense[~kept] == 0).all()
         step = float(np.max(found.tensors[name].delta))
         assert np.abs(dense - x)[kept].max() <= step / 2 + 1e-6
@@ -90,13 +90,13 @@ def test_it_is_pruned_and_quantized_by_shapes(folder: Path, artifact: Path) -> N
 def test_it_is_written_again_for_others(artifact: Path, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
     export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(out)])
-    expected, arrays = dequantize(read_artifact(artifact).tensors), read_arrays(out)
+    expected, arrays = to_dense(read_artifact(artifact).tensors), read_arrays(out)
     config = json.loads((out / "config.json").read_text())
     assert config["model_type"] == "bert"
     if kind == "compressed-tensors":
         found = from_compressed_tensors(arrays, config["quantization_config"])
         assert {name for name, x in found.items() if isinstance(x, QuantizedTensor)} == set(NAMES)
-        arrays = dequantize(found)
+        arrays = to_dense(found)
     assert arrays.keys() == expected.keys()
     for name, x in expected.items():
         np.testing.assert_array_equal(arrays[name], x, err_msg=name)
@@ -109,8 +109,8 @@ def test_a_run_as_compressed_tensors(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export.main(["--checkpoint", str(tmp_path / "a"), "--format", "compressed-tensors", "--out", str(out)])
     config = json.loads((out / "config.json").read_text())
-    found = dequantize(from_compressed_tensors(read_arrays(out), config["quantization_config"]))
-    expected = dequantize(read_artifact(tmp_path / "a").tensors)
+    found = to_dense(from_compressed_tensors(read_arrays(out), config["quantization_config"]))
+    expected = to_dense(read_artifact(tmp_path / "a").tensors)
     names = ENCODER.huggingface_names(RunDir(finished).read_config().model)
     for ours, theirs in ((ours, names[ours]) for ours in expected):
         x = np.asarray(expected[ours])
@@ -153,7 +153,7 @@ def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
     for options in (["--bits", "8"], ["--bits", "4", "--range", "mse"]):
         out = tmp_path / f"out{options[1]}"
         compress.main(["--hf", str(root), *options, "--out", str(out)])
-        for name, x in dequantize(read_artifact(out).tensors).items():
+        for name, x in to_dense(read_artifact(out).tensors).items():
             np.testing.assert_allclose(x, odd[name], rtol=3e-7, err_msg=name)
     refused = ["--hf", str(root), "--out", str(tmp_path / "refused")]
     safetensors.numpy.save_file({"mask": odd["mask"]}, root / "other.safetensors")

@@ -14,7 +14,7 @@ import safetensors.numpy
 from tlc_jax import compress, export
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.huggingface import read_arrays
-from tlc_jax.compression.quantize import dequantize
+from tlc_jax.core.leaf import to_dense
 
 pytestmark = pytest.mark.interop
 torch = pytest.importorskip("torch", reason="needs the extra `interop`")
@@ -84,7 +84,7 @@ def compressed_and_exported(source: Path, out: Path, options: list[str]) -> dict
     compress.main(["--hf", str(source), *options, "--out", str(out / "artifact")])
     how = ["--format", "compressed-tensors", "--out", str(out / "codes")]
     export.main(["--checkpoint", str(out / "artifact"), *how])
-    return {name: np.asarray(x) for name, x in dequantize(read_artifact(out / "artifact").tensors).items()}
+    return {name: np.asarray(x) for name, x in to_dense(read_artifact(out / "artifact").tensors).items()}
 
 
 def assert_loaded_as(expected: dict[str, np.ndarray], folder: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tlc_jax import compress, export
 from tlc_jax.artifacts.huggingface import read_arrays
 from tlc_jax.compression import in_pieces
-from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
@@ -45,7 +45,7 @@ def quantized(
 ) -> tuple[QuantizedTensor, np.ndarray]:
     q = quantize_tensor("a.weight", x, spec, mask)
     assert isinstance(q, QuantizedTensor)
-    return q, np.asarray(dequantize_tensor(q))
+    return q, np.asarray(q.dense())
 
 
 @given(values=weights, grid=grids, masked=st.booleans())

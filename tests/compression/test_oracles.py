@@ -19,7 +19,7 @@ from tlc_jax.artifacts.compressed_tensors import (
     unpack_rows,
 )
 from tlc_jax.compression.prune import magnitude_masks
-from tlc_jax.compression.quantize import dequantize_tensor, quantize_tensor
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
@@ -36,13 +36,13 @@ def quantized(bits: int, granularity: str = "tensor") -> QuantizedTensor:
 
 def packed(bits: int, granularity: str) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays of a module x, by their last names, and the `quantization_config`."""
-    found = to_compressed_tensors({"x.weight": quantized(bits, granularity)}, {})
+    found = to_compressed_tensors({"x.weight": quantized(bits, granularity)})
     return {name.removeprefix("x."): array for name, array in found.arrays.items()}, found.config
 
 
 @pytest.mark.parametrize("bits", BITS[1:])
 def test_values_are_those_of_torchs_fake_quantize(bits: int) -> None:
-    np.testing.assert_array_equal(dequantize_tensor(quantized(bits)), GOLDEN[f"torch_fake_{bits}"])
+    np.testing.assert_array_equal(quantized(bits).dense(), GOLDEN[f"torch_fake_{bits}"])
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -76,10 +76,10 @@ def test_compressed_tensors_decodes_our_values(bits: int, granularity: str) -> N
     stored = np.load(FOLDER / "compression_packed.npz")
     for part, array in arrays.items():
         np.testing.assert_array_equal(array, stored[f"{bits}_{granularity}/{part}"])
-    ours = dequantize_tensor(quantized(bits, granularity))
+    ours = quantized(bits, granularity).dense()
     np.testing.assert_array_equal(ours, GOLDEN[f"ct_decoded_{bits}_{granularity}"])
     back = from_compressed_tensors({f"x.{part}": array for part, array in arrays.items()}, config)
-    np.testing.assert_array_equal(dequantize_tensor(back["x.weight"]), ours)
+    np.testing.assert_array_equal(back["x.weight"].dense(), ours)
 
 
 def test_what_is_no_codes_of_compressed_tensors_is_not_read() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlc_jax.compression.account import account
-from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone, pruned_count
-from tlc_jax.compression.quantize import dequantize, quantize
-from tlc_jax.compression.select import paper_rules, prunable, select, specs
+from tlc_jax.compression.methods import PruneMagnitude, Quantize
+from tlc_jax.compression.pipeline import compress, make_plan
+from tlc_jax.compression.prune import apply_masks, magnitude_masks, nearly_gone
+from tlc_jax.compression.select import default_rules, select
 from tlc_jax.compression.threshold import nth_smallest
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.errors import UserError
@@ -36,6 +36,10 @@ def drawn(seed: int = 0) -> dict[str, np.ndarray]:
 
 def matrices(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: x for name, x in tensors.items() if x.ndim == 2}
+
+
+def pruned_count(masks: dict[str, np.ndarray]) -> int:
+    return sum(int((~mask).sum()) for mask in masks.values())
 
 
 def by_sorting(arrays: list[np.ndarray], count: int) -> list[np.ndarray]:
@@ -139,16 +143,17 @@ def test_not_a_number_is_refused() -> None:
         magnitude_masks({"a": np.ones(3, np.float32), "b": np.array([1, np.nan], np.float32)}, 0.5)
 
 
-def test_the_papers_rules() -> None:
+def test_the_default_rules_are_the_papers() -> None:
+    """All matrices may be pruned but the head of a classification; names count for nothing else."""
     tensors = {**drawn(), "classification_head/dense/kernel": np.full((32, 32), 1e-6, np.float32)}
-    rules = select(tensors, paper_rules(tensors, QuantSpec(6)))
-    assert list(prunable(tensors, rules)) == [name for name in drawn() if not name.endswith("bias")]
-    assert set(specs(rules).values()) == {QuantSpec(6)}, "every parameter"
-    matrices_only = select(tensors, paper_rules(tensors, QuantSpec(6), matrices_only=True))
-    assert {name for name, spec in specs(matrices_only).items() if spec is None} == {
-        name for name in tensors if name.endswith("bias")
-    }
-    assert all(rule.why for rule in matrices_only.values() if not (rule.prune and rule.quant))
+    tensors |= {"positions": np.arange(4), "odd.weight\nname": np.ones((2, 2), np.float32)}
+    rules = select(tensors, default_rules(tensors))
+    pruned = {name for name, rule in rules.items() if rule.prune}
+    assert pruned == {*matrices(drawn()), "odd.weight\nname"}
+    assert all(bool(rule.why) != rule.prune for rule in rules.values())
+    planned = make_plan(tensors, (Quantize(QuantSpec(6), matrices_only=True),)).rules
+    left = {name for name, rule in planned.items() if rule.quant is None}
+    assert left == {"positions", *(name for name in tensors if name.endswith("bias"))}
 
 
 def test_rules_must_fit() -> None:
@@ -162,13 +167,12 @@ def test_rules_must_fit() -> None:
 
 
 def test_pruned_then_quantized_stays_pruned() -> None:
-    tensors = matrices(drawn())
-    masks = magnitude_masks(tensors, 0.6)
-    pruned, paper = apply_masks(tensors, masks), dict.fromkeys(tensors, QuantSpec(4, zero="float"))
-    found, plain = (dequantize(quantize(pruned, paper, own)) for own in (masks, {}))
+    tensors, step = matrices(drawn()), Quantize(QuantSpec(4, zero="float"))
+    result = compress(tensors, (PruneMagnitude(0.6), step))
+    plain = compress(apply_masks(tensors, result.masks), (step,)).dense()
     revived = 0
-    for name, mask in masks.items():
-        zeros = np.asarray(found[name])[~mask]
+    for name, mask in result.masks.items():
+        zeros = np.asarray(result.tensors[name].dense())[~mask]
         assert (zeros == 0).all()
         assert not np.signbit(zeros).any()
         revived += int((np.asarray(plain[name])[~mask] != 0).sum())
@@ -177,12 +181,11 @@ def test_pruned_then_quantized_stays_pruned() -> None:
 
 def test_paper_bytes() -> None:
     tensors, size = drawn(), sum(x.size for x in drawn().values())
-    assert account(tensors, {}).paper == 4 * size
-    masks = magnitude_masks(matrices(tensors), 0.6)
+    assert compress(tensors, ()).sizes().paper_bytes == 4 * size
     kept = size - round(0.6 * sum(x.size for x in matrices(tensors).values()))
-    for spec, bits in ((QuantSpec(6), 6), (None, 32)):
-        found = account(quantize(apply_masks(tensors, masks), dict.fromkeys(tensors, spec), masks), masks)
-        assert (found.weights, found.nonzeros, found.paper) == (size, kept, kept * bits / 8)
+    for bits in (6, 32):
+        found = compress(tensors, (PruneMagnitude(0.6), Quantize(QuantSpec(bits)))).sizes()
+        assert (found.weights, found.nonzeros, found.paper_bytes) == (size, kept, kept * bits / 8)
 
 
 def test_apply_masks_gives_no_negative_zero() -> None:

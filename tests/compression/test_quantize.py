@@ -11,17 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tlc_jax.compression.quantize import (
-    dequantize,
-    dequantize_tensor,
-    fake_quantize,
-    quantize,
-    quantize_tensor,
-)
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config import ModelConfig
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import join, split
 from tlc_jax.core.tree import flatten
 from tlc_jax.models.encoder import init_mlm
@@ -55,34 +50,39 @@ def paper(bits: int) -> QuantSpec:
     return QuantSpec(bits, zero="float")
 
 
+def quantized(tensors: dict, spec: QuantSpec | None) -> dict:
+    """The dense values of quantized tensors."""
+    return to_dense({name: quantize_tensor(name, x, spec) for name, x in tensors.items()})
+
+
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_quantizer_is_the_papers(params: dict, bits: int) -> None:
     tensors = split(params)
-    quantized = quantize(tensors, dict.fromkeys(tensors, paper(bits)), {})
-    found = dequantize(quantized)
+    leaves = {name: quantize_tensor(name, x, paper(bits)) for name, x in tensors.items()}
+    found = to_dense(leaves)
     for name, x in tensors.items():
         x = np.asarray(x)
         codes, values = reference(x, bits, x.min(), x.max())
-        np.testing.assert_array_equal(quantized[name].codes, codes, err_msg=name)
+        np.testing.assert_array_equal(leaves[name].codes, codes, err_msg=name)
         np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_every_layer_is_a_tensor_of_its_own(params: dict) -> None:
     """Split, compressed and joined: each slice of a stack as if it were alone, bit for bit."""
     tensors = split(params)
-    joined = flatten(join(dequantize(quantize(tensors, dict.fromkeys(tensors, paper(4)), {}))))
+    joined = flatten(join(quantized(tensors, paper(4))))
     stacked = flatten(params)
     assert joined.keys() == stacked.keys()
     for path, x in stacked.items():
         slices = x if "/layers/" in path else x[None]
-        alone = jnp.stack([dequantize_tensor(quantize_tensor("", s, paper(4))) for s in slices])
+        alone = jnp.stack([quantize_tensor("", s, paper(4)).dense() for s in slices])
         np.testing.assert_array_equal(joined[path], alone if "/layers/" in path else alone[0], err_msg=path)
 
 
 def test_32_bits_are_the_tensors_themselves(params: dict) -> None:
     tensors = split(params)
     for spec in (QuantSpec(32), None):
-        found = dequantize(quantize(tensors, dict.fromkeys(tensors, spec), {}))
+        found = quantized(tensors, spec)
         for name, x in tensors.items():
             np.testing.assert_array_equal(found[name], x)
 
@@ -117,7 +117,7 @@ def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bit
     assume(zero == "float" or float(x.max() - x.min()) > 1e-3 * float(jnp.abs(x).max()))  # else z overflows
     q = quantize_tensor("", x, QuantSpec(bits, zero=zero))
     assert isinstance(q, QuantizedTensor)
-    once = dequantize_tensor(q)
+    once = q.dense()
     slack = 1e-5 * float(jnp.abs(x).max()) + 1e-37
     half = float(q.delta.max()) / 2 if len(set(values)) > 1 or zero == "nudged" else 0
     assert float(jnp.abs(once - x).max()) <= half + slack
@@ -132,8 +132,8 @@ def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bit
 @given(seed=st.integers(0, 999), bits=st.integers(1, 8))
 def test_quantized_twice_is_quantized_once(seed: int, bits: int) -> None:
     x = jnp.asarray(heavy(40, seed=seed))
-    once = dequantize_tensor(quantize_tensor("", x, paper(bits)))
-    twice = dequantize_tensor(quantize_tensor("", once, paper(bits)))
+    once = quantize_tensor("", x, paper(bits)).dense()
+    twice = quantize_tensor("", once, paper(bits)).dense()
     np.testing.assert_allclose(twice, once, rtol=0, atol=1e-5 * float(jnp.abs(x).max()))
 
 
@@ -154,8 +154,8 @@ def test_nudged_zero_is_a_code(bits: int) -> None:
     z = np.rint(-x.min() / delta)
     codes = np.clip(np.rint(x / delta) + z, 0, 2**bits - 1)
     np.testing.assert_array_equal(q.codes, codes)
-    np.testing.assert_array_equal(dequantize_tensor(q), (codes - z).astype(np.float32) * delta)
-    assert (np.asarray(dequantize_tensor(q))[3, 4:9] == 0).all()
+    np.testing.assert_array_equal(q.dense(), (codes - z).astype(np.float32) * delta)
+    assert (np.asarray(q.dense())[3, 4:9] == 0).all()
 
 
 @pytest.mark.parametrize("how", RANGES)
@@ -175,11 +175,11 @@ def test_rows_and_groups_are_tensors_of_their_own(
     for zero in ZEROS:
         q = quantize_tensor(name, x, QuantSpec(4, granularity, how, zero))
         assert q.delta.size == q.offset.size == len(blocks)
-        found = dequantize_tensor(q)
+        found = q.dense()
         for block in blocks:
             kept = None if zero == "float" else np.ones(x[block].shape, bool)  # then its range holds zero too
             alone = quantize_tensor("", x[block], QuantSpec(4, "tensor", how, zero), kept)
-            np.testing.assert_allclose(found[block], dequantize_tensor(alone), atol=1e-6, err_msg=str(block))
+            np.testing.assert_allclose(found[block], alone.dense(), atol=1e-6, err_msg=str(block))
 
 
 def test_vectors_are_one_block_and_odd_groups_are_refused() -> None:
@@ -199,7 +199,7 @@ def test_percentile_leaves_as_many_outside_at_either_end(masked: bool) -> None:
     low, high = ordered[outside], ordered[-1 - outside]
     _, values = reference(x, 5, low, high)
     kept = np.ones(x.shape, bool) if mask is None else mask
-    np.testing.assert_allclose(np.asarray(dequantize_tensor(q))[kept], values[kept], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(q.dense())[kept], values[kept], atol=1e-6)
 
 
 def squared_error(x: np.ndarray, bits: int, low: float, high: float) -> float:
@@ -217,7 +217,7 @@ def test_mse_range_is_nearly_the_best_there_is(bits: int, kind: str) -> None:
         "skewed": rng.exponential(size=600).astype(np.float32),
     }[kind]
     q = quantize_tensor("", jnp.asarray(x), QuantSpec(bits, range="mse", zero="float"))
-    found = float(((np.asarray(dequantize_tensor(q)) - x) ** 2).sum())
+    found = float(((np.asarray(q.dense()) - x) ** 2).sum())
     middle, ends = x.mean(), np.linspace(0.02, 1, 150)
     lows, highs = middle + ends * (x.min() - middle), middle + ends * (x.max() - middle)
     brute = min(squared_error(x, bits, low, high) for low in lows for high in highs)
@@ -236,7 +236,7 @@ def test_mse_range_is_never_worse_than_min_and_max(
     errors = []
     for how in ("mse", "minmax"):
         q = quantize_tensor("kernel", jnp.asarray(x), QuantSpec(bits, granularity, how, zero))
-        errors.append(((np.asarray(dequantize_tensor(q)) - x) ** 2).sum())
+        errors.append(((np.asarray(q.dense()) - x) ** 2).sum())
     assert errors[0] <= errors[1] * (1 + 1e-6)
 
 
@@ -244,21 +244,9 @@ def test_mse_range_looks_at_kept_weights_only() -> None:
     """Pruned weights are exact zeros: a grid that spends codes on them is worse."""
     x = np.concatenate([np.linspace(-0.4, 0.4, 500), np.linspace(2, 3, 100)]).astype(np.float32)
     q = quantize_tensor("", jnp.asarray(x), QuantSpec(3, range="mse", zero="float"), np.abs(x) > 1)
-    found = np.asarray(dequantize_tensor(q))
+    found = np.asarray(q.dense())
     assert (found[:500] == 0).all()
     assert np.abs(found[500:] - x[500:]).max() < 0.1  # one range over all of them would be 0.24 coarse
-
-
-def test_straight_through() -> None:
-    """Values are quantized, gradients are those of the weights."""
-    tensors = {"a/kernel": jnp.asarray(heavy(8, 8))}
-    specs = {"a/kernel": QuantSpec(3)}
-
-    def loss(tensors: dict) -> jax.Array:
-        return jnp.sum(fake_quantize(tensors, specs, {})["a/kernel"] ** 2)
-
-    values = dequantize(quantize(tensors, specs, {}))["a/kernel"]
-    np.testing.assert_allclose(jax.jit(jax.grad(loss))(tensors)["a/kernel"], 2 * values, rtol=1e-6)
 
 
 def test_codes_are_sharded_like_the_weights() -> None:
@@ -268,7 +256,7 @@ def test_codes_are_sharded_like_the_weights() -> None:
     for how in RANGES:
         q = quantize_tensor("a/kernel", x, QuantSpec(4, range=how))
         assert q.codes.sharding.is_equivalent_to(sharding, 2)
-        assert dequantize_tensor(q).sharding.is_equivalent_to(sharding, 2)
+        assert q.dense().sharding.is_equivalent_to(sharding, 2)
         np.testing.assert_array_equal(q.codes, quantize_tensor("", jnp.asarray(heavy(64, 32)), q.spec).codes)
 
 

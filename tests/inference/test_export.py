@@ -25,10 +25,10 @@ from tlc_jax.artifacts.huggingface import (
     import_huggingface,
     params_from_huggingface,
 )
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.classifier import apply_classifier
@@ -217,7 +217,7 @@ def test_a_run_and_its_artifact_come_back(task: str, runs: dict[str, Path], tmp_
         exported_from(Path(artifact), tmp_path / "compressed"), ENCODER.huggingface_names
     )
     assert others == [config, labels]
-    assert_equal_params(compressed, join(dequantize(read_artifact(Path(artifact)).tensors)))
+    assert_equal_params(compressed, join(to_dense(read_artifact(Path(artifact)).tensors)))
     kernel = compressed["encoder"]["layers"]["attention"]["query"]["kernel"]
     assert 0.2 < (kernel == 0).mean() < 0.8
 

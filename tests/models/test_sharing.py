@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.builders import assert_equal_runs, lines, parameters, train
-from tlc_jax.compression.quantize import dequantize, quantize
+from tlc_jax.compression.methods import Quantize
+from tlc_jax.compression.pipeline import compress
 from tlc_jax.config import ModelConfig
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import tree
@@ -174,8 +175,7 @@ def test_shared_tensors_are_compressed_once(config: ModelConfig) -> None:
         path.replace("/layers/", f"/layers/{i}/", 1) for path, count in layers.items() for i in range(count)
     }
     assert {name for name in tensors if "/layers/" in name} == named
-    quantized = quantize(tensors, dict.fromkeys(tensors, QuantSpec(8)), {})
-    joined = join(dequantize(quantized))
+    joined = join(compress(tensors, (Quantize(QuantSpec(8)),)).dense())
     assert jax.tree.map(jnp.shape, joined) == jax.tree.map(jnp.shape, params)
     small, whole = (apply(config, each, TOKENS, POSITIONS) for each in (joined, params))
     assert 0 < float(jnp.abs(small - whole).max()) < 0.2

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from tlc_jax.compression.threshold import LAST, keys_of, nth_smallest
-from tlc_jax.config.quantization import Rule
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import zero_where_false
 from tlc_jax.core.stacked import Tensors, layer_of
@@ -51,27 +50,6 @@ def magnitude_masks(
     return {name: masks[name] for name in names}
 
 
-def masks_by_rule(
-    tensors: Mapping[str, Any],
-    rules: Mapping[str, Rule],
-    sparsity: float,
-    previous: Mapping[str, Mask],
-    **how: Any,
-) -> dict[str, Mask]:
-    """Masks of what the rules say is pruned: tensors whose rule has a sparsity each by itself, the others
-    together, to `sparsity` and as `magnitude_masks` has it in `how`. What was not pruned before, and is not
-    now, has none."""
-    chosen = [name for name in tensors if rules[name].prune]
-    together = [name for name in chosen if rules[name].sparsity is None]
-    masks = dict(previous)
-    for name in chosen:
-        if own := rules[name].sparsity:
-            masks |= magnitude_masks(tensors, own, previous=previous, names=[name])
-    if sparsity and together:
-        masks |= magnitude_masks(tensors, sparsity, previous=previous, names=together, **how)
-    return masks
-
-
 def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
     """Exact zeros (never -0) where a mask is False; tensors without a mask as they are."""
     return {name: zero_where_false(x, masks[name]) if name in masks else x for name, x in tensors.items()}
@@ -80,11 +58,6 @@ def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
 def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
     """The tensors that have lost nearly everything: a model may not survive that."""
     return [name for name, mask in masks.items() if mask.size and mask.mean() < 1 - NEARLY_ALL]
-
-
-def pruned_count(masks: Mapping[str, Any]) -> int:
-    """How many weights are zero by the masks."""
-    return sum(int(np.sum(~np.asarray(mask))) for mask in masks.values())
 
 
 def _groups(names: list[str], scope: Scope) -> list[list[str]]:

@@ -19,7 +19,6 @@ A pruned tensor keeps its mask either way; its range is that of the weights that
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -33,23 +32,12 @@ from tlc_jax.compression.quantized import QuantizedTensor, to_blocks
 from tlc_jax.compression.ranges import find_range, powers_of_two
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.leaf import Leaf, Masks
+from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.native import abandonable
-from tlc_jax.core.stacked import Tensors
 
 _FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart
 _LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is below is zero on most devices
-
-
-def quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Masks) -> dict[str, Leaf]:
-    """A leaf of each tensor; those whose spec is None or 32 bits stay floats, with exact zeros."""
-    return {name: quantize_tensor(name, x, specs[name], masks.get(name)) for name, x in tensors.items()}
-
-
-def dequantize(quantized: Mapping[str, Leaf]) -> Tensors:
-    """Float32 tensors of what `quantize` made."""
-    return {name: leaf.dense() for name, leaf in quantized.items()}
 
 
 def quantize_tensor(
@@ -76,17 +64,6 @@ def quantize_tensor(
     else:
         codes, delta, offset = quantized(x, mask)
     return QuantizedTensor(codes, delta, offset, mask, spec)
-
-
-def dequantize_tensor(leaf: Leaf) -> Float[Array, "*shape"]:
-    """The values of a leaf."""
-    return leaf.dense()
-
-
-def fake_quantize(tensors: Tensors, specs: Mapping[str, QuantSpec | None], masks: Tensors) -> Tensors:
-    """Q(w) whose gradient is that of w (straight-through): to train with quantized weights."""
-    found = dequantize(quantize(tensors, specs, masks))
-    return {name: x + jax.lax.stop_gradient(found[name] - x) for name, x in tensors.items()}
 
 
 def block_shape(name: str, shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:

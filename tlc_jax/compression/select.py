@@ -10,9 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from tlc_jax.compression.quantize import row_length
-from tlc_jax.config.quantization import QuantSpec, Rule
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import match_rules
 
 UNDIVIDED = "one range a row: groups do not divide its rows"
@@ -28,7 +27,7 @@ def default_rules(tensors: Mapping[str, Any]) -> list[Rule]:
     vectors = [name for name, x in weights.items() if x.ndim < 2]
     head = [name for name in weights if name.startswith(_HEAD) and name not in vectors]
     rules = (
-        Rule(_any_of(tensors.keys() - weights.keys()), why="no weights"),
+        Rule(_any_of(name for name in tensors if name not in weights), why="no weights"),
         Rule(_any_of(vectors), why="not pruned: a vector"),
         Rule(_any_of(head), why="not pruned: the head of a classification, whose weights are the smallest"),
     )
@@ -66,44 +65,5 @@ def divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
     return dataclasses.replace(rule, quant=dataclasses.replace(spec, granularity="row"), why=why)
 
 
-VECTORS = r".*/(bias|scale)"
-HEAD = r"classification_head/.*"
-
-
-def paper_rules(names: Iterable[str], spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:
-    """The paper's: every parameter is quantized (4.2), all matrices are pruned, the embeddings among them.
-
-    The head of a classification is not pruned: finetuning leaves its weights so small that at 60 % next to
-    nothing of it is left, and the model says one class of everything (docs/results/study_sst2.md).
-    """
-    names = list(names)
-    vectors = Rule(VECTORS, None if matrices_only else spec, why="not pruned: a vector")
-    head = Rule(HEAD, spec, why="not pruned: the head of a classification, whose weights are the smallest")
-    heads = [head] if any(name.startswith("classification_head/") for name in names) else []
-    return [vectors, *heads, Rule(r".*", spec, prune=True)]
-
-
-def foreign_rules(tensors: Tensors, spec: QuantSpec, matrices_only: bool = False) -> list[Rule]:
-    """The same for tensors of any names, told by their shapes: vectors, and what holds no floats, by name."""
-    floats = {name: x for name, x in tensors.items() if jnp.issubdtype(x.dtype, jnp.floating)}
-    vectors = [name for name, x in floats.items() if x.ndim < 2]
-    others = [name for name in tensors if name not in floats]
-    rules = []
-    if others:
-        rules.append(Rule(_any_of(others), None, why="no weights"))
-    if vectors:
-        rules.append(Rule(_any_of(vectors), None if matrices_only else spec, why="not pruned: a vector"))
-    return [*rules, Rule(r"(?s).*", spec, prune=True)]
-
-
 def _any_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in names)
-
-
-def specs(selected: dict[str, Rule]) -> dict[str, QuantSpec | None]:
-    return {name: rule.quant for name, rule in selected.items()}
-
-
-def prunable(tensors: Tensors, selected: dict[str, Rule]) -> Tensors:
-    """The tensors that may be pruned, in their order."""
-    return {name: x for name, x in tensors.items() if selected[name].prune}

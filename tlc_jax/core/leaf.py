@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -80,6 +81,11 @@ class Leaf(ABC):
         """The leaf itself where it is codes on a uniform grid (a QuantizedTensor), which other programs'
         formats have a place for; all others are exported as `dense`."""
         return None
+
+
+def to_dense(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """The dense arrays of many leaves."""
+    return {name: leaf.dense() for name, leaf in leaves.items()}
 
 
 @jax.jit

@@ -13,9 +13,9 @@ from tlc_jax.artifacts.checkpoint_folder import DOCUMENTS
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
 from tlc_jax.artifacts.pegasus import write_pegasus
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
@@ -40,7 +40,7 @@ def export_model(root: str, out: AnyPath, kind: str, console: Console) -> None:
 
 def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
     if is_artifact(parse_path(root)) and (artifact := read_artifact(parse_path(root))).of_folder:
-        arrays = {name: np.asarray(x) for name, x in dequantize(artifact.tensors).items()}
+        arrays = {name: np.asarray(x) for name, x in to_dense(artifact.tensors).items()}
         write_arrays(folder, arrays, _documents(artifact, console))
         console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
         return

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.artifacts.artifact import is_artifact, read_artifact
-from tlc_jax.compression.quantize import dequantize
 from tlc_jax.config import Config, MeshConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params, flatten
 from tlc_jax.models.families import family_of
@@ -93,7 +93,7 @@ def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) ->
     manifest, rundir = artifact.manifest, RunDir(path)
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
     names = tuple(manifest["label_names"])
-    tensors = dequantize(artifact.tensors)
+    tensors = to_dense(artifact.tensors)
     masks = {  # an artifact stores no masks: a zero is a pruned weight
         name: np.asarray(tensors[name]) != 0
         for name, entry in manifest["tensors"].items()
