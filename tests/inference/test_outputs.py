@@ -111,13 +111,13 @@ LINE = '{"step": 1, "training_seconds": 1.0, "total_seconds": 1.0'
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (metrics("garbage"), "line 1 is no line of metrics"),
-        (metrics("[]"), "line 1 is no line of metrics"),
-        (metrics('{"step": 1}'), "line 1 is no line of metrics"),
-        (metrics(LINE + ', "eval/held_out/perplexity": "9"}'), "line 1 is no line of metrics"),
+        (metrics("garbage"), "line 1 is not a line of metrics"),
+        (metrics("[]"), "line 1 is not a line of metrics"),
+        (metrics('{"step": 1}'), "line 1 is not a line of metrics"),
+        (metrics(LINE + ', "eval/held_out/perplexity": "9"}'), "line 1 is not a line of metrics"),
         (metrics(LINE + "}"), "has no evaluation yet"),
         (lambda path: path.unlink(), "has no evaluation yet"),
-        (lambda path: path.write_bytes(b"\xff\xfe\n"), "line 1 is no line of metrics"),
+        (lambda path: path.write_bytes(b"\xff\xfe\n"), "line 1 is not a line of metrics"),
     ],
 )
 def test_curves_of_damaged_metrics(

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import (
     BudgetConfig,
+    ClassificationConfig,
     Config,
     DataConfig,
     EncoderDecoderConfig,
@@ -119,6 +120,22 @@ def test_a_report_of_the_devices_that_are_here() -> None:
     assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", told)
 
 
+def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
+    config = dataclasses.replace(small(), task=ClassificationConfig(dropout=0.0))
+    result = ahead_of_time.compile_for(config, jax.devices()[:1], print, 5)
+    assert result["fits"]
+    shapes = {line["path"]: line["shape"] for line in result["parameters"]}
+    assert shapes["classification_head/output/kernel"] == (32, 5)
+    # one layer, since a loop's body is counted once; wide, so that products are most of the work
+    model = dataclasses.replace(config.model, num_layers=1, hidden_size=512, head_size=64)
+    objective = make_objective(dataclasses.replace(config, model=model), 5)
+    batch = objective.largest_batch()
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    lowered = jax.jit(objective.logits).lower(params, batch)
+    counted = lowered.compile().cost_analysis()["flops"]
+    assert objective.update_flops(batch) / 3 == pytest.approx(counted, rel=0.05)
+
+
 def test_auto_of_a_translation_is_one_of_its_sizes() -> None:
     """Tokens, such that 32 rows split over micro-batches and 8 devices: all, a half or a quarter of them."""
     model = EncoderDecoderConfig(num_layers=1, hidden_size=32, head_size=8, vocab_size=300)
@@ -174,7 +191,7 @@ def test_what_cannot_be_compiled_is_refused() -> None:
         ahead_of_time.compile_for(
             dataclasses.replace(small(), batch_size=20, micro_batch="auto"), jax.devices(), print
         )
-    with pytest.raises(UserError, match="give a config that pretrains or translates"):
+    with pytest.raises(UserError, match="how many classes it has: give --classes"):
         make_objective(cli.load_config("finetune_sst2", Config))
     with pytest.raises(UserError, match=r"--topology 'nonsense' cannot be compiled for"):
         ahead_of_time.topology_devices("nonsense")

@@ -210,8 +210,8 @@ def test_leftovers_of_a_killed_process(tmp_path: Path, left: str) -> None:
 KILLED = """
 import os, pathlib, signal, sys
 from tests.runs.test_checkpoint import new_state
-from tlc_jax.core import sealed
-from tlc_jax.training import saving
+from tlc_jax.storage import sealed
+from tlc_jax.runs import saving
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
     torn = copy("torn")
     with (torn / "metrics.jsonl").open("a") as file:
         file.write("garbage\n")
-    refused(torn, "metrics.jsonl line 7 is no line of metrics")
+    refused(torn, "metrics.jsonl line 7 is not a line of metrics")
     gone = copy("no_metrics")
     (gone / "metrics.jsonl").unlink()
     refused(gone, "metrics.jsonl is missing though there are checkpoints")
@@ -230,7 +230,7 @@ def test_a_full_disk_in_the_middle_is_told_and_survived(
 ) -> None:
     monkeypatch.setattr(saving, "_check_room", no_room(5))
     train.main(command(tmp_path / "w"))
-    assert "warning: no room at step 5; training goes on" in capsys.readouterr().out
+    assert "warning: no room at step 5; training continues" in capsys.readouterr().out
     assert_equal_runs(finished, tmp_path / "w")
 
 
@@ -344,7 +344,7 @@ def test_metrics_on_a_full_disk_are_told_and_survived(
     train.main(command(tmp_path / "w"))
     said = capsys.readouterr().out
     assert said.count("metrics.jsonl cannot be written (No space left on device)") == 1
-    assert re.search(r"saving step 5 to .*No space left on device: .*metrics.jsonl.*training goes on", said)
+    assert re.search(r"saving step 5 to .*No space left on device: .*metrics.jsonl.*training continues", said)
     assert "metrics.jsonl is written again, no line is missing" in said
     kept = checkpoint.whole_steps(tmp_path / "w" / "checkpoints")
     assert 5 not in kept

@@ -90,7 +90,7 @@ def test_a_save_that_the_store_refuses(bucket: Bucket, command, capsys: pytest.C
     train.main(command(workdir, "--budget.steps", "6"))
     shown = capsys.readouterr().out
     assert "saving step 5 to gs://bucket/refused/checkpoints failed" in shown
-    assert "training goes on" in shown
+    assert "training continues" in shown
     assert whole_steps(parse_path(workdir) / "checkpoints") == [6]
     workdir, bucket.denied = f"{ROOT}/refused_at_last", "checkpoints/6"
     with pytest.raises(SaveFailed, match=r"saving step 6 to .* the last whole checkpoint is of step 5"):

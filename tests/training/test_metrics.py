@@ -111,7 +111,7 @@ def test_lines_that_do_not_fit_are_written_later(tmp_path: Path, monkeypatch: py
     assert [line["step"] for line in read_metrics(path)] == [0]
     assert told == [
         f"{path} cannot be written (No space left on device): its lines are kept in memory until it can; "
-        "training goes on"
+        "training continues"
     ]
     with pytest.raises(OSError, match="No space left on device: .*metrics.jsonl"):
         writer.flush()
@@ -156,7 +156,7 @@ def test_nothing_is_written_into_another_folder_of_the_same_name(tmp_path: Path)
     writer.write(10, TIMES, {})
     writer.close()
     assert not list(folder.iterdir())
-    assert "its folder is another one now" in told[0]
+    assert "its folder was replaced" in told[0]
 
 
 # --- files of strangers ------------------------------------------------------------------------------
@@ -185,7 +185,9 @@ WHOLE = {"step": 3, "training_seconds": 1.0, "total_seconds": 2.0}
 def test_what_is_no_line_of_metrics_is_refused_by_its_number(tmp_path: Path, content: str) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(f"{json.dumps(WHOLE)}\n{content}\n".encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=r"m.jsonl line 2 is no line of metrics \(.*\): correct or remove it"):
+    with pytest.raises(
+        UserError, match=r"m.jsonl line 2 is not a line of metrics \(.*\): correct or remove it"
+    ):
         read_metrics(path)
 
 

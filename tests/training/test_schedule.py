@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlc_jax.config import Config, ScheduleConfig
-from tlc_jax.training.schedule import attention_reach, controls, learning_rate
+from tlc_jax.training.schedule import attention_window, controls, learning_rate
 
 # fairseq polynomial_decay: lr 5e-4, 10,000 warm-up updates, 125,000 in all; update k uses n = k - 1
 FAIRSEQ = {1: 0.0, 2: 5e-8, 5001: 2.5e-4, 10001: 5e-4, 10002: 4.9999565e-4, 67501: 2.5e-4, 125000: 4.3478e-9}
@@ -32,9 +32,9 @@ def test_schedule_ends(warmup: float) -> None:
 @given(length=st.integers(8, 512), share=st.floats(0.01, 0.9))
 def test_attention_widens_slowly_at_first_to_the_whole_row(length: int, share: float) -> None:
     schedule = ScheduleConfig(local_attention=share)
-    reaches = [attention_reach(schedule, share * tenth / 10, length) for tenth in range(10)]
+    reaches = [attention_window(schedule, share * tenth / 10, length) for tenth in range(10)]
     assert reaches[0] == 3
-    assert attention_reach(schedule, share, length) == attention_reach(schedule, 1.0, length) == length
+    assert attention_window(schedule, share, length) == attention_window(schedule, 1.0, length) == length
     for tenth, reach in enumerate(reaches):
         exact = 3 ** (1 - tenth**2 / 100) * length ** (tenth**2 / 100)
         assert exact - 1 - 1e-6 < reach < exact + 1e-6

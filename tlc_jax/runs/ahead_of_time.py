@@ -1,7 +1,7 @@
-"""The train step of a config, compiled for TPUs that are not here: does it fit, and what does it send?
+"""The train step of a config, compiled for TPUs that are not attached: does it fit, what does it communicate?
 
-libtpu compiles for the topology that it is told of. Nothing is executed, and no data are read: the shapes of
-the largest batch follow from the config.
+libtpu compiles for a named topology. Nothing is executed and no data are read: the shapes of the largest
+batch follow from the config.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlc_jax.runs.memory import GIB, compile_abstract, micro_batch_sizes
 from tlc_jax.tasks.build import make_objective
 from tlc_jax.training.state import abstract_params
 
-# of one device, as jax sees them (cloud.google.com/tpu/docs: v2 and v3 have two to a chip)
+# of a device of jax (cloud.google.com/tpu/docs; a chip of v2 or v3 is two devices)
 MEMORY_GIB = {
     "TPU v2": 8,
     "TPU v3": 16,
@@ -39,56 +39,58 @@ MEMORY_GIB = {
 
 
 def topology_devices(name: str) -> Sequence[Any]:
-    """Those of a topology such as v3:2x2 (a v3-8) or v5e:2x4; UserError where libtpu does not know it."""
-    # libtpu would describe a v4 by its cores; programs run on it with a chip as one device, as jax insists
+    """The devices of a topology such as v3:2x2 (a v3-8) or v5e:2x4; UserError where libtpu has none."""
+    # libtpu describes a v4 by its cores, but jax runs programs with a chip as one device
     more = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     try:
         if not name:
-            raise ValueError("it has no name")  # libtpu would take that for a v2
+            raise ValueError("it has no name")  # libtpu would take it for a v2
         return topologies.get_topology_desc(name, "tpu", **more).devices
-    except Exception as error:  # whatever libtpu raises, also where it is missing
+    except Exception as error:  # any that libtpu raises, or of its absence
         why = one_line(error)
-        todo = "give one such as v3:2x2, v5e:2x4 or v6e:2x4"
+        hint = "give one such as v3:2x2, v5e:2x4 or v6e:2x4"
         if importlib.util.find_spec("libtpu") is None:
-            todo = "install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
-        raise UserError(f"--topology {name!r} cannot be compiled for ({why}): {todo}") from error
+            hint = "install the compiler with pip install 'tlc-jax[tpu]' (from a checkout: '.[tpu]')"
+        raise UserError(f"--topology {name!r} cannot be compiled for ({why}): {hint}") from error
 
 
-def compile_for(config: Config, devices: Sequence[Any], tell: Callable[[str], None]) -> dict[str, Any]:
-    """What the compiler says of one update: `fits`, and the numbers or the compiler's own sentence.
+def compile_for(
+    config: Config, devices: Sequence[Any], say: Callable[[str], None], classes: int | None = None
+) -> dict[str, Any]:
+    """What the compiler says of an update: whether it `fits`, and numbers or the compiler's own sentence.
 
-    Where micro_batch is 'auto', of the largest that fits, or the smallest if none does; `tell` hears of each
-    that is tried.
+    Where micro_batch is 'auto': of the largest that fits, or of the smallest if none does. `say` is called
+    with a sentence for each that is compiled. A classification needs the number of `classes`.
     """
     mesh = make_mesh(config.mesh, devices)
     if config.micro_batch != "auto":
         check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
-        return _compiled(config, mesh)
-    found: dict[int, dict[str, Any]] = {}
+        return _compiled(config, mesh, classes)
+    results: dict[int, dict[str, Any]] = {}
 
     def too_large(rows: int) -> bool:
         stopping.check()
-        one = found[rows] = _compiled(dataclasses.replace(config, micro_batch=rows), mesh)
-        needs = f"{one['peak_gib']:.4g} GiB" if "peak_gib" in one else one["compiler"]
-        tell(f"micro-batch of {rows:,}: {needs}")
-        return not one["fits"]
+        result = results[rows] = _compiled(dataclasses.replace(config, micro_batch=rows), mesh, classes)
+        needs = f"{result['peak_gib']:.4g} GiB" if "peak_gib" in result else result["compiler"]
+        say(f"micro-batch of {rows:,}: {needs}")
+        return not result["fits"]
 
     sizes = micro_batch_sizes(config, rows_devices(mesh))
-    return found[sizes[max(bisect.bisect_left(sizes, True, key=too_large) - 1, 0)]]
+    return results[sizes[max(bisect.bisect_left(sizes, True, key=too_large) - 1, 0)]]
 
 
-def _compiled(config: Config, mesh: Mesh) -> dict[str, Any]:
-    objective, devices = make_objective(config), mesh.devices.flatten()
+def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]:
+    objective, devices = make_objective(config, classes), mesh.devices.flatten()
     flops = objective.update_flops(objective.largest_batch())
     params, rules = abstract_params(objective), objective.family.sharding_rules
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "mesh": dict(mesh.shape),
         "micro_batch": config.at_once,
         "remat": config.model.remat,
         "memory_gib": config.memory_gib or MEMORY_GIB.get(devices[0].device_kind),
         "flops_per_device": flops / len(devices),
-        "parameters": [dataclasses.asdict(one) for one in placements(mesh, params, rules)],
+        "parameters": [dataclasses.asdict(line) for line in placements(mesh, params, rules)],
         "jax": jax.__version__,
     }
     began = time.monotonic()
@@ -97,42 +99,41 @@ def _compiled(config: Config, mesh: Mesh) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return {**found, "fits": False, "compiler": one_line(str(error).split("\n")[0])}
+        return {**result, "fits": False, "compiler": one_line(str(error).split("\n")[0])}
     (text,) = (compiled.as_text() for compiled in program.by_shape.values())
     peak = program.peak_bytes / GIB
     return {
-        **found,
+        **result,
         "fits": config.memory_gib is None or peak <= config.memory_gib,
         "compile_seconds": time.monotonic() - began,
         "peak_gib": peak,
-        "collectives": [dataclasses.asdict(one) for one in collectives(text or "")],
+        "collectives": [dataclasses.asdict(kind) for kind in collectives(text or "")],
     }
 
 
-def described(found: dict[str, Any]) -> str:
-    """What `compile_for` found, for a person."""
-    mesh = " x ".join(f"{name} {size}" for name, size in found["mesh"].items())
-    told = {
-        "devices": found["devices"],
-        "mesh": mesh,
-        "micro-batch": f"{found['micro_batch']:,}, over all devices",
-        "computed again": found["remat"],
-        "FLOPs": f"{found['flops_per_device']:.4g} for each device and update",
+def described(result: dict[str, Any]) -> str:
+    """The result of `compile_for` as a table."""
+    lines = {
+        "devices": result["devices"],
+        "mesh": " x ".join(f"{name} {size}" for name, size in result["mesh"].items()),
+        "micro-batch": f"{result['micro_batch']:,}, over all devices",
+        "recomputed": result["remat"],
+        "FLOPs": f"{result['flops_per_device']:.4g} for each device and update",
     }
-    if "compiler" in found:
-        told["does not fit"] = found["compiler"]
+    if "compiler" in result:
+        lines["does not fit"] = result["compiler"]
     else:
-        limit = found["memory_gib"]
+        limit = result["memory_gib"]
         of = f" of {limit}" if limit else ""
-        told["peak memory"] = f"{found['peak_gib']:.4g} GiB{of} on each device"
-        if not found["fits"]:
-            told["does not fit"] = f"it needs {found['peak_gib'] - limit:.3g} GiB more than memory_gib"
-        told["compiled in"] = f"{found['compile_seconds']:.0f} s"
-        for one in found["collectives"] or ():
-            told[one["kind"]] = f"{one['times']:,} an update, {one['bytes'] / 1e6:,.1f} MB"
-    lying = [
-        f"  {one['path']:50} {list(one['shape'])!s:20} {one['spec']:20} {one['bytes_per_device']:>13,} bytes"
-        for one in found["parameters"]
+        lines["peak memory"] = f"{result['peak_gib']:.4g} GiB{of} on each device"
+        if not result["fits"]:
+            lines["does not fit"] = f"it needs {result['peak_gib'] - limit:.3g} GiB more than memory_gib"
+        lines["compiled in"] = f"{result['compile_seconds']:.0f} s"
+        for sent in result["collectives"]:
+            lines[sent["kind"]] = f"{sent['times']:,} an update, {sent['bytes'] / 1e6:,.1f} MB"
+    lines["parameters"] = "their sharding, and the bytes of each device"
+    shardings = [
+        f"  {x['path']:50} {list(x['shape'])!s:20} {x['spec']:20} {x['bytes_per_device']:>13,} bytes"
+        for x in result["parameters"]
     ]
-    told["parameters"] = "how they lie, and what each device has of them"
-    return "\n".join([*(f"{name:15} {value}" for name, value in told.items()), *lying])
+    return "\n".join([*(f"{name:15} {value}" for name, value in lines.items()), *shardings])

@@ -15,7 +15,7 @@ _TRIES = 20
 
 
 def last_steps(folder: AnyPath, count: int) -> list[int]:
-    """The steps of the `count` newest checkpoints, in their order; UserError if there are fewer."""
+    """The steps of the `count` newest checkpoints, oldest first; UserError if there are fewer."""
     steps = whole_steps(folder)
     if len(steps) < count:
         raise UserError(
@@ -26,14 +26,15 @@ def last_steps(folder: AnyPath, count: int) -> list[int]:
 
 
 def mean_of_last(folder: AnyPath, like: Params, count: int) -> tuple[Params, Tensors, list[int]]:
-    """The mean of the parameters of the `count` newest checkpoints, summed in float32 in their order; the
-    masks of the newest; and their steps. UserError where one is damaged: the mean of the others would be
-    another model."""
+    """(mean of the parameters of the `count` newest checkpoints, masks of the newest, their steps).
+
+    Summed in float32, oldest first. UserError where one is damaged: the mean of the others is another model.
+    """
     for _ in range(_TRIES):
         steps = last_steps(folder, count)
         try:
             return *_mean(folder, like, steps), steps
-        except Gone:  # the run goes on, and has newer ones
+        except Gone:  # the run is training, and has newer ones
             continue
     raise Gone(f"the run of {folder} removes its checkpoints faster than they can be read: try again")
 

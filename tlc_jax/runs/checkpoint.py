@@ -1,8 +1,8 @@
-"""Which checkpoints there are, and reading them: what is restored is what was saved, or is refused.
+"""Finding and reading checkpoints: what is restored is what was saved, or it is refused.
 
 A step counts only once it is sealed (`storage/sealed.py`): Orbax alone restores a flipped bit silently, and
-lists steps whose files are partly gone. Parameters load alone, which is all that evaluation needs. Who reads
-changes nothing, and does not mind a run that goes on beside it. How they are saved is in `saving.py`.
+lists steps whose files are partly gone. Parameters can be loaded alone, which is all that evaluation needs.
+Reading changes nothing, and works beside a run that is training. `saving.py` saves.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, open_sealed, re
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.training.state import TrainState
 
-absl.logging.set_verbosity(absl.logging.FATAL)  # what Orbax logs with its stacks is told in a sentence
+absl.logging.set_verbosity(absl.logging.FATAL)  # our own sentences say what Orbax logs with stack traces
 
 ITEMS = ("params", "optimizer", "meta")
-_RECORD = "meta/metadata"  # Orbax's name for the JSON of an item
-_TRIES = 20  # a run that saves while it is read removes old steps
+_RECORD = "meta/metadata"  # where Orbax puts the JSON of the item
+_TRIES = 20  # a run that is training removes old steps
 
 
 class Gone(UserError):
-    """A checkpoint was removed by its run while it was read."""
+    """A checkpoint was removed by its run while it was being read."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A whole checkpoint; `refused` names what was wrong with newer ones."""
+    """A state with its step and `meta` (JSON); `refused` says what was wrong with newer checkpoints."""
 
     step: int
     state: TrainState
@@ -51,7 +51,7 @@ class Restored:
 
 @record
 class Step(TypedDict):
-    """What the manifest of a step says of it."""
+    """What the manifest of a step says about it."""
 
     step: Count
     marks: list[Name]
@@ -60,7 +60,7 @@ class Step(TypedDict):
 
 @record
 class _Record(TypedDict):
-    """What a run needs to go on, beside its arrays."""
+    """What a run needs to resume, beside its arrays."""
 
     training_seconds: NotRequired[float]
     total_seconds: NotRequired[float]
@@ -71,24 +71,24 @@ class _Record(TypedDict):
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name is a checkpoint's."""
+    """Whether this is the name of a checkpoint's folder."""
     return re.fullmatch("0|[1-9][0-9]{0,9}", name) is not None and int(name) < 2**31
 
 
 def whole_steps(folder: AnyPath) -> list[int]:
-    """The sealed steps below `folder`, the oldest first."""
+    """The sealed steps in `folder`, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if is_step(path.name) and is_sealed(path))
 
 
 def marked_steps(folder: AnyPath, mark: str) -> list[int]:
-    """The whole steps below `folder` that were kept for a mark: one, or none."""
+    """The whole steps in `folder` that were kept for a mark: one, or none."""
     return [step for step in whole_steps(folder) if mark in marks_of(folder, step)]
 
 
 def marks_of(folder: AnyPath, step: int) -> list[str]:
-    """The marks that a step is kept for; none of one that is damaged: it is refused where it is wanted."""
+    """The marks that a step is kept for; none of a damaged one, which is refused when it is asked for."""
     try:
         return read_step(folder / str(step))["marks"]
     except Damaged:
@@ -96,23 +96,23 @@ def marks_of(folder: AnyPath, step: int) -> list[str]:
 
 
 def read_step(path: AnyPath) -> Step:
-    """What the manifest of the checkpoint at `path` says of it; Damaged if it is none."""
+    """What the manifest of the checkpoint at `path` says; Damaged if it is not a checkpoint's."""
     return _about(read_manifest(path), path)
 
 
 def restore_state(folder: AnyPath, like: TrainState, mark: str | None = None) -> Restored | None:
-    """The newest whole checkpoint below `folder`, or the one of a mark, with the shapes, types and shardings
-    of `like`; None if there is none. Changes nothing there."""
+    """The newest whole checkpoint in `folder`, or that of a mark, with the shapes, types and shardings of
+    `like` (which may be abstract); None if there is none."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
 
     def read(path: AnyPath) -> tuple[Any, Any, dict[str, Any]]:
         values = _read_arrays(path, params=abstract.params, optimizer=abstract.optimizer)
         return values["params"], values["optimizer"], read_record(path)
 
-    found = _newest(folder, "", read, mark)
-    if found is None:
+    newest = _newest(folder, "", read, mark)
+    if newest is None:
         return None
-    step, (params, optimizer, meta), refused = found
+    step, (params, optimizer, meta), refused = newest
     count = jax.device_put(jax.numpy.int32(step), like.step.sharding)
     return Restored(step, TrainState(count, params, optimizer), meta, refused)
 
@@ -124,11 +124,11 @@ def restore_model(
     mark: str | None = None,
     steps: list[int] | None = None,
 ) -> tuple[Params, Tensors, int]:
-    """The newest whole parameters below `folder`, or those of a mark, or of one of `steps`, like `like`; what
-    a masked optimizer kept at zero, by their paths; and their step.
+    """(parameters, masks by path, step) of the newest checkpoint in `folder` whose parameters are whole, of
+    that of a mark, or of the newest of `steps`. Parameters have the shapes, types and shardings of `like`.
 
-    Only the files of the parameters need to be there, and those of the masks if there are any. `warn` is told
-    of newer ones that are damaged.
+    Only the files of the parameters are needed, and those of the masks of a masked optimizer. `warn` is
+    called with a sentence for each newer one that is damaged.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
 
@@ -139,17 +139,17 @@ def restore_model(
             masks = read_masks(path / "optimizer", flatten(abstract))
         return params, masks
 
-    found = _newest(folder, "params/", read, mark, steps)
-    if found is None:
+    newest = _newest(folder, "params/", read, mark, steps)
+    if newest is None:
         if steps is not None:
             raise Gone(f"{folder} holds no checkpoint of step {steps[-1]:,} any more: its run removed it")
         if mark is not None:
-            there = sorted({name for step in whole_steps(folder) for name in marks_of(folder, step)})
-            raise UserError(f"{folder} holds no mark {mark}: it has {', '.join(there) or 'none'}")
+            marks = sorted({name for step in whole_steps(folder) for name in marks_of(folder, step)})
+            raise UserError(f"{folder} holds no mark {mark}: it has {', '.join(marks) or 'none'}")
         raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
-    step, (params, masks), refused = found
+    step, (params, masks), refused = newest
     for text in refused:
-        warn(f"{text}: refused, step {step:,} is used")
+        warn(f"{text}; step {step:,} is used instead")
     return params, masks, step
 
 
@@ -162,13 +162,13 @@ def restore_params(
 
 
 def saved_data_identity(folder: AnyPath) -> str | None:
-    """What the newest checkpoint below `folder` was trained on; None if there is none."""
+    """The identity of the data of the newest checkpoint in `folder`; None if there is none."""
     step, _ = _choose(folder, "meta/", None, None)
     return None if step is None else read_record(folder / str(step)).get("data")
 
 
 def read_record(path: AnyPath) -> dict[str, Any]:
-    """What the checkpoint at `path` tells beside its arrays. Damaged if it is not what a run writes."""
+    """What the checkpoint at `path` holds beside its arrays. Damaged where no run writes such a record."""
     try:
         return checked(read_json(path / _RECORD), _Record)  # type: ignore[return-value]
     except FileNotFoundError as error:
@@ -178,7 +178,7 @@ def read_record(path: AnyPath) -> dict[str, Any]:
 
 
 def _read_arrays(path: AnyPath, **like: Any) -> Any:
-    """Items of a checkpoint as abstract trees describe them; ValueError or Damaged where it has others."""
+    """Items of a checkpoint, as abstract trees describe them; ValueError or Damaged where it has others."""
     check_files(path, 0, inside=False)  # Orbax reads some of them
     for item, tree in like.items():
         check_stored(path / item, tree)
@@ -194,7 +194,7 @@ def _newest(
     mark: str | None = None,
     steps: list[int] | None = None,
 ) -> tuple[int, Any, list[str]] | None:
-    """(step, what `read` gives, what was wrong with newer steps) of the newest step whose `part` is whole."""
+    """(step, result of `read`, what was wrong with newer ones) of the newest step whose `part` is whole."""
     folder = absolute(folder)
     for _ in range(_TRIES):
         step, refused = leader.decide(lambda: _choose(folder, part, mark, steps))
@@ -206,7 +206,7 @@ def _newest(
                 return step, read(plain / str(step)), refused
         except (MemoryError, jax.errors.JaxRuntimeError):
             raise
-        except Exception as error:  # files that go, or hold something else: Orbax has many words for it
+        except Exception as error:  # Orbax raises many for files that vanish or hold something else
             if not is_sealed(path):
                 continue
             if isinstance(error, Damaged):
@@ -218,12 +218,12 @@ def _newest(
 def _choose(
     folder: AnyPath, part: str, mark: str | None, steps: list[int] | None
 ) -> tuple[int | None, list[str]]:
-    """The newest step whose `part` is whole, and what was wrong with newer ones."""
+    """The newest step whose `part` is whole, or None, and what was wrong with newer ones."""
     for _ in range(_TRIES):
         listed = steps
         if listed is None:
             listed = whole_steps(folder) if mark is None else marked_steps(folder, mark)
-        refused, gone = [], False
+        refused, vanished = [], False
         for step in reversed(listed):
             path = absolute(folder) / str(step)
             try:
@@ -232,7 +232,7 @@ def _choose(
                 if is_sealed(path):
                     refused.append(f"the checkpoint of step {step:,} is damaged: {damage}")
                 else:
-                    gone = True  # removed by its run meanwhile
+                    vanished = True  # its run removed it meanwhile
                 continue
             return step, refused
         if refused:
@@ -240,7 +240,7 @@ def _choose(
                 f"no checkpoint in {folder} is whole ({'; '.join(refused)}): put a copy back, or begin "
                 "again in a new folder"
             )
-        if not gone or steps is not None:
+        if not vanished or steps is not None:
             break
     return None, []
 
@@ -253,6 +253,6 @@ def _about(manifest: dict[str, Any], path: AnyPath) -> Step:
 
 
 def _check_step(manifest: dict[str, Any], path: AnyPath) -> None:
-    """Damaged if the folder has another step's name: its state would be taken for that step's."""
+    """Damaged where the folder has the name of another step, for whose state it would be taken."""
     if (step := _about(manifest, path)["step"]) != int(path.name):
         raise Damaged(path, f"holds step {step:,}")

@@ -1,4 +1,4 @@
-"""What is known of a run before its first step: for the screen, and for environment.json."""
+"""What is known of a run before its first step, for the first screen and for environment.json."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers",
 
 
 def facts(config: Config, data: Data | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
-    """By name, for the first screen; `data` may not be there yet."""
+    """Facts by name, for the first screen; `data` is None before they are prepared."""
     try:
         params = abstract_params(config, label_names(config, data.folder if data else None))
         parameters = f"{tree.count(params):,}"
-    except UserError:  # only the data tell how many classes there are, and they are not there
+    except UserError:  # the number of classes follows from the data, which do not exist
         parameters = "known with the data"
     devices, processes = jax.devices(), hosts.count()
     among = f" of {processes} processes" if processes > 1 else ""
@@ -45,7 +45,7 @@ def facts(config: Config, data: Data | None, rundir: RunDir, more: dict[str, str
 
 
 def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
-    """Whether the data are there that a run would begin with."""
+    """Whether the data exist that a run would begin with."""
     if rundir.data.exists():
         return {"data": f"packed in {rundir.data}"}
     try:
@@ -70,7 +70,7 @@ def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:
             starts = checked(read_json(rundir.environment), _Environment)["starts"]
         except (OSError, ValueError) as error:
             why = one_line(error)
-            raise UserError(f"{rundir.environment} is damaged ({why}): remove it to go on") from error
+            raise UserError(f"{rundir.environment} is damaged ({why}): remove it to continue") from error
     starts.append(
         {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""How many rows of a batch fit on the devices: asked of the compiler, never found out by a crash."""
+"""The largest micro-batch that fits on the devices, as the compiler tells; nothing is tried out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from rich.console import Console
 
 from tlc_jax.config import Config
@@ -22,6 +22,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import Count, TypedDict, checked, record
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
 from tlc_jax.storage.run_directory import write_json
 from tlc_jax.storage.untrusted import read_json
@@ -35,17 +36,16 @@ GIB = 2**30
 
 
 def device_limit(config: Config) -> int | None:
-    """Bytes that a program may use on a device: what the config says, or the device; None where neither
-    does (a CPU)."""
+    """Bytes that a program may use on a device, from the config or else from the device; None where neither
+    says (a CPU)."""
     if config.memory_gib is not None:
         return int(config.memory_gib * GIB)
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> Config:
-    """The config, with the largest micro-batch that fits in place of 'auto'. What was found before, for the
-    same program on the same devices, is kept in `data.cache_dir`. Of several processes the first gives its
-    task, the others none."""
+    """The config with the largest micro-batch that fits in place of 'auto'. The result for a program and its
+    devices is kept in `data.cache_dir`. Only process 0 has a task before the data are copied."""
     if config.micro_batch != "auto":
         return config
     limit = device_limit(config)
@@ -56,18 +56,19 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         )
     known = cache_folder(config) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
     sizes = micro_batch_sizes(config, rows_devices(mesh))
-    rows = hosts.leader.decide(lambda: _read(known))
+    rows = leader.decide(lambda: _read(known))
     if rows not in sizes:
-        objective, batch = task or make_objective(config), _largest(task)
+        classes = leader.decide(lambda: len(task.label_names) if task else 0)
+        objective, batch = make_objective(config, classes), _largest(task)
 
         def peak(rows: int) -> float:
-            own = dataclasses.replace(config, micro_batch=rows)
-            found = peak_or_infinite(lambda: compile_abstract(objective, own, mesh, [batch]).peak_bytes)
-            return max(hosts.leader.gather(found))
+            smaller = dataclasses.replace(config, micro_batch=rows)
+            needed = peak_or_infinite(lambda: compile_abstract(objective, smaller, mesh, [batch]).peak_bytes)
+            return max(leader.gather(needed))
 
-        rows = largest_micro_batch(sizes, limit, told(peak, console))
+        rows = largest_micro_batch(sizes, limit, reported(peak, console))
         if hosts.is_first():
-            with contextlib.suppress(OSError):  # then it is found again next time
+            with contextlib.suppress(OSError):  # then it is computed again next time
                 known.parent.mkdir(parents=True, exist_ok=True)
                 write_json(known, {"micro_batch": rows})
     console.print(f"micro_batch {rows:,}: the most that fit in {limit / GIB:.3g} GiB of each device")
@@ -80,40 +81,39 @@ class _Known(TypedDict):
 
 
 def _read(known: Path) -> int | None:
-    """What was found before; None also where the file is not whole: then it is found again."""
+    """The result that is kept; None where there is none, or the file is damaged."""
     with contextlib.suppress(OSError, ValueError):
         return checked(read_json(known, most=1000), _Known)["micro_batch"]
     return None
 
 
 def _largest(task: Task | None) -> AbstractBatch:
-    """The longest of the batches of the task that process 0 has."""
+    """The batch with the longest rows of the task that process 0 has."""
 
-    def find() -> dict[str, tuple[tuple[int, ...], str]]:
+    def largest() -> dict[str, tuple[tuple[int, ...], str]]:
         assert task is not None
-        batch = max(
-            abstract_batches(task), key=lambda own: max(max(x.shape[1:], default=0) for x in own.values())
-        )
+        batches = abstract_batches(task)
+        batch = max(batches, key=lambda batch: max(max(x.shape[1:], default=0) for x in batch.values()))
         return {name: (x.shape, x.dtype.name) for name, x in batch.items()}
 
-    found = hosts.leader.decide(find)
-    return {name: jax.ShapeDtypeStruct(tuple(shape), dtype) for name, (shape, dtype) in found.items()}
+    arrays = leader.decide(largest)
+    return {name: jax.ShapeDtypeStruct(tuple(shape), dtype) for name, (shape, dtype) in arrays.items()}
 
 
-def told(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:
-    """`peak`, which tells what it finds, and begins with nothing when somebody wants this process to stop."""
+def reported(peak: Callable[[int], float], console: Console) -> Callable[[int], float]:
+    """`peak`, which prints its result, and raises Interrupted before the next one after a request to stop."""
 
-    def one(rows: int) -> float:
+    def peak_and_print(rows: int) -> float:
         stopping.check()
-        found = peak(rows)
-        console.print(f"micro-batch of {rows:,}: {found / GIB:.4g} GiB on each device")
-        return found
+        needed = peak(rows)
+        console.print(f"micro-batch of {rows:,}: {needed / GIB:.4g} GiB on each device")
+        return needed
 
-    return one
+    return peak_and_print
 
 
 def abstract_batches(task: Task) -> list[AbstractBatch]:
-    """Shapes and types of the task's batches, of all processes together."""
+    """Shapes and types of the task's batches, over all processes."""
     return [
         {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
         for batch in task.sample_batches(slice)
@@ -123,27 +123,21 @@ def abstract_batches(task: Task) -> list[AbstractBatch]:
 def compile_abstract(
     objective: Objective, config: Config, mesh: Mesh, batches: Sequence[AbstractBatch]
 ) -> CompiledStep:
-    """The train step of the config on the mesh, for these shapes; nothing is there but shapes."""
+    """The train step of the config on the mesh, compiled for these shapes without any arrays."""
     state, optimizer = abstract_state(objective, config.optimizer, mesh)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    placed = [
-        {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
-            for name, x in batch.items()
-        }
-        for batch in batches
-    ]
-    scalars = {
-        name: jax.ShapeDtypeStruct((), np.asarray(x).dtype, sharding=replicated(mesh))
-        for name, x in controls(config, 0.5, 1).items()
-    }
-    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
+
+    def abstract(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    samples = abstract(list(batches), batch_sharding(mesh))
+    key = abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
+    scalars = abstract(controls(config, 0.5, 1), replicated(mesh))
     step = make_train_step(objective, config, optimizer, mesh)
-    return compile_train_step(step, state, placed, key, scalars, mesh)
+    return compile_train_step(step, state, samples, key, scalars, mesh)
 
 
 def _program(config: Config, mesh: Mesh, limit: int) -> str:
-    """What the memory of an update depends on."""
+    """A digest of all that the memory of an update depends on."""
     whole = dataclasses.asdict(config)
     about = {name: whole[name] for name in ("model", "task", "optimizer", "batch_size", "memory_gib")}
     about |= {"length": config.data.sequence_length, "mesh": dict(mesh.shape), "limit": limit}
@@ -152,8 +146,8 @@ def _program(config: Config, mesh: Mesh, limit: int) -> str:
 
 
 def micro_batch_sizes(config: Config, devices: int) -> list[int]:
-    """Every `micro_batch` of a config whose rows split over the devices, the smallest first. UserError if
-    there is none."""
+    """Every `micro_batch` of a config whose rows split evenly over the devices, smallest first. UserError
+    where there is none."""
     whole, rows = config.batch_size, config.task.rows_to_split(config.batch_size)
     counts = [n for n in range(rows // devices, 0, -1) if rows % (n * devices) == 0 and whole % n == 0]
     if not counts:
@@ -163,9 +157,9 @@ def micro_batch_sizes(config: Config, devices: int) -> list[int]:
 
 
 def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], float]) -> int:
-    """The largest of the ascending `sizes` that needs at most `limit` bytes on each device.
+    """The largest of the ascending `sizes` whose `peak(size)`, in bytes of a device, is at most `limit`.
 
-    `peak(size)` in bytes grows with the size; it is asked for a few of them only. UserError if none fits.
+    The peak grows with the size, so few are computed. UserError where none fits.
     """
     needs = functools.cache(peak)
     fitting = bisect.bisect_left(sizes, True, key=lambda size: needs(size) > limit)
@@ -180,7 +174,7 @@ def largest_micro_batch(sizes: Sequence[int], limit: int, peak: Callable[[int], 
 
 
 def peak_or_infinite(peak: Callable[[], int]) -> float:
-    """`peak()`; infinity where the compiler itself says that the program does not fit."""
+    """`peak()`, or infinity where the compiler says that the program does not fit."""
     try:
         return peak()
     except jax.errors.JaxRuntimeError as error:

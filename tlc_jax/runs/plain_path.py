@@ -1,7 +1,7 @@
-"""Another path to a folder whose own Orbax and its stores take for something else.
+"""Another path to a folder whose own path Orbax and its stores misunderstand.
 
-`[1e-3]` is a pattern to them, so that a part of a save is silently skipped, `/gs/...` a bucket, and bytes
-that are no UTF-8 are an error.
+They take `[1e-3]` for a pattern, so that a part of a save is silently skipped, and `/gs/...` for a bucket;
+bytes that are not UTF-8 are an error.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _OPEN_FILES = Path("/proc/self/fd")
 
 @contextlib.contextmanager
 def plain_path(folder: AnyPath) -> Iterator[AnyPath]:
-    """A path without characters that mean something else, to an absolute `folder` that is there, for as long
-    as the context lasts. UserError where there is no such path."""
+    """A path without special characters to an existing, absolute `folder`, valid inside of the context.
+    UserError where there is none."""
     if not isinstance(folder, Path) or _PLAIN.fullmatch(str(folder)):
         yield folder
         return
     if not _OPEN_FILES.is_dir():
         raise UserError(
-            f"{folder} has characters that the library for checkpoints takes for a pattern: take letters, "
-            "digits and . _ - + = , @ only"
+            f"{folder} has characters that the library for checkpoints takes for a pattern: use only "
+            "letters, digits and . _ - + = , @"
         )
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield _OPEN_FILES / str(descriptor)  # nothing that a killed process would leave behind
+        yield _OPEN_FILES / str(descriptor)  # unlike a link, a killed process leaves none
     finally:
         os.close(descriptor)

@@ -1,9 +1,9 @@
-"""Saving checkpoints that cannot lie: parameters, optimizer state and a small record, written by Orbax in the
-background, looked at, and sealed.
+"""Saving checkpoints: parameters, optimizer state and a small record, written by Orbax in the background,
+checked, and sealed.
 
 checkpoints/<step>/{params,optimizer,meta}/   what Orbax wrote
 checkpoints/<step>/manifest.json              size and SHA-256 of each file: the step is whole
-checkpoints/damaged/<step>/                   refused and put aside, for somebody to look at
+checkpoints/damaged/<step>/                   refused, and put aside for inspection
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel import hosts
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.runs.checkpoint import (
     ITEMS,
     Restored,
@@ -54,19 +55,19 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
-    """Saves in the background, keeps the newest `keep` and those with marks. A context manager."""
+    """Saves in the background; keeps the newest `keep` steps and those with marks. A context manager."""
 
     def __init__(self, folder: AnyPath, keep: int):
         self._folder, self._keep = absolute(folder), keep
-        hosts.leader.decide(lambda: _begin(self._folder))
+        leader.decide(lambda: _begin(self._folder))
         self._opened = contextlib.ExitStack()
         self._plain = self._opened.enter_context(plain_path(self._folder))
         self._orbax = _new_orbax()
         self._thread = Worker("checkpoints")
         self._pending: tuple[int, Future[None]] | None = None
         self._snapshot = Snapshot()
-        self.newest: int | None = None  # the last step that was saved or restored here
-        self.longest_save = 0.0  # seconds, until it was whole
+        self.newest: int | None = None
+        self.longest_save = 0.0
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -77,7 +78,7 @@ class Checkpoints:
         self._opened.close()
 
     def reserve(self, state: TrainState) -> None:
-        """Touches the memory that saves will need, before anybody's clock runs."""
+        """Touch the memory that saves will need, before a clock runs."""
         self._snapshot.take(state)
 
     def save(
@@ -88,14 +89,11 @@ class Checkpoints:
         marks: tuple[str, ...] = (),
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        """Copies the state and writes it in the background; `meta` is JSON. The step counts only after
-        `before` was called, there too.
-
-        Raises SaveFailed if the save before this one failed, or if there is no room for this one.
-        """
+        """Copy the state and write it in the background, with `meta` (JSON). `before` is called there, before
+        the step is sealed. SaveFailed where the save before this one failed, or there is no room."""
         self.wait()
         began = time.monotonic()
-        hosts.leader.decide(lambda: _check_room(self._folder, step, state))
+        leader.decide(lambda: _check_room(self._folder, step, state))
         copied = self._snapshot.take(state)
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
@@ -104,8 +102,8 @@ class Checkpoints:
         )
         orbax, target = self._orbax, self._plain / str(step)
         written = self._thread.submit(lambda: orbax.save(target, args=args))
-        # the next step takes this memory, if it is not a copy; and among several processes nothing may come
-        # between what Orbax and the step send
+        # the next step reuses this memory, if it is not a copy; and what Orbax and the step send between
+        # several processes must not mix
         if copied is state or hosts.count() > 1:
             concurrent.futures.wait([written])
         masked = isinstance(state.optimizer, MaskedState)
@@ -136,28 +134,28 @@ class Checkpoints:
     def _retire_old(self) -> None:
         for old in whole_steps(self._folder)[: -self._keep]:
             path = self._folder / str(old)
-            with contextlib.suppress(Damaged):  # whether it has marks nobody knows: it stays
+            with contextlib.suppress(Damaged):  # it may have marks: it stays
                 if not read_step(path)["marks"]:
                     _retire(path)
 
     def wait(self) -> None:
-        """Until the last save is whole on disk; SaveFailed, in every process, if it cannot be."""
+        """Wait until the last save is whole; SaveFailed, in every process, where it failed in one."""
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
         error = future.exception()  # whatever Orbax, its stores and the file system raise
-        why = next(filter(None, hosts.leader.gather(error and one_line(error))), None)
+        why = next(filter(None, leader.gather(error and one_line(error))), None)
         if why is not None:
             raise self._failure(step, why.replace(str(self._plain), str(self._folder))) from error
 
     def failed(self) -> bool:
-        """Whether the save in the background has ended badly; `wait` tells how."""
+        """Whether the save in the background has failed; `wait` raises why."""
         return self._pending is not None and self._pending[1].done() and bool(self._pending[1].exception())
 
     def _failure(self, step: int, why: str) -> SaveFailed:
-        with contextlib.suppress(Exception):  # it may raise the same again
+        with contextlib.suppress(Exception):  # it may raise the same error
             self._orbax.close()
-        self._orbax = _new_orbax()  # the old one would fail the next save for the errors of this one
+        self._orbax = _new_orbax()  # the old one would raise the errors of this save at the next one
         whole = whole_steps(self._folder)
         last = (
             f"the last whole checkpoint is of step {whole[-1]:,}" if whole else "there is no checkpoint yet"
@@ -170,28 +168,28 @@ class Checkpoints:
 
         Damaged newer ones are put aside. UserError if there are only damaged ones.
         """
-        found = restore_state(self._folder, like)
-        if found is not None:
-            self.newest = found.step
-            hosts.leader.decide(lambda: _put_newer_aside(self._folder, found.step))
-        return found
+        restored = restore_state(self._folder, like)
+        if restored is not None:
+            self.newest = restored.step
+            leader.decide(lambda: _put_newer_aside(self._folder, restored.step))
+        return restored
 
 
 def _begin(folder: AnyPath) -> None:
     make_folder(folder)
-    if is_remote(folder):  # a bucket has no empty folder, and a run without this one is damaged
+    if is_remote(folder):  # a bucket has no empty folders, and a run without this folder is damaged
         write_text(folder / "begun", "")
     _sweep(folder)
 
 
 def _new_orbax() -> ocp.AsyncCheckpointer:
-    # folders are made before anything waits for them: where one cannot be made, nothing is left that waits
+    # folders are made at once: where one cannot be made, no thread is left waiting for it
     options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
     return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS), async_options=options)
 
 
 def _check_written(path: AnyPath, like: TrainState) -> None:
-    """SaveFailed if what Orbax says it has saved could not be restored."""
+    """SaveFailed where what Orbax has written could not be restored."""
     try:
         check_stored(path / "params", like.params)
         check_stored(path / "optimizer", like.optimizer)
@@ -215,7 +213,7 @@ def _free(folder: AnyPath) -> int:
 
 
 def _sweep(folder: AnyPath) -> None:
-    """Removes what a killed process left: temporary folders, half-removed steps. A step that was never
+    """Remove what a killed process left: temporary folders and half-removed steps. A step that was never
     sealed is put aside."""
     for path in folder.iterdir():
         if _TEMPORARY in path.name or (path / _RETIRED).exists():
@@ -225,9 +223,9 @@ def _sweep(folder: AnyPath) -> None:
 
 
 def _put_newer_aside(folder: AnyPath, step: int) -> None:
-    for other in whole_steps(folder):
-        if other > step:
-            _put_aside(folder / str(other))
+    for newer in whole_steps(folder):
+        if newer > step:
+            _put_aside(folder / str(newer))
 
 
 def _put_aside(path: AnyPath) -> None:
@@ -235,7 +233,7 @@ def _put_aside(path: AnyPath) -> None:
 
 
 def _retire(path: AnyPath) -> None:
-    """Removes a step; from its first moment on, nobody takes it for a whole one."""
+    """Remove a step; from the first moment on it does not count as whole."""
     copy_file(path / MANIFEST, path / _RETIRED)
     (path / MANIFEST).unlink()
     remove_folder(path, last=_RETIRED)

@@ -1,9 +1,9 @@
-"""A copy of the state for the save in the background, made before the next step takes the state's memory.
+"""A copy of the state to be saved in the background, made before the next step reuses the state's memory.
 
-On an accelerator Orbax has copied to the host when its `save` returns. Where the devices' memory is the
-host's (a CPU) it keeps the arrays themselves until the last byte is written, and the next step, which is
-given their memory, waits for that: seconds. There the state is copied first, into memory that every save
-uses again: to touch new memory takes many times longer than the copy.
+On an accelerator Orbax has copied the state to the host when its `save` returns. On a CPU it holds the
+arrays themselves until the last byte is written, and the next step, which takes over their memory, waits for
+seconds. There the state is copied first, into memory that all saves share: touching new memory takes many
+times longer than the copy.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tlc_jax.training.state import TrainState
 
 
 class Snapshot:
-    """Gives copies of states of one shape; each `take` destroys the copy before it."""
+    """Copies states of one shape; each `take` overwrites the copy before it."""
 
     def __init__(self) -> None:
         self._spare: TrainState | None = None
-        # not the same buffer out as in: the copy is into the memory of the first argument
+        # copies into the memory of the first argument
         self._copy = jax.jit(
             lambda spare, state: jax.tree.map(jnp.copy, state), donate_argnums=0, keep_unused=True
         )
 
     def take(self, state: TrainState) -> TrainState:
-        """The state, or a copy where a save would hold on to the state's own memory."""
+        """The state, or a copy where a save would hold the state's own memory."""
         if jax.default_backend() != "cpu":
             return state
         if self._spare is None:

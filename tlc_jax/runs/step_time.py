@@ -1,8 +1,8 @@
-"""The time of one update after the paper's protocol (2.2), so that curves of runs made on unlike or busy
-machines can be drawn over the time of one.
+"""The time of an update by the paper's protocol (2.2), so that curves of runs on different machines can be
+drawn over the time of one.
 
-On one machine, left alone: the largest micro-batch that fits in memory, gradients added up over micro-batches
-to the batch; steps until their time has settled; then 100 steps, mean and median.
+On an idle machine: the largest micro-batch that fits in memory, gradients accumulated to the whole batch,
+steps until their time has settled, then mean and median of 100 steps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tlc_jax.runs.memory import (
     largest_micro_batch,
     micro_batch_sizes,
     peak_or_infinite,
-    told,
+    reported,
 )
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.tasks.build import make_task, prepare_data
@@ -38,21 +38,21 @@ from tlc_jax.training.state import TrainState, init_state
 from tlc_jax.training.step import CompiledStep
 
 STEPS = 100  # paper 2.2
-WINDOW = 10  # steps whose median is compared with that of the ten before
-SETTLED = 0.05  # relative change at most
-PATIENCE = 200  # steps that may pass before the time has settled
+WINDOW = 10  # steps whose median is compared with that of the WINDOW before
+SETTLED = 0.05  # largest relative change
+PATIENCE = 200  # steps until the time must have settled
 
 
 def timed(config: Config) -> dict[str, Any]:
-    """What the time of a step depends on, as a timing file holds it."""
+    """What the time of a step depends on, as in a timing file."""
     whole = dataclasses.asdict(config)
     about = {name: whole[name] for name in ("model", "task", "batch_size")}
     return {**about, "sequence_length": config.data.sequence_length}
 
 
 def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
-    """What a timing file holds. Where neither config nor device says how much memory there is (a CPU), the
-    config's own micro_batch is timed."""
+    """The content of a timing file. Where neither config nor device says how much memory there is (a CPU),
+    the micro_batch of the config is timed."""
     mesh = make_mesh(config.mesh)
     task = make_task(config, prepare_data(config, console))
     state, _ = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
@@ -61,19 +61,19 @@ def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
 
     def peak(rows: int) -> float:
         def compiled() -> int:
-            own = dataclasses.replace(config, micro_batch=rows)
-            steps[rows] = compile_abstract(task, own, mesh, abstract_batches(task))
+            smaller = dataclasses.replace(config, micro_batch=rows)
+            steps[rows] = compile_abstract(task, smaller, mesh, abstract_batches(task))
             return steps[rows].peak_bytes
 
         return peak_or_infinite(compiled)
 
     if limit is not None:
         sizes = micro_batch_sizes(config, rows_devices(mesh))
-        rows = largest_micro_batch(sizes, limit, told(peak, console))
+        rows = largest_micro_batch(sizes, limit, reported(peak, console))
     else:
         rows = fitted(config, task, mesh, console).at_once
     if rows not in steps:
-        told(peak, console)(rows)
+        reported(peak, console)(rows)
     warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
     return {
         **timed(config),
@@ -94,15 +94,15 @@ def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
 
 
 def settle_and_time(laps: Iterator[float], console: Console) -> tuple[int, list[float]]:
-    """(steps until the time had settled, seconds of each of the 100 after them); `laps` gives seconds of one
-    step after the other. After 200 steps it is taken as it is."""
+    """(steps until the time settled, seconds of each of the next 100), from the seconds of successive steps.
+    After 200 steps the time is taken as it is, with a warning."""
     early: list[float] = []
     with stage(console, "warming up", None, "steps") as advance:
         while len(early) < PATIENCE and not _settled(early):
             early.append(next(laps))
             advance(1)
     if len(early) == PATIENCE:
-        console.print(f"the time of a step has not settled in {PATIENCE} steps: leave the machine alone")
+        console.print(f"the time of a step has not settled in {PATIENCE} steps: is the machine busy?")
     seconds = []
     with stage(console, "timing", STEPS, "steps") as advance:
         for _ in range(STEPS):
@@ -114,22 +114,18 @@ def settle_and_time(laps: Iterator[float], console: Console) -> tuple[int, list[
 def _settled(seconds: list[float]) -> bool:
     if (
         len(seconds) < 2 * WINDOW or len(seconds) % WINDOW
-    ):  # windows apart: else a slow drift or a wave passes
+    ):  # disjoint windows: else a slow drift or a wave passes
         return False
     before, now = statistics.median(seconds[-2 * WINDOW : -WINDOW]), statistics.median(seconds[-WINDOW:])
     return abs(now / before - 1) <= SETTLED
 
 
-def _controls(config: Config) -> dict[str, Any]:
-    return controls(config, 0.5, 1)  # any point of the run costs the same
-
-
 def _laps(
     task: Task, config: Config, state: TrainState, step: CompiledStep, mesh: jax.sharding.Mesh
 ) -> Iterator[float]:
-    """Seconds from the end of one step to the end of the next, as the loop runs them: the next is on its way
-    before the last is waited for."""
-    key, control = jax.random.key(config.seed), _controls(config)
+    """Seconds from the end of a step to the end of the next, as in the training loop: a step is dispatched
+    before the previous one is waited for."""
+    key, control = jax.random.key(config.seed), controls(config, 0.5, 1)  # any point of a run costs the same
 
     def batch(number: int) -> Batch:
         return place(mesh, task.train_batch(number, rows_of(mesh)))
@@ -140,6 +136,6 @@ def _laps(
         while True:
             state, sums = step(state, next(batches), key, control)
             jax.block_until_ready(in_flight)
-            in_flight, before, ended = sums, ended, time.perf_counter()
-            if before is not None:
-                yield ended - before
+            in_flight, previous, ended = sums, ended, time.perf_counter()
+            if previous is not None:
+                yield ended - previous

@@ -1,8 +1,8 @@
-"""What Orbax has stored of a tree of arrays, looked at without restoring it.
+"""Checks what Orbax has stored of a tree of arrays, without restoring it.
 
-A checkpoint is sealed only after this look: Orbax may skip a part of a save without an error. And nothing is
-restored before it: what the files declare (shapes, types, pieces) is compared with what is expected while it
-is text, since tensorstore allocates what it is told, and ends the process where that cannot be.
+A checkpoint is sealed only after this check, since Orbax may skip a part of a save without an error. Nothing
+is restored before it: shapes, types and chunks are compared with what is expected while they are text, since
+tensorstore allocates whatever a file declares, and ends the process where it cannot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tlc_jax.storage.sealed import Damaged
 from tlc_jax.storage.untrusted import parse_json, read_json, size_of
 
 _ABOUT = "_METADATA"
-_SPARE = 64 << 20  # bytes of files beyond those of the arrays themselves
+_SPARE = 64 << 20  # bytes that files may have beyond their arrays
 _MASKS = "masks."
 
 _Dimensions = Annotated[list[Count], Field(max_length=8)]
@@ -38,7 +38,7 @@ class _Compressor(TypedDict):
 
 @record
 class _Array(TypedDict):
-    """Zarr's own words for an array in pieces ("chunks") of one shape."""
+    """How Zarr describes an array in chunks of one shape."""
 
     zarr_format: Literal[2]
     shape: _Dimensions
@@ -69,39 +69,39 @@ class _About(TypedDict):
 
 
 def check_stored(folder: AnyPath, like: Any) -> None:
-    """ValueError where `folder` holds other arrays than the tree `like` asks for, Damaged where they are not
-    whole: everything that a restore reads is there, but that no piece is decoded."""
+    """ValueError where `folder` holds other arrays than those of the tree `like`, Damaged where they are not
+    whole. All that a restore reads is checked, but no chunk is decoded."""
     check_files(folder, sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(like)))
     about = _read_about(folder)
     store = _Store(folder)
     expected = {_name(path): x for path, x in jax.tree_util.tree_flatten_with_path(like)[0]}
     if (stored := store.arrays.keys()) != expected.keys():
-        words, names = "lacks", expected.keys() - stored
+        verb, names = "lacks", expected.keys() - stored
         if not names:
-            words, names = "also holds", stored - expected.keys()
-        raise ValueError(f"it {words} {', '.join(printable(name, 100) for name in sorted(names)[:5])}")
+            verb, names = "also holds", stored - expected.keys()
+        raise ValueError(f"it {verb} {', '.join(printable(name, 100) for name in sorted(names)[:5])}")
     for name, x in expected.items():
         store.check(name, x.shape, np.dtype(x.dtype))
-    kinds = {(one["value_metadata"]["value_type"]) for one in about["tree_metadata"].values()}
+    kinds = {entry["value_metadata"]["value_type"] for entry in about["tree_metadata"].values()}
     if extra := kinds - {"jax.Array", "None"}:
         raise ValueError(f"it holds values of other kinds: {printable(sorted(extra))}")
 
 
 def read_masks(folder: AnyPath, like: dict[str, Any]) -> dict[str, Bool[np.ndarray, "..."]]:
-    """Of the optimizer stored in `folder`, what it kept at zero, by the paths of parameters: each of the
-    shape of its parameter in `like`. ValueError for others, Damaged where they are not whole."""
-    store, found = _Store(folder), {}
+    """The masks, by path of their parameters, of the optimizer stored in `folder`, each of the shape of its
+    parameter in `like`. ValueError for others, Damaged where they are not whole."""
+    store, masks = _Store(folder), {}
     for name in sorted(name for name in store.arrays if name.startswith(_MASKS)):
         path = name.removeprefix(_MASKS)
         if path not in like:
             raise ValueError(f"it has a mask of {printable(path)}, but there is no such parameter")
         store.check(name, like[path].shape, np.dtype(bool))
-        found[path] = store.read(name)
-    return found
+        masks[path] = store.read(name)
+    return masks
 
 
 class _Store:
-    """The arrays below a folder, by name, and how many pieces of each are there."""
+    """The arrays in a folder: how many chunks are stored of each, by name."""
 
     def __init__(self, folder: AnyPath):
         self._folder = folder
@@ -114,15 +114,15 @@ class _Store:
             raise Damaged(folder, f"cannot be read ({one_line(error)})") from error
         self.arrays: dict[str, int] = {}
         for key in keys:
-            name, _, piece = key.rpartition("/")
-            self.arrays[name] = self.arrays.get(name, 0) + (piece != ".zarray")
+            name, _, chunk = key.rpartition("/")
+            self.arrays[name] = self.arrays.get(name, 0) + (chunk != ".zarray")
 
     def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         text = self._values.read(f"{name}/.zarray").result().value
         try:
             array = checked(parse_json(text.decode("utf-8")), _Array)
         except ValueError as error:
-            raise ValueError(f"{name} is described in words that are not Orbax's ({error})") from error
+            raise ValueError(f"{name} is not described as Orbax describes arrays ({error})") from error
         if tuple(array["shape"]) != shape:
             raise ValueError(f"{name} has the shape {array['shape']} instead of {list(shape)}")
         if array["dtype"] not in (dtype.str, dtype.name):
@@ -131,13 +131,13 @@ class _Store:
         if len(chunks) != len(shape) or any(
             not 0 < n <= max(of, 1) for n, of in zip(chunks, shape, strict=True)
         ):
-            raise ValueError(f"{name} is stored in pieces of {chunks}, though it has the shape {list(shape)}")
-        pieces = math.prod(-(-of // n) for n, of in zip(chunks, shape, strict=True))
-        if self.arrays[name] != pieces:
-            raise Damaged(self._folder, f"holds {self.arrays[name]} of the {pieces} pieces of {name}")
+            raise ValueError(f"{name} is stored in chunks of {chunks}, though its shape is {list(shape)}")
+        count = math.prod(-(-of // n) for n, of in zip(chunks, shape, strict=True))
+        if self.arrays[name] != count:
+            raise Damaged(self._folder, f"holds {self.arrays[name]} of the {count} chunks of {name}")
 
     def read(self, name: str) -> np.ndarray:
-        """An array that was checked."""
+        """An array that `check` has accepted."""
         spec = {"driver": "zarr", "kvstore": {**self._spec, "path": f"{name}/"}}
         try:
             return ts.open(spec).result().read().result()
@@ -146,8 +146,8 @@ class _Store:
 
 
 def check_files(folder: AnyPath, expected: int, inside: bool = True) -> None:
-    """OSError where a file of `folder`, and of those `inside` it, is no regular one, ValueError where they
-    have far more bytes than arrays of `expected` bytes. Objects in a bucket are of one kind only."""
+    """OSError where a file in `folder` (or `inside` its folders) is not a regular one, ValueError where they
+    have far more bytes than their arrays, `expected`. In a bucket there is only one kind of object."""
     if not isinstance(folder, Path):
         return
     names = files(folder) if inside else [path.name for path in folder.iterdir() if not path.is_dir()]
@@ -157,12 +157,12 @@ def check_files(folder: AnyPath, expected: int, inside: bool = True) -> None:
 
 
 def _read_about(folder: AnyPath) -> _About:
-    """Orbax's own description of the tree; its other descriptions, which it reads too, are looked at."""
+    """Orbax's description of the tree, after a check of the other descriptions that it reads too."""
     path = folder / _ABOUT
     try:
         about = checked(read_json(path), _About)
-        others = (folder / "array_metadatas").iterdir() if (folder / "array_metadatas").is_dir() else ()
-        for path in others:
+        more = folder / "array_metadatas"
+        for path in more.iterdir() if more.is_dir() else ():
             checked(read_json(path), dict[str, Any])
         return about
     except FileNotFoundError as error:
@@ -172,6 +172,6 @@ def _read_about(folder: AnyPath) -> _About:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """As Orbax names a leaf of a tree: `0.mu.encoder.token_embedding`."""
+    """The name that Orbax gives to a leaf of a tree: `0.mu.encoder.token_embedding`."""
     names = [getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))) for key in path]
     return ".".join(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""One thread that does what it is given, one call after the other, and keeps no process from ending."""
+"""A thread that makes calls one after the other, and does not keep its process alive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 class Worker:
-    """Like an executor of one thread, but that it is a daemon, and with it all threads that begin in it.
+    """Like an executor of one thread, but a daemon, as are all threads that are started in it.
 
-    Of a save that failed Orbax leaves threads that wait five minutes for a folder that will never be made:
+    A failed save of Orbax leaves threads that wait five minutes for a folder that nobody will make, and
     Python would wait for them.
     """
 
@@ -22,20 +22,20 @@ class Worker:
         self._thread.start()
 
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """What `call` will have given or raised."""
+        """The future result of `call`."""
         future: Future[Any] = Future()
         self._calls.put((future, call))
         return future
 
     def shutdown(self) -> None:
-        """Waits until all is done."""
+        """Wait for all calls."""
         self._calls.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        while (given := self._calls.get()) is not None:
-            future, call = given
+        while (item := self._calls.get()) is not None:
+            future, call = item
             try:
                 future.set_result(call())
-            except BaseException as error:  # handed to who waits for it
+            except BaseException as error:  # raised where the result is asked for
                 future.set_exception(error)

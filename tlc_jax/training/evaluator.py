@@ -1,4 +1,4 @@
-"""Evaluation: every row of every set exactly once, sums divided once."""
+"""Evaluation: every example of every set exactly once, sums divided once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
-from tlc_jax.parallel.mesh import place, replicated, rows_of
+from tlc_jax.parallel.mesh import place, rows_of
+from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import Task
 from tlc_jax.training.step import make_evaluation_step
 
 
 class Evaluator:
-    """Computes `{'eval/<set>/<metric>': value}` for parameters. Compiles each shape when it first comes,
-    while the clock of a run is paused. With `decode` also what the task finds in what the model writes;
-    `between` is called before every batch."""
+    """Computes `{'eval/<set>/<metric>': value}` for parameters; each shape of batch is compiled at its first.
+
+    With `decode`, metrics of texts that the model writes are computed too. `between` is called before every
+    batch."""
 
     def __init__(
         self,
@@ -36,7 +38,7 @@ class Evaluator:
         self._step = make_evaluation_step(task, mesh)
 
     def __call__(self, params: Params, sets: Sequence[str]) -> dict[str, float]:
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for name in sets:
             total: dict[str, Any] = {}
             for host_batch in self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh)):
@@ -47,17 +49,19 @@ class Evaluator:
             metrics = self._task.metrics(total)
             if self._decode:
                 metrics |= self._task.decoded(params, name)
-            found |= {f"eval/{name}/{metric}": value for metric, value in metrics.items()}
-        return found
+            values |= {f"eval/{name}/{metric}": value for metric, value in metrics.items()}
+        return values
 
 
 class TensorEvaluator:
-    """The same of tensors by name, on the sets that choices are made on; a request to stop is obeyed between
-    batches, since nothing is to be saved first."""
+    """Evaluates tensors by name on the sets that choices are made on. A request to stop is obeyed between
+    batches, since there is nothing to save first."""
 
     def __init__(self, task: Task, config: Config, mesh: Mesh):
-        self._evaluate, self._mesh = Evaluator(task, config.at_once, mesh, between=stopping.check), mesh
-        self._sets = task.evaluation_sets()
+        self._evaluate = Evaluator(task, config.at_once, mesh, between=stopping.check)
+        self._task, self._mesh = task, mesh
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:
-        return self._evaluate(jax.device_put(join(tensors), replicated(self._mesh)), self._sets)
+        params = join(tensors)
+        shardings = param_shardings(self._mesh, params, self._task.family.sharding_rules)
+        return self._evaluate(jax.device_put(params, shardings), self._task.evaluation_sets())

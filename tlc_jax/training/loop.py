@@ -75,7 +75,7 @@ def _train(session: Session, batches: Iterator[Batch]) -> None:
 
 
 def _enough_already(session: Session) -> bool:
-    """Whether a run that may stop early has reached its target before the first update, which is its result."""
+    """Whether a run has reached its target before its first update; then its first state is saved."""
     if session.config.evaluation.stop_at is None:
         return False
     if not session.evaluated():

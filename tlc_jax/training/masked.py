@@ -1,7 +1,7 @@
 """Pruned weights stay exactly zero while the others train.
 
-Momentum and weight decay would bring them back (the update is masked, not only the gradient), and a mask that
-is not part of the state would be lost with the process: it is saved, restored and sharded as optimizer state.
+Momentum and weight decay would revive them, so the update is masked and not only the gradient. The masks are
+part of the optimizer's state: they are saved, restored and sharded with it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from tlc_jax.core.tree import Params, flatten, map_with_path
 
 
 class MaskedState(NamedTuple):
-    """`masks` holds, for each parameter that has pruned weights, a boolean array of its shape by its path."""
+    """`masks`: {path of a parameter with pruned weights: boolean array of its shape}."""
 
     masks: Any
     inner: Any
 
 
 def masked(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimizer for parameters whose masked weights are zero: its directions are zero there, always. Its
-    state is a MaskedState that `with_masks` made."""
+    """An optimizer whose directions are zero where a mask is False. `with_masks` makes its state."""
 
     def init(params: Any) -> Any:
         raise TypeError("the state of a masked optimizer is made by with_masks")
@@ -42,8 +41,7 @@ def masked(optimizer: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def with_masks(inner: Any, params: Params, masks: Tensors) -> MaskedState:
-    """The state of the masked optimizer, of that of the plain one; masks lie where their
-    parameters do."""
+    """The state of the masked optimizer, from that of the plain one; masks are sharded as parameters."""
     placed = {
         path: jax.device_put(mask, flatten(params)[path].sharding)
         for path, mask in parameter_masks(params, masks).items()
@@ -52,33 +50,31 @@ def with_masks(inner: Any, params: Params, masks: Tensors) -> MaskedState:
 
 
 def parameter_masks(params: Params, masks: Tensors) -> dict[str, Bool[np.ndarray, "..."]]:
-    """Masks of tensors (one layer's) as masks of parameters (all layers'), for those that have any."""
+    """Masks of tensors (of one layer) as masks of parameters (of all layers); parameters without any are left
+    out. UserError for a mask whose tensor does not exist."""
     flat = flatten(params)
     names = {path: tensor_names(path, x) for path, x in flat.items()}
-    if unknown := masks.keys() - {name for own in names.values() for name in own}:
+    if unknown := masks.keys() - {name for tensors in names.values() for name in tensors}:
         raise UserError(f"there are masks of {', '.join(sorted(unknown))}, but no such parameters")
-    found = {}
-    for path, own in names.items():
-        if masks.keys() & set(own):
-            shape = flat[path].shape if own == [path] else flat[path].shape[1:]
-            each = [np.asarray(masks.get(name, np.ones(shape, bool))) for name in own]
-            found[path] = np.stack(each) if own != [path] else each[0]
-    return found
+    stacked = {}
+    for path, tensors in names.items():
+        if masks.keys() & set(tensors):
+            shape = flat[path].shape if tensors == [path] else flat[path].shape[1:]
+            layers = [np.asarray(masks.get(name, np.ones(shape, bool))) for name in tensors]
+            stacked[path] = layers[0] if tensors == [path] else np.stack(layers)
+    return stacked
 
 
 def tensor_masks(masks: Mapping[str, Bool[np.ndarray, "..."]]) -> Tensors:
     """Masks of parameters as masks of tensors; those that prune nothing are left out."""
-    found: Tensors = {}
+    layers: Tensors = {}
     for path, mask in masks.items():
         names = tensor_names(path, mask)
-        found |= {names[0]: mask} if names == [path] else dict(zip(names, mask, strict=True))
-    return {name: mask for name, mask in found.items() if not mask.all()}
+        layers |= {path: mask} if names == [path] else dict(zip(names, mask, strict=True))
+    return {name: mask for name, mask in layers.items() if not mask.all()}
 
 
 def _only(tree: Any, masks: dict[str, Any]) -> Params:
     """Zeros where a mask is False."""
 
-    def one(path: str, x: jax.Array) -> jax.Array:
-        return zero_where_false(x, masks[path]) if path in masks else x
-
-    return map_with_path(one, tree)
+    return map_with_path(lambda path, x: zero_where_false(x, masks[path]) if path in masks else x, tree)

@@ -1,4 +1,4 @@
-"""Metrics: sums that stay on the device between two lines, and the file of lines that is the truth."""
+"""Metrics: sums that stay on the device between two lines, and the file of lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tlc_jax.tasks.base import Sums
 from tlc_jax.training.metrics_log import MetricsLog
 
 Seconds = Annotated[float, Field(ge=0)]
-_LONGEST_LINE = 64 << 20  # bytes; a line tells the budget's fraction of each step since the last
+_LONGEST_LINE = 64 << 20  # bytes; a line may hold a number for each step since the last one
 _MEASURED = ("train/", "eval/")
 _Numbers = dict[str, float]
 GAUGES = ("gradient_norm",)  # the last value is reported, not a mean
@@ -30,7 +30,7 @@ class Meter:
     """Adds up the sums of steps on the device; `peek` brings them to the host."""
 
     def __init__(self, pending: dict[str, float] | None = None):
-        # of the host until a step adds to them: an array of one device does not add to one of many processes
+        # on the host until a step adds to them: arrays of one process and of many cannot be added
         self._sums: dict[str, Any] = {name: np.float32(value) for name, value in (pending or {}).items()}
 
     def add(self, sums: Sums) -> None:
@@ -41,20 +41,20 @@ class Meter:
         }
 
     def peek(self) -> dict[str, float]:
-        """The sums so far, on the host; a checkpoint keeps them so that no line changes by a restart."""
+        """The sums so far, on the host. A checkpoint keeps them, so that a restart changes no line."""
         return {name: float(value) for name, value in jax.device_get(self._sums).items()}
 
     def clear(self) -> None:
-        """Starts again."""
+        """Start again at zero."""
         self._sums = {}
 
 
 class MetricsWriter:
-    """`metrics.jsonl`: one object a line with `step`, `training_seconds`, `total_seconds` and values.
+    """Writes `metrics.jsonl`: one JSON object a line, with step, training and total seconds, and values.
 
-    Opening it for a run restored at `step` drops the lines after that step, so that a resumed run
-    leaves no gap and repeats nothing. A torn last line is dropped too. A branch begins with the lines of
-    its trunk, the `source`. Of several processes the first writes.
+    Opening it for a run restored at a step drops the lines after that step, so that a resumed run leaves no
+    gap and repeats nothing; a torn last line is dropped too. A branch begins with the lines of `source`, its
+    trunk's file. Only process 0 writes.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MetricsWriter:
         return kept[-1] if kept else None
 
     def write(self, step: int, times: dict[str, float], values: dict[str, Any]) -> dict[str, Any]:
-        """The line; where it cannot be written now `warn` is told, and it will be later."""
+        """Returns the line. Where it cannot be written now, `warn` is called and it is written later."""
         line = {"step": step, **{name: round(seconds, 3) for name, seconds in times.items()}, **values}
         if self._log is not None:
             self._log.add(json.dumps(line) + "\n")
@@ -82,12 +82,12 @@ class MetricsWriter:
         return line
 
     def flush(self) -> None:
-        """What was written until now outlives this process and its machine. OSError if it does not."""
+        """Bring what was written to stable storage; OSError where that fails."""
         if self._log is not None:
             self._log.flush()
 
     def settle(self) -> None:
-        """The same at the end of a run: SaveFailed if it does not."""
+        """The same at the end of a run; SaveFailed where that fails."""
         try:
             self.flush()
         except Exception as error:  # a bucket has errors of its own
@@ -99,38 +99,38 @@ class MetricsWriter:
 
 
 def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a last line without its end (a killed process) is left out. UserError
-    where it is no such file, whoever wrote it."""
-    found = []
+    """The lines of a metrics file, without a last one that was not finished (by a killed process). UserError
+    where it is not a metrics file."""
+    lines = []
     for number, text in enumerate(_whole_lines(path), start=1):
         try:
             line = checked(json.loads(text.decode("utf-8")), _Line)
             checked({name: value for name, value in line.items() if name.startswith(_MEASURED)}, _Numbers)
-            found.append(line)
+            lines.append(line)
         except (ValueError, RecursionError) as error:
+            why = one_line(error, 100)
             raise UserError(
-                f"{path} line {number} is no line of metrics ({one_line(error, 100)}): correct or remove it"
+                f"{path} line {number} is not a line of metrics ({why}): correct or remove it"
             ) from error
-    return found  # type: ignore[return-value]
+    return lines  # type: ignore[return-value]
 
 
 def _whole_lines(path: AnyPath) -> Iterator[bytes]:
     if not path.exists():
         return
     with open_regular(path) as opened:
-        file = io.BufferedReader(opened)  # type: ignore[arg-type]  # a store's own reads no bounded line
+        file = io.BufferedReader(opened)  # type: ignore[arg-type]  # the file of a store has no bounded readline
         while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
             yield line
         if len(line) == _LONGEST_LINE:
             raise UserError(
-                f"{path} holds a line of more than {_LONGEST_LINE:,} bytes, so it is no file of metrics: "
-                "remove it"
+                f"{path} is not a metrics file: it has a line of more than {_LONGEST_LINE:,} bytes; remove it"
             )
 
 
 @record
 class _Line(TypedDict):
-    """Further values have the names that the task gives them."""
+    """All other keys are named by the task."""
 
     step: Count
     training_seconds: Seconds

@@ -1,8 +1,7 @@
-"""A file of lines that a run adds to, whatever its disk does: what cannot be written now is written later.
+"""A file of lines that a run appends to: what cannot be written now, on a full disk, is written later.
 
-All lines stay in memory too, a few hundred bytes each. On a disk they are appended, and what another hand did
-to the file (a part cut off, another file in its place) is made good; in a bucket, which cannot append, the
-whole is written again by `flush`.
+All lines stay in memory too, a few hundred bytes each. On a disk they are appended, and a file that somebody
+has cut, removed or replaced is written again. In a bucket, which cannot append, `flush` writes all of them.
 """
 
 from __future__ import annotations
@@ -19,42 +18,42 @@ from tlc_jax.storage.paths import AnyPath, write_text, writing
 
 
 class MetricsLog:
-    """Begins with the whole `lines`, which replace what was at `path`; OSError if that cannot be.
+    """Begins with `lines`, which replace what was at `path`; OSError where that fails.
 
-    `warn` is told once when lines cannot be written, and once when they are.
+    `warn` is called once when lines cannot be written, and once when they can be again.
     """
 
     def __init__(self, path: AnyPath, lines: list[str], warn: Callable[[str], None]):
         self._path, self._lines, self._warn = path, lines, warn
         self._failing = False
-        self._kept, self._size, self._open = 0, 0, -1  # lines and bytes that are there; the open file
+        self._kept, self._size, self._open = 0, 0, -1  # lines and bytes in the file; its descriptor
         self._folder = path.parent.stat() if isinstance(path, Path) else None
-        self._turn = threading.Lock()  # a checkpoint is sealed in a thread of its own
+        self._lock = threading.Lock()  # a checkpoint is sealed in another thread
         self._write_whole()
 
     def add(self, line: str) -> None:
-        """Never raises OSError: the line is there at once, or when there is room again."""
-        with self._turn:
+        """Write a line, now or when there is room again; never raises OSError."""
+        with self._lock:
             self._lines.append(line)
             if not isinstance(self._path, Path):
                 return
             try:
                 self._write()
             except OSError as error:
-                self._note(error)
+                self._report(error)
             else:
-                self._note(None)
+                self._report(None)
 
     def flush(self) -> None:
-        """What was added until now outlives this process and its machine. OSError if it does not."""
+        """Bring all lines to stable storage; OSError where that fails."""
         if not isinstance(self._path, Path):
-            with self._turn:
+            with self._lock:
                 text, count = "".join(self._lines), len(self._lines)
-            if count > self._kept:  # not in turn: training would wait for the network
+            if count > self._kept:  # without the lock: training would wait for the network
                 write_text(self._path, text)
                 self._kept = count
             return
-        with self._turn:
+        with self._lock:
             self._write()
             file = os.dup(self._open)
         try:
@@ -64,42 +63,42 @@ class MetricsLog:
             os.close(file)
 
     def close(self) -> None:
-        """The last try to write what is left; what is lost is told."""
+        """Try for the last time to write what is left; what is lost is reported."""
         try:
             self.flush()
         except Exception as error:  # a bucket has errors of its own
             if lost := len(self._lines) - self._kept:
                 self._warn(f"{lost} lines of {self._path} could not be written ({one_line(error)})")
         if self._open >= 0:
-            with contextlib.suppress(OSError):  # of a network's disk: it has been told
+            with contextlib.suppress(OSError):  # of a network's disk; it was reported
                 os.close(self._open)
 
-    def _note(self, error: OSError | None) -> None:
+    def _report(self, error: OSError | None) -> None:
         if error is not None and not self._failing:
             why = error.strerror or one_line(error)
             self._warn(
                 f"{self._path} cannot be written ({why}): its lines are kept in memory until it can; "
-                "training goes on"
+                "training continues"
             )
         elif error is None and self._failing:
             self._warn(f"{self._path} is written again, no line is missing")
         self._failing = error is not None
 
     def _write(self) -> None:
-        """Everything that is not on the disk yet."""
+        """Append the lines that are not in the file yet."""
         if not self._is_ours():
             self._write_whole()
-        waiting, at = "".join(self._lines[self._kept :]).encode(), self._size
+        content, position = "".join(self._lines[self._kept :]).encode(), self._size
         with writing(self._path):
-            os.ftruncate(self._open, at)  # a write that failed may have left a part of a line
-            while waiting:
-                written = os.pwrite(self._open, waiting, at)
-                at, waiting = at + written, waiting[written:]
-        self._size, self._kept = at, len(self._lines)
+            os.ftruncate(self._open, position)  # a write that failed may have left a part of a line
+            while content:
+                written = os.pwrite(self._open, content, position)
+                position, content = position + written, content[written:]
+        self._size, self._kept = position, len(self._lines)
 
     def _write_whole(self) -> None:
         if self._folder is not None and not os.path.samestat(self._folder, Path(self._path).parent.stat()):
-            raise FileNotFoundError(errno.ENOENT, "its folder is another one now", str(self._path))
+            raise FileNotFoundError(errno.ENOENT, "its folder was replaced", str(self._path))
         text = "".join(self._lines)
         write_text(self._path, text)
         self._kept = len(self._lines)
@@ -110,9 +109,9 @@ class MetricsLog:
                 os.close(old)
 
     def _is_ours(self) -> bool:
-        """Whether the file is there as we left it, but for what a failed write added."""
+        """Whether the file is still the one that we wrote; a failed write may have made it longer."""
         try:
-            there = os.fstat(self._open)
-            return os.path.samestat(there, Path(self._path).stat()) and there.st_size >= self._size
+            status = os.fstat(self._open)
+            return os.path.samestat(status, Path(self._path).stat()) and status.st_size >= self._size
         except OSError:
             return False

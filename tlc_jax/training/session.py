@@ -173,14 +173,14 @@ class Session:
             except SaveFailed as failure:
                 if last:
                     raise
-                self.view.warned(f"{failure}; training goes on")
+                self.view.warned(f"{failure}; training continues")
 
     def settle_save(self) -> None:
         """Wait for the save in the background; if it failed this is reported, and the next one is tried."""
         try:
             self.saver.wait()
         except SaveFailed as failure:
-            self.view.warned(f"{failure}; training goes on")
+            self.view.warned(f"{failure}; training continues")
 
     def rescue(self, error: BaseException) -> None:
         """Save what was trained before `error`, if possible; the caller raises the error in any case."""

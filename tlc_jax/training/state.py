@@ -1,4 +1,4 @@
-"""What training changes: parameters, optimizer state and the number of finished steps."""
+"""The training state: parameters, optimizer state and the number of finished updates."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ Optimizer = optax.GradientTransformation
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """A pytree: of arrays, or of their shapes or shardings.
-
-    `step` is the number of finished updates, int32 []; `params` a plain nested dict.
-    """
+    """A pytree of arrays, or of their shapes or shardings; `step` is int32 [], `params` a nested dict."""
 
     step: Any
     params: Any

@@ -1,4 +1,4 @@
-"""One update and one evaluation: pure functions, compiled ahead of time so that no clock counts it."""
+"""One update and one evaluation step, as pure functions; compiled before the training clock runs."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ def summed_gradients(
     key: jax.Array,
     micro_batches: int,
     shared: Batch | None = None,
-    lying: Callable[[Params], Params] = lambda grads: grads,
+    sharded: Callable[[Params], Params] = lambda grads: grads,
 ) -> tuple[Params, Sums]:
-    """Gradient of the summed loss over all predictions of the batch, and the batch's sums.
+    """Gradient of the loss summed over all predictions of the batch, and the batch's sums.
 
-    Micro-batches add up sums of losses and of weights; who divides does it once, at the end, so the
-    mean is that of the one big batch however the predictions are spread. Micro-batch i takes
-    rows i, i + n, i + 2n, ...: every device keeps its own rows. Its dropout key is `fold_in(key, i)`.
-    Each gets the arrays in `shared` whole. `lying` says how a gradient lies on the devices.
+    Sums of losses and of weights are added over micro-batches and divided once, by the caller, so the mean is
+    that of the whole batch however the predictions are spread. Micro-batch i takes the rows i, i + n, i + 2n,
+    ..., so that every device keeps its own rows; its dropout key is `fold_in(key, i)`. Each gets the arrays
+    in `shared` whole. `sharded` constrains the sharding of a gradient.
     """
     parts = {name: x.reshape(-1, micro_batches, *x.shape[1:]) for name, x in batch.items()}
 
-    def one(i: Any) -> tuple[Params, Sums]:
+    def gradient(i: Any) -> tuple[Params, Sums]:
         part = {name: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False) for name, x in parts.items()}
         step_key = jax.random.fold_in(key, i)
         grads, sums = jax.grad(task.loss, has_aux=True)(params, {**part, **(shared or {})}, step_key)
-        return lying(grads), sums
+        return sharded(grads), sums
 
     def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
-        return jax.tree.map(jnp.add, total, one(i)), None
+        return jax.tree.map(jnp.add, total, gradient(i)), None
 
     if micro_batches == 1:
-        grads, sums = one(0)  # without a sum of gradients beside them
+        grads, sums = gradient(0)  # needs no memory for sums of gradients
     else:
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
-        (grads, sums), _ = jax.lax.scan(add, nothing, jnp.arange(micro_batches))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, 0))
+        (grads, sums), _ = jax.lax.scan(add, zeros, jnp.arange(micro_batches))
     return grads, sums
 
 
 def make_train_step(
     task: Objective, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainStep:
-    """(state, batch, key, controls of the schedule) -> (state, sums and the norm of the gradient).
+    """The update: (state, batch, key, scalars of the schedule) -> (state, sums and the gradient's norm).
 
-    A step whose loss or gradient is not finite changes neither parameters nor optimizer state; its sums are
-    0 but for `skipped_steps`.
+    Where loss or gradient is not finite, parameters and optimizer state stay as they are, and all sums but
+    `skipped_steps` are 0.
     """
 
     def train_step(
@@ -77,7 +77,7 @@ def make_train_step(
         step_key = jax.random.fold_in(key, state.step)
         rate, shared = controls["learning_rate"], dict(controls)
         del shared["learning_rate"]
-        lies = param_shardings(mesh, state.params, task.family.sharding_rules)
+        shardings = param_shardings(mesh, state.params, task.family.sharding_rules)
         grads, sums = summed_gradients(
             task,
             state.params,
@@ -85,7 +85,7 @@ def make_train_step(
             step_key,
             config.micro_batches,
             shared,
-            lambda grads: jax.lax.with_sharding_constraint(grads, lies),
+            lambda grads: jax.lax.with_sharding_constraint(grads, shardings),
         )
         scale = 1.0 / jnp.maximum(sums["weight"], 1.0)
         sums["gradient_norm"] = scale * optax.tree.norm(grads)
@@ -96,7 +96,7 @@ def make_train_step(
             directions, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
             return jax.tree.map(lambda p, d: p - rate * d, state.params, directions), optimizer_state
 
-        # a branch and not a choice of results: it is done in place, without two more copies of the gradients
+        # a branch is computed in place; a choice between results would need two more copies of the gradients
         params, optimizer_state = jax.lax.cond(finite, updated, lambda: (state.params, state.optimizer))
         sums = {name: jnp.where(finite, x, 0.0) for name, x in sums.items()}
         sums["skipped_steps"] = 1.0 - finite
@@ -107,11 +107,11 @@ def make_train_step(
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """A train step compiled for each shape of batch; it takes over the memory of the state it is given."""
+    """A train step compiled for each shape of batch; it reuses the memory of the state that it is given."""
 
     by_shape: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled]
     platform: str
-    """Of the devices that it is for."""
+    """Platform of its devices."""
 
     def __call__(
         self, state: TrainState, batch: Batch, key: jax.Array, controls: Controls
@@ -120,7 +120,7 @@ class CompiledStep:
 
     @property
     def peak_bytes(self) -> int:
-        """What the compiler says that one device needs at most, state and batch included."""
+        """Bytes that a device needs at most, state and batch included, as the compiler says."""
         return max(
             _peak_bytes(compiled.memory_analysis(), self.platform) for compiled in self.by_shape.values()
         )
@@ -133,12 +133,12 @@ def compile_train_step(
     key: Any,
     controls: Controls,
     mesh: Mesh,
-    told: Callable[[int], None] = lambda count: None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> CompiledStep:
-    """The step compiled for the shapes of the samples, several at a time; everything may be abstract, with
-    shardings. `told` hears how many more are done."""
-    lies = jax.tree.map(lambda x: x.sharding, state)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(lies, replicated(mesh)))
+    """The step compiled for the shapes of the samples, several at a time. Arguments may be abstract, with
+    shardings. `advance` is called with the number of shapes that have been compiled since its last call."""
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     compiling: dict[tuple[tuple[int, ...], ...], Future[jax.stages.Compiled]] = {}
     with ThreadPoolExecutor(usable_cores()) as pool:
         try:
@@ -146,10 +146,10 @@ def compile_train_step(
             for batch in samples:
                 compiling[_shape(batch)] = pool.submit(jitted.lower(state, batch, key, controls).compile)
                 more = sum(future.done() for future in compiling.values()) - done
-                told(more)
+                advance(more)
                 done += more
             for _ in itertools.islice(as_completed(compiling.values()), done, None):
-                told(1)
+                advance(1)
         except Interrupted:
             pool.shutdown(cancel_futures=True)
             raise
@@ -160,9 +160,11 @@ def compile_train_step(
 def _peak_bytes(stats: Any, platform: str) -> int:
     if platform != "cpu" and stats.peak_memory_in_bytes:
         return stats.peak_memory_in_bytes
-    # a CPU's peak is that of the arguments alone; the sum of everything is never below the true one
-    apart = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    return apart + stats.temp_size_in_bytes
+    # on a CPU the peak counts arguments alone; the sum of everything is never below the true peak
+    arguments_and_outputs = (
+        stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    )
+    return arguments_and_outputs + stats.temp_size_in_bytes
 
 
 def _shape(batch: Batch | AbstractBatch) -> tuple[tuple[int, ...], ...]:

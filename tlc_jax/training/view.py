@@ -1,4 +1,4 @@
-"""What a person sees of a run: the first screen, then a bar on a terminal or plain lines elsewhere."""
+"""What a run prints: first its config and facts, then a progress bar on a terminal, or plain lines."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 
 
 def make_console() -> Console:
-    """Standard output, of the first of several processes; plain lines are not wrapped at 80 columns."""
+    """A console on standard output, quiet in all processes but the first. Plain lines are not wrapped."""
     plain = functools.partial(SafeConsole, quiet=not hosts.is_first())
     return plain() if plain().is_terminal else plain(width=10_000)
 
 
 def show_config(console: Console, config: Config, document: Config) -> None:
-    """Every field of the config, and what differs from the config document."""
+    """Print every field of the config, and the value in the document where options changed it."""
     values, original = flat(config), flat(document)
     section = None
     for name, value in values.items():
@@ -42,14 +42,14 @@ def show_config(console: Console, config: Config, document: Config) -> None:
 
 
 def show_facts(console: Console, facts: dict[str, str]) -> None:
-    """Devices, size, data, destination: what is true of this run here."""
+    """Print facts by name: devices, size, data, destination."""
     console.print("facts", style="bold")
     for name, value in facts.items():
         console.print(f"  {name:22s} {value}", soft_wrap=True)
 
 
 def budget_text(config: Config) -> str:
-    """How long a run will take, as far as the config says."""
+    """How long a run will take, as far as its config tells."""
     steps, seconds, tokens = (
         getattr(config.budget, name) for name in ("steps", "training_seconds", "tokens")
     )
@@ -64,7 +64,7 @@ def budget_text(config: Config) -> str:
 
 
 class View:
-    """Progress of training. A context manager."""
+    """The progress of training; a context manager."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class View:
             self._console.print(f"{self._prefix}step {step:,}  {self._latest['train']}")
 
     def warned(self, text: str) -> None:
-        """Something went wrong that the run survives."""
+        """Print a problem that does not end the run."""
         self._console.print(f"{self._prefix}warning: {text}")
 
     def evaluated(self, line: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A step that never ends is reported, with what every thread is doing: a hung job should not look slow."""
+"""Reports a step that does not end, with the stacks of all threads: else a hung job looks like a slow one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STDERR = 2
 
 
 class Watchdog:
-    """Watches from a thread of its own, while in its context, that `alive` is called."""
+    """Inside its context a thread checks that `alive` is called at least once every `seconds`."""
 
     def __init__(self, seconds: float, say: Callable[[str], None]):
         self._seconds, self._say = seconds, say
@@ -22,7 +22,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def alive(self, step: int) -> None:
-        """`step` has ended."""
+        """Call this when `step` has ended."""
         self._last = (step, time.monotonic())
 
     def __enter__(self) -> Watchdog:
@@ -35,11 +35,11 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        told = None
+        reported = None
         while not self._over.wait(self._seconds / 10):
-            step, at = self._last
-            if time.monotonic() - at > self._seconds and told != at:
-                told = at
+            step, ended = self._last
+            if time.monotonic() - ended > self._seconds and reported != ended:
+                reported = ended
                 self._say(
                     f"no step has ended for {duration(self._seconds)}, since step {step:,}; all threads:"
                 )
