@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.builders import write_tables
-from tlc_jax import evaluate, study, train
+from tlc_jax import compress, evaluate, study, train
 from tlc_jax.config.study_options import SearchConfig, StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.studies import grid
@@ -133,6 +133,34 @@ def test_numbers_are_those_of_the_runs(finished: Path, tmp_path: Path, capsys: p
     half = store.find(stage="compress", size="2x16", bits=4, sparsity=0.5)[0]
     assert half["paper_bytes"] == half["nonzeros"] / 2
     assert 0.45 < half["nonzeros"] / half["parameters"] < 0.6
+
+
+@pytest.mark.parametrize(("bits", "sparsity"), [(32, 0.5), (4, 0.5), (4, 0.0)])
+def test_a_row_is_what_compress_writes(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture, bits: int, sparsity: float
+) -> None:
+    """Accuracies and all three sizes, bit for bit, of the same recipe."""
+    [row] = ResultStore(finished / "results.jsonl").find(
+        stage="compress", size="2x16", seed="seed2", bits=bits, sparsity=sparsity
+    )
+    run, out = finished / "2x16" / f"{row['name']}-seed2", tmp_path / "out"
+    options = ["--bits", str(bits), "--sparsity", str(sparsity), "--out", str(out)]
+    compress.main(["--checkpoint", str(run), *options])
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert row["paper_bytes"] == manifest["size"]["paper_bytes"]
+    assert row["format_bytes"] == manifest["size"]["format_bytes"]
+    assert row["file_bytes"] == (out / "model.safetensors").stat().st_size
+    assert (row["parameters"], row["nonzeros"]) == (
+        manifest["size"]["weights"],
+        manifest["size"]["nonzeros"],
+    )
+    tables = json.loads((finished / "study.json").read_text())["finetune"]["data"]["dir"]
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(out), "--json", "--data.dir", tables])
+    said = json.loads(capsys.readouterr().out)
+    assert row["metric"] == "accuracy"
+    assert row["accuracy"] == said["eval/test/accuracy"]
+    assert row["tuning_accuracy"] == said["eval/tuning/accuracy"]
 
 
 def test_another_config_is_refused(command, finished: Path) -> None:

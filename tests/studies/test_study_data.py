@@ -8,7 +8,7 @@ import dataclasses
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.builders import documents, write_tables
 from tlc_jax import study
-from tlc_jax.config import Config, DataConfig
+from tlc_jax.config import CompressConfig, Config, DataConfig
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data.text import installed_docs
 from tlc_jax.runs import begin
@@ -77,9 +77,7 @@ class Folder:
             study.main(command)
         return list(self.trained)
 
-    def train_run(
-        self, config: Config, workdir: Path, begin: Begin, console: Console, *, title: str
-    ) -> None:
+    def train_run(self, config: Config, workdir: Path, begin: Begin, console: Console, *, title: str) -> None:
         name = f"{workdir.parent.name}/{workdir.name}"
         if self.interrupted and self.interrupted in name:
             raise Interrupted(name)
@@ -123,22 +121,26 @@ class Folder:
         return folder
 
     def forget(self) -> None:
-        """As a study of a version that kept neither identities nor checksums left it."""
-        self.write(lambda lines: [line.pop(name) for line in lines for name in ("data", "sha256")])
+        """As a study of a version left it that stored no identities, no checksums and no metric's name."""
+        names = ("data", "sha256", "metric", "higher_is_better")
+        self.write(lambda lines: [line.pop(name, None) for line in lines for name in names])
         (self.workdir / "data.json").unlink(missing_ok=True)
 
 
-def compressed(loaded: object, missing: list[tuple[float, int]], title: str, console: Console) -> Any:
-    for sparsity, bits in missing:
+def measured(
+    reference: str, compressions: list[CompressConfig], title: str, console: Console
+) -> Iterator[dict[str, Any]]:
+    """Lines as versions wrote them that knew only accuracies and the paper's size."""
+    for config in compressions:
         yield {
-            "sparsity": sparsity,
-            "bits": bits,
+            "sparsity": config.sparsity,
+            "bits": config.bits,
             "tuning_accuracy": 0.5,
             "set": "test",
             "examples": 8,
             "accuracy": 0.5,
             "correct": pack(np.arange(8) < 4),
-            "paper_bytes": 100.0 * bits,
+            "paper_bytes": 100.0 * config.bits,
             "parameters": 100,
             "nonzeros": 100,
             "step": 4,
@@ -151,8 +153,7 @@ def compressed(loaded: object, missing: list[tuple[float, int]], title: str, con
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     found = Folder(tmp_path)
     monkeypatch.setattr(grid, "train_run", found.train_run)
-    monkeypatch.setattr(grid, "load_model", lambda root, console: None)
-    monkeypatch.setattr(grid, "_compressed", compressed)
+    monkeypatch.setattr(grid, "measure_compressed", measured)
     for module in (begin, finished):
         monkeypatch.setattr(module, "whole_steps", lambda folder: [4])
     return found
@@ -192,7 +193,7 @@ def test_a_study_goes_on_with_the_data_that_it_began_with(folder: Folder) -> Non
             change_table,
             r"finetuning data .*tables.* have changed since .*: changed content: t",
         ),
-        ("2x16/lr", change_table, "finetuning data .* changed content: train.tsv. Put back"),
+        ("2x16/lr", change_table, "finetuning data .* changed content: train.tsv. Restore"),
         ("1x16/lr1e-05-batch32-dropout0.1-seed2", change_table, "finetuning data .* changed content: train"),
         ("2x16/pretrained", change_text, "pretraining data .*text.* changed content: a.txt"),
         (
@@ -367,13 +368,16 @@ def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], No
             "study.json .*StudyConfig must be an object",
         ),
         (lambda folder: (folder.workdir / "study.json").write_bytes(b"\xff"), "study.json .*utf-8"),
-        (lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'), "is not the config of a study"),
+        (
+            lambda folder: (folder.workdir / "study.json").write_text('{"sizes": []}'),
+            "is not the config of a study",
+        ),
         (lambda folder: (folder.workdir / "data.json").write_bytes(b"{"), "data.json cannot be used"),
         (
             lambda folder: (folder.workdir / "1x16" / "pretrained" / "data" / "manifest.json").write_text(
                 "{}"
             ),
-            "1x16/pretrained/data is not the data of a run",
+            "1x16/pretrained/data is not the prepared data of a run",
         ),
         (
             lambda folder: (folder.workdir / "1x16" / "pretrained" / "metrics.jsonl").write_text(""),
@@ -413,6 +417,21 @@ def test_a_study_of_another_config_is_refused_field_by_field(folder: Folder) -> 
     folder.go()
     with pytest.raises(UserError, match=r"study of another config: pretrain.seed is 3 but the study has 0"):
         folder.go("", "--pretrain.seed", "3")
+
+
+def test_a_study_of_a_version_that_did_not_measure_what_compress_writes(folder: Folder) -> None:
+    """Its quantizer had zero 'float': with that it is resumed, and without it is refused. It also has the old
+    name of a field."""
+    folder.go("2x16/lr")
+    path = folder.workdir / "study.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["compression"]
+    for stage in ("pretrain", "finetune"):
+        record[stage]["evaluation"]["stop_at_accuracy"] = record[stage]["evaluation"].pop("stop_at")
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="compression.zero is 'nudged' but the study has 'float'"):
+        folder.go()
+    assert len(folder.go("", "--compression.zero", "float")) == 2
 
 
 def test_upgraded_packages_are_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
