@@ -29,7 +29,7 @@ from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
 from tlc_jax.inference.predict import Predictor
 from tlc_jax.recipes.compress_run import compress_run
 from tlc_jax.recipes.recover import prune_in_rounds
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.tasks.classification import Classification
 
@@ -103,7 +103,7 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
 
 def measured(dense: ModelWithData, predict: Predictor, artifact: Path) -> dict[str, Any]:
     """What the artifact's own bytes are worth."""
-    params = trained_model(str(artifact), print).params
+    params = load_model(str(artifact), warn=print).params
     names = (*dense.task.evaluation_sets(), *dense.task.reported_sets())
     return {f"{name}_accuracy": predict(params, name).accuracy for name in names if name != "test"}
 

@@ -34,7 +34,7 @@ from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.classifier import apply_classifier
 from tlc_jax.models.encoder import apply_mlm
 from tlc_jax.models.families import ENCODER
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 
 cases = pytest.mark.parametrize("name", CASES)
 NAMING = ENCODER.huggingface_names
@@ -197,7 +197,7 @@ def exported_from(root: Path, out: Path) -> Path:
 
 @pytest.mark.parametrize("task", ["mlm", "classification"])
 def test_a_run_and_its_artifact_come_back(task: str, runs: dict[str, Path], tmp_path: Path) -> None:
-    model = trained_model(str(runs[task]), pytest.fail)
+    model = load_model(str(runs[task]), warn=pytest.fail)
     config = model.config.model
     if task == "classification":
         config = dataclasses.replace(config, dropout=0.2, attention_dropout=0.2)

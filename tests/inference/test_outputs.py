@@ -46,7 +46,7 @@ def test_outputs_are_looked_at_before_the_work(
 ) -> None:
     monkeypatch.setattr(step_time, "measure_step_time", fail)
     monkeypatch.setattr(curves, "read_curves", fail)
-    monkeypatch.setattr(sensitivity_report, "trained_model", fail)
+    monkeypatch.setattr(sensitivity_report, "load_model", fail)
     config = tmp_path / "tiny.py"
     config.write_text(CONFIG, encoding="utf-8")
     for path, said in unwritable.items():

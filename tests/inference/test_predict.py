@@ -19,10 +19,10 @@ from tlc_jax.config import BudgetConfig, ClassificationConfig, Config, DataConfi
 from tlc_jax.core.entry_point import explained
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
-from tlc_jax.inference import load
+from tlc_jax.inference import model_with_data
 from tlc_jax.inference.predict import Predictions
 from tlc_jax.models.classifier import apply_classifier, init_classifier
-from tlc_jax.runs.restore import TrainedModel
+from tlc_jax.runs.load import TrainedModel
 from tlc_jax.storage.run_directory import RunDir
 
 MODEL = ModelConfig(num_layers=1, hidden_size=16, head_size=8, vocab_size=300, max_positions=32)
@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 @pytest.fixture(autouse=True)
 def of_this_model(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "trained_model", lambda root, warn: model)
+    monkeypatch.setattr(model_with_data, "load_model", lambda root, warn: model)
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], where: Path, *more: str) -> dict[str, float]:
@@ -178,10 +178,10 @@ def test_a_tie_is_written_as_none(
     seen = table(tmp_path / "seen.tsv", [(text, "same") for text in TEXTS], "text", "label")
     for params, chance in ((equal, 0.5), (broken, None)):
         other = TrainedModel(model.rundir, model.config, params, 7, LABELS, {})
-        monkeypatch.setattr(load, "trained_model", lambda root, warn, other=other: other)
+        monkeypatch.setattr(model_with_data, "load_model", lambda root, warn, other=other: other)
         lines = predicted(capsys, seen, tmp_path / "p.jsonl")
         assert {line["predicted"] for line in lines} == {None}
         assert {p for line in lines for p in line["probabilities"].values()} == {chance}
-    monkeypatch.setattr(load, "trained_model", lambda root, warn: TrainedModel(
+    monkeypatch.setattr(model_with_data, "load_model", lambda root, warn: TrainedModel(
         model.rundir, model.config, equal, 7, LABELS, {}))  # fmt: skip
     assert evaluated(capsys, seen)["eval/seen/accuracy"] == 0

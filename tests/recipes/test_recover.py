@@ -24,7 +24,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.training.masked import masked, parameter_masks, tensor_masks, with_masks
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.optimizer import make_optimizer
@@ -149,7 +149,7 @@ def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) ->
     assert [found["sparsity"] for found in told] == [0.3, 0.6, 0.9]
     before: dict = {}
     for level, found in zip((30, 60, 90), told, strict=True):
-        model = trained_model(str(root / "rounds" / f"pruned-{level}"), pytest.fail)
+        model = load_model(str(root / "rounds" / f"pruned-{level}"), warn=pytest.fail)
         tensors = split(model.params)
         pruned = sum(int((~mask).sum()) for mask in model.masks.values())
         matrices = {n: x for n, x in tensors.items() if x.ndim == 2 and not n.startswith("class")}
@@ -170,7 +170,7 @@ def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) ->
 
 def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixture) -> None:
     artifact = read_artifact(root / "artifact")
-    model = trained_model(str(root / "rounds" / "pruned-90"), pytest.fail)
+    model = load_model(str(root / "rounds" / "pruned-90"), warn=pytest.fail)
     for name, mask in model.masks.items():
         entry = artifact.manifest["tensors"][name]
         assert entry["weights"] - entry["nonzeros"] == (~mask).sum()
@@ -190,7 +190,7 @@ def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> No
     run = str(root / "rounds" / "pruned-60")
     compress.main(["--checkpoint", run, "--bits", "3", "--zero", "float", "--out", str(tmp_path / "a")])
     size = read_artifact(tmp_path / "a").manifest["size"]
-    masks = trained_model(run, pytest.fail).masks
+    masks = load_model(run, warn=pytest.fail).masks
     assert size["weights"] - size["nonzeros"] == sum(int((~mask).sum()) for mask in masks.values())
     compress.main(["--checkpoint", run, "--sparsity", "0.7", "--out", str(tmp_path / "b")])
     entries = read_artifact(tmp_path / "b").manifest["tensors"]

@@ -38,7 +38,7 @@ from tlc_jax.inference.translator import Translator, lines_of, translate_stream,
 from tlc_jax.models.beam_search import NEVER, Hypotheses
 from tlc_jax.models.families import ENCODER_DECODER
 from tlc_jax.parallel.mesh import make_mesh
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
 from tlc_jax.tasks.base import prediction_loss
@@ -88,7 +88,7 @@ def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def params_of(root: Path | str) -> dict[str, np.ndarray]:
-    return {k: np.asarray(x) for k, x in tree.flatten(trained_model(str(root), pytest.fail).params).items()}
+    return {k: np.asarray(x) for k, x in tree.flatten(load_model(str(root), warn=pytest.fail).params).items()}
 
 
 def task_of(run: Path) -> Translation:
@@ -153,7 +153,7 @@ def test_smoothed_loss_equals_its_definition() -> None:
 
 
 def test_only_training_is_smoothed(finished: Path) -> None:
-    task, params = task_of(finished), trained_model(str(finished), pytest.fail).params
+    task, params = task_of(finished), load_model(str(finished), warn=pytest.fail).params
     assert RunDir(finished).read_config().task == TranslationConfig(bleu_sentences=4)
     batch = jax.tree.map(jnp.asarray, task.train_batch(0, slice))
     evaluated, sums = task.loss(params, batch, None)
@@ -179,7 +179,7 @@ def test_the_mean_of_the_last_checkpoints(finished: Path) -> None:
 def _restored(run: Path, step: int) -> dict:
     from tlc_jax.runs.checkpoint import restore_params
 
-    like = trained_model(str(run), pytest.fail).params
+    like = load_model(str(run), warn=pytest.fail).params
     return restore_params(RunDir(run).checkpoints, like, pytest.fail, steps=[step])[0]
 
 

@@ -12,7 +12,7 @@ from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import Tensors, split
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import parse_path
 
 
@@ -89,7 +89,7 @@ def differences_table(found: list[TensorDifference]) -> Table:
 def _tensors(root: str) -> Tensors:
     if is_artifact(parse_path(root)):  # of any model
         return to_dense(read_artifact(parse_path(root)).tensors)
-    return split(trained_model(root, lambda text: None).params)
+    return split(load_model(root, warn=lambda text: None).params)
 
 
 def _difference(name: str, first: np.ndarray, second: np.ndarray) -> TensorDifference:

@@ -20,7 +20,7 @@ from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
 from tlc_jax.models.families import ENCODER, ENCODER_DECODER, ModelFamily, family_of
-from tlc_jax.runs.restore import TrainedModel, trained_model
+from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.claim import claimed
 from tlc_jax.storage.paths import AnyPath, new_folder, parse_path
 from tlc_jax.storage.run_directory import RunDir
@@ -44,7 +44,7 @@ def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
         write_arrays(folder, arrays, _documents(artifact, console))
         console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
         return
-    model = trained_model(root, console.print)
+    model = load_model(root, warn=console.print)
     tokenizer, family = _document(model.rundir.tokenizer), family_of(model.config.model)
     network = _WRITERS[family.name](folder, model, tokenizer, family)
     console.print(f"{count(model.params):,} parameters as a {network} of Hugging Face")

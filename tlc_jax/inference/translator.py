@@ -24,7 +24,7 @@ from tlc_jax.core.tree import Params
 from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.runs.memory import GIB
-from tlc_jax.runs.restore import trained_model
+from tlc_jax.runs.load import load_model
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
 from tlc_jax.tasks.kinds import kind_of
 
@@ -140,7 +140,7 @@ class Translator:
     """A model, ready to translate lines of any length."""
 
     def __init__(self, root: str, console: Console, *, beams: int = 4, alpha: float = ALPHA, best: int = 1):
-        model = trained_model(root, console.print)
+        model = load_model(root, warn=console.print)
         kind = kind_of(model.config)
         if not kind.translates:
             raise UserError(f"{root} holds no translation model: it was trained on another task")
