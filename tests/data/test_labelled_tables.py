@@ -58,7 +58,7 @@ def test_a_table_as_it_should_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cell\(s\) between tabs, and the first line has 2"),
+        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cell\(s\) between tabs, but the first line has 2"),
         ("text\tlabel\na\tx\nb\n", r"line 3 has 1 cell\(s\)"),
         ('text\tlabel\n"a\tb"\tx\n', "quotes do not hide tabs"),
         ('text\tlabel\n"he said ""no"""\tx\n', "line 2 has cells in quotes"),
@@ -83,28 +83,31 @@ def test_a_table_as_it_should_be(tmp_path: Path) -> None:
         ("text\tlabel\na\tx\nb\t\nc\ty\n", r"line 3 has no label \(''\)"),
         ("text\tlabel\na\tx\nb\t  \nc\ty\n", r"line 3 has no label \('  '\)"),
         ("text\tlabel\na\tx\nb\tz \nc\ty\n", "line 3: the label 'z ' has spaces around it"),
-        ("text\tlabel\na\the\nb\tHe\nc\tHE\n", "'He' is 'he' of line 2 in another spelling"),
+        ("text\tlabel\na\the\nb\tHe\nc\tHE\n", "'He' is another spelling of 'he' in line 2"),
         (
             "text,label\na,x\nb,y\n",
-            r"line 1 has commas between the names of columns and not tabs: convert it",
+            r"line 1 has commas between the names of columns, not tabs: convert it",
         ),
         ("label;text\nx;a\ny;b\n", "line 1 has semicolons between the names of columns"),
         ("text\tlabel\n" + '"a, b"\tx\n"c"\ty\n' * 3, "quotes around the text of 6 of its 6 rows"),
-        (rows_of(["x", "y"] * 5) + "\tx\n\ty\n", r"line 12: text is empty \(nor have 1 other rows a text\)"),
-        (rows_of(["x", "y"] * 50 + ["none"] * 4), r"line 102 has no label \('none'\).* or 5 rows and 1 %"),
+        (rows_of(["x", "y"] * 5) + "\tx\n\ty\n", r"line 12: text is empty \(so are 1 other rows\)"),
+        (
+            rows_of(["x", "y"] * 50 + ["none"] * 4),
+            r"line 102 has no label \('none'\).* at least 5 rows and 1 %",
+        ),
         (rows_of(["x", "y"] * 300 + ["none"] * 6), "line 602 has no label"),
         (rows_of(["x", "y"] * 5 + ["nan"] * 50), "line 12 has no label"),
         (rows_of(["x", "y"] * 5 + [""] * 50), "line 12 has no label"),
         (rows_of(["0", "1"] * 300 + ["-1"] * 4), "line 602 has the label -1 beside 0"),
-        ("text\tlabel\na\tx\nb\tX\nc\ty\n", "line 3: the label 'X' is 'x' of line 2 in another spelling"),
-        ("text\tlabel\na\t1\nb\t1.0\nc\t0\n", "'1.0' is '1' of line 2 in another spelling"),
-        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\tz\ne\tw\n", "line 3: the label 'y' does not come again"),
+        ("text\tlabel\na\tx\nb\tX\nc\ty\n", "line 3: the label 'X' is another spelling of 'x' in line 2"),
+        ("text\tlabel\na\t1\nb\t1.0\nc\t0\n", "'1.0' is another spelling of '1' in line 2"),
+        ("text\tlabel\na\tx\nb\ty\nc\tx\nd\tz\ne\tw\n", "line 3: the label 'y' is in no other row"),
         (f"text\tlabel\na\t{'x' * 300}\nb\ty\n", "more than 200 characters"),
         ("text\tlabel\na\tx\x1b[2J\nb\ty\n", r"the label 'x\\x1b\[2J' has .* unprintable"),
         ("text\tlabel\na\t0\nb\t1\nc\t-1\nd\t0\n", "line 4 has the label -1 beside 0"),
         (rows_of(list(range(100))), "100 different labels in 100 rows"),
         (rows_of([i // 2 for i in range(4000)]), "at most 1,000 classes"),
-        (rows_of([f"{i // 2 / 7:.2f}" for i in range(200)]), "they are measurements, not classes"),
+        (rows_of([f"{i // 2 / 7:.2f}" for i in range(200)]), "which are measurements, not classes"),
     ],
 )
 def test_a_tsv_is_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
@@ -147,7 +150,7 @@ def test_minus_one_is_negative_beside_frequent_neutral_and_positive(tmp_path: Pa
 def test_a_class_of_one_row_is_told(tmp_path: Path) -> None:
     source = tables(tmp_path, train__tsv=TRAIN + "e\tz\n")
     assert source.label_names == ("x", "y", "z")
-    assert source.notes == ("train.tsv: in one row only, too few to learn it: z (the first in line 6)",)
+    assert source.notes == ("train.tsv: in one row only, too few to learn from: z (the first in line 6)",)
 
 
 def test_a_few_empty_texts_are_left_out_and_told(tmp_path: Path) -> None:
@@ -170,8 +173,8 @@ def test_spaces_around_a_label_that_comes_without_them_are_taken_away(tmp_path: 
     assert source.label_names == ("x", "y")
     assert source.read("train").labels == [0, 1, 0, 1, 0, 1]
     assert source.notes == (
-        "train.tsv: spaces around the label taken away: 2 row(s), the first in line 6",
-        "v.tsv: spaces around the label taken away: 1 row(s), the first in line 2",
+        "train.tsv: spaces around the label removed: 2 row(s), the first in line 6",
+        "v.tsv: spaces around the label removed: 1 row(s), the first in line 2",
     )
 
 
@@ -226,27 +229,27 @@ GOOD = {"text": "a", "label": "x"}
         ("{\n", "line 1 is not JSON"),
         (jsonl(GOOD, [1, 2]), "line 2 is not a JSON object but a list"),
         (jsonl(GOOD, "text"), "not a JSON object but text"),
-        (jsonl([GOOD, GOOD]), r"is one JSON array, not one object a line: convert it \(python -c"),
+        (jsonl([GOOD, GOOD]), r"is one JSON array, not an object on each line: convert it \(python -c"),
         (json.dumps([GOOD, GOOD], indent=1), "is one JSON array"),
         ("[" * 100_000 + "\n", "line 1 is nested too deeply"),
         ('{"text": "a", "label": "x", "text": "b"}\n', "the same field twice"),
-        (jsonl(GOOD, {"text": "b"}), "line 2 has no label, and line 1 has"),
-        (jsonl(GOOD, {**GOOD, "text_b": "c"}), "line 2 has text_b, and line 1 has none"),
-        (jsonl({**GOOD, "text_b": "c"}, GOOD), "line 2 has no text_b, and line 1 has"),
+        (jsonl(GOOD, {"text": "b"}), "line 2 has no label, but line 1 has"),
+        (jsonl(GOOD, {**GOOD, "text_b": "c"}), "line 2 has text_b, but line 1 has none"),
+        (jsonl({**GOOD, "text_b": "c"}, GOOD), "line 2 has no text_b, but line 1 has"),
         (jsonl({**GOOD, "text_b": None}), "line 1: text_b is empty"),
         (jsonl({**GOOD, "text": 3}), "line 1: text is a whole number, not text"),
         (jsonl({**GOOD, "text": {"en": "a"}}), "line 1: text is an object, not text"),
         (jsonl({**GOOD, "text": "\ud800"}), "line 1: text is not a string of Unicode"),
         (jsonl(GOOD, {**GOOD, "label": None}), r"line 2 has no label \('None'\)"),
         (jsonl(GOOD) + '{"text": "b", "label": NaN}\n', r"line 2 has no label \('nan'\)"),
-        (jsonl(GOOD, {**GOOD, "label": ["x"]}), "line 2: the label is a list, and that of line 1 is text"),
+        (jsonl(GOOD, {**GOOD, "label": ["x"]}), "line 2: the label is a list, but that of line 1 is text"),
         (jsonl({**GOOD, "label": ["x"]}), "line 1: the label is a list, not text or a number"),
         (
             jsonl({**GOOD, "label": 1}, {**GOOD, "label": "1"}),
-            "line 2: the label is text, and that of line 1",
+            "line 2: the label is text, but that of line 1",
         ),
         (jsonl({**GOOD, "label": 1}, {**GOOD, "label": True}), "line 2: the label is true or false"),
-        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": 1.0}), "line 2: the label is a number, and"),
+        (jsonl({**GOOD, "label": 1}, {**GOOD, "label": 1.0}), "line 2: the label is a number, but"),
     ],
 )
 def test_json_lines_are_refused_by_file_and_line(tmp_path: Path, text: str, says: str) -> None:
@@ -276,7 +279,7 @@ def test_a_label_that_train_has_not_is_named_with_its_line(tmp_path: Path) -> No
 
 
 def test_single_texts_and_pairs_do_not_mix(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"v\.tsv has pairs of texts .* and .*train\.tsv has single ones"):
+    with pytest.raises(UserError, match=r"v\.tsv has pairs of texts .* but .*train\.tsv has single texts"):
         tables(tmp_path, v__tsv="text\ttext_b\tlabel\na\tb\tx\n")
 
 
@@ -296,11 +299,14 @@ def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_pa
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"train.tsv": TRAIN, "tuning.tsv": OTHER}, "the part of train to choose on: rename it"),
+        (
+            {"train.tsv": TRAIN, "tuning.tsv": OTHER},
+            "the part of train that is held out for tuning: rename it",
+        ),
         ({"train.tsv": TRAIN, "train.jsonl": jsonl(GOOD)}, r"train twice, as train\.jsonl and train\.tsv"),
         ({"train.tsv": TRAIN, "v.tsv.gz": None, "v.tsv": OTHER}, "v twice"),
         ({"train.tsv": TRAIN, "v.tsv": "text\na\n"}, "a table with labels beside train"),
-        ({"train.tsv": TRAIN, "a:b.tsv": OTHER}, "characters in its name that a set cannot have: rename it"),
+        ({"train.tsv": TRAIN, "a:b.tsv": OTHER}, "has a name that cannot be the name of a set: rename it"),
         ({"train.csv": TRAIN}, r"needs train\.tsv .* it holds train\.csv"),
     ],
 )
@@ -313,7 +319,7 @@ def test_folders_that_make_no_task(tmp_path: Path, files: dict[str, str | None],
 
 def test_one_file_is_no_folder_to_train_on(tmp_path: Path) -> None:
     tables(tmp_path)
-    with pytest.raises(UserError, match=r"v\.tsv is no folder: give --data\.dir a folder with train\.tsv"):
+    with pytest.raises(UserError, match=r"v\.tsv is not a folder: give --data\.dir a folder with train\.tsv"):
         open_labelled(DataConfig(dir=str(tmp_path / "v.tsv")))
 
 
@@ -349,7 +355,7 @@ def test_a_model_brings_its_labels_in_its_order(tmp_path: Path) -> None:
 
 def test_labels_that_the_model_does_not_know(tmp_path: Path) -> None:
     tables(tmp_path)
-    with pytest.raises(UserError, match=r"line 2: label 'x' is none of the classes that the model tells"):
+    with pytest.raises(UserError, match=r"line 2: label 'x' is none of the classes of the model"):
         of_model(tmp_path / "v.tsv", "p", "q")
     with pytest.raises(UserError, match="write it as 'X'"):
         of_model(tmp_path / "v.tsv", "X", "Y")
@@ -366,7 +372,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
     for where, says in (
         (tmp_path, r"needs a table, \.tsv or \.jsonl; it holds notes\.txt"),
         (tmp_path / "none.tsv", "does not exist"),
-        (tmp_path / "notes.txt", "is no folder"),
+        (tmp_path / "notes.txt", "is not a folder"),
     ):
         with pytest.raises(UserError, match=says):
             of_model(where)

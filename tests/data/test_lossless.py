@@ -92,7 +92,7 @@ def test_gpt2s_two_files_are_both_in_the_digest(states: dict[str, State], tmp_pa
         given_tokenizer(tmp_path / "vocab.json")
     merges.write_text("", encoding="utf-8")
     (tmp_path / "vocab.json").write_text('"/etc/passwd"', encoding="utf-8")
-    with pytest.raises(UserError, match=r"no tokenizer file: .*dictionary"):
+    with pytest.raises(UserError, match=r"not a tokenizer file: .*dictionary"):
         given_tokenizer(tmp_path / "vocab.json")
 
 
@@ -192,18 +192,18 @@ _REMOVED = {"type": "Split", "pattern": {"String": "q"}, "behavior": "Removed", 
         (_component(pre_tokenizer=None), r"not byte-level \(its pre_tokenizer is none"),
         (
             _component(pre_tokenizer={"type": "Sequence", "pretokenizers": [_REMOVED, _LEVEL]}),
-            "pre_tokenizer Split takes parts of the text away",
+            "pre_tokenizer Split removes parts of the text",
         ),
         (
             _component(
                 pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, _LEVEL]}
             ),
-            "pre_tokenizer WhitespaceSplit takes",
+            "pre_tokenizer WhitespaceSplit removes",
         ),
         (_model(dropout=0.1), r"dropout 0.1\): set \"dropout\" to null"),
         (_model(end_of_word_suffix="</w>"), "marked as parts of words"),
         (_without_a_byte, "1 of the 256 bytes have no token, such as '~'"),
-        (_greedy_token, r"'Z' takes the blanks beside it away"),
+        (_greedy_token, r"'Z' removes the spaces beside it"),
     ],
 )
 def test_who_loses_text_is_refused(
@@ -260,11 +260,14 @@ def test_unknown_tokens_are_refused_or_counted(corpus: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no tokenizer file"),
-        (b"{}", "no tokenizer file"),
-        (b"[" * 100_000, "no tokenizer file"),
-        (b'{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}', "no tokenizer"),
-        ('{"caf\u00e9": 1}'.encode("latin-1"), "no tokenizer file: 'utf-8' codec"),
+        (b"", "not a tokenizer file"),
+        (b"{}", "not a tokenizer file"),
+        (b"[" * 100_000, "not a tokenizer file"),
+        (
+            b'{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
+            "not a tokenizer",
+        ),
+        ('{"caf\u00e9": 1}'.encode("latin-1"), "not a tokenizer file: 'utf-8' codec"),
     ],
 )
 def test_what_is_no_tokenizer_is_a_sentence(tmp_path: Path, content: bytes, says: str) -> None:
@@ -278,7 +281,7 @@ def test_only_files_of_a_tokenizers_size_are_read(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.json", Path("/dev/zero")):
         with pytest.raises(UserError, match="not a regular file"):
             load_tokenizer(path)
-    with pytest.raises(UserError, match=r"is not a file but a folder: name the tokenizer.json in it"):
+    with pytest.raises(UserError, match=r"is a folder: name the tokenizer.json in it"):
         load_tokenizer(tmp_path)
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(3 << 30)
@@ -368,7 +371,7 @@ def test_a_panic_of_the_library_is_a_sentence(states: dict[str, State], tmp_path
     with pytest.raises(UserError, match="the tokenizer cannot encode the text .*retry-limit"):
         encode_lines(tokenizer, ["a" * 60 + "b"], np.dtype(np.uint16))
     state["model"]["continuing_subword_prefix"] = "##"
-    with pytest.raises(UserError, match="no tokenizer file"):
+    with pytest.raises(UserError, match="not a tokenizer file"):
         load_tokenizer(written(tmp_path, state))
 
 

@@ -114,12 +114,12 @@ WRONG_EXAMPLES = {
     "huge size": (put("examples", "test", value=10**15), r"test\.offsets\.npy holds"),
     "other size": (put("examples", "test", value=50), r"test\.offsets\.npy holds"),
     "unknown set": (put("examples", "x", value=1), "examples: its sets are"),
-    "path as set": (put("examples", "../x", value=1), "no plain name"),
+    "path as set": (put("examples", "../x", value=1), "not a plain name"),
     "reported nothing": (put("reported", value=["x"]), "examples: its sets are"),
     "length": (put("sequence_length", value=8), "a row has .* sequence_length is 8"),
     "vocabulary": (put("vocab_size", value=50), "is not below vocab_size 50"),
     "no number": (put("baselines", "test", "linear_accuracy", value="much"), "baselines"),
-    "objects": (save("test.ids.npy", np.array([{}], object), True), r"test\.ids\.npy is no array"),
+    "objects": (save("test.ids.npy", np.array([{}], object), True), r"test\.ids\.npy is not a .npy array"),
     "floats": (edit("test.ids.npy", lambda x: x.astype("f4")), r"test\.ids\.npy holds float32"),
     "two axes": (edit("test.ids.npy", lambda x: x[None]), r"test\.ids\.npy holds uint16 \[1, "),
     "int64 labels": (edit("test.labels.npy", lambda x: x.astype("i8")), r"test\.labels\.npy holds int64"),
@@ -130,9 +130,9 @@ WRONG_EXAMPLES = {
     "more than there": (declare("test.labels.npy", "(10**12,)".replace("10**12", str(10**12))), "labels.npy"),
     "negative shape": (declare("test.labels.npy", "(-51,)"), "labels.npy"),
     "enormous shape": (declare("test.labels.npy", f"({10**30},)"), "labels.npy"),
-    "no header": (write("test.labels.npy", b"\x93NUMPY\x01\x00\x10\x00{((((((((("), "labels.npy is no"),
-    "a pickle": (write("test.labels.npy", b"cos\nsystem\n(S'true'\ntR."), r"test\.labels\.npy is no array"),
-    "an archive": (write("test.labels.npy", b"PK\x03\x04 and more"), r"test\.labels\.npy is no array"),
+    "no header": (write("test.labels.npy", b"\x93NUMPY\x01\x00\x10\x00{((((((((("), "labels.npy is not"),
+    "a pickle": (write("test.labels.npy", b"cos\nsystem\n(S'true'\ntR."), r"test\.labels\.npy is not a"),
+    "an archive": (write("test.labels.npy", b"PK\x03\x04 and more"), r"test\.labels\.npy is not a"),
 }  # fmt: skip
 
 

@@ -284,7 +284,7 @@ def test_the_tokenizer_has_the_size_and_the_layout_asked_for(tokenizer, tmp_path
     assert [tokenizer.token_to_id(token) for token in ("<pad>", "</s>", "<unk>")] == [0, 1, 2]
     tokenizer.save(str(tmp_path / "t.json"))
     assert load_tokenizer(tmp_path / "t.json", VOCAB, TRANSLATION).encode("a layer").ids
-    with pytest.raises(UserError, match="wanted <s> 0, <pad> 1"):
+    with pytest.raises(UserError, match="needed are <s> 0, <pad> 1"):
         load_tokenizer(tmp_path / "t.json", VOCAB)
 
 

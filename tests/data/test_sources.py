@@ -58,7 +58,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, suffix: str) -> None:
         ("a.jsonl", b'{"text": "x"}\nnot json\n', "a.jsonl line 2"),
         ("a.jsonl", b'{"text": 3}\n', "'text' is not a string"),
         ("a.jsonl", b"[1]\n", "a.jsonl line 1"),
-        ("a.txt", b"fine\n\xff\xfe\n", "a.txt cannot be read .*utf-8"),
+        ("a.txt", b"fine\n\xff\xfe\n", "a.txt cannot be read .*UTF-8"),
         ("a.pdf", b"", "none of .txt"),
     ],
 )

@@ -1,8 +1,8 @@
 """Which rows a step sees: a pure function of (seed, step), so that resuming costs and saves nothing.
 
-Each epoch visits every row once, in an order of its own. The order is a permutation that is computed
-point by point (a Feistel network over the smallest square-like rectangle that holds the range, walked
-until it falls inside), so no table of the data's size is ever made.
+Each epoch visits every row once, in a new order. The order is a permutation that is computed index by index
+(a Feistel network over the smallest nearly square rectangle that holds the range, iterated until the result
+is in the range), so that no table of the size of the data is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROUNDS = 6
 
 
 def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray, "#n"]) -> np.ndarray:
-    """Where `index` in [0, size) lands under the permutation of [0, size) that `key` (uint64) names."""
+    """The images of `index` in [0, size) under the permutation of [0, size) that `key` (uint64) names."""
     rows = math.isqrt(size - 1) + 1
     radix = (np.uint64(rows), np.uint64(-(-size // rows)))
     value = np.array(index, np.uint64)
@@ -31,8 +31,8 @@ def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray,
         pair = list(np.divmod(value[outside], radix[1]))
         keys = key[outside] if len(key) == len(value) else key
         for turn in range(_ROUNDS):
-            side, other = turn % 2, 1 - turn % 2
-            pair[side] = (pair[side] + _mix(pair[other], keys + np.uint64(turn))) % radix[side]
+            changed, kept = turn % 2, 1 - turn % 2
+            pair[changed] = (pair[changed] + _mix(pair[kept], keys + np.uint64(turn))) % radix[changed]
         value[outside] = pair[0] * radix[1] + pair[1]
         outside = value >= size
     return value.astype(np.int64)
@@ -41,16 +41,16 @@ def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray,
 def rows_of_step(
     seed: int, step: int, *, batch_size: int, size: int, rows: slice = slice(None)
 ) -> Integer[np.ndarray, "batch"]:
-    """Indices in [0, size) of the rows that `step` (from 0) trains on; `rows` picks a host's part."""
-    place = (np.arange(batch_size, dtype=np.uint64) + np.uint64(step * batch_size))[rows]
-    epoch, inside = place // np.uint64(size), place % np.uint64(size)
+    """Indices in [0, size) of the rows that `step` (from 0) trains on; `rows` selects the part of a host."""
+    position = (np.arange(batch_size, dtype=np.uint64) + np.uint64(step * batch_size))[rows]
+    epoch, inside = position // np.uint64(size), position % np.uint64(size)
     if len(epoch) and epoch[0] == epoch[-1]:
         epoch = epoch[:1]
     return permute(inside, size, _mix(epoch, np.full_like(epoch, seed)))
 
 
 def _mix(value: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014) of value and key, arrays of uint64."""
+    """The finaliser of splitmix64 (Steele et al. 2014) for value and key, arrays of uint64."""
     z = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ (key * np.uint64(0xD1B54A32D192ED03))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -60,7 +60,7 @@ def _mix(value: np.ndarray, key: np.ndarray) -> np.ndarray:
 class Prefetcher(Generic[T]):
     """Computes `make(step)` for step = first, first + 1, ... ahead of time in a thread.
 
-    A context manager and an iterator; an exception in `make` is raised where its result is taken.
+    A context manager that gives an iterator; an exception in `make` is raised when its result is taken.
     """
 
     def __init__(self, make: Callable[[int], T], first: int, ahead: int = 2):
@@ -93,7 +93,7 @@ class Prefetcher(Generic[T]):
         while not self._stopped.is_set():
             try:
                 result: T | BaseException = self._make(step)
-            except BaseException as error:  # handed to the thread that waits for it
+            except BaseException as error:  # raised in the thread that waits for the result
                 result = error
                 self._stopped.set()
             self._results.put(result)

@@ -87,9 +87,9 @@ class Buckets:
             members = np.concatenate([*left_over[number], members]).astype(np.int64)
             whole = len(members) // rows * rows
             batches += [(self.shapes[number], indices) for indices in members[:whole].reshape(-1, rows)]
-            rest = members[whole:]
-            if len(rest) and self._parent[number] is not None:
-                left_over[self._parent[number]].append(rest)
+            rest, parent = members[whole:], self._parent[number]
+            if len(rest) and parent is not None:
+                left_over[parent].append(rest)
             elif len(rest):
                 last = int(self._bucket[rest].max()) if self._shrink_last else number
                 batches.append((self.shapes[last], np.concatenate([rest, np.full(rows - len(rest), EMPTY)])))
@@ -106,8 +106,8 @@ class Buckets:
         for number, rows in enumerate(self.rows):
             whole, rest = divmod(int(left[number]), rows)
             batches += whole
-            if rest and self._parent[number] is not None:
-                left[self._parent[number]] += rest
+            if rest and (parent := self._parent[number]) is not None:
+                left[parent] += rest
             elif rest:
                 batches += 1
         return batches

@@ -44,7 +44,7 @@ class Prepared:
 
     schema: ClassVar[type]
     """A TypedDict of the fields that are relied on, whoever wrote the manifest."""
-    formats: ClassVar[Container[int]]
+    formats: ClassVar[Container[Any]]
     """Values of the field `format` that this version reads."""
 
     @classmethod

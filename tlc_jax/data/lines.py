@@ -1,5 +1,5 @@
-"""Lines of UTF-8 text, plain or compressed, in bounded memory: a file that is no text, cut off, or swollen is
-refused by its name and line."""
+"""Reads lines of UTF-8 text, plain or compressed, in bounded memory. A file that is not text, incomplete, or
+suspiciously large when decompressed is refused with its name and line."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.storage.untrusted import open_regular
 
-LONGEST_LINE = 64 << 20  # bytes: several books in one object of JSON
+LONGEST_LINE = 64 << 20  # bytes: several books in one JSON object
 LONGEST_TEXT = 1 << 23  # characters of a line that is tokenised
 _BLOCK = 1 << 20
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_SWOLLEN = 200  # times its own size: repeated text is packed a hundred times denser, a bomb far more
-_ALWAYS = 16 << 20  # bytes that any archive may hold
+_MOST_EXPANSION = 200  # repeated text is compressed a hundredfold, a decompression bomb far more
+_ALWAYS = 16 << 20  # bytes that any archive may hold, however small
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_lines(path: Path, *, any_end: bool = False) -> Iterator[str]:
-    """The lines of a `.gz`, a `.zst` or a plain file, without their ends and a byte order mark before them.
+    """The lines of a `.gz`, a `.zst` or a plain file, without line ends and without a byte order mark.
 
     A line ends with LF or CRLF; with `any_end` also with the lone CR of old Macs. Raises UserError with the
-    path and the line for a file that cannot be read, a damaged archive, one that holds 200 times its
-    own size, other encodings, NUL bytes, and lines of more than `LONGEST_LINE` bytes.
+    path and the line for a file that cannot be read, a damaged archive, one that expands to 200 times its own
+    size, other encodings, NUL bytes, and lines of more than `LONGEST_LINE` bytes.
     """
     number = 0
     try:
@@ -41,13 +41,15 @@ def read_lines(path: Path, *, any_end: bool = False) -> Iterator[str]:
                 number += len(lines)
                 yield from lines if b"\r" not in block else (line.rstrip("\r") for line in lines)
     except OSError as error:
-        why = error.strerror or one_line(error)
-        raise UserError(f"{path} cannot be read after line {number:,} ({why}): replace the file") from error
+        reason = error.strerror or one_line(error)
+        raise UserError(
+            f"{path} cannot be read after line {number:,} ({reason}): replace the file"
+        ) from error
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A binary stream of what is in the file. pyarrow's reader notices an archive that was cut off, where
+    """A binary stream of the decompressed content. pyarrow's reader notices an incomplete archive, for which
     that of zstandard gives a shorter text."""
     import pyarrow
 
@@ -59,13 +61,15 @@ def _opened(path: Path) -> Iterator[Any]:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if not size:
-            raise UserError(f"{path} has no bytes, not even those of an empty archive: replace the file")
+            raise UserError(
+                f"{path} is empty, but even an archive of an empty file has bytes: replace the file"
+            )
         with pyarrow.input_stream(pyarrow.PythonFile(file), compression=compression) as stream:
-            yield _Bounded(path, stream, max(_ALWAYS, _SWOLLEN * size))
+            yield _Bounded(path, stream, max(_ALWAYS, _MOST_EXPANSION * size))
 
 
 class _Bounded:
-    """A decompressed stream of at most so many bytes."""
+    """A decompressed stream of at most `most` bytes."""
 
     def __init__(self, path: Path, stream: Any, most: int):
         self._path, self._stream, self._left = path, stream, most
@@ -75,15 +79,15 @@ class _Bounded:
         self._left -= len(content)
         if self._left < 0:
             raise UserError(
-                f"{self._path} holds more than {_SWOLLEN:,} times its own size, which no text does: if it is "
-                "wanted, decompress it"
+                f"{self._path} expands to more than {_MOST_EXPANSION:,} times its own size, which no text "
+                "does: if that is right, decompress it yourself"
             )
         return content
 
 
 def _blocks(path: Path, stream: Any, any_end: bool) -> Iterator[bytes]:
-    """The content in pieces that end where a line does, but for the last."""
-    held: list[bytes] = []  # the beginning of a line
+    """The content in pieces that end with a line end, except for the last."""
+    held: list[bytes] = []  # pieces of a line without its end
     size = lines = 0
     first = True
     while content := stream.read(_BLOCK):
@@ -92,13 +96,13 @@ def _blocks(path: Path, stream: Any, any_end: bool) -> Iterator[bytes]:
             _check_encoding(path, content)
             content, first = content.removeprefix(_BYTE_ORDER_MARK), False
         end = content.rfind(b"\n") + 1
-        if any_end:  # CRs at the very end may belong to a CRLF
+        if any_end:  # a CR at the very end may be the first half of a CRLF
             end = max(end, content.rstrip(b"\r").rfind(b"\r") + 1)
         size += len(content) if not end else 0
         if size > LONGEST_LINE:
             raise UserError(
                 f"{path} line {lines + 1:,} is longer than {LONGEST_LINE:,} bytes: break the text into "
-                "lines, or take the file away if it is no text"
+                "lines, or remove the file if it is not text"
             )
         if not end:
             held.append(content)
@@ -112,7 +116,7 @@ def _blocks(path: Path, stream: Any, any_end: bool) -> Iterator[bytes]:
 
 
 def _with_ends(block: bytes, any_end: bool) -> bytes:
-    """The block with LF alone behind each line, but for CRs before an LF where a lone CR ends none."""
+    """The block with LF as the only line end if any line end counts; otherwise as it is."""
     if not any_end or b"\r" not in block:
         return block
     return re.sub(rb"\r+\n", b"\n", block).replace(b"\r", b"\n")
@@ -126,20 +130,20 @@ def _check_encoding(path: Path, content: bytes) -> None:
 
 
 def _decoded(path: Path, block: bytes, before: int) -> str:
-    """The block's text; `before` lines came before it."""
+    """The text of a block that follows `before` lines."""
     if b"\0" in block:
         line = before + block.count(b"\n", 0, block.index(b"\0")) + 1
         raise UserError(
-            f"{path} line {line:,} holds a NUL byte, which text does not: convert the file to UTF-8 "
-            "(it may be UTF-16), or take it away"
+            f"{path} line {line:,} holds a NUL byte, so it is not text: convert the file to UTF-8 "
+            "(it may be UTF-16), or remove it"
         )
     try:
         return block.decode("utf-8")
     except UnicodeDecodeError as error:
         line = before + block.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path} cannot be read as text: line {line:,} is not utf-8 (byte 0x{block[error.start]:02x}); "
-            f"convert the file, such as by iconv -f ISO-8859-1 -t UTF-8 {path.name}"
+            f"{path} cannot be read as text: line {line:,} is not UTF-8 (byte 0x{block[error.start]:02x}); "
+            f"convert the file, for example with iconv -f ISO-8859-1 -t UTF-8 {path.name}"
         ) from error
 
 

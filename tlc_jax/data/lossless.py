@@ -1,6 +1,7 @@
-"""Whether a tokenizer keeps every text: what is announced as a byte-level BPE must be one.
+"""Whether a tokenizer keeps every text, as a byte-level BPE does.
 
-Ids of text that was lowercased, cut or made `<unk>` look like any others: nothing would tell later.
+Ids of text that was lowercased, truncated or replaced by `<unk>` look like any others: nobody would notice
+later.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 
-# what takes a text apart without losing any of it
+# these split a text without losing any of it
 _SPLITTERS = ("Digits", "Punctuation", "Split", "UnicodeScripts")
 _PROBES = (
     "Plain words, 3.14 and CAPITALS; it's a test_of (signs)!",
@@ -26,16 +27,16 @@ _PROBES = (
 
 
 def loss(tokenizer: Tokenizer, special: tuple[str, ...]) -> str | None:
-    """How the tokenizer loses or changes text, and what to do about it, as the end of a sentence; None if it
-    keeps all of it. Text must never become one of the tokens `special`."""
+    """How the tokenizer loses or changes text and what to do about it, as the end of a sentence; None if it
+    keeps every text. Text must never become one of the `special` tokens."""
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     model, normalizer = state["model"], state["normalizer"]
     if model["type"] != "BPE":
-        return f"it is a {model['type']} model, and a byte-level BPE is wanted"
+        return f"it is a {model['type']} model, not a byte-level BPE"
     if model["dropout"]:
         return f'it drops merges at random (dropout {model["dropout"]}): set "dropout" to null'
     if mark := model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
-        return f"its tokens are marked as parts of words ({mark!r}), those of a byte-level BPE are not"
+        return f"its tokens are marked as parts of words ({mark!r}), unlike those of a byte-level BPE"
     if normalizer and normalizer.get("normalizers") != []:
         return f'its normalizer ({_types(normalizer)}) changes text: set "normalizer" to null'
     steps = _steps(state["pre_tokenizer"])
@@ -43,11 +44,11 @@ def loss(tokenizer: Tokenizer, special: tuple[str, ...]) -> str | None:
         return f"it is not byte-level (its pre_tokenizer is {_types(state['pre_tokenizer'])})"
     for step in steps:
         if step["type"] not in ("ByteLevel", *_SPLITTERS) or step.get("behavior") == "Removed":
-            return f"its pre_tokenizer {step['type']} takes parts of the text away"
+            return f"its pre_tokenizer {step['type']} removes parts of the text"
     for token in state["added_tokens"]:
         if (token["lstrip"] or token["rstrip"]) and not token["special"]:
             return (
-                f"its token {token['content']!r} takes the blanks beside it away: "
+                f"its token {token['content']!r} removes the spaces beside it: "
                 'set "lstrip" and "rstrip" to false'
             )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -57,7 +58,7 @@ def loss(tokenizer: Tokenizer, special: tuple[str, ...]) -> str | None:
 
 
 def normalizer_of(tokenizer: Tokenizer) -> str | None:
-    """The kinds of what changes text before the tokenizer sees it; None if nothing does."""
+    """The types of the normalizers that change text before the tokenizer sees it; None if there are none."""
     normalizer = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else None
     return _types(normalizer) if normalizer and normalizer.get("normalizers") != [] else None
 
@@ -68,7 +69,7 @@ def _probe(tokenizer: Tokenizer, special: tuple[str, ...], prefix: bool) -> str 
     for probe, encoding in zip(_PROBES, encodings, strict=True):
         tokens = [tokenizer.id_to_token(i) or "" for i in encoding.ids]
         if taken := set(tokens).intersection(special):
-            return f"it makes {min(taken)} of text"
+            return f"it encodes plain text as {min(taken)}"
         decoded = decoder.decode(tokens)
         if decoded not in ({probe, f" {probe}"} if prefix else {probe}):
             return f"the text {probe!r} becomes {decoded!r}"

@@ -1,5 +1,5 @@
-"""What prepared examples and pairs must look like, whoever wrote them: fields, names, arrays and their sizes,
-checked when they are opened and before anything is allocated."""
+"""Checks of prepared data, whoever wrote them: types, names, arrays and their sizes, before anything is
+allocated."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ IDS = ("uint16", "uint32")
 
 @contextmanager
 def naming(folder: Path) -> Iterator[None]:
-    """What is wrong inside, as a UserError that names the manifest or its file."""
+    """Turn errors inside into a UserError that names the manifest or the file."""
     try:
         yield
     except (ValueError, OSError) as error:
         name = getattr(error, "filename", None) or folder / MANIFEST
         raise UserError(
-            f"{printable(name, 1000)} is not what prepared data have ({one_reason(error)}): put back the "
-            "files that belong there, or remove the folder to prepare them again"
+            f"{printable(name, 1000)} does not fit prepared data ({one_reason(error)}): put back the files "
+            "that belong there, or remove the folder to prepare the data again"
         ) from error
 
 
@@ -40,7 +40,7 @@ def check_set_names(manifest: dict[str, Any], field: str) -> None:
     """ValueError unless the keys of a field, which are parts of file names, are plain names."""
     for name in manifest[field]:
         if "/" in name or not is_plain_name(name):
-            raise ValueError(f"{field}: '{printable(name)}' is no plain name of a set")
+            raise ValueError(f"{field}: '{printable(name)}' is not a plain name of a set")
 
 
 def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | None = None) -> np.ndarray:
@@ -48,8 +48,8 @@ def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | Non
     path = file_inside(folder, name)
     try:
         array = np.lib.format.open_memmap(path, mode="r", max_header_size=1000)
-    except Exception as error:  # whatever numpy's parser of headers meets
-        raise ValueError(f"{name} is no array as they are here: {one_reason(error)}") from error
+    except Exception as error:  # whatever numpy makes of a damaged header
+        raise ValueError(f"{name} is not a .npy array: {one_reason(error)}") from error
     if array.dtype.name not in dtypes or array.ndim != 1 or size not in (None, len(array)):
         wanted = f"{' or '.join(dtypes)} [{'any' if size is None else size}]"
         raise ValueError(f"{name} holds {array.dtype.name} {list(array.shape)}, not {wanted}")
@@ -57,7 +57,7 @@ def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | Non
 
 
 def open_ids(folder: Path, name: str, dtype: str, size: int) -> np.ndarray:
-    """A flat file of ids, memory-mapped; ValueError if it has not as many bytes as it is said to hold."""
+    """A flat file of `size` ids, memory-mapped; ValueError if it has another size."""
     if dtype not in IDS:
         raise ValueError(f"dtype: '{printable(dtype, 40)}' is none of {', '.join(IDS)}")
     path = file_inside(folder, name)
@@ -73,8 +73,8 @@ def check_ids(
     vocab_size: int,
     longest: int,
 ) -> None:
-    """ValueError unless rows lie one behind the other, none is longer than `longest`, and ids are those of
-    the vocabulary."""
+    """ValueError unless the offsets cut the ids into consecutive rows of at most `longest` ids, and all ids
+    are in the vocabulary."""
     lengths = np.diff(offsets)
     if offsets[0] != 0 or offsets[-1] != len(ids) or (len(lengths) and lengths.min() < 0):
         raise ValueError(f"{name}: its offsets do not cut its {len(ids):,} ids into rows")

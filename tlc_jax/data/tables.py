@@ -1,7 +1,7 @@
-"""Rows of tables, tab-separated or JSON lines, each with the number of its line.
+"""Rows of tables, tab-separated or JSON lines, each with its line number.
 
-In a .tsv a tab ends a cell and a line end a row, always: quotes mean nothing. Every row has as many cells as
-the first, so that a tab inside a text is noticed; what was written with quotes, as CSV is, is refused.
+In a .tsv a tab always ends a cell and a line end always ends a row: quotes have no meaning. Every row has as
+many cells as the first, so that a tab inside a text is noticed; a table with CSV's quotes is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tlc_jax.data.lines import read_lines
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
-_FEWEST = 5  # rows that tell how a table is written
+_FEWEST = 5  # rows that show how a table is written
 _FROM_CSV = (
     "convert it (python -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
     'csv.DictReader(sys.stdin, delimiter="{0}")]\' < FILE > NEW.jsonl)'
@@ -30,7 +30,7 @@ _FROM_ARRAY = (
 
 
 def table_stem(name: str) -> str | None:
-    """The name of a table's file without its suffixes, in small or capital letters; None if it is no
+    """The name of the file of a table without its suffixes, which may be in upper case; None if it is not a
     table."""
     match = _NAME.fullmatch(name)
     return match["stem"] if match else None
@@ -42,14 +42,14 @@ def is_jsonl(path: Path) -> bool:
 
 
 def table_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of each line. Blank lines at the end of the file are no rows; UserError where rows
-    follow them, which would have other numbers."""
+    """(number, line) of each row. Blank lines at the end of the file are ignored; UserError if rows follow a
+    blank line, since they might be misaligned."""
     blank = None
     for number, line in enumerate(read_lines(path), start=1):
         stopping.check()
         if number == 1 and "\r" in line:
             raise UserError(
-                f"{path} line 1 ends with a CR alone, as on old Macs: convert it (tr '\\r' '\\n' < FILE)"
+                f"{path} line 1 ends with a CR without LF, as on old Macs: convert it (tr '\\r' '\\n' < FILE)"
             )
         if not line.strip() and "\t" not in line:
             blank = blank or number
@@ -62,8 +62,7 @@ def table_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each row, all of them with as many cells as the first. UserError names the line that
-    has not, or that repeats the first one's names."""
+    """(line, cells) of each row. UserError names a line that has more or fewer cells than the first."""
     width = 0
     for number, line in table_lines(path):
         cells = line.split("\t")
@@ -72,25 +71,24 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         elif len(cells) != width:
             quotes = "; quotes do not hide tabs and line ends" if '"' in line else ""
             todo = (
-                "a text may hold no tab: put a space in its place"
+                "a text must not contain a tab: replace it with a space"
                 if len(cells) > width
-                else "put in what is missing"
+                else "add what is missing"
             )
             raise UserError(
-                f"{path} line {number} has {len(cells)} cell(s) between tabs, and the first line has {width}"
+                f"{path} line {number} has {len(cells)} cell(s) between tabs, but the first line has {width}"
                 f"{quotes}; {todo}"
             )
         yield number, cells
 
 
 def is_quoted(cell: str) -> bool:
-    """Whether a cell may be written as CSV is: quotes around it, and each one inside twice."""
+    """Whether a cell may be quoted as in CSV: quotes around it, and each quote inside doubled."""
     return _CSV.fullmatch(cell) is not None
 
 
 def is_surely_quoted(cell: str) -> bool:
-    """Whether no writer of plain text would write a cell so: with quotes around it, and two inside for
-    one."""
+    """Whether a cell must be quoted as in CSV: quotes around it, and doubled quotes inside."""
     return cell == '""' or ('""' in cell[1:-1] and is_quoted(cell))
 
 
@@ -99,72 +97,74 @@ def is_between_quotes(cell: str) -> bool:
 
 
 def are_quoted(quoted: int, rows: int) -> bool:
-    """Whether so many rows are in quotes that a writer of CSV put them there."""
+    """Whether so many rows are in quotes that a CSV writer must have put them there."""
     return rows >= _FEWEST and 20 * quoted >= 19 * rows
 
 
 def check_separator(
     path: Path, number: int, cells: list[str], is_header: Callable[[list[str]], bool], into: str = _FROM_CSV
 ) -> None:
-    """UserError where the first line is a header if it is not tabs that separate its names."""
+    """UserError if the first line would be a header with another separator than tabs."""
     for sign, name in ((",", "commas"), (";", "semicolons"), ("|", "bars")):
         if len(cells) == 1 and sign in cells[0]:
             names = [cell.strip().strip('"') for cell in cells[0].split(sign)]
             if is_header(names):
                 raise UserError(
-                    f"{path} line {number} has {name} between the names of columns and not tabs: "
+                    f"{path} line {number} has {name} between the names of columns, not tabs: "
                     f"{into.format(sign)}"
                 )
 
 
 def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of each row. UserError names the line that holds no JSON object."""
+    """(line, object) of each row. UserError names a line that is not a JSON object."""
     for number, line in table_lines(path):
         try:
             value = json.loads(line, object_pairs_hook=_without_doubles)
         except RecursionError:
             raise UserError(
-                f"{path} line {number} is nested too deeply: write texts and labels only"
+                f"{path} line {number} is nested too deeply: write only texts and labels"
             ) from None
         except ValueError as error:
             _check_array(path, number, line)
             raise UserError(
-                f"{path} line {number} is not JSON ({printable(error)}): write one object a line"
+                f"{path} line {number} is not JSON ({printable(error)}): write one object on each line"
             ) from error
         if not isinstance(value, dict):
             if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
                 _check_array(path, number, line)
             raise UserError(
-                f"{path} line {number} is not a JSON object but {kind_of(value)}: write one object a line, "
-                'such as {"text": "...", "label": "..."}'
+                f"{path} line {number} is not a JSON object but {kind_of(value)}: write one object on each "
+                'line, such as {"text": "...", "label": "..."}'
             )
         yield number, value
 
 
 def _check_array(path: Path, number: int, line: str) -> None:
     if number == 1 and line.lstrip().startswith("["):
-        raise UserError(f"{path} is one JSON array, not one object a line: {_FROM_ARRAY} < FILE > NEW.jsonl)")
+        raise UserError(
+            f"{path} is one JSON array, not an object on each line: {_FROM_ARRAY} < FILE > NEW.jsonl)"
+        )
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         raise ValueError("an object has the same field twice")
-    return found
+    return row
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The kind of a JSON value, in words."""
     kinds = {type(None): "null", bool: "true or false", int: "a whole number", float: "a number"}
     return {**kinds, str: "text", list: "a list", dict: "an object"}[type(value)]
 
 
 def some(names: Sequence[str], most: int = 10) -> str:
-    """The first of the names, such as can be printed, and how many more there are."""
+    """The first names, made printable, and the number of the others."""
     shown = ", ".join(printable(name, 60) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def column_name(name: str) -> str:
-    """A column's name as it is looked for: without spaces around it, in small letters."""
+    """The name of a column as it is compared: without spaces around it, in lower case."""
     return name.strip().casefold()

@@ -28,7 +28,7 @@ from tlc_jax.data.tokenizer_file import byte_level, guarded, is_of_library, read
 from tlc_jax.storage.paths import AnyPath
 
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
-# longer than any word: the trainer's time grows with the square of a word's length
+# longer than any word: the time of the trainer grows with the square of the length of a word
 _MORE = f"{{{_LONGEST_WORD + 1},}}"
 _LONG_BLANK = re.compile(rf"\s{_MORE}")
 _LONG_RUN = re.compile(rf"\w{_MORE}|(?:[^\w\s]|_){_MORE}|\s{_MORE}")
@@ -36,8 +36,8 @@ _LONG_RUN = re.compile(rf"\w{_MORE}|(?:[^\w\s]|_){_MORE}|\s{_MORE}")
 
 @dataclass(frozen=True)
 class Layout:
-    """The special tokens, from id 0 on; which of them ends a text and which is unknown; one that comes
-    last."""
+    """The special tokens from id 0 on, the ids of those for the end of a text and for unknown text, and a
+    special token with the last id, if any."""
 
     tokens: tuple[str, ...]
     end: int
@@ -58,9 +58,9 @@ TRANSLATION = Layout(TRANSLATION_TOKENS, TRANSLATION_EOS, TRANSLATION_UNK, None)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBERTA) -> Tokenizer:
-    """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; any UTF-8 text survives it.
+    """A byte-level BPE of exactly `vocab_size` entries, trained on `texts`; it keeps any UTF-8 text.
 
-    Runs of more than 256 letters, signs or blanks are cut for the training. Signals are obeyed."""
+    Runs of more than 256 letters, signs or spaces are cut for the training. Signals are obeyed."""
     tokenizer, last = byte_level(models.BPE(unk_token=layout.tokens[layout.unknown])), bool(layout.last)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - last,
@@ -73,9 +73,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
     abandonable(lambda: tokenizer.train_from_iterator(words, trainer))
     if tokenizer.get_vocab_size() != vocab_size - last:
         size = tokenizer.get_vocab_size() + last
-        limit = "is the least with all bytes" if size > vocab_size else "is all that this text gives"
+        limit = "the smallest with all bytes" if size > vocab_size else "the largest that this text yields"
         raise UserError(
-            f"model.vocab_size is {vocab_size}, but a byte-level BPE of {size} {limit}: "
+            f"model.vocab_size is {vocab_size}, but a byte-level BPE of {size} is {limit}: "
             f"set --model.vocab-size {size} or give --data.tokenizer"
         )
     if layout.last:
@@ -85,9 +85,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
 
 
 def load_tokenizer(path: str | AnyPath, vocab_size: int | None = None, layout: Layout = ROBERTA) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`, such as a run or an artifact holds. Truncation and padding that it
-    asks for are switched off. Raises UserError for what is no tokenizer, has special tokens elsewhere, or
-    ids beyond its size or `vocab_size`."""
+    """The tokenizer of a `tokenizer.json`, as in a run or an artifact, without the truncation and padding
+    that it may ask for. Raises UserError for a file that is not a tokenizer, special tokens with other ids,
+    or ids beyond its size or `vocab_size`."""
     tokenizer, path, _ = read_tokenizer(path)
     return _laid_out(tokenizer, path, vocab_size, layout)
 
@@ -98,29 +98,29 @@ def given_tokenizer(
     """The tokenizer that a user names, and the SHA-256 of what was read: a `tokenizer.json`, or GPT-2's
     `vocab.json` with `merges.txt` beside it.
 
-    A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with
-    `madeupword` entries to a multiple of eight and closed by <mask>, as fairseq does it: GPT-2's
-    50257 entries become RoBERTa's 50265. Raises UserError as `load_tokenizer` does, and for one that does not
-    keep all text, unless it need not be `lossless`: the model at hand may have been trained with it.
+    A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with `madeupword` entries to
+    a multiple of eight and ended by <mask>, as in fairseq: the 50257 entries of GPT-2 become the 50265 of
+    RoBERTa. Raises UserError as `load_tokenizer` does, and for a tokenizer that loses text, unless `lossless`
+    is False, for models that were trained with one.
     """
     tokenizer, path, digest = read_tokenizer(path)
     tokenizer = _laid_out(tokenizer, path, vocab_size, layout)
-    if lossless and (why := guarded(path, lambda: loss(tokenizer, layout.special))):
-        raise UserError(f"the tokenizer {path} does not keep every text: {why}")
+    if lossless and (reason := guarded(path, lambda: loss(tokenizer, layout.special))):
+        raise UserError(f"the tokenizer {path} does not keep every text: {reason}")
     return tokenizer, digest
 
 
 def encode_lines(
     tokenizer: Tokenizer, lines: list[str], dtype: np.dtype, layout: Layout = ROBERTA
 ) -> list[np.ndarray]:
-    """Ids of each line, in parallel, with </s> at its end. Special tokens in the text are plain text. Signals
-    are obeyed."""
+    """The ids of each line with </s> at the end, encoded in parallel. Special tokens in a line are plain
+    text. Signals are obeyed."""
     try:
         encodings = abandonable(lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False))
     except BaseException as error:
         if is_of_library(error):
             raise UserError(
-                f"the tokenizer cannot encode the text ({one_line(error)}): give another"
+                f"the tokenizer cannot encode the text ({one_line(error)}): give another one"
             ) from error
         raise
     return [np.array([*encoding.ids, layout.end], dtype) for encoding in encodings]
@@ -138,9 +138,9 @@ def _laid_out(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, layou
     elif layout is ROBERTA and ids == [None] * len(ids):
         tokenizer = guarded(path, lambda: _with_roberta_layout(tokenizer, path))
     else:
-        found = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
+        special = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
         none = ", or none of them" if layout is ROBERTA else ""
-        raise UserError(f"the tokenizer {path} has special tokens at {found}; wanted {layout}{none}")
+        raise UserError(f"the tokenizer {path} has special tokens at {special}; needed are {layout}{none}")
     size = tokenizer.get_vocab_size()
     if vocab_size is not None and size != vocab_size:
         raise UserError(
@@ -154,7 +154,7 @@ def _laid_out(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, layou
 
 
 def _mark_special(tokenizer: Tokenizer, layout: Layout) -> None:
-    """Makes "<s>" in a web page five characters, not the start of a row."""
+    """Make "<s>" in a text plain characters, not the start of a row."""
     for token in tokenizer.get_added_tokens_decoder().values():
         if token.content in layout.special and not token.special:
             tokenizer.add_special_tokens([token.content])
@@ -165,7 +165,7 @@ def _with_roberta_layout(tokenizer: Tokenizer, path: AnyPath) -> Tokenizer:
     state = json.loads(tokenizer.to_str())
     model = state["model"]
     if model["type"] != "BPE":
-        raise UserError(f"the tokenizer {path} is a {model['type']} model; a byte-level BPE is wanted")
+        raise UserError(f"the tokenizer {path} is a {model['type']} model, not a byte-level BPE")
     ids = tokenizer.get_vocab(with_added_tokens=True)
     entries = [*SPECIAL_TOKENS, *sorted(ids, key=ids.__getitem__)]
     entries += [f"madeupword{i:04d}" for i in range(-len(entries) % 8)]
@@ -186,7 +186,7 @@ def _with_roberta_layout(tokenizer: Tokenizer, path: AnyPath) -> Tokenizer:
 
 def _without_long_words(text: str) -> Iterator[str]:
     start = 0
-    # most texts have none, which is soon seen
+    # most texts have none, which is quickly checked
     if len(text) > _LONGEST_WORD and (
         max(map(len, text.split()), default=0) > _LONGEST_WORD or _LONG_BLANK.search(text)
     ):
@@ -198,7 +198,7 @@ def _without_long_words(text: str) -> Iterator[str]:
 
 
 def _finish(tokenizer: Tokenizer) -> Tokenizer:
-    """Adds <mask> as the last id and makes `encode` put <s> ... </s> around one text or two."""
+    """Add <mask> as the last id, and make `encode` put <s> ... </s> around one text or two."""
     tokenizer.add_special_tokens([AddedToken(MASK_TOKEN, lstrip=True, special=True)])
     bos, eos = SPECIAL_TOKENS[BOS], SPECIAL_TOKENS[EOS]
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""The file of a tokenizer, whoever wrote it: tokenizer.json, or GPT-2's vocab.json and merges.txt."""
+"""Reads the file of a tokenizer, whoever wrote it: tokenizer.json, or GPT-2's vocab.json and merges.txt."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tlc_jax.data.tokenizer_growth import growth
 from tlc_jax.storage.paths import AnyPath, local_folder, parse_path
 from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
 
-_LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half of it
+_LARGEST = 64 << 20  # bytes of a tokenizer.json: the largest known ones have half as many
 Result = TypeVar("Result")
 
 
 def read_tokenizer(path: str | AnyPath) -> tuple[Tokenizer, AnyPath, str]:
-    """The tokenizer of a file, the path of it, and the SHA-256 of what was read. Truncation and padding that
-    it asks for are switched off. Raises UserError for what is no tokenizer, or one that can make a text many
-    times longer."""
+    """The tokenizer of a file, the path of the file, and the SHA-256 of what was read. Truncation and padding
+    are switched off. Raises UserError for a file that is not a tokenizer, or that can make a text many times
+    longer."""
     path = _located(path)
     contents = _contents(path)
     tokenizer = guarded(path, lambda: _parsed(contents))
-    if why := guarded(path, lambda: growth(tokenizer)):
-        raise UserError(f"the tokenizer {path} is not used: {why}")
+    if reason := guarded(path, lambda: growth(tokenizer)):
+        raise UserError(f"the tokenizer {path} is not used: {reason}")
     return tokenizer, path, hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer around the model that reads and writes bytes, as GPT-2's does."""
+    """A tokenizer that applies the model to bytes, as that of GPT-2 does."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -40,31 +40,32 @@ def byte_level(model: models.BPE) -> Tokenizer:
 
 
 def guarded(path: AnyPath, work: Callable[[], Result]) -> Result:
-    """What `work()` gives; UserError for all that the library makes of a file that is no tokenizer."""
+    """The result of `work()`; UserError for whatever the library raises for a file that is not a
+    tokenizer."""
     try:
         return work()
     except BaseException as error:
         if is_of_library(error):
-            raise UserError(f"{path} is no tokenizer file: {one_line(error)}") from error
+            raise UserError(f"{path} is not a tokenizer file: {one_line(error)}") from error
         raise
 
 
 def is_of_library(error: BaseException) -> bool:
-    """It raises bare Exception, and a panic of Rust is no Exception."""
+    """The library raises bare Exception, and a panic in Rust, which is not an Exception."""
     panic = type(error).__name__ == "PanicException"
     return panic or (isinstance(error, Exception) and not isinstance(error, UserError | Interrupted))
 
 
 def _located(path: str | AnyPath) -> AnyPath:
-    place = parse_path(path)
-    return local_folder(str(place), "a --data.tokenizer") if isinstance(place, Path) else place
+    location = parse_path(path)
+    return local_folder(str(location), "a --data.tokenizer") if isinstance(location, Path) else location
 
 
 def _contents(path: AnyPath) -> list[bytes]:
-    """Of `vocab.json` and the `merges.txt` beside it, or of the one file."""
+    """The contents of `vocab.json` and the `merges.txt` beside it, or of a single file."""
     merges = path.with_name("merges.txt")
     if path.is_dir():
-        raise UserError(f"the tokenizer {path} is not a file but a folder: name the tokenizer.json in it")
+        raise UserError(f"the tokenizer {path} is a folder: name the tokenizer.json in it")
     paths = [path, merges] if path.name == "vocab.json" and merges.is_file() else [path]
     try:
         return [read_bytes(part, _LARGEST) for part in paths]

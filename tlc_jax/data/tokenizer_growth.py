@@ -1,6 +1,6 @@
-"""How much longer a tokenizer can make a text: one that a stranger wrote could make gigabytes of a line.
+"""How much longer a tokenizer can make a text: an untrusted one could make gigabytes of a line.
 
-Steps that follow each other multiply: two that put ten characters in place of one make a hundred.
+The factors of consecutive steps multiply: two that replace a character by ten make a hundred of it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-_MOST = 16  # times longer; of those in use none makes a text longer than three times
+_MOST = 16  # times longer; no tokenizer in use makes a text more than three times longer
 _MOST_STEPS = 64
 _LONGEST_TOKEN = 4096  # characters; a tokenizer of ours has at most 1,024
-_STEPS = {  # kinds that make a text at most three times longer, however often they follow each other
+_STEPS = {  # kinds that make a text at most three times longer, however many follow each other
     "normalizer": {
         "BertNormalizer",
         "Lowercase",
@@ -41,17 +41,21 @@ _STEPS = {  # kinds that make a text at most three times longer, however often t
     },
     "decoder": {"ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Strip", "WordPiece"},
 }
-_DOUBLING = ("BPEDecoder", "ByteLevel", "CTC")  # elsewhere: bytes become letters, nothing becomes a blank
+_DOUBLING = (
+    "BPEDecoder",
+    "ByteLevel",
+    "CTC",
+)  # in other parts: bytes become letters, nothing becomes a space
 
 
 def growth(tokenizer: Tokenizer) -> str | None:
-    """Which part of the tokenizer may make a text more than 16 times longer, as the end of a sentence; None
-    if there is none."""
+    """The part of the tokenizer that may make a text more than 16 times longer, as the end of a sentence;
+    None if there is none."""
     for name, harmless in _STEPS.items():
         part = getattr(tokenizer, name)
         steps = [] if part is None else list(_steps(json.loads(part.__getstate__())))
         if len(steps) > _MOST_STEPS:
-            return f"its {name} has {len(steps):,} steps, and at most {_MOST_STEPS} are carried out"
+            return f"its {name} has {len(steps):,} steps, but at most {_MOST_STEPS} are allowed"
         times = 1
         for step in steps:
             kind = step["type"]
@@ -64,13 +68,13 @@ def growth(tokenizer: Tokenizer) -> str | None:
                 return f"its {name} {kind} may make a text {times:,} times longer, at most {_MOST} is allowed"
     longest = max(map(len, tokenizer.get_vocab()), default=0)
     if longest > _LONGEST_TOKEN:
-        return f"it has a token of {longest:,} characters, and at most {_LONGEST_TOKEN:,} are read"
+        return f"it has a token of {longest:,} characters, but at most {_LONGEST_TOKEN:,} are allowed"
     return None
 
 
 def _steps(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if part["type"] != "Sequence":
         yield part
-    for list_of in ("normalizers", "pretokenizers", "decoders"):
-        for inner in part.get(list_of, ()):
+    for field in ("normalizers", "pretokenizers", "decoders"):
+        for inner in part.get(field, ()):
             yield from _steps(inner)

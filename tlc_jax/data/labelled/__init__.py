@@ -1,1 +1,1 @@
-"""Labelled texts: tables, labels, examples in buckets of lengths."""
+"""Labelled text: data sets, tables, labels, encoded examples in batches of few lengths."""

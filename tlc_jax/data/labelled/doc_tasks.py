@@ -1,11 +1,11 @@
-"""Two classification tasks made of the documentation that is installed here: nothing to download.
+"""Two classification tasks made of the documentation installed on this machine: nothing to download.
 
-docs/package (the shape of SST-2): is a sentence from numpy's or from scipy's documentation?
-docs/pair (the shape of MNLI): does a second sentence continue the first one's docstring, come from
-another docstring of the same module, or from another package?
+docs/package (like SST-2): is a sentence from the documentation of numpy or of scipy? docs/pair (like MNLI):
+does the second sentence continue the docstring of the first, come from another docstring of the same module,
+or from another package?
 
-Names of packages are masked, whole modules are kept for the reported set, classes are balanced, and of
-equal sentences only the first is kept. In docs/pair a drawn second sentence can come more than once.
+Names of packages are masked, whole modules are kept for the reported set, classes are balanced, and of equal
+sentences only the first is kept. In docs/pair a second sentence can be drawn more than once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tlc_jax.data.labelled.labelled_source import Examples, LabelledDataSet, Lab
 from tlc_jax.data.text.installed_docs import PACKAGES, package_modules, read_docstrings
 
 REPORTED = "held_out_modules"
-_SHARE = 0.1  # of the modules
+_SHARE = 0.1  # of the modules are in the reported set
 _NAMES = re.compile(rf"\b({'|'.join(PACKAGES)}|np|jnp|sp|nn|ocp)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
@@ -67,9 +67,9 @@ def _data_set(
 
 
 def _modules(paths: dict[str, Path]) -> list[_Module]:
-    """All modules with the sentences of their docstrings; a sentence that occurred before is dropped."""
+    """All modules with the sentences of their docstrings; a sentence that has occurred before is dropped."""
     seen: set[str] = set()
-    found = []
+    modules = []
     for name, read in zip(paths, read_docstrings(list(paths.values())), strict=True):
         stopping.check()
         docstrings = []
@@ -82,8 +82,9 @@ def _modules(paths: dict[str, Path]) -> list[_Module]:
             if sentences:
                 docstrings.append(sentences)
         if docstrings:
-            found.append(_Module(name, name.split("/")[0], hash64(name) < _SHARE * 2**64, docstrings))
-    return found
+            is_reported = hash64(name) < _SHARE * 2**64
+            modules.append(_Module(name, name.split("/")[0], is_reported, docstrings))
+    return modules
 
 
 def _sentences(paragraphs: list[str]) -> Iterator[str]:
@@ -98,31 +99,31 @@ def _package_examples(
     modules: list[_Module], rng: np.random.Generator
 ) -> tuple[list[tuple[str, ...]], list[int]]:
     classes = {"numpy": 0, "scipy": 1}
-    found = [((s,), classes[m.package]) for m in modules for docstring in m.docstrings for s in docstring]
-    return [text for text, _ in found], [label for _, label in found]
+    examples = [((s,), classes[m.package]) for m in modules for docstring in m.docstrings for s in docstring]
+    return [texts for texts, _ in examples], [label for _, label in examples]
 
 
 def _pair_examples(
     modules: list[_Module], rng: np.random.Generator
 ) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Of each docstring with a second sentence one pair, whose class is drawn first."""
+    """A pair for each docstring with a second sentence; its class is drawn first."""
     texts: list[tuple[str, ...]] = []
     classes: list[int] = []
     for module in modules:
         stopping.check()
-        strangers = [m for m in modules if m.package != module.package]
+        elsewhere = [m for m in modules if m.package != module.package]
         for i, docstring in enumerate(module.docstrings):
             if len(docstring) < 2:
                 continue
-            place = int(rng.integers(len(docstring) - 1))
-            first, others = docstring[place], module.docstrings[:i] + module.docstrings[i + 1 :]
+            index = int(rng.integers(len(docstring) - 1))
+            first, others = docstring[index], module.docstrings[:i] + module.docstrings[i + 1 :]
             label = int(rng.integers(3))
             if label == 0:
-                second = docstring[place + 1]
+                second = docstring[index + 1]
             elif label == 1 and others:
                 second = _draw(others, rng)
-            elif label == 2 and strangers:
-                second = _draw(strangers[int(rng.integers(len(strangers)))].docstrings, rng)
+            elif label == 2 and elsewhere:
+                second = _draw(elsewhere[int(rng.integers(len(elsewhere)))].docstrings, rng)
             else:
                 continue
             texts.append((first, second))
@@ -136,7 +137,7 @@ def _draw(docstrings: list[list[str]], rng: np.random.Generator) -> str:
 
 
 def _balanced(texts: list[tuple[str, ...]], labels: list[int], classes: int) -> Examples:
-    """As many of each class as the rarest has, in a fixed order that mixes them."""
+    """As many examples of each class as the rarest has, in a fixed mixed order."""
     order = np.random.default_rng(1).permutation(len(texts))
     counts = np.bincount(labels, minlength=classes)
     left = [int(counts.min())] * classes

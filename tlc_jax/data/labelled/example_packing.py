@@ -1,8 +1,8 @@
-"""Labelled text becomes ids on disk, once: one flat file of ids a split, with offsets and labels.
+"""Encodes labelled text once: for each set a flat file of ids with offsets and labels, cached by content.
 
 An example is `<s> A </s>` or `<s> A </s></s> B </s>` (fairseq sentence_prediction); one that is too long
-loses tokens at the end of its longer text. The training set is cut in two by hash:
-`train`, and `tuning` to choose on; what is reported is never chosen on.
+loses tokens at the end of its longer text. The training set is split by hash into `train` and `tuning`: what
+is chosen is chosen on `tuning`, never on a reported set.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def prepare_examples(
 ) -> PackedExamples:
     """The encoded examples of a task, from the cache if the same were encoded before.
 
-    At most `max_examples` are trained on, by the baselines too; with more of them, these are among them. With
-    the `label_names` of a model, what it is evaluated on or predicts (see `open_labelled`).
+    At most `max_examples` are trained on, by the baselines too; a larger number adds to the same examples.
+    With the `label_names` of a model: the sets it is evaluated on or predicts (see `open_labelled`).
     """
     if config.tokenizer is None:
         raise UserError(
@@ -88,7 +88,7 @@ def _encode(
         advance(sum(len(examples.labels) for examples in splits.values()))
     contradicting = {name: _contradicting(splits[name]) for name in splits if name not in source.unlabelled}
     if source.trains:
-        splits = _cut(splits[TRAIN], config, max_examples) | {name: splits[name] for name in others}
+        splits = _split(splits[TRAIN], config, max_examples) | {name: splits[name] for name in others}
     truncated = {}
     with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
         for name, examples in splits.items():
@@ -97,9 +97,9 @@ def _encode(
     baselines: dict[str, dict[str, float]] = {}
     if source.trains:
         with stage(console, "Fitting the linear baseline", None, "examples") as advance:
-            said = linear.baselines(splits[TRAIN], {name: splits[name] for name in (TUNING, *others)})
+            predicted = linear.baselines(splits[TRAIN], {name: splits[name] for name in (TUNING, *others)})
             advance(len(splits[TRAIN].labels))
-        for name, kinds in said.items():
+        for name, kinds in predicted.items():
             for kind, classes in kinds.items():
                 _save(folder / f"{name}.{kind}.npy", classes.astype(np.int32))
         baselines = {
@@ -107,7 +107,7 @@ def _encode(
                 f"{kind}_accuracy": float(np.mean(classes == splits[name].labels))
                 for kind, classes in kinds.items()
             }
-            for name, kinds in said.items()
+            for name, kinds in predicted.items()
             if name not in source.unlabelled
         }
     return {
@@ -130,7 +130,7 @@ def _encode(
 
 
 def _contradicting(examples: Examples) -> int:
-    """How many texts have more than one label."""
+    """The number of different texts with more than one label."""
     first: dict[tuple[str, ...], int] = {}
     return len(
         {
@@ -141,9 +141,10 @@ def _contradicting(examples: Examples) -> int:
     )
 
 
-def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
-    """`train`, in an order by hash, so that its beginnings are random samples; and `tuning`, by the hash of
-    the longest text that an example stands in, so that no phrase of it stands in a training sentence."""
+def _split(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
+    """`train`, in the order of hashes, so that its first examples are a random sample; and `tuning`, chosen
+    by the hash of the longest text that contains an example, so that no phrase in it is part of a training
+    sentence."""
     texts = ["\0".join(parts) for parts in examples.texts]
     order = np.argsort(_hashes(texts, config.seed), kind="stable")
     holders = _hashes(longest_holders(texts), config.seed)[order]
@@ -154,8 +155,8 @@ def _cut(examples: Examples, config: DataConfig, max_examples: int | None) -> di
             "change --data.held-out"
         )
 
-    def take(places: np.ndarray) -> Examples:
-        return Examples([examples.texts[i] for i in places], [examples.labels[i] for i in places])
+    def take(indices: np.ndarray) -> Examples:
+        return Examples([examples.texts[i] for i in indices], [examples.labels[i] for i in indices])
 
     return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
 
@@ -171,7 +172,7 @@ def _hashes(texts: list[str], seed: int) -> UInt64[np.ndarray, "texts"]:
 def _rows(
     examples: Examples, tokenizer: Tokenizer, length: int, advance: Callable[[float], None]
 ) -> tuple[list[Integer[np.ndarray, "tokens"]], int]:
-    """The ids of each example, and how many examples were too long."""
+    """The ids of each example, and the number of examples that were too long."""
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
     rows, truncated = [], 0
     for start in range(0, len(examples.texts), _CHUNK):
@@ -194,7 +195,6 @@ def _encoded(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:
-    """Writes one split."""
     _save(folder / f"{name}.ids.npy", np.concatenate(rows))
     _save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
     _save(folder / f"{name}.labels.npy", np.array(labels, np.int32))
@@ -206,10 +206,10 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def fit(parts: list[list[int]], length: int) -> list[list[int]]:
-    """The texts of an example, cut at the end of the longer one until they fit with their special tokens."""
-    room = length - 2 * len(parts)
+    """The texts of an example, the longer one truncated until they fit into `length` with special tokens."""
+    limit = length - 2 * len(parts)
     if len(parts) == 1:
-        return [parts[0][:room]]
+        return [parts[0][:limit]]
     first, second = parts
-    kept = min(len(first), max(room - len(second), room // 2))
-    return [first[:kept], second[: room - kept]]
+    kept = min(len(first), max(limit - len(second), limit // 2))
+    return [first[:kept], second[: limit - kept]]

@@ -1,4 +1,4 @@
-"""One table of labelled text, row by row: what it holds, or the line that is not as it should be."""
+"""Reads one table of labelled text; an error names the line that is wrong."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _JSON = "write the table as JSON lines (pandas: to_json('train.jsonl', orient='r
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read. `labels` is None where it has none; `lines` are those that its rows are on,
-    `unused` the columns that nothing is made of, and `notes` say what was left out or changed."""
+    """A table as it was read. `labels` is None if it has none; `lines` are the line numbers of its rows,
+    `unused` the columns that are not read, and `notes` say what was left out or changed."""
 
     path: Path
     texts: list[tuple[str, ...]]
@@ -37,46 +37,46 @@ class NoTextError(UserError):
 
 
 def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
-    """A table's texts and labels; UserError names the line that is not as it should be. The `known` classes,
-    of a model or of what it is trained on, are labels, however they read; without them, the table is what
-    says which classes there are."""
+    """The texts and labels of a table; UserError names a line that is wrong. `known` are the classes of a
+    model or of the training table; without them, this is the training table, and its labels make the
+    classes."""
     texts: list[tuple[str, ...]] = []
     values: list[Any] = []
     lines: list[int] = []
     fields: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     for line, row in _objects(path):
-        where = f"{path} line {line}"
+        location = f"{path} line {line}"
         if not lines:
             fields = _fields(row, path, line)
             unused = tuple(name for name in row if name not in _COLUMNS and name)
         if missing := [field for field in fields if field not in row]:
-            raise UserError(f"{where} has no {missing[0]}, and line {lines[0]} has: rows must be alike")
+            raise UserError(f"{location} has no {missing[0]}, but line {lines[0]} has: make the rows alike")
         if more := [field for field in _COLUMNS if field in row and field not in fields]:
-            raise UserError(f"{where} has {more[0]}, and line {lines[0]} has none: rows must be alike")
-        texts.append(tuple(_text(row[field], field, where) for field in fields if field != "label"))
+            raise UserError(f"{location} has {more[0]}, but line {lines[0]} has none: make the rows alike")
+        texts.append(tuple(_text(row[field], field, location) for field in fields if field != "label"))
         values.append(row.get("label"))
         lines.append(line)
     if not lines:
         raise UserError(f"{path} has no rows: fill it or remove it")
     notes: list[str] = []
-    found = None if _has_none(values, frozenset(known or ())) else values
-    if empty := [i for i, own in enumerate(texts) if not all(own)]:
-        _check_empty(empty, texts, lines, path, fields, found is not None)
+    has_labels = not _has_none(values, frozenset(known or ()))
+    if empty := [i for i, sides in enumerate(texts) if not all(sides)]:
+        _check_empty(empty, texts, lines, path, fields, has_labels)
         notes.append(
             f"{path.name}: left out for an empty text: {len(empty):,} row(s), the first in line "
             f"{lines[empty[0]]}"
         )
-        kept = [i for i, own in enumerate(texts) if all(own)]
+        kept = [i for i, sides in enumerate(texts) if all(sides)]
         texts, values, lines = [texts[i] for i in kept], [values[i] for i in kept], [lines[i] for i in kept]
-    if found is not None:
-        found, more_notes = _labels(values, lines, path, known)
-        notes += more_notes
-    return Table(path, texts, found, lines, unused, tuple(notes))
+    if not has_labels:
+        return Table(path, texts, None, lines, unused, tuple(notes))
+    names, more_notes = _labels(values, lines, path, known)
+    return Table(path, texts, names, lines, unused, (*notes, *more_notes))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, values by the names of columns) of each row."""
+    """(line, values by column name) of each row."""
     if tables.is_jsonl(path):
         for line, value in tables.jsonl_objects(path):
             yield line, _by_column(list(value), list(value.values()), f"{path} line {line}")
@@ -108,18 +108,20 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         )
 
 
-def _by_column(names: list[str], values: list[Any], where: str) -> dict[str, Any]:
+def _by_column(names: list[str], values: list[Any], location: str) -> dict[str, Any]:
     columns = [tables.column_name(name) for name in names]
-    found = dict(zip(columns, values, strict=True))
-    if len(found) < len(columns):
+    row = dict(zip(columns, values, strict=True))
+    if len(row) < len(columns):
         twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
         if twice is not None:
-            raise UserError(f"{where} has two columns called '{printable(twice, 60)}': rename or remove one")
-    return found
+            raise UserError(
+                f"{location} has two columns called '{printable(twice, 60)}': rename or remove one"
+            )
+    return row
 
 
 def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
-    """Those of the wanted columns that there are."""
+    """The wanted columns that the table has."""
     if "text" not in row:
         todo = "rename them in every row"
         if not tables.is_jsonl(path):
@@ -133,22 +135,22 @@ def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
     return tuple(field for field in _COLUMNS if field in row)
 
 
-def _text(value: Any, field: str, where: str) -> str:
-    """The text, which is empty where there is none."""
+def _text(value: Any, field: str, location: str) -> str:
+    """The text of a cell; empty if it has none."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{where}: {field} is {tables.kind_of(value)}, not text: write it in quotes")
+        raise UserError(f"{location}: {field} is {tables.kind_of(value)}, not text: write it in quotes")
     if not value.strip():
         return ""
     if len(value) > LONGEST_TEXT:
         raise UserError(
-            f"{where}: {field} has {len(value):,} characters, {LONGEST_TEXT:,} are the most: shorten it"
+            f"{location}: {field} has {len(value):,} characters, {LONGEST_TEXT:,} are the most: shorten it"
         )
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where}: {field} is not a string of Unicode: correct it") from None
+        raise UserError(f"{location}: {field} is not a string of Unicode: correct it") from None
     return value
 
 
@@ -160,32 +162,32 @@ def _check_empty(
     fields: tuple[str, ...],
     has_labels: bool,
 ) -> None:
-    """UserError for the first row with an empty text, unless such rows are few and their labels tell that
-    nothing is to be predicted of each."""
+    """UserError for the first row with an empty text, unless such rows are few and the table has labels, so
+    that no row needs a prediction."""
     if has_labels and len(empty) <= max(1, len(texts) // 100) and len(empty) < len(texts):
         return
     sides = [field for field in fields if field != "label"]
     field = sides[texts[empty[0]].index("")]
-    others = f" (nor have {len(empty) - 1:,} other rows a text)" if len(empty) > 1 else ""
+    others = f" (so are {len(empty) - 1:,} other rows)" if len(empty) > 1 else ""
     raise UserError(
-        f"{path} line {lines[empty[0]]}: {field} is empty{others}: put a text in or remove the row"
+        f"{path} line {lines[empty[0]]}: {field} is empty{others}: write a text or remove the row"
     )
 
 
 def _has_none(values: list[Any], known: frozenset[str]) -> bool:
-    """Whether no row has a label: each is missing, or each is -1."""
+    """Whether no row has a label: each is missing or -1."""
     return all(labels.is_missing(value, known) or str(value) == labels.UNLABELLED for value in values)
 
 
 def _labels(
     values: list[Any], lines: list[int], path: Path, known: Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """The labels' names, and what is to be told of them."""
+    """The names of the labels, and notes on them."""
     names, notes = frozenset(known or ()), list[str]()
     values, stripped = _without_padding(values, names)
     if stripped:
         notes.append(
-            f"{path.name}: spaces around the label taken away: {len(stripped):,} row(s), the first in line "
+            f"{path.name}: spaces around the label removed: {len(stripped):,} row(s), the first in line "
             f"{lines[stripped[0]]}"
         )
     if known is None:
@@ -193,33 +195,34 @@ def _labels(
         names = frozenset(words)
         notes += [f"{path.name}: {word} is a class: {count:,} rows" for word, count in words.items()]
     kind = type(values[0])
-    found = []
+    label_names = []
     for value, line in zip(values, lines, strict=True):
-        where = f"{path} line {line}"
+        location = f"{path} line {line}"
         if labels.is_missing(value, names):
             raise UserError(
-                f"{where} has no label ('{printable(value, 20)}'), and other rows have one: give it one, or "
-                f"remove the row; a class of this name needs another, or {labels.LEAST_ROWS} rows and "
-                f"{labels.LEAST_PERCENT} % of those to train on"
+                f"{location} has no label ('{printable(value, 20)}'), but other rows have one: write one, or "
+                f"remove the row; if this is the name of a class, give the class another name, or at least "
+                f"{labels.LEAST_ROWS} rows and {labels.LEAST_PERCENT} % of the training rows"
             )
         if type(value) is not kind:
             raise UserError(
-                f"{where}: the label is {tables.kind_of(value)}, and that of line {lines[0]} is "
-                f"{tables.kind_of(values[0])}: write all in one way"
+                f"{location}: the label is {tables.kind_of(value)}, but that of line {lines[0]} is "
+                f"{tables.kind_of(values[0])}: write all labels in the same way"
             )
-        found.append(labels.label_name(value, where, names))
-    return found, notes
+        label_names.append(labels.label_name(value, location, names))
+    return label_names, notes
 
 
 def _without_padding(values: list[Any], known: frozenset[str]) -> tuple[list[Any], list[int]]:
-    """The labels, without the spaces around those that other rows have without them; and which they are."""
+    """The labels, without the spaces around a label that other rows have without spaces; and the indices of
+    those that were changed."""
     names = known | {value for value in values if isinstance(value, str)}
     padded = [
         i
         for i, value in enumerate(values)
         if isinstance(value, str) and value not in known and value != value.strip() in names - {""}
     ]
-    found = list(values)
+    stripped = list(values)
     for i in padded:
-        found[i] = found[i].strip()
-    return found, padded
+        stripped[i] = stripped[i].strip()
+    return stripped, padded

@@ -1,7 +1,7 @@
 """The user's own tables of labelled text: fields `text`, `label` and, for pairs of texts, `text_b`.
 
-To train, a folder with a table called train and others to report on. To evaluate or predict, one table or a
-folder of any; a table without labels, or with -1 in the place of each, can be predicted only.
+To train: a folder with a table called train and others to report on. To evaluate or predict: one table, or a
+folder of tables with any names; a table without labels, or with -1 for each, can only be predicted.
 """
 
 from __future__ import annotations
@@ -30,41 +30,43 @@ from tlc_jax.storage.untrusted import is_plain_name
 _OPTION = "a --data.dir"
 
 
-def open_tables(where: str | None, names: Sequence[str] | None = None) -> LabelledSource:
-    """The task that tables make. With the `names` of a model's classes those in use: a folder or one file of
-    tables to evaluate on or to predict; UserError for a label that is none of them."""
-    paths, left_out = _find(where, names)
+def open_tables(folder: str | None, names: Sequence[str] | None = None) -> LabelledSource:
+    """The task in the user's tables. With the `names` of the classes of a model: a folder of tables, or one
+    table, to evaluate on or to predict; UserError for a label that the model does not know."""
+    paths, left_out = _find(folder, names)
     read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
     notes = [f"not read: {tables.some(left_out)}"] if left_out else []
     notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
     notes += [note for table in read.values() for note in table.notes]
     notes += [f"{t.path.name}: columns not used: {tables.some(t.unused)}" for t in read.values() if t.unused]
-    of = "the classes that the model tells apart" if names is not None else f"the labels of {TRAIN}"
+    of = "the classes of the model" if names is not None else f"the labels of {TRAIN}"
     if names is None:
         names = _names_of(read[TRAIN])
         notes += labels.class_notes(read[TRAIN].labels or (), read[TRAIN].lines, paths[TRAIN])
         for name in [name for name, table in read.items() if table.labels is None]:
             notes.append(
-                f"{read.pop(name).path.name} has no labels: predict it with evaluate --predictions FILE "
+                f"{read.pop(name).path.name} has no labels: predict them with evaluate --predictions FILE "
                 f"--data.dir {shlex.quote(str(paths[name]))}"
             )
         if len(read) < 2:
             raise next(iter(no_texts.values()), None) or UserError(
-                f"data.dir {where} needs a table with labels beside {TRAIN} to report on"
+                f"data.dir {folder} needs a table with labels beside {TRAIN} to report on"
             )
-    folder = local_folder(str(where), _OPTION).is_dir()
-    trains = folder and TRAIN in read and read[TRAIN].labels is not None
+    is_folder = local_folder(str(folder), _OPTION).is_dir()
+    trains = is_folder and TRAIN in read and read[TRAIN].labels is not None
     if trains and TUNING in read:
         raise UserError(
-            f"{read[TUNING].path} has the name of the part of {TRAIN} to choose on: rename it, such as to "
-            "validation.tsv"
+            f"{read[TUNING].path} has the name of the part of {TRAIN} that is held out for tuning: rename "
+            "it, such as to validation.tsv"
         )
     examples = {name: _examples(table, tuple(names), of) for name, table in read.items()}
     others = [name for name in read if not (trains and name == TRAIN)]
     files = [table.path for table in read.values()]
     return LabelledSource(
-        description=f"tables {', '.join(path.name for path in files)} in {where}" if folder else f"{where}",
+        description=f"tables {', '.join(path.name for path in files)} in {folder}"
+        if is_folder
+        else f"{folder}",
         origin={"kind": "files", "files": [path.name for path in files]},
         files={path.name: epath.Path(path) for path in files},
         label_names=tuple(names),
@@ -76,9 +78,9 @@ def open_tables(where: str | None, names: Sequence[str] | None = None) -> Labell
     )
 
 
-def holds_tables(where: str) -> bool:
+def holds_tables(location: str) -> bool:
     """Whether a path is a table, or a folder with tables in it."""
-    path = local_folder(where, _OPTION)
+    path = local_folder(location, _OPTION)
     if path.is_dir():
         return any(_is_table(other) for other in path.iterdir())
     return tables.table_stem(path.name) is not None
@@ -88,22 +90,22 @@ def _is_table(path: Path) -> bool:
     return tables.table_stem(path.name) is not None and not path.name.startswith(".") and path.is_file()
 
 
-def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Path], list[str]]:
-    """Tables by name, and what else is there."""
+def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, Path], list[str]]:
+    """The tables by name, and the names of other files."""
     to_train = names is None
     wanted = (
         f"a folder with {TRAIN}.tsv or {TRAIN}.jsonl" if to_train else "a table (.tsv, .jsonl) or a folder"
     )
-    if where is None:
+    if location is None:
         raise UserError(f"data.dir is not set: give --data.dir {wanted}")
-    folder = local_folder(where, _OPTION)
+    folder = local_folder(location, _OPTION)
     if not folder.is_dir():
         stem = tables.table_stem(folder.name)
         if to_train or stem is None or not folder.exists():
-            what = "is no folder" if folder.exists() else "does not exist"
-            raise UserError(f"data.dir {where} {what}: give --data.dir {wanted} of tables")
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise UserError(f"data.dir {location} {what}: give --data.dir {wanted} of tables")
         return {stem: folder}, []
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     left_out = []
     for path in sorted(folder.iterdir()):
         stem = tables.table_stem(path.name)
@@ -112,24 +114,24 @@ def _find(where: str | None, names: Sequence[str] | None) -> tuple[dict[str, Pat
                 left_out.append(path.name + ("/" if path.is_dir() else ""))
             continue
         if not is_plain_name(stem):
-            raise UserError(f"{path} has characters in its name that a set cannot have: rename it")
+            raise UserError(f"{path} has a name that cannot be the name of a set: rename it")
         name = TRAIN if stem.casefold() == TRAIN else stem
-        if found.setdefault(name, path) != path:
-            raise UserError(f"{folder} holds {name} twice, as {found[name].name} and {path.name}: remove one")
-    if not found or (to_train and (TRAIN not in found or len(found) < 2)):
+        if paths.setdefault(name, path) != path:
+            raise UserError(f"{folder} holds {name} twice, as {paths[name].name} and {path.name}: remove one")
+    if not paths or (to_train and (TRAIN not in paths or len(paths) < 2)):
         more = f"{TRAIN}.tsv or {TRAIN}.jsonl and at least one more table to report on"
         raise UserError(
-            f"data.dir {where} needs {more if to_train else 'a table, .tsv or .jsonl'}; it holds "
-            f"{tables.some([path.name for path in found.values()] or left_out) or 'nothing'}"
+            f"data.dir {location} needs {more if to_train else 'a table, .tsv or .jsonl'}; it holds "
+            f"{tables.some([path.name for path in paths.values()] or left_out) or 'nothing'}"
         )
-    return found, left_out
+    return paths, left_out
 
 
 def _read(
     paths: dict[str, Path], names: Sequence[str] | None
 ) -> tuple[dict[str, Table], dict[str, NoTextError]]:
-    """Tables by name, and what is wrong with those beside others that have no texts. What is a class in
-    train is one in the others."""
+    """The tables by name, and the errors of those without texts beside others that have them. The classes of
+    the training table are labels in all tables."""
     read: dict[str, Table] = {}
     no_texts: dict[str, NoTextError] = {}
     for name in sorted(paths, key=lambda name: name != TRAIN):
@@ -158,8 +160,8 @@ def _check_sides(read: list[Table]) -> None:
         if len(table.texts[0]) != len(read[0].texts[0]):
             single, pairs = sorted((read[0], table), key=lambda t: len(t.texts[0]))
             raise UserError(
-                f"{pairs.path} has pairs of texts (a column text_b) and {single.path} has single ones: take "
-                "away the column or the table"
+                f"{pairs.path} has pairs of texts (a column text_b), but {single.path} has single texts: "
+                "remove the column or the table"
             )
 
 

@@ -1,4 +1,4 @@
-"""What may be a label, and which labels make a set of classes: those that somebody could have meant."""
+"""What may be a label, and which labels make a plausible set of classes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tlc_jax.data.tables import is_quoted, kind_of, some
 
 MOST_CLASSES = 1000
 LONGEST = 200  # characters of a label
-UNLABELLED = "-1"  # what GLUE's test sets have in the place of a label
-# what pandas, spreadsheets and SNLI write where there is none, in small letters
-_NO_NAMES = {"", "nan", "-nan", "<na>", "#na", "#n/a"}
+UNLABELLED = "-1"  # the label in GLUE's test sets
+# what pandas, spreadsheets and SNLI write for a missing label, in lower case
+_NEVER_CLASSES = {"", "nan", "-nan", "<na>", "#na", "#n/a"}
 _WORDS = {
     "-",
     "?",
@@ -29,27 +29,27 @@ _WORDS = {
     "n/a",
     "undefined",
 }  # names of classes where they are frequent
-_MISSING = _NO_NAMES | _WORDS
+_MISSING = _NEVER_CLASSES | _WORDS
 LEAST_ROWS, LEAST_PERCENT = 5, 1
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_FEW = 20  # different numbers with fractions that may be ratings; more are measurements
+_FEW = 20  # different fractional numbers at most that may be ratings; more are measurements
 
 
 def is_missing(value: Any, known: Collection[str] = ()) -> bool:
-    """Whether a cell or a JSON value says that there is no label. What a model `known`s by name is one."""
+    """Whether a cell or a JSON value stands for a missing label. The names of `known` classes never do."""
     if isinstance(value, str):
         return value not in known and value.strip().casefold() in _MISSING
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def is_frequent(count: int, rows: int) -> bool:
-    """Whether so many of the rows of a training table have a label that it is meant as a class."""
+    """Whether a label is in enough rows of a training table to be meant as a class."""
     return count >= LEAST_ROWS and 100 * count >= LEAST_PERCENT * rows
 
 
 def words_as_classes(values: Sequence[Any]) -> dict[str, int]:
-    """The words of a training table, such as none or NA, that would mean no label if they were not frequent;
-    and in how many rows they are."""
+    """Labels of a training table, such as none or NA, that would mean a missing label if they were not
+    frequent, and the number of their rows."""
     counts = Counter(value for value in values if isinstance(value, str))
     return {
         value: count
@@ -58,47 +58,49 @@ def words_as_classes(values: Sequence[Any]) -> dict[str, int]:
     }
 
 
-def label_name(value: Any, where: str, known: Collection[str] = ()) -> str:
-    """The name of the class that a value means; UserError if it cannot be one. `where` is file and line."""
+def label_name(value: Any, location: str, known: Collection[str] = ()) -> str:
+    """The name of the class that a value means; UserError if it cannot be one. `location` is file and
+    line."""
     if not isinstance(value, (str, int, float)):
-        raise UserError(f"{where}: the label is {kind_of(value)}, not text or a number: give one label a row")
+        raise UserError(f"{location}: the label is {kind_of(value)}, not text or a number: write one a row")
     name = str(value)
     if name in known:
         return name
     shown = f"'{printable(name, 60)}'"
     if name != name.strip():
-        raise UserError(f"{where}: the label {shown} has spaces around it: remove them")
+        raise UserError(f"{location}: the label {shown} has spaces around it: remove them")
     if len(name) > LONGEST or name != printable(name, LONGEST):
         raise UserError(
-            f"{where}: the label {shown} has more than {LONGEST} characters or unprintable ones: it is no "
-            "name of a class; correct the row, or the names of the columns"
+            f"{location}: the label {shown} has more than {LONGEST} characters or unprintable ones, so it is "
+            "not the name of a class: correct the row, or the names of the columns"
         )
     if is_quoted(name):
         raise UserError(
-            f"{where}: the label {shown} has quotes around it, which are not interpreted: remove them"
+            f"{location}: the label {shown} has quotes around it, which are not interpreted: remove them"
         )
     return name
 
 
 def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tuple[str, ...]:
-    """The classes of a training table in the order of their names. UserError where the labels are no set of
-    classes: too many, measurements, numbers of rows, one class written in two ways, most seen only once."""
+    """The classes of a training table, sorted by name. UserError if the labels are not plausible classes: too
+    many, measurements, row numbers, one class in two spellings, most in one row only."""
     counts = Counter(labels)
     first = dict(zip(reversed(labels), reversed(lines), strict=True))
     if len(counts) < 2:
-        raise UserError(f"{path} has {len(counts)} label(s), at least 2 are needed")
+        raise UserError(f"{path} has {len(counts)} label(s), and at least 2 are needed")
     once = [label for label in counts if counts[label] == 1]
     examples = ", ".join(repr(label) for label in list(counts)[:3])
     if len(counts) > MOST_CLASSES or (len(counts) > _FEW and 2 * len(once) > len(counts)):
         raise UserError(
-            f"{path} has {len(counts):,} different labels in {len(labels):,} rows ({examples}, ...): at most "
-            f"{MOST_CLASSES:,} classes that come again are a task; give the column of classes the name label"
+            f"{path} has {len(counts):,} different labels in {len(labels):,} rows ({examples}, ...), but "
+            f"a task has at most {MOST_CLASSES:,} classes of several rows each: name the column with the "
+            "classes label"
         )
     fractions = [label for label in counts if _NUMBER.fullmatch(label) and float(label) % 1]
     if len(counts) > _FEW and 2 * len(fractions) > len(counts):
         raise UserError(
-            f"{path} has {len(counts):,} different numbers as labels ({examples}, ...): they are "
-            "measurements, not classes; round them to a few"
+            f"{path} has {len(counts):,} different numbers as labels ({examples}, ...), which "
+            "are measurements, not classes: round them to a few"
         )
     _check_spellings(counts, first, path)
     if UNLABELLED in counts and "0" in counts and not _is_scale(counts):
@@ -107,16 +109,16 @@ def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tupl
             "remove these rows, or name the classes in words"
         )
     if 2 * len(once) > len(labels):
-        also = f" (nor do {len(once) - 1} other labels)" if len(once) > 1 else ""
+        also = f" (like {len(once) - 1} other labels)" if len(once) > 1 else ""
         raise UserError(
-            f"{path} line {first[once[0]]}: the label {once[0]!r} does not come again{also}: a class needs "
-            "rows to train and to tune on; correct the row, remove it, or give more of its class"
+            f"{path} line {first[once[0]]}: the label {once[0]!r} is in no other row{also}, but a class "
+            "needs rows to train and to tune on: correct the row, remove it, or add rows of its class"
         )
     return tuple(sorted(counts))
 
 
 def class_notes(labels: Sequence[str], lines: Sequence[int], path: Path) -> list[str]:
-    """What is odd about the classes of a training table, and may be a mistake."""
+    """What may be a mistake in the classes of a training table."""
     counts = Counter(labels)
     notes = []
     if UNLABELLED in counts and "0" in counts:
@@ -124,7 +126,7 @@ def class_notes(labels: Sequence[str], lines: Sequence[int], path: Path) -> list
     if once := [label for label in counts if counts[label] == 1]:
         line = lines[labels.index(once[0])]
         notes.append(
-            f"{path.name}: in one row only, too few to learn it: {some(once)} (the first in line {line})"
+            f"{path.name}: in one row only, too few to learn from: {some(once)} (the first in line {line})"
         )
     return notes
 
@@ -140,20 +142,20 @@ def _check_spellings(counts: Counter[str], first: dict[str, int], path: Path) ->
         other = spelled.setdefault(_spelling(label), label)
         if other != label:
             raise UserError(
-                f"{path} line {first[label]}: the label {label!r} is {other!r} of line {first[other]} in "
-                "another spelling: write both in one way"
+                f"{path} line {first[label]}: the label {label!r} is another spelling of {other!r} in line "
+                f"{first[other]}: write both in the same way"
             )
 
 
 def _spelling(label: str) -> object:
-    """What labels have in common that mean one class: 'Pos' and 'pos', '1.0' and '1'."""
+    """What is equal in labels that mean the same class: 'Pos' and 'pos', '1.0' and '1'."""
     if _NUMBER.fullmatch(label):
         return float(label)
     return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
-def unknown_label(label: str, names: Sequence[str], where: str, of: str) -> UserError:
-    """The error for a label that is none of `names`, which `of` has."""
-    like = [name for name in names if _spelling(name) == _spelling(label)]
-    todo = f"write it as {like[0]!r}" if like else "correct or remove the row"
-    return UserError(f"{where}: label '{printable(label, 60)}' is none of {of} ({some(names)}): {todo}")
+def unknown_label(label: str, names: Sequence[str], location: str, of: str) -> UserError:
+    """The error for a label that is none of `names`; `of` says what these are the names of."""
+    similar = [name for name in names if _spelling(name) == _spelling(label)]
+    todo = f"write it as {similar[0]!r}" if similar else "correct or remove the row"
+    return UserError(f"{location}: label '{printable(label, 60)}' is none of {of} ({some(names)}): {todo}")

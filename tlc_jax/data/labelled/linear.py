@@ -1,4 +1,4 @@
-"""What an accuracy must beat: the majority class, and a linear model of unigrams and bigrams of words."""
+"""Baselines of a classification: the majority class, and a linear model of unigrams and bigrams of words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlc_jax.core.native import abandonable
 from tlc_jax.data.labelled.labelled_source import Examples
 
 _SIDES = "ab"
-_WEIGHTS = 10_000_000  # of the linear model at most: lbfgs keeps 25 such vectors
+_WEIGHTS = 10_000_000  # of the linear model at most: lbfgs keeps 25 vectors of this size
 _ITERATIONS = 300
 _WORK = 100_000_000_000  # multiplications at most: minutes of one core
 
@@ -21,20 +21,20 @@ Predictions = dict[str, Integer[np.ndarray, "examples"]]
 
 
 def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, Predictions]:
-    """{set: {'majority': classes, 'linear': classes}}: what models that saw `train` only say of each example.
+    """{set: {'majority': classes, 'linear': classes}}: the predictions of two models that saw only `train`.
 
     The linear model is scikit-learn's logistic regression on the presence of lower-case words and pairs
-    of neighbours; the words of a pair's two texts are counted apart. Where many classes meet a large
-    vocabulary, it knows the most frequent of them only, and is fitted for fewer iterations.
+    of neighbours; the words of the two texts of a pair are different features. With many classes and a large
+    vocabulary, it uses only the most frequent features, and is fitted for fewer iterations.
     """
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
     majority = int(np.bincount(train.labels).argmax())
-    found = {name: {"majority": np.full(len(own.labels), majority)} for name, own in others.items()}
+    predicted = {name: {"majority": np.full(len(split.labels), majority)} for name, split in others.items()}
     classes = len(set(train.labels))
-    if classes == 1:  # nothing to tell apart
-        return {name: {**own, "linear": own["majority"]} for name, own in found.items()}
+    if classes == 1:  # which scikit-learn refuses
+        return {name: {**both, "linear": both["majority"]} for name, both in predicted.items()}
     analyzer: Any = _features  # scikit-learn takes a function too
     rows_of_weights = classes if classes > 2 else 1
     vectorizer = CountVectorizer(analyzer=analyzer, binary=True, max_features=_WEIGHTS // rows_of_weights)
@@ -42,16 +42,16 @@ def baselines(train: Examples, others: dict[str, Examples]) -> dict[str, Predict
     iterations = max(1, min(_ITERATIONS, _WORK // (features.nnz * rows_of_weights)))
     model = LogisticRegression(max_iter=iterations)
     abandonable(lambda: model.fit(features, train.labels))
-    for name, own in others.items():
-        found[name]["linear"] = np.asarray(model.predict(vectorizer.transform(own.texts)))
-    return found
+    for name, split in others.items():
+        predicted[name]["linear"] = np.asarray(model.predict(vectorizer.transform(split.texts)))
+    return predicted
 
 
 def _features(texts: tuple[str, ...]) -> list[str]:
     stopping.check()
-    found = []
+    features = []
     for side, text in zip(_SIDES, texts, strict=False):
         words = [f"{side}:{word}" for word in text.lower().split()]
-        found += words
-        found += [f"{one} {two}" for one, two in itertools.pairwise(words)]
-    return found
+        features += words
+        features += [f"{first} {second}" for first, second in itertools.pairwise(words)]
+    return features

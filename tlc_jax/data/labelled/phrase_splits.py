@@ -1,11 +1,12 @@
-"""Texts that stand inside other texts: on both sides of a cut they would tell one side what is on the other.
+"""Finds texts that contain other texts, so that a phrase and its sentence are on the same side of a split.
 
-SST-2's training examples are phrases of sentences. Cut by each one's own hash, 85 % of the tuning phrases of
-four words and more stand word for word in a training phrase (of the validation set none does), and a model
-that remembers looks as if it understood.
+The training examples of SST-2 are phrases of sentences. If each went to a side by its own hash, 85 % of the
+tuning phrases of four words and more would occur word for word in a training phrase (none of the validation
+set does), and a model that memorises would look as if it generalised.
 
-The texts are searched for each other by the failure links of Aho and Corasick (Efficient string matching,
-1975): the time grows with the number of words, whatever the texts have in common."""
+The search uses the failure links of Aho and Corasick (Efficient string matching, 1975): its time grows with
+the number of words, whatever the texts have in common.
+"""
 
 from __future__ import annotations
 
@@ -16,38 +17,39 @@ from jaxtyping import Int
 
 from tlc_jax.core import stopping
 
-WORDS = 4  # shorter texts may stand anywhere
+WORDS = 4  # shorter texts may occur anywhere
 _ROOT = 0
 
 
 @dataclass(frozen=True)
 class _Trie:
-    """All beginnings of texts. Node n > 0 is reached by `keys[n - 1]` = parent x vocabulary + word; nodes of
-    depth d are levels[d - 1] to levels[d]. Keys are sorted, since parents are numbered before children."""
+    """All prefixes of texts. Node n > 0 is reached by `keys[n - 1]` = parent x vocabulary + word; the nodes
+    of depth d are levels[d - 1] to levels[d]. Keys are sorted, since parents are numbered before children."""
 
     keys: Int[np.ndarray, "nodes"]
     levels: Int[np.ndarray, "depths_1"]
     first: Int[np.ndarray, "nodes_1"]
-    """The first of the texts that begin with a node."""
+    """The first of the texts that begin with the words of a node."""
     ends: Int[np.ndarray, "texts"]
     """The node of each whole text."""
     vocabulary: int
 
 
 def longest_holders(texts: list[str]) -> list[str]:
-    """For each text the longest one that holds it as a run of whole words; itself where none does, and where
-    it has fewer than `WORDS` words. Of equally long ones the first in the order of their characters."""
+    """For each text the longest one that contains it as a sequence of whole words, and the first in
+    alphabetical order of equally long ones; the text itself if there is none or it has fewer than `WORDS`
+    words."""
     words = [_words(text) for text in texts]
     order = sorted(
         (i for i in range(len(texts)) if len(words[i]) >= WORDS), key=lambda i: (-len(words[i]), texts[i])
     )
-    found = list(texts)
+    longest = list(texts)
     if order:
         trie = _trie([words[i] for i in order])
         holders = _holders(trie)[trie.ends]
         for i, holder in zip(order, holders.tolist(), strict=True):
-            found[i] = texts[order[holder]]
-    return found
+            longest[i] = texts[order[holder]]
+    return longest
 
 
 def _words(text: str) -> list[str]:
@@ -56,7 +58,7 @@ def _words(text: str) -> list[str]:
 
 
 def _trie(texts: list[list[str]]) -> _Trie:
-    """Of texts that are sorted by length, the longest first."""
+    """The trie of texts that are sorted by length, the longest first."""
     numbers: dict[str, int] = {}
     ids = np.concatenate([_numbered(text, numbers) for text in texts])
     lengths = np.array([len(text) for text in texts])
@@ -67,7 +69,7 @@ def _trie(texts: list[list[str]]) -> _Trie:
     levels = [1]
     for depth in range(lengths[0]):
         stopping.check()
-        active = int(np.searchsorted(-lengths, -depth))  # those that have more than `depth` words
+        active = int(np.searchsorted(-lengths, -depth))  # texts of more than `depth` words
         key = node[:active] * len(numbers) + ids[starts[:active] + depth]
         unique, beginning, inverse = np.unique(key, return_index=True, return_inverse=True)
         node[:active] = levels[-1] + inverse
@@ -78,13 +80,13 @@ def _trie(texts: list[list[str]]) -> _Trie:
 
 
 def _numbered(words: list[str], numbers: dict[str, int]) -> Int[np.ndarray, "words"]:
-    """Numbers of the words, those of new ones being the next."""
+    """The numbers of words; new words get the next ones."""
     stopping.check()
     return np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)
 
 
 def _holders(trie: _Trie) -> Int[np.ndarray, "nodes"]:
-    """For each node the first of the texts that hold its words anywhere: those that begin with it, or with
+    """For each node the first of the texts that contain its words anywhere: those that begin with it, or with
     a node that ends with it."""
     failures, first = _failures(trie), trie.first.copy()
     for depth in range(len(trie.levels) - 1, 0, -1):
@@ -95,7 +97,7 @@ def _holders(trie: _Trie) -> Int[np.ndarray, "nodes"]:
 
 
 def _failures(trie: _Trie) -> Int[np.ndarray, "nodes"]:
-    """For each node the deepest other one that it ends with, level by level."""
+    """For each node the deepest other node that it ends with, computed level by level."""
     failures = np.zeros(len(trie.keys) + 1, np.int64)
     parents, words = np.divmod(trie.keys, trie.vocabulary)
     for depth in range(1, len(trie.levels) - 1):  # nodes of one word fail to the root
