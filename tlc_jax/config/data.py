@@ -1,5 +1,4 @@
-"""The options of the data: running text and labelled text, sentence pairs. Imports only the standard
-library."""
+"""Options of the data: running text, labelled text and sentence pairs."""
 
 from __future__ import annotations
 
@@ -11,32 +10,34 @@ from tlc_jax.config.validation import check, check_types
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where text comes from. Exactly what is named is used; nothing is downloaded, nothing falls back."""
+    """Running or labelled text. Exactly the named data are used: nothing is downloaded or replaced."""
 
     name: str = "files"
-    """'files': text under data.dir; 'docs': documentation installed with Python and its packages;
-    anything else: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. To classify:
-    'files', glue/sst2, glue/mnli, or docs/package and docs/pair, made of the installed documentation."""
+    """'files': text under data.dir; 'docs': documentation installed with Python and its packages; any other
+    name: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. For classification: 'files',
+    glue/sst2, glue/mnli, or docs/package and docs/pair, which are made of the installed documentation."""
     dir: Optional[str] = None
-    """With 'files': a file, a folder or a glob of .txt (blank line between documents) and .jsonl, plain, .gz
-    or .zst, all in UTF-8; links are followed, what is left out is told. To classify, a folder with train.tsv
-    or train.jsonl and others beside it. With a TFDS name: TFDS's data_dir (its own default if not given)."""
+    """With 'files': a file, a folder or a glob of .txt (blank lines between documents) and .jsonl, plain, .gz
+    or .zst, all in UTF-8; links are followed, files that are left out are reported. For classification: a
+    folder with train.tsv or train.jsonl and other tables. With a TFDS name: TFDS's data_dir (None: its
+    default)."""
     split: str = "train"
     """TFDS split."""
     text_field: str = "text"
     """Field of a TFDS example or of a .jsonl object that holds the text."""
     tokenizer: Optional[str] = None
-    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it; one that
-    does not keep every text is refused. None: trained on this text."""
+    """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it; a tokenizer
+    that loses text is refused. None: train one on this text."""
     sequence_length: int = 128
-    """Tokens of a row, the leading <s> included."""
+    """Tokens per row, including the <s> at its beginning."""
     held_out: float = 0.005
-    """Share of the documents, or of the examples to classify, that is kept from training, chosen by hash: to
-    evaluate on (paper 2.1: 0.5 %), or to tune on, apart from the sets that are reported."""
+    """Share of the documents, or of the labelled examples, that is held out from training, chosen by hash: to
+    evaluate on (paper 2.1: 0.5 %), or to tune on, apart from the reported sets."""
     seed: int = 0
-    """Chooses the held-out documents and the tokenizer's sample; the run's own seed does not."""
+    """Chooses the held-out documents and the sample for the tokenizer, independently of the seed of the
+    run."""
     cache_dir: str = "~/.cache/tlc_jax"
-    """Tokenised text is kept here, by content, for the next run."""
+    """Folder for tokenised text, by content, which later runs use again."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -59,40 +60,41 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Where sentence pairs come from. Exactly what is named is used; nothing is downloaded.
+    """Sentence pairs. Exactly the named data are used: nothing is downloaded or replaced.
 
-    A source is a file below data.dir (.tsv, .tsv.gz, .tsv.zst: source, tab, target, or a first line that
-    names the languages), a glob of them, a split of a prepared TFDS dataset (wmt14_translate/fr-en:train), or
-    'catalogues': the message catalogues that Python packages bring along (extra `catalogues`)."""
+    A source is a file below data.dir (.tsv, .tsv.gz, .tsv.zst: source, tab, target, or columns that a first
+    line names), a glob of files, a split of a prepared TFDS dataset (wmt14_translate/fr-en:train), or
+    'catalogues': the message catalogues of installed Python packages (extra `catalogues`)."""
 
     train: str = "wmt14_translate/fr-en:train"
-    """Sources separated by commas. With SOURCE=SHARE for all, shares of the pairs that are trained on."""
+    """Sources to train on, separated by commas. With SOURCE=SHARE for each: its share of the pairs of an
+    epoch."""
     validation: str = "wmt14_translate/fr-en:validation"
-    """Sources to evaluate on while training; empty: data.held_out of the training pairs, chosen by hash."""
+    """Sources to evaluate on during training; empty: data.held_out of the training pairs, chosen by hash."""
     test: str = "wmt14_translate/fr-en:test"
-    """Sources that training never reads; may be empty. Each is a set of its own."""
+    """Sources that training never reads, each a set; may be empty."""
     source: str = "en"
-    """Language that is translated."""
+    """Language to translate from."""
     target: str = "fr"
     """Language to translate to."""
     dir: Optional[str] = None
-    """The folder that the sources are in; None: TFDS's own default."""
+    """Folder of the sources; None: TFDS's default."""
     tokenizer: Optional[str] = None
-    """Joint byte-level BPE to load (tokenizer.json); None: trained on these pairs."""
+    """Joint byte-level BPE to load (tokenizer.json); None: train one on these pairs."""
     sequence_length: int = 256
-    """Longest sentence in tokens, its end included; longer pairs are not trained on."""
+    """Most tokens of a sentence, including its end; longer pairs are left out of training."""
     max_ratio: float = 2.0
-    """Pairs of which one side is so many times longer (in characters, 10 added to both) are not trained
-    on."""
+    """Pairs with one side more than this many times longer than the other (in characters, 10 added to both)
+    are left out of training."""
     max_shapes: int = 32
-    """Shapes of batches at most: fewer are compiled sooner and pad more. About 25 keep pads below 10 %; few
-    pairs get fewer, one for every three updates of an epoch."""
+    """Most shapes of batches: fewer shapes compile faster but need more padding. About 25 keep padding below
+    10 %; a small data set gets fewer, one for every three updates of an epoch."""
     held_out: float = 0.005
-    """Share of the training pairs that is kept to evaluate on where no validation set is named."""
+    """Share of the training pairs that is held out to evaluate on if data.validation is empty."""
     seed: int = 0
-    """Chooses held-out pairs and the tokenizer's sample; the run's own seed does not."""
+    """Chooses the held-out pairs and the sample for the tokenizer, independently of the seed of the run."""
     cache_dir: str = "~/.cache/tlc_jax"
-    """Tokenised pairs are kept here, by content, for the next run."""
+    """Folder for tokenised pairs, by content, which later runs use again."""
 
     def __post_init__(self) -> None:
         check_types(self)
