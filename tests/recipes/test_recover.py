@@ -200,7 +200,7 @@ def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> No
 
 KILLED = """
 import os, signal, sys
-from tlc_jax.training import saving
+from tlc_jax.runs import saving
 from tlc_jax import compress
 
 wait = saving.seal
@@ -230,9 +230,9 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
     recipe = ["--config", str(root / "recipe.py"), "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="give --workdir"):
         compress.main(["--checkpoint", str(root / "run"), *recipe])
-    with pytest.raises(UserError, match="has none: drop it"):
+    with pytest.raises(UserError, match="has none: omit it"):
         compress.main([*recipe[2:], "--checkpoint", str(root / "run"), "--workdir", str(tmp_path / "w")])
-    with pytest.raises(ValueError, match="is none of recovery.levels"):
-        CompressConfig(sparsity=0.5, recovery=RecoveryConfig())
+    with pytest.raises(ValueError, match="the sparsity, which is 0: give --sparsity"):
+        CompressConfig(recovery=RecoveryConfig())
     with pytest.raises(ValueError, match="must rise"):
         RecoveryConfig(levels=(0.3, 0.2))
