@@ -29,7 +29,7 @@ SENTENCES = {  # in comments, docstrings and messages: what to write instead
     r"anybody's": "any Hugging Face checkpoint, another program's",
 }
 PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in SENTENCES), re.IGNORECASE)
-CLEAN = ["config", "core", "storage"]
+CLEAN = ["config", "core", "data", "storage"]
 # where an object's class may decide what is done with it
 KINDS = {"tasks/kinds.py", "models/families.py"}
 KIND = re.compile(r"(Config|Task|QTensor|Leaf)$")
