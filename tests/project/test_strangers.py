@@ -243,7 +243,7 @@ def test_a_configuration_that_is_none_is_refused(artifact: Path, tmp_path: Path,
         "--out",
         str(tmp_path / "out"),
     ]
-    with pytest.raises(UserError, match=r"the config\.json of .* is no object of JSON"):
+    with pytest.raises(UserError, match=r"the config\.json of .* is not a JSON object"):
         export.main(arguments)
     assert not (tmp_path / "out").exists()
 
