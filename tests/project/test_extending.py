@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tarfile
 import types
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def test_an_example(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, example.__name__, example)
     names = vars(example)
     names["folder"] = tmp_path  # for files that a check needs
+    if "artifact)" in SECTIONS[title]:
+        with tarfile.open(ROOT / "tests" / "golden" / "d21cde9" / "artifacts.tar.xz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        names["artifact"] = tmp_path / "artifacts" / "encoder-rows"
     pieces = re.split(r"```python\n(.*?)```\n", SECTIONS[title], flags=re.S)
     for number, piece in enumerate(pieces):
         if number % 2:
@@ -48,4 +53,4 @@ def test_an_example(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_each_extension_point_has_a_section() -> None:
     expected = {"Task kind", "Labelled data set", "Metric", "Model family", "Compression step"}
-    assert SECTIONS.keys() >= expected | {"Compressed tensor", "Source"}
+    assert SECTIONS.keys() >= expected | {"Compressed tensor", "Report", "Source", "Exporter"}
