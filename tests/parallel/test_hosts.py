@@ -187,7 +187,7 @@ import sys
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.parallel import joining
-joining.PATIENCE, joining._FIRST_TOLD = float(sys.argv[1]), 0.2
+joining.PATIENCE, joining._FIRST_REPORT = float(sys.argv[1]), 0.2
 who = (int(number) for number in sys.argv[3:])
 run_command(lambda: joining.join(HostsOptions(sys.argv[2], *who)))
 """
@@ -255,7 +255,7 @@ import sys
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.parallel import joining
-joining.PATIENCE, joining._FIRST_TOLD = 2, 0.2
+joining.PATIENCE, joining._FIRST_REPORT = 2, 0.2
 run_command(lambda: joining.join(HostsOptions(processes=int(sys.argv[1]) or None)))
 print("alone")
 """
@@ -304,7 +304,7 @@ def test_how_many_tasks_slurm_has_started(
     if tasks is not None:
         assert step_tasks() == tasks
         return
-    with pytest.raises(UserError, match="which is no number of tasks"):
+    with pytest.raises(UserError, match="which is not a number of tasks"):
         step_tasks()
 
 

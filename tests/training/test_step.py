@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 from rich.console import Console
-from tlc_jax.data.text.text_packing import prepare_text
 
-from tlc_jax.config import BudgetConfig, Config, DataConfig, MeshConfig, MlmConfig, ModelConfig
+from tlc_jax.config import BudgetConfig, Config, DataConfig, MeshConfig, ModelConfig
 from tlc_jax.core import tree
+from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.parallel.mesh import AXES, make_mesh, place, rows_of
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 from tlc_jax.training.evaluator import Evaluator

@@ -1,7 +1,7 @@
-"""Time as a value: a pausable clock that is saved with the run, and the budget it is held against.
+"""Time as a value: a pausable clock that is saved with the run, and the budget that it is compared with.
 
-Training seconds exclude compilation, evaluation and saving; total seconds are the whole wall
-clock of every process that worked on the run, without the pauses between them.
+Training seconds exclude compilation, evaluation and saving. Total seconds are the wall-clock time of all
+processes that worked on the run one after the other, without the time between them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tlc_jax.config import BudgetConfig, BudgetMeasure
 class Clock:
     """Counts training seconds while it runs and total seconds always.
 
-    Invariant: `total_seconds - training_seconds` is the time spent paused, but for what was credited. A new
-    clock is paused.
+    Invariant: `total_seconds - training_seconds` is the paused time, but for what `credit` adds. A new clock
+    is paused.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Clock:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Training time passes inside. The caller waits for the device before leaving."""
+        """Training time passes inside. Wait for the device before leaving."""
         if self._running_since is not None:
             raise RuntimeError("the clock is already running")
         self._running_since = self._now()
@@ -66,44 +66,44 @@ class Clock:
             self._running_since = self._now() if was_running else None
 
     def credit(self, seconds: float) -> None:
-        """Counts so many seconds more as training, or fewer."""
+        """Add seconds of training, or subtract them."""
         self._training += seconds
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps: the keyword arguments that make this clock again."""
+        """What a checkpoint keeps: the keyword arguments that restore this clock."""
         return {"training_seconds": self.training_seconds, "total_seconds": self.total_seconds}
 
 
 class Deadline:
-    """When this process will be taken away: by then it must have saved.
+    """When this process will be killed: by then it must have saved.
 
-    What is kept back for that: the longest time between two looks (a step, or an evaluation), and twice the
-    longest save so far; before the first save a tenth of the whole.
+    It reserves the longest time between two calls of `near` (a step, or an evaluation) and twice the longest
+    save so far; before the first save, a tenth of the whole time.
     """
 
     def __init__(self, seconds: float | None, started: float, now: Callable[[], float] = time.monotonic):
         self._now = now
         self._end = math.inf if seconds is None else started + seconds
         self._unknown_save = 0.0 if seconds is None else seconds / 10
-        self._longest, self._looked = 0.0, now()
+        self._longest, self._last = 0.0, now()
 
     def near(self, longest_save: float) -> bool:
-        """Whether it is time to save and stop. `longest_save` in seconds, 0 if none is known."""
+        """Whether it is time to save and stop. `longest_save` in seconds; 0: none is known yet."""
         now = self._now()
-        self._longest, self._looked = max(self._longest, now - self._looked), now
+        self._longest, self._last = max(self._longest, now - self._last), now
         return now + self._longest + (2 * longest_save or self._unknown_save) >= self._end
 
 
 class FirstStep:
-    """The first step of a process is slow (memory is touched for the first time, caches are cold): it counts
-    as long as the second one. Until that is known it counts nothing."""
+    """Counts the first step of a process, which is slow (cold caches, untouched memory), as long as the
+    second one; until that has ended it counts nothing."""
 
     def __init__(self, clock: Clock):
         self._clock = clock
         self._laps = [clock.training_seconds]
 
     def pending(self) -> bool:
-        """Whether the step that ends next must be waited for and told."""
+        """Whether the next step must be waited for, and `ended` called after it."""
         return len(self._laps) < 3
 
     def ended(self) -> None:
@@ -122,15 +122,15 @@ class Budget:
     tokens_per_step: float
 
     def done(self, step: int, training_seconds: float) -> bool:
-        """Whether a run that has finished `step` steps in `training_seconds` stops here."""
+        """Whether the budget is used after `step` steps in `training_seconds`."""
         return max(self._fractions(step, training_seconds).values()) >= 1.0
 
     def fraction(self, step: int, training_seconds: float) -> float:
-        """How much of the measure that the schedule follows is used, in [0, 1]."""
+        """The used fraction of the measure that the schedule follows, in [0, 1]."""
         return min(1.0, self._fractions(step, training_seconds)[self.follows])
 
     def used(self, step: int, training_seconds: float) -> float:
-        """How much of the budget that is used most is used, in [0, 1]: what a person waits for."""
+        """The used fraction of the limit that will be reached first, in [0, 1]."""
         return min(1.0, max(self._fractions(step, training_seconds).values()))
 
     def _fractions(self, step: int, training_seconds: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: a bar on a terminal, plain lines otherwise."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def stage(console: Console, title: str, total: float | None, unit: str) -> Iterator[Callable[[float], None]]:
-    """Gives a function that advances the stage by an amount of `unit`; `total` may be unknown."""
+    """A context that gives a function to advance the stage by an amount of `unit`; `total` may be unknown."""
     started = last = time.monotonic()
     done = 0.0
     bar = Progress(

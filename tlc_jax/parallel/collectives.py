@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices: read from the text that the compiler gives of it."""
+"""What a compiled program sends between devices, as read from its HLO text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BITS = {"pred": 8, "bf16": 16}
 
 @dataclass(frozen=True)
 class Collective:
-    """One kind of communication in a program: how often a device takes part, and the bytes of its results."""
+    """A kind of communication in a program: how often a device takes part, and the bytes of the results."""
 
     kind: str
     times: int
@@ -30,11 +30,11 @@ class Collective:
 class _Computation:
     sent: list[tuple[str, int]] = field(default_factory=list)  # kind, bytes
     calls: list[tuple[str, str, int]] = field(default_factory=list)  # computation, condition, times
-    limit: int = 1  # the largest number that it names, if it is the condition of a loop
+    limit: int = 1  # the largest constant; of the condition of a loop, its trips
 
 
 def collectives(text: str) -> list[Collective]:
-    """Of an HLO module, by kind. What stands in a loop counts as often as the loop runs."""
+    """The collectives of an HLO module, by kind; those in a loop count as often as the loop runs."""
     entry, computations = _parse(text)
     totals: dict[str, list[int]] = {}
     pending = [(entry, 1)]
@@ -51,30 +51,30 @@ def collectives(text: str) -> list[Collective]:
 
 
 def _parse(text: str) -> tuple[str, dict[str, _Computation]]:
-    """The name of the entry, and all computations."""
-    entry, here = "", _Computation()
-    found = {"": here}
+    """The name of the entry computation, and all computations by name."""
+    entry, current = "", _Computation()
+    computations = {"": current}
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
-            here = found.setdefault(head["name"], _Computation())
+            current = computations.setdefault(head["name"], _Computation())
             entry = head["name"] if line.startswith("ENTRY") else entry
         elif sent := _COLLECTIVE.search(line):
-            here.sent.append((sent["kind"], _bytes(sent["type"], "-start(" in line)))
+            current.sent.append((sent["kind"], _bytes(sent["type"], "-start(" in line)))
         elif limit := _LIMIT.search(line):
-            here.limit = max(here.limit, int(limit[1]))
+            current.limit = max(current.limit, int(limit[1]))
         else:
             loop, known = _CONDITION.search(line), _TRIPS.search(line)
             for called in _CALLED.finditer(line):
                 condition = loop["name"] if loop and called["how"] == "body" else ""
-                here.calls.append((called["name"], condition, int(known[1]) if known else 0))
-    return entry, found
+                current.calls.append((called["name"], condition, int(known[1]) if known else 0))
+    return entry, computations
 
 
 def _bytes(text: str, started: bool) -> int:
-    """Of the arrays in an HLO type; that of a collective's beginning also names what goes in."""
+    """Bytes of the arrays in an HLO type; that of a `-start` operation also names its inputs."""
     sizes = []
-    for found in _ARRAY.finditer(text):
-        dtype, shape = found["dtype"], found["shape"]
+    for array in _ARRAY.finditer(text):
+        dtype, shape = array["dtype"], array["shape"]
         bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 0)
         sizes.append(math.prod(int(n) for n in shape.split(",") if n) * bits // 8)
     return max(sizes, default=0) if started else sum(sizes)

@@ -1,7 +1,7 @@
-"""How several processes find each other, before anything is computed: within five minutes, or told why not.
+"""How several processes find each other, before anything is computed: within five minutes, or with a reason.
 
-jax's own wait says nothing, obeys no signal, and ends in a stack trace. So it waits in a thread of its own,
-while this one tells what is waited for, listens to signals and has the last word.
+jax's own wait prints nothing, ignores signals, and ends in a stack trace. So it runs in another thread, while
+this one reports what is waited for, obeys signals and decides when to give up.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tlc_jax.core.errors import Interrupted, UserError, one_line
 from tlc_jax.parallel.slurm import step_tasks, why_others
 
 PATIENCE = 300.0  # seconds until the others must have come
-_FIRST_TOLD, _TOLD_AGAIN = 10.0, 60.0  # seconds
+_FIRST_REPORT, _NEXT_REPORT = 10.0, 60.0  # seconds
 
 
 def join(options: HostsOptions) -> None:
-    """Joins the other processes, if there are others; UserError where options or cluster do not tell how. It
-    ends this process, told, when they do not come."""
+    """Join the other processes, if there are any. UserError where neither options nor cluster tell how; when
+    the others do not come, this process reports it and ends."""
     try:
         options.check()
     except ValueError as error:
@@ -40,7 +40,7 @@ def join(options: HostsOptions) -> None:
                 "--hosts.coordinator auto"
             )
         return
-    # its notifier takes SIGTERM away from us: whoever is asked to stop tells the others himself
+    # it would intercept SIGTERM; the process that is asked to stop tells the others instead
     jax.config.update("jax_enable_preemption_service", False)
     named = options.address
     if named and options.index == 0:
@@ -50,13 +50,13 @@ def join(options: HostsOptions) -> None:
         coordinator_address=named and "{}:{}".format(*named),
         num_processes=options.processes or (tasks if tasks > 1 else None),
         process_id=options.index,
-        # ours notices first, and has better words
+        # ours notices first, and says more
         heartbeat_timeout_seconds=round(2 * options.heartbeat),
         initialization_timeout=round(2 * PATIENCE),
         cluster_detection_method="deactivate" if named else None,
     )
     for error in failures:
-        if isinstance(error, ValueError):  # jax found no cluster that tells it
+        if isinstance(error, ValueError):  # jax found no cluster
             raise UserError(
                 f"no cluster tells who the processes are ({one_line(error)}): start with srun or on a TPU "
                 "pod, or give --hosts.coordinator ADDRESS:PORT"
@@ -67,19 +67,19 @@ def join(options: HostsOptions) -> None:
 
 
 def _check_free(named: tuple[str, int]) -> None:
-    """The system lets two processes 0 share a port; each would wait for those that the other one has."""
+    """The system lets two processes 0 share a port: each would wait for processes that joined the other."""
     try:
         socket.create_server(("", named[1])).close()
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise UserError(
             f"process 0 cannot listen on port {named[1]} ({why}): is another process 0 there already? Give "
-            "the others an index of their own, or all a free port"
+            "each process an index of its own, or all a free port"
         ) from error
 
 
 def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
-    """What jax raised, if it did."""
+    """What jax raised, if anything."""
     failures: list[BaseException] = []
 
     def initialize() -> None:
@@ -90,39 +90,39 @@ def _wait(options: HostsOptions, **arguments: Any) -> list[BaseException]:
 
     joining = threading.Thread(target=initialize, name="joining", daemon=True)
     joining.start()
-    began, tell, missing = time.monotonic(), _FIRST_TOLD, ""
+    began, report_at, missing = time.monotonic(), _FIRST_REPORT, ""
     while joining.is_alive():
         joining.join(0.05)
         waited = time.monotonic() - began
         if stopping.requested():
             _end(Interrupted(f"interrupted while waiting for other processes; {stopping.AGAIN}"))
-        if waited > PATIENCE:  # who was there until now may just have given up
+        if waited > PATIENCE:  # a process that was there may just have given up
             missing = missing or _missing(options)
-            _end(UserError(f"{missing}, in {PATIENCE:g} s: {_todo(options)}"))
-        if waited > tell:
+            _end(UserError(f"{missing}, in {PATIENCE:g} s: {_hint(options)}"))
+        if waited > report_at:
             missing = _missing(options)
-            print(f"{missing} ({waited:.0f} s): {_todo(options)}", file=sys.stderr, flush=True)
-            tell += _TOLD_AGAIN
+            print(f"{missing} ({waited:.0f} s): {_hint(options)}", file=sys.stderr, flush=True)
+            report_at += _NEXT_REPORT
     return failures
 
 
 def _missing(options: HostsOptions) -> str:
-    """Who has not come yet, as far as this process can know."""
+    """Which processes are missing, as far as this one can know."""
     if options.address is None:
         why = "" if options.coordinator else f"{why_others()}, but "
         return f"{why}not all other processes have come"
-    where = "{}:{}".format(*options.address)
+    address = "{}:{}".format(*options.address)
     missing = f"not all of the {options.processes} processes have come"
     if options.index == 0:
-        return f"process 0 listens on port {options.address[1]}, the others look for {where}; {missing}"
+        return f"process 0 listens on port {options.address[1]}, the others look for {address}; {missing}"
     try:
         socket.create_connection(options.address, timeout=1).close()
     except OSError as error:
-        return f"process {options.index} finds no process 0 at {where} ({one_line(error)})"
-    return f"{where} answers, but {missing}, each with an index of its own"
+        return f"process {options.index} finds no process 0 at {address} ({one_line(error)})"
+    return f"{address} answers, but {missing}, each with an index of its own"
 
 
-def _todo(options: HostsOptions) -> str:
+def _hint(options: HostsOptions) -> str:
     together = "start all at about the same time"
     return (
         together
@@ -132,7 +132,7 @@ def _todo(options: HostsOptions) -> str:
 
 
 def _end(error: Exception) -> NoReturn:
-    """At once: jax's thread cannot be called back, and its good-bye at Python's end would wait for it."""
+    """End at once: jax's thread cannot be stopped, and its exit handler would wait for it."""
     code = report(error)
     sys.stdout.flush()
     os._exit(code)

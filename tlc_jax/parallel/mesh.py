@@ -1,4 +1,4 @@
-"""The mesh of all devices, and how batches lie on it (`sharding.py` tells it of parameters)."""
+"""The mesh of devices, and the sharding of batches over it (of parameters: `sharding.py`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def rows_devices(mesh: Mesh) -> int:
-    """How many parts the rows of a batch are split into."""
+    """How many devices the rows of a batch are split over."""
     return math.prod(mesh.shape[name] for name in ROWS)
 
 
@@ -43,35 +43,35 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Splits the leading axis of a batch over the data axes."""
+    """Splits the leading axis of a batch over the axes of rows."""
     return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def check_divides(mesh: Mesh, rows: int, name: str, kept: bool = False) -> None:
-    """Raises UserError unless `rows`, the config's field `name`, splits evenly over the devices. `kept`: it
-    is that of a run, which may change its mesh, but not this."""
+    """UserError unless `rows`, the value of the field `name`, splits evenly over the devices. `kept`: it is
+    that of a run to be resumed, which may change its mesh but not its rows."""
     devices = rows_devices(mesh)
     if rows % devices:
-        todo = "use a multiple"
+        hint = "use a multiple"
         if kept:
-            todo = (
+            hint = (
                 f"the run keeps it, so take a number of devices that divides {rows}, or set mesh.tensor, "
                 "whose devices do not split rows"
             )
-        raise UserError(f"{name} is {rows}, which does not split over {devices} devices: {todo}")
+        raise UserError(f"{name} is {rows}, which does not split over {devices} devices: {hint}")
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
-    """Which rows of a batch this process builds; its devices' rows must be one stretch."""
+    """Which rows of a batch this process builds: those of its devices, which must be contiguous."""
     indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     spans = sorted({index[0].indices(batch_size)[:2] for index in indices if index is not None})
     if any(end != start for (_, end), (start, _) in itertools.pairwise(spans)):
-        raise RuntimeError(f"the rows of this process are not one stretch: {spans}")
+        raise RuntimeError(f"the rows of this process are not contiguous: {spans}")
     return slice(spans[0][0], spans[-1][1])
 
 
 def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which when it is traced finds the axes of the mesh (`core/axes.py`)."""
+    """`function`, traced with the axes of the mesh (`core/axes.py`) in scope."""
 
     def traced(*args: Any) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -81,16 +81,16 @@ def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def rows_of(mesh: Mesh) -> Callable[[int], slice]:
-    """For a batch of so many rows, which of them this process builds."""
+    """`local_rows` as a function of the batch size."""
     return lambda batch_size: local_rows(mesh, batch_size)
 
 
 def place(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's rows of a batch as global arrays of all rows."""
+    """The rows of this process as a part of global arrays of all rows."""
     sharding, devices = batch_sharding(mesh), rows_devices(mesh)
-    own = local_rows(mesh, devices)  # one row a device: which share of them all is here
-    whole = devices // (own.stop - own.start)
+    here = local_rows(mesh, devices)  # of one row a device
+    shares = devices // (here.stop - here.start)
     return {
-        name: jax.make_array_from_process_local_data(sharding, local, (whole * len(local), *local.shape[1:]))
+        name: jax.make_array_from_process_local_data(sharding, local, (shares * len(local), *local.shape[1:]))
         for name, local in batch.items()
     }

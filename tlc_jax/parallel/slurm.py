@@ -1,5 +1,5 @@
-"""What SLURM's variables say of the tasks that srun has started. A shell of `srun --pty`, and all that is
-started in it, has variables of its own that say the same, whether others run beside it or not."""
+"""How many tasks SLURM's variables say that srun has started. In a shell of `srun --pty` they say the same,
+whether other tasks are running or not."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 
 from tlc_jax.core.errors import UserError
 
-_TASKS = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")  # of the step; of the whole allocation, in some shells
+_TASKS = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")  # of the step; in some shells of the whole allocation
 
 
 def step_tasks() -> int:
-    """How many tasks this process is one of; 1 outside of a step."""
+    """The number of tasks of the step that this process belongs to; 1 outside of a step."""
     if "SLURM_STEP_NODELIST" not in os.environ:
         return 1
     name = _variable()
     tasks = os.environ.get(name, "1")
     if not tasks.isdecimal():
-        raise UserError(f"{name} is {tasks!r}, which is no number of tasks: start with srun")
+        raise UserError(f"{name} is {tasks!r}, which is not a number of tasks: start with srun")
     return int(tasks)
 
 
 def why_others() -> str:
-    """Which variables make a process wait for others."""
+    """Which variable says that there are other tasks."""
     name = _variable()
     shell = " of this shell (srun --pty)" if "SLURM_PTY_PORT" in os.environ else ""
     index = os.environ.get("SLURM_PROCID", "?")
