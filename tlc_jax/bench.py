@@ -48,6 +48,8 @@ class Compile:
     settings: cli.Settings[Config]
     topology: str
     """v3:2x2 (a v3-8), v3:4x4, v5e:2x4, v6e:2x4, v5p:2x2x2 ..."""
+    classes: Optional[int] = None
+    """Of a classification: the number of classes, which without its data nothing else says."""
     output: Optional[str] = None
     """Write what was found there, too (JSON)."""
 
@@ -89,7 +91,7 @@ def _compile(args: Compile) -> None:
     from tlc_jax.runs.ahead_of_time import compile_for, described, topology_devices
     from tlc_jax.storage.run_directory import write_json_to
 
-    found = compile_for(args.settings, topology_devices(args.topology), print)
+    found = compile_for(args.settings, topology_devices(args.topology), print, args.classes)
     print(described(found))
     if args.output:
         write_json_to(args.output, {"config": args.config, "topology": args.topology, **found})

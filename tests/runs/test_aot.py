@@ -25,8 +25,8 @@ from tlc_jax.config import (
 )
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
-from tlc_jax.models.flops import mlm_update, translation_update
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
+from tlc_jax.models.flops import mlm_update, translation_update
 from tlc_jax.parallel.collectives import Collective, collectives
 from tlc_jax.runs import ahead_of_time
 from tlc_jax.runs.memory import compile_abstract

@@ -28,7 +28,7 @@ class Metric:
         """Whether `value` is strictly better than `other`; NaN is worse than every number."""
         if math.isnan(value) or math.isnan(other):
             return math.isnan(other) and not math.isnan(value)
-        return value > other if self.higher_is_better else value < other
+        return bool(value > other if self.higher_is_better else value < other)
 
     def reached(self, value: float, target: float) -> bool:
         """Whether `value` is at least as good as `target`; NaN never is."""
