@@ -15,20 +15,20 @@ from tlc_jax.core.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Compress:
-    """Prune and quantize a model, and write it with real bits to a folder that needs no other file."""
+    """Prune and quantize a model, and write it in packed bits to a folder that needs no other file."""
 
     out: str
-    """The new folder."""
+    """The folder to create."""
     settings: cli.Settings[CompressConfig]
     checkpoint: Optional[str] = None
-    """A run directory, or RUN@MARK for a checkpoint that was kept at a mark."""
+    """A run directory, or RUN@MARK for a checkpoint kept at a mark."""
     hf: Optional[str] = None
-    """In place of --checkpoint: a folder with anybody's .safetensors files, of whatever model. Then one range
-    is for 64 weights, of least squares, and vectors stay, if neither options nor --config say otherwise."""
+    """In place of --checkpoint: a folder with .safetensors files of any model. Unless options or --config say
+    otherwise, groups of 64 weights share a range of least squares, and vectors stay float32."""
     config: Optional[str] = None
     """A recipe's config document: a path, or the bare name of one in configs/."""
     workdir: Optional[str] = None
-    """Where the rounds of a recipe live; run the same command again to go on with them."""
+    """The folder for the runs of a recipe that prunes in rounds; the same command resumes them."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,14 +42,11 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.training.view import make_console
 
     if (args.checkpoint is None) == (args.hf is None):
-        raise UserError("give --checkpoint RUN or --hf FOLDER, one of both")
-    console, out, workdir = (
-        make_console(),
-        parse_path(args.out),
-        parse_path(args.workdir) if args.workdir else None,
-    )
+        raise UserError("give either --checkpoint RUN or --hf FOLDER")
+    console, out = make_console(), parse_path(args.out)
+    workdir = parse_path(args.workdir) if args.workdir else None
     if args.hf is not None and args.workdir is not None:
-        raise UserError("--workdir is for rounds of finetuning, and --hf has none: drop it")
+        raise UserError("--workdir is for rounds of finetuning, which --hf has not: omit it")
     report_coarse(args.settings, arguments, args.out, console)
     with claimed(out):
         if args.checkpoint is None:

@@ -27,12 +27,12 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.inference.describe import differences, differences_table
     from tlc_jax.training.view import make_console
 
-    found = differences(args.one, args.other)
+    differing = differences(args.one, args.other)
     if args.json:
-        for difference in found:
+        for difference in differing:
             print(json_text(dataclasses.asdict(difference)))
     else:
-        make_console().print(differences_table(found))
+        make_console().print(differences_table(differing))
     check_delivered()
 
 

@@ -155,7 +155,7 @@ def test_what_no_range_holds_is_refused_by_name(tmp_path: Path) -> None:
     wide = {"a.weight": np.array([[LARGEST, -LARGEST]] * 2, np.float32)}
     beyond = {"b.weight": np.array([[1.0, 1e300]] * 2)}
     out = ["--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"'a\.weight' is not finite any more at 8 bits.*give --zero nudged"):
+    with pytest.raises(UserError, match=r"'a\.weight' is no longer finite at 8 bits.*give --zero nudged"):
         compress.main(["--hf", str(folder_of(tmp_path / "wide", wide)), "--zero", "float", *out])
     source = str(folder_of(tmp_path / "beyond", beyond))
     for options in ([], ["--sparsity", "0.5"], ["--bits", "32"], ["--target-mb", "1"]):

@@ -15,6 +15,21 @@ from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import parse_path
 
+_RANGES = ("granularity", "range", "zero")
+_SHOWN = (
+    "shape",
+    "bits",
+    "weights",
+    "nonzeros",
+    "layout",
+    "zstd",
+    "relative_error",
+    "why",
+    "sha256",
+    "dtype",
+)
+"""Keys of a tensor's entry that have columns of their own, or that nobody reads; the others are details."""
+
 
 def describe(root: str) -> tuple[dict[str, Any], Table]:
     """The manifest of an artifact, after checking every byte of it, and a table of its tensors."""
@@ -25,17 +40,17 @@ def describe(root: str) -> tuple[dict[str, Any], Table]:
         )
     manifest = read_artifact(path).manifest
     table = Table(title=f"{manifest['format']}, source {manifest['source']['kind']}")
-    for heading in ("tensor", "shape", "bits", "ranges", "zeros", "layout", "relative error", "left alone"):
+    for heading in ("tensor", "shape", "bits", "details", "zeros", "layout", "relative error", "not done"):
         table.add_column(
-            heading, justify="left" if heading in ("tensor", "ranges", "layout", "left alone") else "right"
+            heading, justify="left" if heading in ("tensor", "details", "layout", "not done") else "right"
         )
     for name, entry in manifest["tensors"].items():
-        ranges = ", ".join(entry[key] for key in ("granularity", "range", "zero") if key in entry)
+        details = (f"{key} {x}" if key not in _RANGES else x for key, x in entry.items() if key not in _SHOWN)
         table.add_row(
             name,
             " x ".join(map(str, entry["shape"])),
             str(entry["bits"]),
-            ranges,
+            ", ".join(details),
             f"{1 - entry['nonzeros'] / entry['weights']:.1%}" if entry["weights"] else "",
             entry["layout"] + (", zstd" if entry.get("zstd") else ""),
             f"{entry['relative_error']:.4f}",
@@ -69,20 +84,20 @@ def differences(first: str, second: str) -> list[TensorDifference]:
             f"only one of {first} and {second} has {', '.join(sorted(unmatched)[:5])}: give two models with "
             "the same tensors"
         )
-    found = [_difference(name, np.asarray(before[name]), np.asarray(after[name])) for name in before]
-    return sorted(found, key=lambda difference: -difference.relative)
+    changes = [_difference(name, np.asarray(before[name]), np.asarray(after[name])) for name in before]
+    return sorted(changes, key=lambda difference: -difference.relative)
 
 
-def differences_table(found: list[TensorDifference]) -> Table:
+def differences_table(changes: list[TensorDifference]) -> Table:
     """A table of the tensors that differ; the rest are counted in its caption."""
     table = Table()
     for heading in ("tensor", "relative difference", "largest", "common zeros"):
         table.add_column(heading, justify="left" if heading == "tensor" else "right")
-    different = [difference for difference in found if difference.largest != 0]  # NaN is a difference
+    different = [difference for difference in changes if difference.largest != 0]  # NaN is a difference
     for difference in different:
         zeros = "" if difference.common_zeros is None else f"{difference.common_zeros:.1%}"
         table.add_row(difference.name, f"{difference.relative:.6f}", f"{difference.largest:.3g}", zeros)
-    table.caption = f"{len(different)} of {len(found)} tensors differ"
+    table.caption = f"{len(different)} of {len(changes)} tensors differ"
     return table
 
 

@@ -1,4 +1,4 @@
-"""A trained model in formats that other programs load."""
+"""Export of trained models in formats that other programs load."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LARGEST = 64 << 20  # bytes of a tokenizer
 
 
 def export_model(root: str, out: AnyPath, kind: str, console: Console) -> None:
-    """Writes the new folder `out` in a format of FORMATS."""
+    """Write a model to the new folder `out` in one of FORMATS."""
     with claimed(out), new_folder(out, exclusive=True) as making:
         FORMATS[kind](root, making, console)
     console.print(f"written to {out}")
@@ -42,7 +42,7 @@ def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
     if is_artifact(parse_path(root)) and (artifact := read_artifact(parse_path(root))).of_folder:
         arrays = {name: np.asarray(x) for name, x in to_dense(artifact.tensors).items()}
         write_arrays(folder, arrays, _documents(artifact, console))
-        console.print(f"{len(arrays)} tensors by their own names, floats in dense float32")
+        console.print(f"{len(arrays)} tensors by their original names, floats in dense float32")
         return
     model = load_model(root, warn=console.print)
     tokenizer, family = _document(model.rundir.tokenizer), family_of(model.config.model)
@@ -71,14 +71,14 @@ _WRITERS = {ENCODER.name: _write_roberta, ENCODER_DECODER.name: _write_pegasus}
 
 def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
     if not is_artifact(parse_path(root)):
-        raise UserError(f"{root} has no codes to be written: compress it first, and export the artifact")
+        raise UserError(f"{root} has no codes to export: compress it first, and export the artifact")
     artifact = read_artifact(parse_path(root))
     if artifact.of_folder:
         tensors, others = artifact.tensors, _documents(artifact, console)
     elif (family := family_of(config := RunDir(artifact.folder).read_config().model)) is ENCODER_DECODER:
-        raise UserError(f"{root} translates: its codes are not written for compressed-tensors, export dense")
+        raise UserError(f"{root} translates, which compressed-tensors cannot hold: give --format huggingface")
     else:
-        _huggingface(root, folder, console)  # what is beside the codes: config, tokenizer, token types
+        _huggingface(root, folder, console)  # the other files and arrays: config, tokenizer, token types
         names = family.huggingface_names(config)
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder), names)
         others = {"config.json": (folder / "config.json").read_bytes()}
@@ -91,12 +91,12 @@ def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
 
 
 def _documents(artifact: Artifact, console: Console) -> dict[str, bytes]:
-    """The files beside the weights that compress --hf would have kept; whoever wrote the artifact may have
-    listed others."""
+    """The files beside the weights that compress --hf would have copied; an artifact, which anybody may have
+    written, may list others."""
     others = other_files(artifact)
     kept = {name: content for name, content in others.items() if _is_kept(name)}
     if left_out := sorted(others.keys() - kept.keys()):
-        console.print(f"left out, since they are no documents of a model: {', '.join(left_out)}")
+        console.print(f"not exported, since a model has no such documents: {', '.join(left_out)}")
     return kept
 
 
@@ -107,7 +107,7 @@ def _is_kept(name: str) -> bool:
 
 
 def _document(path: AnyPath) -> bytes:
-    """The content of a JSON object's file."""
+    """The content of a file that holds a JSON object."""
     content = read_bytes(path, _LARGEST)
     _parsed(content, str(path))
     return content
@@ -118,12 +118,12 @@ def _parsed(content: bytes, whose: str) -> dict[str, Any]:
         return checked(parse_json(content.decode("utf-8")), dict[str, Any])
     except ValueError as error:
         raise UserError(
-            f"{whose} is no object of JSON ({one_reason(error)}): put a whole copy there"
+            f"{whose} is not a JSON object ({one_reason(error)}): replace it with an undamaged copy"
         ) from error
 
 
 def _report_packed(packed: Packed, console: Console) -> None:
-    """How many matrices are codes, and which quantized tensors are not, and why."""
+    """Print how many matrices are stored as codes, and which quantized tensors are not, with the reasons."""
     (group,) = packed.config["config_groups"].values()
     bits, strategy = group["weights"]["num_bits"], group["weights"]["strategy"]
     console.print(
@@ -132,8 +132,8 @@ def _report_packed(packed: Packed, console: Console) -> None:
     )
     if packed.widened:
         console.print(
-            f"{len(packed.widened)} of them have fewer bits and are written with {bits}: transformers reads "
-            "one scheme a model"
+            f"{len(packed.widened)} of them have fewer bits and are stored with {bits}: transformers reads "
+            "one scheme per model"
         )
     for reason in dict.fromkeys(packed.dense.values()):
         names = [name for name, why in packed.dense.items() if why == reason]

@@ -47,8 +47,8 @@ def tables(store: Results) -> Iterator[Table]:
             for module in dict.fromkeys(result["module"] for result in results):
                 cells = []
                 for run, _ in runs:
-                    own = store.find(kind=kind, range=how, run=run, module=module)
-                    cells += [_spread(own[0], key) for key in ("absolute", "relative")] if own else ["", ""]
+                    result = next(iter(store.find(kind=kind, range=how, run=run, module=module)), None)
+                    cells += [_spread(result, key) for key in ("absolute", "relative")]
                 table.add_row(module, *cells)
             yield table
     yield _grid(store, runs)
@@ -86,7 +86,9 @@ def _title(result: Result, how: str | None) -> str:
     return f"quantized to {result['bits']} bits, range {how}"
 
 
-def _spread(result: Result, key: str) -> str:
+def _spread(result: Result | None, key: str) -> str:
+    if result is None:  # the model has no such module
+        return ""
     return f"{result[f'{key}_mean']:.2e} ({result[f'{key}_variance']:.1e})"
 
 
@@ -112,13 +114,13 @@ def draw_errors(store: Results, path: AnyPath) -> None:
 def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> None:
     runs = _runs(results)
     for number, (run, model) in enumerate(runs):
-        own = [r for r in results if r["run"] == run]
-        aside = (number - (len(runs) - 1) / 2) * 0.8 / len(runs)
+        bars = [r for r in results if r["run"] == run]
+        offset = (number - (len(runs) - 1) / 2) * 0.8 / len(runs)
         axes.barh(
-            [modules.index(r["module"]) + aside for r in own],
-            [r["absolute_mean"] for r in own],
+            [modules.index(r["module"]) + offset for r in bars],
+            [r["absolute_mean"] for r in bars],
             0.8 / len(runs),
-            xerr=[math.sqrt(r["absolute_variance"]) for r in own],
+            xerr=[math.sqrt(r["absolute_variance"]) for r in bars],
             label=plain(model),
         )
     axes.set_ylim(len(modules) - 0.5, -0.5)
