@@ -1,4 +1,5 @@
-"""Which of its options each tensor gets, so that the damage of all is least and their bytes fit a budget."""
+"""The choice of one option for each tensor, so that their total damage is least and their bytes fit a
+budget."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tlc_jax.core.errors import UserError
 
-_UNITS = 1 << 14  # that what can be shared out is counted in
+_UNITS = 1 << 14  # of the bytes that are left to distribute
 
 
 @dataclass(frozen=True)
@@ -24,31 +25,34 @@ class Option:
 
 
 def allocate(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, Option]:
-    """An option of each tensor, together within `budget` bytes, of the least damage (the multiple-choice
-    knapsack problem, by dynamic programming).
+    """The options of the least total damage that fit in `budget` bytes, one for each tensor (the
+    multiple-choice knapsack problem, by dynamic programming).
 
-    Every tensor has its smallest option for sure; what more it takes is counted in units of 1 / 16,384 of the
-    rest of the budget, and rounded up. Exact where such a unit is a byte. UserError if even the smallest
-    options do not fit."""
-    smallest = {name: min(option.size for option in own) for name, own in options.items()}
+    Every tensor gets at least its smallest option; bytes beyond that are counted in units of 1 / 16,384 of
+    the rest of the budget, rounded up. The result is exact where a unit is one byte. UserError if even the
+    smallest options do not fit."""
+    smallest = {name: min(option.size for option in choices) for name, choices in options.items()}
     room = budget - sum(smallest.values())
     if room < 0:
         raise UserError(
             f"{budget:,} bytes are too few: with the fewest bits and weights it would be {budget - room:,}"
         )
     unit = max(1, -(-room // _UNITS))
-    extra = {name: [-(-(o.size - smallest[name]) // unit) for o in own] for name, own in options.items()}
+    extra = {
+        name: [-(-(option.size - smallest[name]) // unit) for option in choices]
+        for name, choices in options.items()
+    }
     least = np.zeros(room // unit + 1)  # damage of the tensors so far, by the units that they may take
-    choices = {}
-    for name, own in options.items():
-        tried = np.full((len(own), least.size), np.inf)
-        for row, units, option in zip(tried, extra[name], own, strict=True):
+    best = {}  # of each tensor, by the same units: the number of its option
+    for name, choices in options.items():
+        tried = np.full((len(choices), least.size), np.inf)
+        for row, units, option in zip(tried, extra[name], choices, strict=True):
             if units < least.size:
                 row[units:] = least[: least.size - units] + option.damage
-        choices[name] = tried.argmin(axis=0)
+        best[name] = tried.argmin(axis=0)
         least = tried.min(axis=0)
     chosen, left = {}, least.size - 1
     for name in reversed(list(options)):
-        number = int(choices[name][left])
+        number = int(best[name][left])
         chosen[name], left = options[name][number], left - extra[name][number]
     return {name: chosen[name] for name in options}

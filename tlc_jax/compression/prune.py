@@ -21,8 +21,8 @@ from tlc_jax.core.stacked import Tensors, layer_of
 
 Scope = Literal["global", "layer", "tensor"]
 Mask = Bool[np.ndarray, "..."]
-_INFINITE = 0x7F800001  # the key of an infinity; those of not-a-number are above it
-NEARLY_ALL = 0.99  # of a tensor: worth a warning
+_INFINITE = 0x7F800001  # the key of infinity; keys of NaN are above it
+NEARLY_ALL = 0.99  # share of a tensor that is worth a warning
 
 
 def magnitude_masks(
@@ -33,30 +33,30 @@ def magnitude_masks(
     cap: float | None = None,
     names: Iterable[str] | None = None,
 ) -> dict[str, Mask]:
-    """For each tensor (of those called `names`) a mask, False at the round(sparsity * size) smallest
-    magnitudes of its group.
+    """A mask for each tensor (of those in `names`), False at the round(sparsity * size) smallest magnitudes
+    of its group.
 
-    What `previous` pruned stays pruned: masks are monotone over rounds, and the count includes those. With
-    `cap` no tensor loses more than that share, and others lose more instead. UserError if that cannot be."""
+    What `previous` pruned stays pruned, and counts. With `cap` no tensor loses more than that share, and
+    others lose more instead. UserError where that is impossible."""
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity must be in [0, 1), not {sparsity}")
     earlier, names = previous or {}, list(tensors if names is None else names)
     gone = {name: None if name not in earlier else ~np.asarray(earlier[name]) for name in names}
-    held = dict.fromkeys(names) if cap is None else _held(tensors, names, cap, gone)
+    kept = dict.fromkeys(names) if cap is None else _kept(tensors, names, cap, gone)
     masks: dict[str, Mask] = {}
     for group in _groups(names, scope):
         count = round(sparsity * sum(tensors[name].size for name in group))
-        masks |= _without_smallest(tensors, group, count, gone, held)
+        masks |= _without_smallest(tensors, group, count, gone, kept)
     return {name: masks[name] for name in names}
 
 
 def apply_masks(tensors: Tensors, masks: Mapping[str, Any]) -> Tensors:
-    """Exact zeros (never -0) where a mask is False; tensors without a mask as they are."""
+    """The tensors with exact zeros (never -0) where their masks are False."""
     return {name: zero_where_false(x, masks[name]) if name in masks else x for name, x in tensors.items()}
 
 
 def nearly_gone(masks: Mapping[str, Mask]) -> list[str]:
-    """The tensors that have lost nearly everything: a model may not survive that."""
+    """The names of tensors that have lost nearly all weights, which a model may not survive."""
     return [name for name, mask in masks.items() if mask.size and mask.mean() < 1 - NEARLY_ALL]
 
 
@@ -68,19 +68,19 @@ def _groups(names: list[str], scope: Scope) -> list[list[str]]:
     return list(groups.values())
 
 
-def _held(
+def _kept(
     tensors: Mapping[str, Any], names: list[str], cap: float, gone: Mapping[str, Mask | None]
 ) -> dict[str, Mask | None]:
-    """The largest weights of each tensor, which stay so that no more than `cap` of it goes."""
+    """Masks of the smallest weights of each tensor that `cap` allows to prune: the others are kept."""
     if not 0 < cap <= 1:
         raise UserError(f"the cap on a tensor's sparsity must be in (0, 1], not {cap}")
-    found: dict[str, Mask | None] = {}
+    masks: dict[str, Mask | None] = {}
     for name in names:
-        most, already = math.floor(cap * tensors[name].size), gone[name]
-        if already is not None and already.sum() > most:
+        most, pruned = math.floor(cap * tensors[name].size), gone[name]
+        if pruned is not None and pruned.sum() > most:
             raise UserError(f"{name} has lost more than the cap of {cap:g} already: raise the cap")
-        found |= _without_smallest(tensors, [name], most, gone, {name: None})
-    return found
+        masks |= _without_smallest(tensors, [name], most, gone, {name: None})
+    return masks
 
 
 def _without_smallest(
@@ -88,28 +88,30 @@ def _without_smallest(
     names: list[str],
     count: int,
     gone: Mapping[str, Mask | None],
-    held: Mapping[str, Mask | None],
+    kept: Mapping[str, Mask | None],
 ) -> dict[str, Mask]:
+    """Masks without the `count` smallest weights of these tensors together, among which are those that are
+    `gone`; where `kept` is True, none are pruned."""
     if count == 0:
         return {name: np.ones(tensors[name].shape, bool) for name in names}
 
     def keys(name: str) -> Any:  # a tensor at a time: they may be read from files
-        return keys_of(np.asarray(tensors[name]), gone[name], held[name])
+        return keys_of(np.asarray(tensors[name]), gone[name], kept[name])
 
     limit, below = nth_smallest(lambda: (key for name in names for key in keys(name)), count)
     if limit == 2**32 - 1:
-        free = sum(int(np.sum(~mask)) for mask in (held[name] for name in names) if mask is not None)
+        free = sum(int(np.sum(~mask)) for mask in (kept[name] for name in names) if mask is not None)
         raise UserError(
-            f"{count:,} weights are to go, and the cap on a tensor's sparsity leaves {free:,}: raise it"
+            f"{count:,} weights are to be pruned, but the cap on a tensor's sparsity leaves {free:,}: raise it"
         )
-    room, masks = count - below, {}  # how many of those equal to the limit still go
+    room, masks = count - below, {}  # how many of those equal to the limit are still to be pruned
     for name in names:
-        own = np.concatenate([*keys(name), np.zeros(0, np.uint32)])
-        if ((own >= _INFINITE) & (own < LAST)).any():
+        magnitudes = np.concatenate([*keys(name), np.zeros(0, np.uint32)])
+        if ((magnitudes >= _INFINITE) & (magnitudes < LAST)).any():
             raise UserError(f"{name} has values that are not finite: nothing can be pruned by magnitude")
-        kept = own > limit
-        equal = np.flatnonzero(own == limit)
-        kept[equal[room:]] = True
+        mask = magnitudes > limit
+        equal = np.flatnonzero(magnitudes == limit)
+        mask[equal[room:]] = True
         room -= min(room, equal.size)
-        masks[name] = kept.reshape(tensors[name].shape)
+        masks[name] = mask.reshape(tensors[name].shape)
     return masks

@@ -6,9 +6,9 @@ With [q_0, q_max] the range of a tensor (`ranges.py`; the paper's: its smallest 
     code(w) = round((clamp(w, q_0, q_max) - q_0) / delta)
     Q(w)    = delta * code(w) + q_0
 
-Rounding is half to even. Zero is not on this grid. With zero 'nudged' the range moves by half a step at most,
-so that it is, at the code z = round(-q_0 / delta), where the range holds it; those of rows, of groups and of
-pruned tensors are made to:
+Rounding is half to even. Zero is not on this grid. With zero 'nudged' the range is moved by at most half a
+step, so that zero is on the grid, at the code z = round(-q_0 / delta), if the range contains it; the ranges
+of rows, groups and pruned tensors are widened to contain it:
 
     code(w) = clamp(round(w / delta) + z, 0, 2^k - 1)
     Q(w)    = delta * (code(w) - z)
@@ -35,23 +35,23 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.native import abandonable
 
-_FARTHEST = 2.0**22  # steps from zero; float32 tells no more of them apart
+_FARTHEST = 2.0**22  # steps from zero; float32 distinguishes no more
 _LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
-_SMALLEST = float(np.finfo(np.float32).tiny)  # what is below is zero on most devices
+_SMALLEST = float(np.finfo(np.float32).tiny)  # most devices take less for zero
 
 
 def quantize_tensor(
     name: str, x: Float[Any, "*shape"], spec: QuantSpec | None, mask: Bool[Any, "*shape"] | None = None
 ) -> Leaf:
-    """The tensor called `name` (which tells how its rows run) as codes; as floats at 32 bits.
+    """The tensor `name` as codes; as floats at 32 bits. The name says along which axis its rows run.
 
-    A block of one value comes back exactly. A scalar, and a tensor without weights, stay as they are.
-    Compiled once for each shape, whatever the bits. Of arrays of numpy, large ones are done in pieces, and a
-    request to stop is obeyed at any moment."""
+    A block of one value comes back exactly. Scalars and empty tensors stay as they are. Compiled once for
+    each shape, whatever the bits. Large numpy arrays are quantized in pieces, and a request to stop is obeyed
+    at any moment."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
         return FloatTensor(x, mask)
     block = block_shape(name, x.shape, spec)
-    # other tools, which know no masks and read codes of zero only, take rows, groups and pruned tensors
+    # rows, groups and pruned tensors are exported to tools that have no masks: zero has to be a code
     with_zero = spec.zero == "nudged" and (mask is not None or block != x.shape)
 
     def quantized(x: Any, mask: Any) -> Codes:
@@ -67,26 +67,26 @@ def quantize_tensor(
 
 
 def block_shape(name: str, shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
-    """The extent of what shares one range. Rows of our kernels [in, out] are columns; of everything else, as
-    of torch's matrices, they run along the last axis (and all between it and the first)."""
+    """The extent of the block that shares one range. Rows of our kernels [in, out] run along the first axis;
+    those of everything else, as of torch's matrices, along the last (a row has all axes but the first)."""
     if spec.granularity == "tensor" or len(shape) < 2:
         return shape
-    kernel = _is_kernel(name, shape)
+    along = row_axis(name, shape)
     if (size := spec.group_size) is None:
-        return (shape[0], 1) if kernel else (1, *shape[1:])
-    inside = 0 if kernel else len(shape) - 1
-    if shape[inside] % size:
-        raise UserError(f"{spec.granularity} does not divide rows of {shape[inside]} in {name}: take row")
-    return tuple(size if axis == inside else 1 for axis in range(len(shape)))
+        return (shape[0], 1) if along == 0 else (1, *shape[1:])
+    if shape[along] % size:
+        raise UserError(f"{spec.granularity} does not divide rows of {shape[along]} in {name}: take row")
+    return tuple(size if axis == along else 1 for axis in range(len(shape)))
+
+
+def row_axis(name: str, shape: tuple[int, ...]) -> int:
+    """The axis of a matrix along which the weights of one output, or of one embedding, are neighbours."""
+    return 0 if name.endswith("kernel") and len(shape) == 2 else len(shape) - 1
 
 
 def row_length(name: str, shape: tuple[int, ...]) -> int:
-    """How many neighbours groups are made of; 0 of what is no matrix."""
-    return 0 if len(shape) < 2 else shape[0 if _is_kernel(name, shape) else -1]
-
-
-def _is_kernel(name: str, shape: tuple[int, ...]) -> bool:
-    return name.endswith("kernel") and len(shape) == 2
+    """The number of neighbours that groups divide; 0 for vectors and scalars."""
+    return 0 if len(shape) < 2 else shape[row_axis(name, shape)]
 
 
 @functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero"))
@@ -109,15 +109,15 @@ def _quantize(
         codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
     else:
         codes = jnp.clip(jnp.round(_divide(values, delta)) + offset, 0.0, highest)
-    blocks = tuple(size // own for size, own in zip(x.shape, block, strict=True))
+    blocks = tuple(size // extent for size, extent in zip(x.shape, block, strict=True))
     return codes.astype(jnp.uint8).reshape(x.shape), delta.reshape(blocks), offset.reshape(blocks)
 
 
 def _grid(
     low: Float[Array, "*pairs"], high: Float[Array, "*pairs"], highest: Float[Array, ""], zero: str
 ) -> tuple[Float[Array, "*pairs"], Shaped[Array, "*pairs"]]:
-    """(delta, offset) of ranges anywhere in float32. Steps are normal numbers, and a nudged grid ends where
-    float32 does; a range of `zero` 'float' that is wider than float32 has an infinite step."""
+    """(delta, offset) of any ranges in float32. Steps are normal numbers, and a nudged grid stays within
+    float32; with `zero` 'float' a range that is wider than float32 has an infinite step."""
     scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
     first, last, limit = low * scale, high * scale, _LARGEST * scale
     delta = _divide(last - first, highest)
@@ -132,6 +132,6 @@ def _grid(
 
 
 def _divide(x: Float[Array, "*shape"], by: Float[Array, "..."]) -> Float[Array, "*shape"]:
-    """x / by, correctly rounded. XLA takes the quotient by a broadcast number for a product with its
-    inverse, which sends values halfway between two codes to the other one."""
+    """x / by, correctly rounded. XLA replaces division by a broadcast number with multiplication by its
+    inverse, which rounds values halfway between two codes differently."""
     return x / jax.lax.optimization_barrier(jnp.broadcast_to(by, x.shape))

@@ -1,7 +1,7 @@
-"""The range [q_0, q_max] that a quantizer's codes cover: the choice that 4 bits stand or fall with.
+"""The range [q_0, q_max] that a quantizer's codes cover, on which the quality of 4 bits depends most.
 
-The paper says "the quantization range"; that of the smallest and the largest value wastes codes on a few
-weights far out (of a trained encoder at 4 bits the error is five times that of the other two)."""
+The paper says "the quantization range". The one from the smallest to the largest value wastes codes on a few
+outliers: for a trained encoder at 4 bits its error is five times that of the other two."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-_SAMPLE = 1 << 18  # of a larger block, so many weights judge a range's error
+_SAMPLE = 1 << 18  # weights that a range's error is measured on, of a larger block
 _SHRINKS = 40  # ranges that are tried around the middle, down to a fortieth of the whole
 _ENDS = 24  # then for each end alone, twice
 
@@ -26,8 +26,8 @@ def find_range(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
-    `steps` is 2^k - 1; `zero` tells which grid the range is for, `with_zero` whether it must hold zero. A
-    block of which nothing is kept has the range [0, 0]."""
+    `steps` is 2^k - 1; `zero` is the kind of grid that the range is for, `with_zero` whether it must contain
+    zero. A block of which nothing is kept has the range [0, 0]."""
     inside = tuple(range(1, x.ndim, 2))
     if how in ("minmax", "mse"):
         low, high = _smallest_and_largest(x, kept, inside)
@@ -43,12 +43,12 @@ def find_range(
 
 
 def powers_of_two(largest: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """(s, 1 / s) with 1/2 <= s * largest < 8 for every normal float32: what is computed of numbers times s
-    neither overflows nor vanishes, and is otherwise the same, since powers of two round nothing."""
+    """(s, 1 / s) with 1/2 <= s * largest < 8 for every normal float32. Computing with numbers times s neither
+    overflows nor underflows, and is otherwise exact, since s is a power of two."""
     exponent = jax.lax.bitcast_convert_type(largest, jnp.uint32) >> 23  # plus 127
     exponent = jnp.clip(exponent, 2, 252)
     bits = (254 - exponent) << 23, exponent << 23
-    return tuple(jax.lax.bitcast_convert_type(each, jnp.float32) for each in bits)  # type: ignore[return-value]
+    return tuple(jax.lax.bitcast_convert_type(pattern, jnp.float32) for pattern in bits)  # type: ignore[return-value]
 
 
 def _smallest_and_largest(
@@ -72,8 +72,8 @@ def _least_squares(
     zero: str,
     with_zero: bool,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """The range of the least summed squared error among those tried: the whole one shrunk to its middle, then
-    each end moved alone, first coarsely."""
+    """The range of the least squared error among those tried: the whole one shrunk towards its mean, then
+    each end moved alone, first in coarse and then in fine steps."""
     x, kept = _thinned(x, inside), None if kept is None else _thinned(kept, inside)
     weight = jnp.ones_like(x) if kept is None else kept.astype(jnp.float32)
     middle = jnp.sum(x * weight, inside, keepdims=True) / jnp.maximum(
@@ -86,9 +86,9 @@ def _least_squares(
     def better(best: tuple[jax.Array, ...], low: jax.Array, high: jax.Array) -> tuple[jax.Array, ...]:
         if with_zero:
             low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
-        found = error(low, high)
-        less = found < best[2]
-        return tuple(jnp.where(less, new, old) for new, old in zip((low, high, found), best, strict=True))
+        tried = low, high, error(low, high)
+        less = tried[2] < best[2]
+        return tuple(jnp.where(less, new, old) for new, old in zip(tried, best, strict=True))
 
     def shrunk(i: Any, best: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         share = 1.0 - i / _SHRINKS
@@ -98,8 +98,8 @@ def _least_squares(
         by = 1.0 + width * ((i // 2) / (_ENDS - 1) - 0.5)  # even i: the lower end, odd i: the upper
         first = jnp.maximum(low, middle + by * (start[0] - middle))
         last = jnp.minimum(high, middle + by * (start[1] - middle))
-        own = i % 2 == 0
-        return better(best, jnp.where(own, first, best[0]), jnp.where(own, best[1], last))
+        lower = i % 2 == 0
+        return better(best, jnp.where(lower, first, best[0]), jnp.where(lower, best[1], last))
 
     best = jax.lax.fori_loop(0, _SHRINKS, shrunk, (low, high, error(low, high)))
     for width in (1.0, 0.3):
@@ -109,7 +109,7 @@ def _least_squares(
 
 
 def _rounded(x: jax.Array, low: jax.Array, high: jax.Array, steps: jax.Array, zero: str) -> jax.Array:
-    """What `quantize.py` makes of x, but for ties."""
+    """The value that x is quantized to, but for ties."""
     delta = jnp.maximum((high - low) / steps, 1e-30)
     if zero == "float":
         return low + delta * jnp.round((jnp.clip(x, low, high) - low) / delta)
@@ -130,7 +130,7 @@ def _thinned(x: jax.Array, inside: tuple[int, ...]) -> jax.Array:
 def _between(
     x: Float[Array, "*pairs"], kept: Bool[Array, "*pairs"] | None, inside: tuple[int, ...], share: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """The values with `share` / 10,000 of a block's below, and as many above: by bisection over the bits,
+    """The values that `share` / 10,000 of a block lie below, and above: found by bisection over the bits,
     since a sort takes XLA many times longer."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     keys = jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))  # integers in the order of the floats
@@ -140,15 +140,15 @@ def _between(
     wanted = outside + 1, count - outside
 
     def halve(_: Any, ends: tuple[tuple[jax.Array, jax.Array], ...]) -> Any:
-        found = []
+        halves = []
         for (low, high), n in zip(ends, wanted, strict=True):
             middle = low + (high - low) // jnp.uint32(2)
             enough = jnp.sum(there & (keys <= middle), inside, keepdims=True, dtype=jnp.int32) >= n
-            found.append((jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)))
-        return tuple(found)
+            halves.append((jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)))
+        return tuple(halves)
 
     whole = jnp.zeros(count.shape, jnp.uint32), jnp.full(count.shape, 2**32 - 1, jnp.uint32)
     ends = jax.lax.fori_loop(0, 32, halve, (whole, whole))
-    found = (jnp.where(key >> 31, key ^ jnp.uint32(1 << 31), ~key) for key, _ in ends)
-    low, high = (jax.lax.bitcast_convert_type(key, jnp.float32) for key in found)
+    bits = (jnp.where(key >> 31, key ^ jnp.uint32(1 << 31), ~key) for key, _ in ends)
+    low, high = (jax.lax.bitcast_convert_type(pattern, jnp.float32) for pattern in bits)
     return jnp.where(count > 0, low, 0.0), jnp.where(count > 0, high, 0.0)

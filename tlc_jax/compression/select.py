@@ -14,6 +14,7 @@ from tlc_jax.config.quantization import Rule
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import match_rules
 
+# manifests contain this text
 UNDIVIDED = "one range a row: groups do not divide its rows"
 _HEAD = "classification_head/"
 
@@ -40,8 +41,8 @@ def holds_weights(x: Any) -> bool:
 
 
 def select(tensors: Mapping[str, Any], rules: Sequence[Rule]) -> dict[str, Rule]:
-    """The rule of each tensor, with one range a row, and UNDIVIDED as the reason, where groups do not divide
-    its rows. UserError names tensors without a rule and rules without a tensor."""
+    """The rule of each tensor; where groups do not divide its rows, with one range per row and the reason
+    UNDIVIDED. UserError names tensors without a rule and rules without a tensor."""
     selected = match_rules([(rule.pattern, rule) for rule in rules], dict(tensors))
     for name, rule in selected.items():
         if rule.prune and tensors[name].ndim < 2:
@@ -52,12 +53,12 @@ def select(tensors: Mapping[str, Any], rules: Sequence[Rule]) -> dict[str, Rule]
 
 
 def undivided(selected: dict[str, Rule]) -> list[str]:
-    """The tensors that have one range a row because groups do not divide their rows."""
+    """The tensors that have one range per row because groups do not divide their rows."""
     return [name for name, rule in selected.items() if UNDIVIDED in rule.why]
 
 
 def divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
-    """The rule with one range a row in place of groups that do not divide the rows of this tensor."""
+    """The rule, with one range per row in place of groups that do not divide the rows of this tensor."""
     spec = rule.quant
     if spec is None or spec.group_size is None or not row_length(name, shape) % spec.group_size:
         return rule

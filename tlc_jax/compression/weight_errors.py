@@ -1,5 +1,5 @@
-"""How far compressed weights are from the trained ones, and what the same matrices of all layers share of
-that (paper 5.3, figure 9)."""
+"""Errors of compressed weights, of single tensors and averaged over the layers that have a matrix (paper 5.3,
+figure 9)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class TensorError:
-    """Of one tensor w with n weights that became v: `absolute` is sum |v - w| / n, in the weights' own unit;
-    `relative` is ||v - w|| / ||w||."""
+    """The error of a tensor w with n weights that became v: `absolute` is sum |v - w| / n, `relative` is
+    ||v - w|| / ||w||."""
 
     absolute: float
     relative: float
@@ -28,7 +28,7 @@ class TensorError:
 
 @dataclass(frozen=True)
 class ModuleError:
-    """Mean and variance over the layers that have a module; over modules too, of a whole model."""
+    """Mean and variance over the layers that have a module, or over all tensors of a model."""
 
     tensors: int
     absolute_mean: float
@@ -37,55 +37,56 @@ class ModuleError:
     relative_variance: float
 
 
-def relative_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> float:
-    """||found - x|| / ||x||; the numerator alone where x is zero."""
-    return ratio(*squares(x, found))
+def relative_error(x: Float[Any, "*shape"], compressed: Float[Any, "*shape"]) -> float:
+    """||compressed - x|| / ||x||; the numerator alone where x is zero."""
+    return ratio(*squares(x, compressed))
 
 
 def ratio(change: float, whole: float) -> float:
-    """The root of change / whole, sums of squares; that of `change` where `whole` is zero."""
+    """sqrt(change / whole) of two sums of squares; sqrt(change) where `whole` is zero."""
     return math.sqrt(change / whole) if whole else math.sqrt(change)
 
 
-def squares(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> tuple[float, float]:
-    """(||found - x||^2, ||x||^2) in float64, block by block; a request to stop is obeyed between them."""
-    one, other = (np.asarray(each).reshape(-1) for each in (x, found))
+def squares(x: Float[Any, "*shape"], compressed: Float[Any, "*shape"]) -> tuple[float, float]:
+    """(||compressed - x||^2, ||x||^2) in float64, block by block; a request to stop is obeyed between
+    them."""
+    before, after = (np.asarray(array).reshape(-1) for array in (x, compressed))
     change = whole = 0.0
-    for start in range(0, one.size, _BLOCK):
+    for start in range(0, before.size, _BLOCK):
         stopping.check()
-        w = one[start : start + _BLOCK].astype(np.float64)
-        v = other[start : start + _BLOCK] - w
+        w = before[start : start + _BLOCK].astype(np.float64)
+        v = after[start : start + _BLOCK] - w
         change, whole = change + float(v @ v), whole + float(w @ w)
     return change, whole
 
 
-def tensor_errors(tensors: Tensors, found: Tensors) -> dict[str, TensorError]:
-    """Of each tensor in `found`, against the one of its name in `tensors`."""
-    return {name: _tensor_error(tensors[name], v) for name, v in found.items()}
+def tensor_errors(tensors: Tensors, compressed: Tensors) -> dict[str, TensorError]:
+    """The error of each tensor in `compressed`, against the one of its name in `tensors`."""
+    return {name: _tensor_error(tensors[name], v) for name, v in compressed.items()}
 
 
-def total_error(tensors: Tensors, found: Tensors) -> float:
+def total_error(tensors: Tensors, compressed: Tensors) -> float:
     """||v - w|| / ||w|| of all weights together."""
-    change, whole = zip(*(squares(x, found[name]) for name, x in tensors.items()), strict=True)
+    change, whole = zip(*(squares(x, compressed[name]) for name, x in tensors.items()), strict=True)
     return ratio(math.fsum(change), math.fsum(whole))
 
 
 def by_module(errors: Mapping[str, TensorError]) -> dict[str, ModuleError]:
-    """Of each module class (`encoder/layers/attention/query/kernel`), in the order of the names."""
+    """The error of each module class (`encoder/layers/attention/query/kernel`), in the order of the names."""
     groups: dict[str, list[TensorError]] = {}
     for name, error in errors.items():
         groups.setdefault(module_class(name), []).append(error)
-    return {module: over(own) for module, own in groups.items()}
+    return {module: over(group) for module, group in groups.items()}
 
 
 def over(errors: list[TensorError]) -> ModuleError:
-    """Mean and population variance; each tensor counts the same, whatever its size."""
+    """Mean and population variance over tensors, all of equal weight, whatever their sizes."""
     absolute = np.array([error.absolute for error in errors])
     relative = np.array([error.relative for error in errors])
     spread = (f(x) for x in (absolute, relative) for f in (np.mean, np.var))
     return ModuleError(len(errors), *map(float, spread))
 
 
-def _tensor_error(x: Float[Any, "*shape"], found: Float[Any, "*shape"]) -> TensorError:
-    absolute = np.mean(np.abs(np.asarray(found) - np.asarray(x)), dtype=np.float64)
-    return TensorError(float(absolute), relative_error(x, found))
+def _tensor_error(x: Float[Any, "*shape"], compressed: Float[Any, "*shape"]) -> TensorError:
+    absolute = np.mean(np.abs(np.asarray(compressed) - np.asarray(x)), dtype=np.float64)
+    return TensorError(float(absolute), relative_error(x, compressed))
