@@ -30,8 +30,8 @@ def many_rows(path: Path) -> None:
 
 def pairs(path: Path) -> None:
     tokenizer = train_tokenizer(documents(50), 300, TRANSLATION)
-    writer = _Writer(path.parent, tokenizer, np.dtype(np.uint16), 80)
-    with writer.open("train"):
+    writer = _Writer(path.parent, "train", tokenizer, 80)
+    with writer:
         writer.write(sentence_pairs(20), drop=True)
 
 

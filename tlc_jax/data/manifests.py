@@ -56,6 +56,11 @@ def open_array(folder: Path, name: str, dtypes: Collection[str], size: int | Non
     return array
 
 
+def id_dtype(vocab_size: int) -> np.dtype:
+    """The smallest of the types in which ids are stored."""
+    return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+
+
 def open_ids(folder: Path, name: str, dtype: str, size: int) -> np.ndarray:
     """A flat file of `size` ids, memory-mapped; ValueError if it has another size."""
     if dtype not in IDS:

@@ -14,38 +14,15 @@ from tokenizers import Tokenizer
 _MOST = 16  # times longer; no tokenizer in use makes a text more than three times longer
 _MOST_STEPS = 64
 _LONGEST_TOKEN = 4096  # characters; a tokenizer of ours has at most 1,024
-_STEPS = {  # kinds that make a text at most three times longer, however many follow each other
-    "normalizer": {
-        "BertNormalizer",
-        "Lowercase",
-        "NFC",
-        "NFD",
-        "NFKC",
-        "NFKD",
-        "Nmt",
-        "Prepend",
-        "Strip",
-        "StripAccents",
-    },
-    "pre_tokenizer": {
-        "BertPreTokenizer",
-        "CharDelimiterSplit",
-        "Digits",
-        "FixedLength",
-        "Metaspace",
-        "Punctuation",
-        "Split",
-        "UnicodeScripts",
-        "Whitespace",
-        "WhitespaceSplit",
-    },
-    "decoder": {"ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Strip", "WordPiece"},
+# kinds that make a text at most three times longer, however many follow each other
+_STEPS = {
+    "normalizer": "BertNormalizer Lowercase NFC NFD NFKC NFKD Nmt Prepend Strip StripAccents".split(),
+    "pre_tokenizer": "BertPreTokenizer CharDelimiterSplit Digits FixedLength Metaspace Punctuation Split "
+    "UnicodeScripts Whitespace WhitespaceSplit".split(),
+    "decoder": "ByteFallback ByteLevel Fuse Metaspace Strip WordPiece".split(),
 }
-_DOUBLING = (
-    "BPEDecoder",
-    "ByteLevel",
-    "CTC",
-)  # in other parts: bytes become letters, nothing becomes a space
+# kinds that may double a text elsewhere: bytes become letters, nothing becomes a space
+_DOUBLING = ("BPEDecoder", "ByteLevel", "CTC")
 
 
 def growth(tokenizer: Tokenizer) -> str | None:

@@ -29,6 +29,7 @@ from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
 from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
 from tlc_jax.data.labelled.phrase_splits import longest_holders
+from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.storage.paths import write_bytes, writing
 
@@ -173,7 +174,7 @@ def _rows(
     examples: Examples, tokenizer: Tokenizer, length: int, advance: Callable[[float], None]
 ) -> tuple[list[Integer[np.ndarray, "tokens"]], int]:
     """The ids of each example, and the number of examples that were too long."""
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    dtype = id_dtype(tokenizer.get_vocab_size())
     rows, truncated = [], 0
     for start in range(0, len(examples.texts), _CHUNK):
         chunk = examples.texts[start : start + _CHUNK]

@@ -19,16 +19,7 @@ LONGEST = 200  # characters of a label
 UNLABELLED = "-1"  # the label in GLUE's test sets
 # what pandas, spreadsheets and SNLI write for a missing label, in lower case
 _NEVER_CLASSES = {"", "nan", "-nan", "<na>", "#na", "#n/a"}
-_WORDS = {
-    "-",
-    "?",
-    "none",
-    "null",
-    "nil",
-    "na",
-    "n/a",
-    "undefined",
-}  # names of classes where they are frequent
+_WORDS = set("- ? none null nil na n/a undefined".split())  # names of classes where they are frequent
 _MISSING = _NEVER_CLASSES | _WORDS
 LEAST_ROWS, LEAST_PERCENT = 5, 1
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
+from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.pairs import cleaning
 from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs
 from tlc_jax.data.pairs.pair_batches import choose_shapes
-from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets
+from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
@@ -75,7 +76,6 @@ class _Packer:
     def __init__(self, sets: PairSets, config: PairsConfig, vocab_size: int, folder: Path, console: Console):
         self._sets, self._config, self._vocab_size = sets, config, vocab_size
         self._folder, self._console = folder, console
-        self._dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
     def pack(self) -> dict[str, Any]:
         config = self._config
@@ -92,9 +92,17 @@ class _Packer:
             validation = [HELD_OUT]
         tokenizer = self._tokenizer(verdicts, characters)
         write_bytes(self._folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
-        writer = _Writer(self._folder, tokenizer, self._dtype, config.sequence_length)
-        sources = self._write_train(writer, verdicts)
-        truncated = {name: self._write_evaluated(writer, name, pairs) for name, pairs in evaluated.items()}
+        writers = {
+            name: _Writer(self._folder, name, tokenizer, config.sequence_length)
+            for name in (TRAIN, *evaluated)
+        }
+        size = sum(int((v == cleaning.KEPT).sum()) for v in verdicts) + sum(map(len, evaluated.values()))
+        with stage(self._console, "Tokenising", size, "pairs") as advance:
+            sources = self._write_train(writers[TRAIN], verdicts, advance)
+            truncated = {
+                name: self._write_evaluated(writers[name], name, pairs, advance)
+                for name, pairs in evaluated.items()
+            }
         manifest = {
             "source": self._sets.description,
             "sources": sources,
@@ -102,12 +110,12 @@ class _Packer:
             "seed": config.seed,
             "sequence_length": config.sequence_length,
             "vocab_size": self._vocab_size,
-            "dtype": self._dtype.name,
+            "dtype": id_dtype(self._vocab_size).name,
             "tokenizer_sha256": sealed.sha256(self._folder / "tokenizer.json"),
             "validation": validation,
             "test": [source.label for source in self._sets.test],
-            "pairs": writer.pairs,
-            "tokens": writer.tokens,
+            "pairs": {name: writer.pairs for name, writer in writers.items()},
+            "tokens": {name: writer.tokens for name, writer in writers.items()},
             "truncated": truncated,
         }
         lengths, weights = _batched(PackedPairs(self._folder, manifest))
@@ -153,9 +161,7 @@ class _Packer:
         for source, verdict in zip(self._sets.train, verdicts, strict=True):
             sides.append(_by_pairs(self._likeness(source.pairs())))
             chosen = (sides[-1][:, 0] < limit) & (verdict == cleaning.KEPT)
-            held_out += [
-                pair for pair, is_chosen in cache.read_again(source.name, source.pairs(), chosen) if is_chosen
-            ]
+            held_out += _chosen(source, chosen)
         evaluated = _by_pairs(self._likeness(held_out))
         for side, verdict in zip(sides, verdicts, strict=True):
             cleaning.leave_out(verdict, side, evaluated)
@@ -193,31 +199,26 @@ class _Packer:
                     # the first lines of a file may be alike: take pairs from all of it
                     kept = verdicts[i] == cleaning.KEPT
                     spread = np.random.default_rng(config.seed).random(len(kept)) * sizes[i] < limit
-                    for pair, chosen in cache.read_again(source.name, source.pairs(), kept & spread):
-                        if chosen:
-                            advance(len(pair[0]) + len(pair[1]))
-                            yield from pair
+                    for pair in _chosen(source, kept & spread):
+                        advance(len(pair[0]) + len(pair[1]))
+                        yield from pair
 
             return train_tokenizer(texts(), self._vocab_size, TRANSLATION)
 
-    def _write_train(self, writer: _Writer, verdicts: list[np.ndarray]) -> list[dict[str, Any]]:
+    def _write_train(
+        self, writer: _Writer, verdicts: list[np.ndarray], advance: Callable[[float], None]
+    ) -> list[dict[str, Any]]:
+        """Write the pairs that are kept, and return the entries of the manifest for their sources."""
         sources = []
-        if not verdicts:
-            writer.open(TRAIN).close()
-            return sources
-        size = sum(int((verdict == cleaning.KEPT).sum()) for verdict in verdicts)
-        with stage(self._console, "Tokenising", size, "pairs") as advance, writer.open(TRAIN):
+        with writer:
             for source, verdict in zip(self._sets.train, verdicts, strict=True):
-                before = writer.pairs[TRAIN]
-                pairs = cache.read_again(source.name, source.pairs(), verdict)
-                kept = (pair for pair, v in pairs if v == cleaning.KEPT)
-                too_long = 0
-                for chunk in _chunks(kept):
+                before, too_long = writer.pairs, 0
+                for chunk in _chunks(_chosen(source, verdict == cleaning.KEPT)):
                     too_long += writer.write(chunk, drop=True)
                     advance(len(chunk))
                 counts = {name: int((verdict == i).sum()) for i, name in enumerate(cleaning.REASONS)}
                 del counts["kept"]
-                entry = {"name": source.name, "share": source.share, "pairs": writer.pairs[TRAIN] - before}
+                entry = {"name": source.name, "share": source.share, "pairs": writer.pairs - before}
                 sources.append({**entry, "read": len(verdict), "left out": {**counts, "too long": too_long}})
         for entry in sources:
             if not entry["pairs"]:
@@ -228,47 +229,41 @@ class _Packer:
                 )
         return sources
 
-    def _write_evaluated(self, writer: _Writer, name: str, pairs: list[Pair]) -> int:
+    def _write_evaluated(
+        self, writer: _Writer, name: str, pairs: list[Pair], advance: Callable[[float], None]
+    ) -> int:
+        """Write the pairs and their lines, and return how many were truncated."""
         for side, texts in zip(SIDES, zip(*pairs, strict=True), strict=True):
             write_bytes(self._folder / f"{name}.{side}.txt", "".join(f"{t}\n" for t in texts).encode())
-        with writer.open(name):
-            return sum(writer.write(chunk, drop=False) for chunk in _chunks(iter(pairs)))
+        truncated = 0
+        with writer:
+            for chunk in _chunks(pairs):
+                truncated += writer.write(chunk, drop=False)
+                advance(len(chunk))
+        return truncated
 
 
 class _Writer:
-    """Appends encoded pairs of one set at a time to flat files."""
+    """Appends the encoded pairs of one set to flat files; a context that closes them. `pairs` and `tokens`
+    count what was written."""
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, dtype: np.dtype, longest: int):
-        self._folder, self._tokenizer, self._dtype, self._longest = folder, tokenizer, dtype, longest
-        self.pairs: dict[str, int] = {}
-        self.tokens: dict[str, dict[str, int]] = {}
-        self._lengths: dict[str, list[np.ndarray]] = {}
-
-    def open(self, name: str) -> _Writer:
-        """Begin a set; a context that ends it."""
-        self._name = name
-        self.pairs[name], self.tokens[name] = 0, dict.fromkeys(SIDES, 0)
+    def __init__(self, folder: Path, name: str, tokenizer: Tokenizer, longest: int):
+        self._tokenizer, self._longest = tokenizer, longest
+        self._dtype = id_dtype(tokenizer.get_vocab_size())
+        self._paths = {side: folder / f"{name}.{side}.bin" for side in SIDES}
         self._lengths = {side: [np.zeros(1, np.int64)] for side in SIDES}
-        self._files = {side: self._path(side).open("wb") for side in SIDES}
-        return self
-
-    def _path(self, side: str) -> Path:
-        return self._folder / f"{self._name}.{side}.bin"
+        self.pairs, self.tokens = 0, dict.fromkeys(SIDES, 0)
 
     def __enter__(self) -> None:
-        return None
+        self._files = {side: path.open("wb") for side, path in self._paths.items()}
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        for side in SIDES:
-            with writing(self._path(side)):
-                self._files[side].close()
-            offsets = np.cumsum(np.concatenate(self._lengths[side]))
-            path = self._folder / f"{self._name}.{side}.offsets.npy"
+        for side, path in self._paths.items():
             with writing(path):
-                np.save(path, offsets)
+                self._files[side].close()
+            offsets = path.with_suffix(".offsets.npy")
+            with writing(offsets):
+                np.save(offsets, np.cumsum(np.concatenate(self._lengths[side])))
 
     def write(self, pairs: Sequence[Pair], *, drop: bool) -> int:
         """Encode and append pairs, and return how many were too long: these are dropped, or else truncated
@@ -287,12 +282,12 @@ class _Writer:
                     for row in rows
                 ]
             if kept:
-                with writing(self._path(side)):  # numpy's tofile notices no full disk
+                with writing(self._paths[side]):  # numpy's tofile notices no full disk
                     self._files[side].write(np.concatenate(kept).tobytes())
             lengths = np.array([len(row) for row in kept], np.int64)
             self._lengths[side].append(lengths)
-            self.tokens[self._name][side] += int(lengths.sum())
-        self.pairs[self._name] += int(fits.sum()) if drop else len(fits)
+            self.tokens[side] += int(lengths.sum())
+        self.pairs += int(fits.sum()) if drop else len(fits)
         return int((~fits).sum())
 
 
@@ -311,12 +306,11 @@ def _by_pairs(hashes: Iterable[int]) -> np.ndarray:
     return np.array(array("Q", hashes), np.uint64).reshape(-1, 2)
 
 
-def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
-    chunk: list[Pair] = []
-    for pair in pairs:
-        chunk.append(pair)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _chosen(source: PairSource, marks: np.ndarray) -> Iterator[Pair]:
+    """The marked pairs of a source that was read before."""
+    return (pair for pair, mark in cache.read_again(source.name, source.pairs(), marks) if mark)
+
+
+def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    iterator = iter(pairs)
+    return iter(lambda: list(itertools.islice(iterator, _CHUNK)), [])

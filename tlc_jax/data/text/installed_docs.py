@@ -32,16 +32,7 @@ from tlc_jax.data.text.text_source import TextSource
 
 PACKAGES = ("numpy", "scipy", "jax", "flax", "optax", "orbax")
 DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
-_NOT_DOCUMENTATION = {
-    "test",
-    "tests",
-    "testing",
-    "site-packages",
-    "idlelib",
-    "lib2to3",
-    "_vendor",
-    "__pycache__",
-}
+_NOT_DOCUMENTATION = set("test tests testing site-packages idlelib lib2to3 _vendor __pycache__".split())
 _TOPICS = "pydoc_data/topics.py"
 Docstrings = list[list[str]]
 _READ: dict[Path, Docstrings] = {}

@@ -24,6 +24,7 @@ from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
+from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.text import ngrams
 from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText
 from tlc_jax.data.text.sources import open_source
@@ -103,7 +104,7 @@ def _pack(
     if tokenizer is None:
         tokenizer = _train_tokenizer(source, survey, vocab_size, console)
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+    dtype = id_dtype(vocab_size)
     manifest = {
         "format": FORMAT,
         "source": source.description,
