@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import ClassificationConfig, Config, DataConfig, ModelConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Name, checked
 from tlc_jax.core.tree import Params
 from tlc_jax.data.bucketing import Indices, Plan
@@ -94,8 +95,12 @@ class Classification(ClassificationObjective, Task):
         self.label_names = tuple(examples.manifest["label_names"])
         super().__init__(config, len(self.label_names))
         self._packed = examples
-        self._metric = CONFUSION_METRICS[examples.metric]
-        self.primary_metric = self._metric
+        if examples.metric not in CONFUSION_METRICS:
+            raise UserError(
+                f"{examples.folder} names the metric {printable(examples.metric, 60)}, and this version knows "
+                f"{', '.join(CONFUSION_METRICS)}: use the version that prepared it"
+            )
+        self.primary_metric = self._metric = CONFUSION_METRICS[examples.metric]
         _check_fits(config, examples)
         self.tokens_per_step = 0.0
         if examples.trains:  # else the data were read to be evaluated on
