@@ -26,6 +26,7 @@ from tlc_jax.config import (
 )
 from tlc_jax.core import stopping, tree
 from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.parallel.sharding import param_shardings, placements
 from tlc_jax.tasks.build import abstract_params, make_task, prepare_data
@@ -33,7 +34,7 @@ from tlc_jax.training.state import init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 
 KINDS = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
-# all of them with both models, through the training door and on two processes: benchmarks/meshes.py
+# all of them with both models, through the command and on two processes: benchmarks/meshes.py
 MESHES = [("encoder", shape) for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)]]
 MESHES += [("encoder_decoder", (2, 2, 2))]
 both = pytest.mark.parametrize("config", ["encoder", "encoder_decoder"], indirect=True, scope="module")
@@ -83,8 +84,9 @@ def trained(task, config: Config, shape: tuple[int, int, int]) -> Trained:
     for number in range(20):
         state, sums = program(state, place(mesh, task.train_batch(number, rows_of(mesh))), key, control)
         found.append(float(sums["loss"] / sums["weight"]))
+    shardings = param_shardings(mesh, state.params, task.family.sharding_rules)
     for path, x in tree.flatten(state.params).items():
-        assert x.sharding == tree.flatten(param_shardings(mesh, state.params))[path], path
+        assert x.sharding == tree.flatten(shardings)[path], path
     return Trained(shape, found, [compiled.as_text() or "" for compiled in program.by_shape.values()])
 
 
@@ -107,7 +109,7 @@ def test_every_mesh_has_the_losses_of_one_device(on_a_mesh: Trained, alone: list
 
 @on_meshes
 def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> None:
-    """All-to-all and collective-permute are how the compiler mends a layout that the rules do not say."""
+    """All-to-all and collective-permute are how the compiler mends a layout that the rules left open."""
     for text in on_a_mesh.programs:
         kinds = set(re.findall(KINDS, text))
         assert kinds <= {"all-reduce", "all-gather", "reduce-scatter"}
@@ -118,16 +120,16 @@ def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> 
 def test_each_device_holds_its_share(task, config: Config) -> None:
     mesh = mesh_of((1, 8, 1))
     state, _ = init_state(task, config.optimizer, jax.random.key(0), mesh)
-    told = {one.path: one for one in placements(mesh, state.params)}
+    lines = {line.path: line for line in placements(mesh, state.params, task.family.sharding_rules)}
     for tree_of in (state.params, state.optimizer[0].mu, state.optimizer[0].nu):
         for path, x in tree.flatten(tree_of).items():
             here = x.addressable_shards[0].data
-            assert here.nbytes == told[path].bytes_per_device
+            assert here.nbytes == lines[path].bytes_per_device
             small = re.search(r"(bias|scale|position_embedding|mlm_head/dense/kernel)$", path)
             assert here.size == (x.size if small else x.size // 8), path
 
 
-def test_a_run_goes_on_on_another_mesh(command, finished, tmp_path, monkeypatch, capsys) -> None:
+def test_a_run_is_resumed_on_another_mesh(command, finished, tmp_path, monkeypatch, capsys) -> None:
     asked = iter([False] * 5 + [True])
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "requested", lambda: next(asked))
@@ -147,7 +149,8 @@ def test_what_does_not_split_is_refused(config: Config) -> None:
     with pytest.raises(
         UserError, match=r"feed_forward/contract/kernel .* of 36 does not split over 8 devices"
     ):
-        param_shardings(mesh_of((1, 1, 8)), abstract_params(narrow, ()))
+        rules = family_of(narrow.model).sharding_rules
+        param_shardings(mesh_of((1, 1, 8)), abstract_params(narrow, ()), rules)
     with pytest.raises(UserError, match=r"mesh.data 2 x mesh.fsdp 2 x mesh.tensor 1 are not the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(UserError, match=r"mesh.fsdp 16 x mesh.tensor 1 do not divide the 8 devices"):
