@@ -16,7 +16,7 @@ import safetensors.numpy
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.compression.methods import STEPS
 from tlc_jax.compression.pipeline import Compressed, compress, make_plan, shrink
-from tlc_jax.compression.step import Model, Needs, Step
+from tlc_jax.compression.steps import Model, Needs, Step
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Masks

@@ -20,7 +20,7 @@ from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quant
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.plain import plain
 from tlc_jax.compression.select import default_rules, select
-from tlc_jax.compression.step import Model, Needs, Recipe, Step
+from tlc_jax.compression.steps import Model, Needs, Recipe, Step
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import Rule
 from tlc_jax.core import stopping

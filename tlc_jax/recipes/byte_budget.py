@@ -18,7 +18,7 @@ from tlc_jax.compression.allocate import Option, allocate
 from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude, Quantize
 from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.quantize import block_shape
-from tlc_jax.compression.step import Recipe
+from tlc_jax.compression.steps import Recipe
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import sizes

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tlc_jax.artifacts.artifact import file_bytes
 from tlc_jax.compression.pipeline import Compressed, make_plan, shrink
-from tlc_jax.compression.step import Model, Recipe
+from tlc_jax.compression.steps import Model, Recipe
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.sizes import Sizes
 from tlc_jax.core.stacked import Tensors, join, split

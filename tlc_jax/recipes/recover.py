@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from rich.console import Console
 
 from tlc_jax.compression.pipeline import make_plan
-from tlc_jax.compression.step import Needs, Recipe
+from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.config import Config
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.core.stacked import split

@@ -8,7 +8,7 @@ from tlc_jax.compression.methods.keep_units import KeepUnits
 from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
 from tlc_jax.compression.methods.quantize_uniform import Quantize
 from tlc_jax.compression.plain import FloatTensor, IntegerTensor
-from tlc_jax.compression.step import Step
+from tlc_jax.compression.steps import Step
 from tlc_jax.core.leaf import Leaf
 
 STEPS: tuple[type[Step], ...] = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlc_jax.compression.step import Needs, Step
+from tlc_jax.compression.steps import Needs, Step
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.config.validation import check
 

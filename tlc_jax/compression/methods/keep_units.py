@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from tlc_jax.compression.step import Model, Step
+from tlc_jax.compression.steps import Model, Step
 from tlc_jax.compression.structured import keep_units, largest_units
 from tlc_jax.config.validation import check
 from tlc_jax.core.errors import UserError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlc_jax.compression.prune import Scope, magnitude_masks
-from tlc_jax.compression.step import Needs, Step
+from tlc_jax.compression.steps import Needs, Step
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.quantization import Rule
 from tlc_jax.config.validation import check

@@ -11,7 +11,7 @@ from tlc_jax.compression.plain import FloatTensor
 from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.compression.select import divided, holds_weights
-from tlc_jax.compression.step import Step
+from tlc_jax.compression.steps import Step
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.leaf import Leaf
 
