@@ -1,9 +1,8 @@
-"""Errors of compression by module, against plain numpy; and the report that tells them."""
+"""Errors of compression by module, against plain numpy; and the report that prints them."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import pytest
 from tests import builders
 from tlc_jax import report
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.json_text import json_text
 from tlc_jax.studies import errors_report
 
 
 @pytest.fixture(scope="module")
-def told(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     picture = tmp_path_factory.mktemp("errors") / "errors.png"
     options = ["--bits", "3", "--sparsity", "0.5", "--evaluate", "--output", str(picture)]
     report.main(["errors", "--run", str(finished), *options])
@@ -34,11 +32,11 @@ def matrices(finished: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_pruning_errors_by_module(finished: Path, told: list[dict]) -> None:
+def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
     own = matrices(finished)
     everything = np.sort(np.concatenate([np.abs(x).ravel() for x in own.values()]))
     limit = everything[round(0.5 * everything.size) - 1]
-    lines = {line["module"]: line for line in told if line["kind"] == "prune"}
+    lines = {line["module"]: line for line in results if line["kind"] == "prune"}
     assert lines.keys() == {path for path, _ in own} | {"all matrices"}
     for path, line in lines.items():
         layers = [x for (name, _), x in own.items() if path in (name, "all matrices")]
@@ -51,10 +49,10 @@ def test_pruning_errors_by_module(finished: Path, told: list[dict]) -> None:
             assert line[f"{key}_variance"] == pytest.approx(np.var(values), rel=1e-2, abs=1e-12)
 
 
-def test_quantization_errors_by_module(finished: Path, told: list[dict]) -> None:
+def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> None:
     """3 bits between the smallest and the largest weight, on a grid moved so that it holds zero."""
     own = matrices(finished)
-    lines = {r["module"]: r for r in told if r["kind"] == "quantize" and r["range"] == "minmax"}
+    lines = {r["module"]: r for r in results if r["kind"] == "quantize" and r["range"] == "minmax"}
     for path in {path for path, _ in own}:
         errors = []
         for x in (x for (name, _), x in own.items() if name == path):
@@ -64,8 +62,8 @@ def test_quantization_errors_by_module(finished: Path, told: list[dict]) -> None
         assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
-def test_better_ranges_cost_nothing_and_smaller_blocks_do(told: list[dict]) -> None:
-    grid = {(r["granularity"], r["range"], r["bits"]): r for r in told if r["kind"] == "grid"}
+def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -> None:
+    grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
     assert len(grid) == 3 * 3 * 6
     for bits in (2, 4, 8):
         plain, best = (grid["tensor", how, bits] for how in ("minmax", "mse"))
@@ -114,9 +112,3 @@ def test_numbers_of_before_stay_until_there_are_others(finished: Path, tmp_path:
     with pytest.raises(UserError, match="neither a run directory nor an artifact"):
         report.main(["errors", "--run", str(finished / "none"), *options])
     assert (tmp_path / "errors.jsonl").read_text(encoding="utf-8") == "{}\n"
-
-
-def test_weights_that_are_not_finite_are_null_in_the_numbers() -> None:
-    values = {"a": math.nan, "b": [math.inf, 1.0, (2, -math.inf)], "c": {"d": math.nan, "e": None}}
-    expected = {"a": None, "b": [None, 1.0, [2, None]], "c": {"d": None, "e": None}}
-    assert json.loads(json_text(values), parse_constant=pytest.fail) == expected
