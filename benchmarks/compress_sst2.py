@@ -24,6 +24,7 @@ from about import about
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import WEIGHTS
+from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
 from tlc_jax.inference.predict import Predictor
@@ -77,7 +78,7 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
     console, folder = Console(stderr=True), args.work / size
     recipe = CompressConfig(sparsity=LEVELS[-1], recovery=RecoveryConfig(levels=LEVELS))
     finetuned = str(folder / "finetuned")
-    _, rounds = prune_in_rounds(finetuned, recipe, folder / "rounds", console)
+    _, rounds = prune_in_rounds(finetuned, recipe_of(recipe), folder / "rounds", console)
     dense = load_with_data(finetuned, console)
     assert isinstance(dense.task, Classification)
     predict = Predictor(dense.task, 32, dense.mesh)

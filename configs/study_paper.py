@@ -14,6 +14,7 @@ from tlc_jax.config import (
     BudgetConfig,
     CheckpointConfig,
     ClassificationConfig,
+    CompressConfig,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -57,4 +58,5 @@ def get_config() -> StudyConfig:
         sizes=("3x768", "6x768", "12x768", "18x768", "24x768", "12x256", "12x512", "12x1024", "12x1536"),
         bits=(32, 8, 7, 6, 5, 4, 3),
         sparsities=(0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9),
+        compression=CompressConfig(zero="float"),  # ranges begin at the smallest weight (4.2)
     )

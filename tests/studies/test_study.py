@@ -16,15 +16,18 @@ import pytest
 
 from tests.builders import write_tables
 from tlc_jax import compress, evaluate, study, train
+from tlc_jax.config import CompressConfig, Rule
 from tlc_jax.config.study_options import SearchConfig, StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.studies import grid
 from tlc_jax.studies.frontier import compressed_models, pack
 from tlc_jax.studies.result_store import ResultStore
+from tlc_jax.studies.results import check_result
 from tlc_jax.studies.verdict import headline
 
 CONFIG = """
 from tlc_jax.config import *
+from tlc_jax.config import CompressConfig, Rule
 from tlc_jax.config.study_options import SearchConfig, StudyConfig
 
 model = ModelConfig(head_size=8, vocab_size=300, max_positions=32)
@@ -188,6 +191,16 @@ def test_the_tuning_set_chooses(tmp_path: Path) -> None:
     assert grid.best_finetuning(store, "2x64") == "c"
 
 
+def test_the_metric_of_the_task_decides(tmp_path: Path) -> None:
+    """Accuracies and losses say otherwise; a direction is a part of the metric."""
+    for metric, higher in (("matthews", True), ("nats_per_byte", False)):
+        store = ResultStore(tmp_path / f"{metric}.jsonl")
+        fields = {"stage": "finetune", "size": "2x64", "metric": metric, "higher_is_better": higher}
+        for name, accuracy, loss, value in (("a", 0.9, 0.1, 0.2), ("b", 0.8, 0.5, 0.4), ("c", 0.7, 0.2, 0.3)):
+            store.add({**fields, "name": name, "accuracy": accuracy, "loss": loss, metric: value})
+        assert grid.best_finetuning(store, "2x64") == ("b" if higher else "a")
+
+
 def test_a_search_is_a_grid_over_as_many_rows() -> None:
     search = SearchConfig(learning_rates=(1e-3, 1e-4), batch_sizes=(16, 32), dropouts=(0.1, 0.2, 0.3))
     found = StudyConfig(search=replace(search, seeds=(3, 5))).finetunings()
@@ -200,6 +213,9 @@ def test_a_search_is_a_grid_over_as_many_rows() -> None:
     assert only == {"seed0": StudyConfig().finetune}
     with pytest.raises(ValueError, match="a value twice"):
         SearchConfig(seeds=(1, 1))
+    for option in ({"bits": 4}, {"sparsity": 0.5}, {"target_mb": 1.0}, {"rules": (Rule("x"),)}):
+        with pytest.raises(ValueError, match="give none of compression.bits, compression.sparsity"):
+            StudyConfig(compression=CompressConfig(**option))
 
 
 def store_of(tmp_path: Path, perplexities: dict[str, float], linear: float = 0.7) -> ResultStore:
@@ -219,6 +235,37 @@ def store_of(tmp_path: Path, perplexities: dict[str, float], linear: float = 0.7
         }
         store.add({"stage": "compress", **fields, **own})
     return store
+
+
+def test_the_headline_names_the_metric(tmp_path: Path) -> None:
+    """Its values are those of the results, and the paired test says that it compares accuracies."""
+    accuracies = store_of(tmp_path, {"2x64": 120.0, "2x128": 80.0})
+    store = ResultStore(tmp_path / "matthews.jsonl")
+    for result in accuracies.results:
+        value = {"matthews": 0.25 if result["size"] == "2x64" else 0.5} if "bits" in result else {}
+        more = {
+            "metric": "matthews",
+            "higher_is_better": True,
+            "linear_matthews": 0.6,
+            "majority_matthews": 0,
+        }
+        names = {"tuning_matthews": value["matthews"], **value, **more} if value else {}
+        store.add({**result, **names})
+    text = " ".join(headline(store))
+    assert "Up to 2 kB: 2x128 at 32 bits, 0 % pruned, matthews 0.5000 +- 0.0000" in text
+    assert "against 2x64 at 32 bits, 0 % pruned, 0.2500 +- 0.0000: accuracy +0.0000" in text
+    assert "The bag of words, 0.6000, is at least as good as every model here." in text
+
+
+def test_a_result_has_the_values_of_its_metric() -> None:
+    line = {"stage": "finetune", "size": "2x64", "name": "a", "seed": "seed1", "steps": 4}
+    line |= {"training_seconds": 1.0, "loss": 0.5, "accuracy": 0.9}
+    check_result(line)
+    check_result({**line, "metric": "matthews", "higher_is_better": True, "matthews": -0.1})
+    with pytest.raises(ValueError, match="matthews"):
+        check_result({**line, "metric": "matthews", "higher_is_better": True})
+    with pytest.raises(ValueError, match="accuracy"):
+        check_result({**line, "accuracy": "high"})
 
 
 def test_the_headline_claims_no_more_than_it_knows(tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ class SearchConfig:
             check(len(set(values)) == len(values), f"search.{name} has a value twice: {values}")
 
 
+_NOT_FOR_STUDIES = ("bits", "sparsity", "rules", "recovery", "target_mb")
+"""Fields of a compression that are those of the study, or need more than a finetuned model."""
+
+
 def _pretraining() -> Config:
     schedule = ScheduleConfig(follows="training_seconds")
     return Config(schedule=schedule, budget=BudgetConfig(training_seconds=3600))
@@ -63,7 +67,7 @@ class StudyConfig:
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
     """Shares of the prunable weights to prune; each is combined with each of `bits`."""
     compression: CompressConfig = field(default_factory=CompressConfig)
-    """How the finetuned models are compressed, but for `bits` and `sparsity`: each result is that of the
+    """How the finetuned models are compressed at each of `bits` and `sparsities`: a result is that of the
     artifact which `python -m tlc_jax.compress` writes with the same options."""
 
     def __post_init__(self) -> None:
@@ -79,10 +83,11 @@ class StudyConfig:
             self.pretrain.budget.training_seconds is not None,
             "pretrain.budget.training_seconds is not set: sizes are compared at equal training time",
         )
+        unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
-            self.compression.recovery is None and self.compression.target_mb is None,
-            "a study compresses at each of bits and sparsities, without training: give compression.recovery "
-            "and compression.target_mb to python -m tlc_jax.compress",
+            replace(self.compression, **unset) == self.compression,
+            f"a study compresses at each of its bits and sparsities, without training: give none of "
+            f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
 
     def pretrain_of(self, size: str) -> Config:
