@@ -10,7 +10,7 @@ GPU); a first turn is not timed. Told are medians, how often ours fits into each
 
 Also told: the seconds that the host needs to build our batch, and what share of a step that is.
 
-Needs the extra `interop`. Export MALLOC_* and GLIBC_TUNABLES as the README says, for all engines alike.
+Needs the extra `interop`. Export MALLOC_* and GLIBC_TUNABLES (docs/usage/train.md), for all engines alike.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from engine import Engine
 from train_step_engine import LENGTH, RATE, batch_of
 
 from tlc_jax.config.model import ModelConfig
-from tlc_jax.models.flops import mlm_update
 from tlc_jax.data.text.masking import slots
+from tlc_jax.models.flops import mlm_update
 
 ENGINES = ["tlc_jax", *(f"huggingface{how}" for how in ("", "_gathered", "_compiled", "_gathered_compiled"))]
 

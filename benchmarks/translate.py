@@ -8,7 +8,7 @@ FILE, greedily and with a beam of 4, without a length penalty. Compilation and a
 Batches have sentences of similar length everywhere, 32 of them (ours: 2,048 tokens, 64 sentences at most).
 Told are medians, ratios, and how many lines are the same as ours.
 
-Needs the extra `interop`. Export MALLOC_* and GLIBC_TUNABLES as the README says, for all engines alike.
+Needs the extra `interop`. Export MALLOC_* and GLIBC_TUNABLES (docs/usage/train.md), for all engines alike.
 """
 
 from __future__ import annotations
