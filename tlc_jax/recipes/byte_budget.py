@@ -71,17 +71,12 @@ class Candidate:
     metrics: dict[str, float]
 
     def __str__(self) -> str:
-        metrics = "".join(f"  {key.removeprefix('eval/')} {x:.4g}" for key, x in self.metrics.items())
-        return f"  {self.name:22s} {self.file_bytes:12,} bytes  damage {self.damage:9.4g}{metrics}"
+        start = f"  {self.name:22s} {self.file_bytes:12,} bytes  damage {self.damage:9.4g}  "
+        return start + _listed(self.metrics)
 
     def record(self) -> dict[str, Any]:
         """For the manifest of an artifact."""
-        return {
-            "name": self.name,
-            "file_bytes": self.file_bytes,
-            "damage": self.damage,
-            **self.metrics,
-        }
+        return {"name": self.name, "file_bytes": self.file_bytes, "damage": self.damage, **self.metrics}
 
 
 def has_budget(recipe: Recipe) -> bool:
@@ -112,7 +107,7 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
             f"{BITS[-1]} bits and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
         )
     if evaluate is not None:
-        _report_dense(evaluate(dict(source.tensors)), console)
+        console.print(f"uncompressed: {_listed(evaluate(dict(source.tensors)))}")
     candidates: list[Candidate] = []
     for name, make in search.makers(console):
         rules = search.fitting(make, budget)
@@ -126,15 +121,13 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
     if evaluate is not None:
         best = evaluate.metric.best(by_damage, lambda candidate: candidate.metrics[evaluate.key])
     console.print(f"best: {best.name}")
-    rules = tuple(best.rules.values())
     records = [candidate.record() for candidate in candidates]
     report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records}
-    return Fit(search.recipe(best.rules), search.masks, rules, report)
+    return Fit(search.recipe(best.rules), search.masks, tuple(best.rules.values()), report)
 
 
-def _report_dense(metrics: Mapping[str, float], console: Console) -> None:
-    text = ", ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in metrics.items())
-    console.print(f"uncompressed: {text}")
+def _listed(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{key.removeprefix('eval/')} {x:.4g}" for key, x in metrics.items())
 
 
 def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -> dict[str, Sensitivity]:

@@ -17,9 +17,11 @@ from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.picture import check_picture, plain, save
+from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS
 from tlc_jax.training.metrics import read_metrics
 
-METRICS = ("greedy_bleu", "perplexity", "accuracy")  # the first that a run has is drawn
+METRICS = ("greedy_bleu", "perplexity", *sorted(CONFUSION_METRICS.keys() - {ACCURACY.name}), ACCURACY.name)
+"""The first that a run has is drawn; a classification with another primary metric has an accuracy too."""
 
 
 @record
