@@ -14,13 +14,18 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.studies import errors_report
 
 
-@pytest.fixture(scope="module")
-def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    picture = tmp_path_factory.mktemp("errors") / "errors.png"
-    options = ["--bits", "3", "--sparsity", "0.5", "--evaluate", "--output", str(picture)]
-    report.main(["errors", "--run", str(finished), *options])
+def measured(run: Path, folder: Path, *more: str) -> list[dict]:
+    """The lines that `report errors` writes for 3 bits and a sparsity of one half."""
+    picture = folder / "errors.png"
+    options = ["--bits", "3", "--sparsity", "0.5", "--output", str(picture)]
+    report.main(["errors", "--run", str(run), *options, *more])
     assert picture.read_bytes().startswith(b"\x89PNG")
     return [json.loads(line) for line in picture.with_suffix(".jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    return measured(finished, tmp_path_factory.mktemp("errors"))
 
 
 def matrices(finished: Path) -> dict[str, np.ndarray]:
@@ -72,8 +77,13 @@ def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -
         row = grid["row", "minmax", bits]
         assert row["format_bytes"] > plain["format_bytes"]
         assert row["relative_error"] < plain["relative_error"]
-    losses = [grid["tensor", "mse", bits]["eval/held_out/loss"] for bits in (8, 2)]
-    assert losses[0] != losses[1]
+
+
+@pytest.mark.slow
+def test_each_choice_is_evaluated_if_asked(finished: Path, tmp_path: Path) -> None:
+    results = measured(finished, tmp_path, "--evaluate")
+    grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
+    assert grid["tensor", "mse", 8]["eval/held_out/loss"] != grid["tensor", "mse", 2]["eval/held_out/loss"]
 
 
 @pytest.mark.parametrize(
