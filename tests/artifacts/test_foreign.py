@@ -123,12 +123,12 @@ def test_what_cannot_be_is_refused(folder: Path, artifact: Path, finished: Path,
     out = ["--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="give either --checkpoint RUN or --hf"):
         compress.main(["--hf", str(folder), "--checkpoint", str(finished), *out])
-    with pytest.raises(UserError, match=r"holds no \.safetensors file"):
+    with pytest.raises(UserError, match=r"has no \.safetensors file"):
         compress.main(["--hf", str(tmp_path), *out])
     broken = shutil.copytree(folder, tmp_path / "broken")
     path = broken / "model-00002-of-00002.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(UserError, match="is no whole safetensors file"):
+    with pytest.raises(UserError, match="is not a whole safetensors file"):
         compress.main(["--hf", str(broken), *out])
     with pytest.raises(UserError, match="was not made from a run"):
         evaluate.main(["--checkpoint", str(artifact)])
@@ -157,12 +157,12 @@ def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
             np.testing.assert_allclose(x, odd[name], rtol=3e-7, err_msg=name)
     refused = ["--hf", str(root), "--out", str(tmp_path / "refused")]
     safetensors.numpy.save_file({"mask": odd["mask"]}, root / "other.safetensors")
-    with pytest.raises(UserError, match="holds 'mask' once more"):
+    with pytest.raises(UserError, match="contains 'mask' a second time"):
         compress.main(refused)
     (root / "other.safetensors").unlink()
     for file, says in (
-        ("x", "names x, not there"),
-        ("weights.safetensors", "names 1 tensors that no file holds"),
+        ("x", "names x, which do not exist"),
+        ("weights.safetensors", "names 1 tensors that are in no file"),
     ):
         (root / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lost.weight": file}}))
         with pytest.raises(UserError, match=says):

@@ -263,5 +263,5 @@ def test_codes_are_sharded_like_the_weights() -> None:
 def test_split_and_join_are_inverse(params: dict) -> None:
     for x, y in zip(jax.tree.leaves(join(split(params))), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(x, y)
-    with pytest.raises(UserError, match=r"kernel is there for the layers \[0, 2\] only"):
+    with pytest.raises(UserError, match=r"kernel exists only for the layers \[0, 2\]"):
         join({"encoder/layers/0/a/kernel": np.ones(2), "encoder/layers/2/a/kernel": np.ones(2)})

@@ -245,7 +245,7 @@ def test_what_cannot_be_is_refused(finished: Path, exported: Path, tmp_path: Pat
 
 
 def test_others_models_are_refused(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no model with config.json and model.safetensors"):
+    with pytest.raises(UserError, match="is not a model with config.json and model.safetensors"):
         import_huggingface(tmp_path, NAMING)
     copy = shutil.copytree(exported / "mlm", tmp_path / "copy")
     about = json.loads((copy / "config.json").read_text())

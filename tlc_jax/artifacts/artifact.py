@@ -5,8 +5,8 @@ config.json         the run's config, from which the model is rebuilt
 tokenizer.json      its tokenizer
 manifest.json       what was done to each tensor, checksums of tensors and files, and of itself
 
-The same input gives the same bytes: no dates, no paths, sorted names. It may come from anybody: nothing of it
-is used before it was checked (docs/security.md).
+The same input gives the same bytes: no dates, no paths, sorted names. An artifact may come from anybody, and
+nothing of it is used before it was checked (docs/security.md).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Artifact:
 
     @property
     def of_folder(self) -> bool:
-        """Whether it was made of somebody's files and not of a run: its names are theirs."""
+        """Whether it was made from a folder of files, whose names its tensors have, and not from a run."""
         return self.manifest["source"]["kind"] == "folder"
 
 
@@ -81,34 +81,34 @@ def file_bytes(tensors: Iterable[tuple[str, Leaf]], zstd: bool = False) -> int:
 
 
 def check_new(folder: AnyPath) -> None:
-    """Before any work is done for it."""
+    """Refuse a folder that is not new, before any work is done for it."""
     check_empty(folder)
     make_folder(folder.parent)
 
 
 def is_artifact(folder: AnyPath) -> bool:
-    """Whether it is meant to be one; not whether it is whole."""
+    """Whether a folder is meant to be an artifact, undamaged or not."""
     return (folder / WEIGHTS).is_file() or (folder / MANIFEST).is_file()
 
 
 def read_artifact(folder: AnyPath) -> Artifact:
-    """Every byte is checked. UserError names the tensor or the file that is damaged."""
+    """Read an artifact and check every byte of it. UserError names the tensor or file that is damaged."""
     if not (folder / MANIFEST).is_file():
         raise UserError(
-            f"{folder} has a {WEIGHTS} but no {MANIFEST}: it is an artifact that lost it, which another copy "
-            "mends, or the folder of another program, which only compress --hf reads"
+            f"{folder} has a {WEIGHTS} but no {MANIFEST}: restore it from a copy of the artifact; if this is "
+            "a folder of another program, compress it first (tlc_jax.compress --hf)"
         )
     try:
         manifest = artifact_manifest(folder, WEIGHTS)
         return Artifact(folder, manifest, _read_tensors(folder, manifest))
     except Damaged as damage:
-        raise UserError(f"the artifact is damaged: {damage}; put a whole copy there") from damage
+        raise UserError(f"the artifact is damaged: {damage}; restore a whole copy") from damage
 
 
 def other_files(artifact: Artifact) -> dict[str, bytes]:
-    """What lies beside the weights, without the manifest: configuration, tokenizer."""
-    listed = {name: own["bytes"] for name, own in artifact.manifest["files"].items() if name != WEIGHTS}
-    return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in listed.items()}
+    """The contents of the files beside the weights and the manifest: configuration, tokenizer."""
+    sizes = {name: file["bytes"] for name, file in artifact.manifest["files"].items() if name != WEIGHTS}
+    return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in sizes.items()}
 
 
 def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> dict[str, Leaf]:
@@ -127,7 +127,7 @@ def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> dict[str, Leaf]:
     for name, entry in manifest["tensors"].items():
         if _checksum(name, parts[name]) != entry["sha256"]:
             raise Damaged(path, f"holds a tensor {name} that was changed: its SHA-256 is not the manifest's")
-    open_sealed(folder)  # what is left of it: headers, other files
+    open_sealed(folder)  # checks the rest: headers, other files
     return {name: _decoded(path, name, entry, parts[name]) for name, entry in manifest["tensors"].items()}
 
 
@@ -142,8 +142,8 @@ def _decoded(path: AnyPath, name: str, entry: dict[str, Any], parts: Parts) -> L
 
 def _checksum(name: str, parts: Parts) -> str:
     """SHA-256 over the names, types, shapes and bytes of a tensor's parts."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part, x in sorted(parts.items()):
-        found.update(f"{name}.{part} {x.dtype.str} {x.shape}".encode())
-        found.update(x.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}.{part} {x.dtype.str} {x.shape}".encode())
+        digest.update(x.tobytes())
+    return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""A folder of anybody's safetensors files, read tensor by tensor.
+"""A checkpoint as a folder of safetensors files, of any origin, read tensor by tensor.
 
-Which files hold the weights, the folder's index says; without one, model.safetensors, or else all that are
-not known for something else. Documents beside them (configuration, tokenizer) are kept, those of the modules
-of a SentenceTransformer too. Links may lead to other files of the folder only (docs/security.md).
+The weights are in the files that the folder's index names; without an index, in model.safetensors, or else in
+all files whose names do not stand for something else. Documents beside them (configuration, tokenizer) are
+kept, also those of the modules of a SentenceTransformer. Links may lead to other files of the folder only
+(docs/security.md).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tlc_jax.storage.untrusted import (
 )
 
 DOCUMENTS = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken", ".vocab")
-"""Ends of the names of configurations, tokenizers and templates."""
+"""Suffixes of configurations, tokenizers and templates."""
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
@@ -44,7 +45,7 @@ _MOST_DOCUMENTS = 1000
 _TOKENIZER, _LARGEST_TOKENIZER = "tokenizer.json", 64 << 20  # bytes, as --data.tokenizer reads
 _MODULE_WEIGHTS = 1 << 30  # bytes of what a SentenceTransformer adds to its encoder
 _MOST_TENSORS, _MOST_AXES = 50_000, 32
-_AT_ONCE = 1 << 20  # numbers: fewer are read sooner than a thread begins
+_AT_ONCE = 1 << 20  # numbers; fewer are read faster than a thread starts
 _LONGEST_HEADER = 32 << 20  # bytes; of a model of 400 tensors 50 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -61,13 +62,13 @@ class _Module(TypedDict):
 
 
 class CheckpointFolder(Mapping[str, Any]):
-    """{tensor name: array}; an array is read whenever it is asked for, and nobody keeps it. Floats come as
-    float32, whatever they are stored as. `left_out` names safetensors files that are not the model's
-    weights; `vanished` counts, of each tensor that was read, weights that are too small for float32."""
+    """{tensor name: array}; an array is read each time it is requested, and not kept. Floats are converted to
+    float32. `left_out` names safetensors files without weights of the model; `vanished` counts the weights of
+    each tensor read that are too small for float32."""
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise UserError(f"--hf {folder} is no folder: name the folder of a checkpoint")
+            raise UserError(f"--hf {folder} is not a folder: give the folder of a checkpoint")
         present = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
         index = _read_index(folder)
         chosen = sorted(set(index.values())) if index else _without_index(folder, present)
@@ -76,24 +77,24 @@ class CheckpointFolder(Mapping[str, Any]):
         self._files: dict[str, Any] = {}
         for name in chosen:
             file = _opened(folder, name)
-            own = [key for key in file.keys() if not index or index.get(key) == name]  # noqa: SIM118
-            if twice := self._files.keys() & set(own):
+            keys = [key for key in file.keys() if not index or index.get(key) == name]  # noqa: SIM118
+            if twice := self._files.keys() & set(keys):
                 raise UserError(
-                    f"{folder / name} holds {sorted(twice)[0]!r} once more: keep one of both files"
+                    f"{folder / name} contains {sorted(twice)[0]!r} a second time: keep one of the two files"
                 )
-            self._files |= dict.fromkeys(own, file)
+            self._files |= dict.fromkeys(keys, file)
             if len(self._files) > _MOST_TENSORS:
                 raise UserError(
-                    f"--hf {folder} holds more than {_MOST_TENSORS:,} tensors: name another folder"
+                    f"--hf {folder} holds more than {_MOST_TENSORS:,} tensors: give another folder"
                 )
         if missing := sorted(index.keys() - self._files.keys()):
             raise UserError(
-                f"{folder / _INDEX} names {len(missing)} tensors that no file holds, {missing[0]!r} first: "
-                "put the missing files there"
+                f"{folder / _INDEX} names {len(missing)} tensors that are in no file, such as "
+                f"{missing[0]!r}: add the missing files"
             )
         for name, file in self._files.items():
             if (kind := file.get_slice(name).get_dtype()) not in (*_FLOATS, *_OTHERS):
-                raise UserError(f"{name!r} is of the type {kind}, which cannot be read: convert it first")
+                raise UserError(f"{name!r} has the type {kind}, which cannot be read: convert it first")
             if (axes := len(self.shape(name))) > _MOST_AXES:
                 raise UserError(
                     f"{name!r} has {axes} axes, and at most {_MOST_AXES} are read: save it in another shape"
@@ -111,7 +112,7 @@ class CheckpointFolder(Mapping[str, Any]):
         x = self._files[name].get_tensor(name)
         if not self.is_float(name):
             return x
-        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused by name
+        with np.errstate(over="ignore"):  # larger values become infinite, and are refused by name
             narrow = x.astype(np.float32, copy=False)
         if x.dtype.itemsize > narrow.dtype.itemsize:
             self.vanished[name] = int(np.count_nonzero(x)) - int(np.count_nonzero(narrow))
@@ -138,21 +139,21 @@ class CheckpointFolder(Mapping[str, Any]):
 
 
 def _read_index(folder: Path) -> dict[str, str]:
-    """{tensor: file} of the folder's index; empty where there is none."""
+    """{tensor: file} according to the folder's index; empty without one."""
     path = folder / _INDEX
     if not os.path.lexists(path):
         return {}
     try:
-        found = checked(read_json(file_inside(folder, _INDEX)), _Index)["weight_map"]
-        if wrong := [name for name in found.values() if not is_plain_name(name)]:
-            raise ValueError(f"{wrong[0]!r} is no plain name of a file below the folder")
+        weight_map = checked(read_json(file_inside(folder, _INDEX)), _Index)["weight_map"]
+        if wrong := [name for name in weight_map.values() if not is_plain_name(name)]:
+            raise ValueError(f"{wrong[0]!r} is not a plain name of a file in the folder")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is no index of a checkpoint ({one_reason(error)}): put the right one there"
+            f"{path} is not the index of a checkpoint ({one_reason(error)}): replace it"
         ) from error
-    if missing := sorted({name for name in found.values() if not os.path.lexists(folder / name)}):
-        raise UserError(f"{path} names {', '.join(missing[:3])}, not there: put the missing files there")
-    return found
+    if missing := sorted({name for name in weight_map.values() if not os.path.lexists(folder / name)}):
+        raise UserError(f"{path} names {', '.join(missing[:3])}, which do not exist: add the missing files")
+    return weight_map
 
 
 def _without_index(folder: Path, present: list[str]) -> list[str]:
@@ -161,16 +162,16 @@ def _without_index(folder: Path, present: list[str]) -> list[str]:
         return [_WEIGHTS]
     chosen = [name for name in present if not name.startswith(_STRAY)]
     if not chosen:
-        stray = f" but {', '.join(present)}, which is no model's" if present else ""
+        stray = f" but {', '.join(present)}, which hold no model" if present else ""
         raise UserError(
-            f"--hf {folder} holds no .safetensors file{stray}: name the folder of a checkpoint (of PyTorch's "
-            "pytorch_model.bin, save it again with safe_serialization=True)"
+            f"--hf {folder} has no .safetensors file{stray}: give the folder of a checkpoint (convert a "
+            "pytorch_model.bin by saving it again with safe_serialization=True)"
         )
-    shards = {found[1]: int(found[3]) for name in chosen if (found := _SHARD.fullmatch(name))}
+    shards = {shard[1]: int(shard[3]) for name in chosen if (shard := _SHARD.fullmatch(name))}
     for stem, count in shards.items():
         expected = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
         if missing := [name for name in expected if name not in chosen]:
-            raise UserError(f"--hf {folder} lacks {', '.join(missing[:3])}: put the missing files there")
+            raise UserError(f"--hf {folder} lacks {', '.join(missing[:3])}: add the missing files")
     return chosen
 
 
@@ -183,36 +184,34 @@ def _opened(folder: Path, name: str) -> Any:
             raise ValueError(f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read")
         return safetensors.safe_open(path, "numpy")
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{folder / name} is no whole safetensors file: {one_reason(error)}") from error
+        raise UserError(f"{folder / name} is not a whole safetensors file: {one_reason(error)}") from error
 
 
 def _documents(folder: Path) -> dict[str, Path]:
-    """{name: path} of the documents to keep: regular files of the folder itself, and of the folders that a
+    """{name: path} of the documents to keep: regular files in the folder itself, and in the folders that a
     SentenceTransformer's modules.json names. UserError where one is a link out of the folder."""
     names = [path.name for path in folder.iterdir() if _is_document(path.name)]
     for module in _modules(folder):
         below = folder / module
         names += [f"{module}/{path.name}" for path in below.iterdir() if _is_kept(path.name)]
-    found = {}
+    documents = {}
     for name in sorted(names):
         try:
             path = file_inside(folder, name)
             size = size_of(path)
         except OSError as error:
             raise UserError(
-                f"{folder / name} would be copied, but cannot be ({one_reason(error)}): remove it or put the "
-                "file itself there"
+                f"{folder / name} cannot be copied ({one_reason(error)}): remove it, or replace a link by "
+                "its file"
             ) from error
         if size > (most := _most_bytes(name)):
-            raise UserError(
-                f"{folder / name} has {size:,} bytes, and at most {most:,} of such are copied: remove it"
-            )
-        found[name] = path
-    if len(found) > _MOST_DOCUMENTS:
+            raise UserError(f"{folder / name} has {size:,} bytes, but at most {most:,} are copied: remove it")
+        documents[name] = path
+    if len(documents) > _MOST_DOCUMENTS:
         raise UserError(
-            f"--hf {folder} has {len(found):,} documents beside its weights: remove what is not needed"
+            f"--hf {folder} has {len(documents):,} documents beside its weights: remove those not needed"
         )
-    return found
+    return documents
 
 
 def _most_bytes(name: str) -> int:
@@ -222,19 +221,19 @@ def _most_bytes(name: str) -> int:
 
 
 def _modules(folder: Path) -> list[str]:
-    """The folders below this one that a SentenceTransformer is made of."""
+    """The folders below this one that a SentenceTransformer consists of."""
     if not os.path.lexists(folder / _MODULES):
         return []
     try:
         listed = checked(read_json(file_inside(folder, _MODULES)), list[_Module])
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder / _MODULES} lists no modules ({one_reason(error)}): mend or remove it"
+            f"{folder / _MODULES} lists no modules ({one_reason(error)}): correct or remove it"
         ) from error
     paths = sorted({module["path"].rstrip("/") for module in listed} - {""})
     if wrong := [path for path in paths if not is_plain_name(path)]:
         raise UserError(
-            f"{folder / _MODULES} names {wrong[0]!r}, which is no folder below it: mend or remove it"
+            f"{folder / _MODULES} names {wrong[0]!r}, which is not a folder below it: correct or remove it"
         )
     return [path for path in paths if (folder / path).is_dir()]
 
@@ -244,5 +243,5 @@ def _is_document(name: str) -> bool:
 
 
 def _is_kept(name: str) -> bool:
-    """Of a module's folder: its documents, and its weights as they are, which are small."""
+    """Whether a file of a module's folder is copied: documents, and weights, which are small."""
     return _is_document(name) or (name.endswith(".safetensors") and not name.startswith("."))

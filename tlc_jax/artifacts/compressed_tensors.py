@@ -1,7 +1,7 @@
-"""Quantized tensors in the `pack-quantized` format of the compressed-tensors library (0.18 and newer), which
-vLLM and transformers read, and back.
+"""Conversion of quantized tensors to and from the `pack-quantized` format of the compressed-tensors library
+(0.18 and newer), which vLLM and transformers read.
 
-Of a linear layer or an embedding X with quantized weights [rows, columns]:
+A linear layer or an embedding X with quantized weights [rows, columns] is stored as
 
     X.weight_packed      int32 [rows, ceil(columns * bits / 32)]; each row a stream of codes (packing.py)
     X.weight_scale       float32 [1], [rows, 1] or [rows, groups]: delta
@@ -9,11 +9,11 @@ Of a linear layer or an embedding X with quantized weights [rows, columns]:
                          weights are, but along the rows
     X.weight_shape       int64 [2]
 
-and the others as float32. config.json says in `quantization_config` which layers have how many bits, and with
-`dequantize` that transformers makes dense weights of them while it loads: otherwise it can load no packed
-zero points, and no embeddings. It then reads one scheme for a whole model, so that one is written: the bits
-and the granularity that take the fewest bytes. Matrices with fewer bits or larger blocks are written in it
-exactly, the others as float32. The format has no place for masks: zeros are stored as codes of zero."""
+and everything else as float32. The `quantization_config` in config.json says which layers have how many bits;
+with `dequantize` transformers makes dense weights of them while it loads, without which it can load neither
+packed zero points nor embeddings. It then reads one scheme for a whole model, so one is written: the bits and
+the granularity that take the fewest bytes. Matrices with fewer bits or larger blocks are converted to it
+exactly, the others are written as float32. The format has no masks: zeros are stored as codes of zero."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tlc_jax.core.stacked import Tensors
 
 METHOD = "compressed-tensors"
 _WEIGHT = ".weight"
-_ROWS_OF_A_WORD = 8  # whose zero points of 4 bits are one word, of which it makes a tensor that torch rejects
+_ROWS_OF_A_WORD = 8  # of 4-bit zero points: the library makes of one word a tensor that torch rejects
 _PARTS = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """`arrays` to store and their `config`; `dense` names the quantized tensors that are stored as float32,
-    each with the reason, `widened` those that are stored with more bits than they have."""
+    """The `arrays` to store and their `config`. `dense` has the quantized tensors that are stored as float32,
+    each with the reason, `widened` the names of those stored with more bits than they have."""
 
     arrays: Tensors
     config: dict[str, Any]
@@ -110,7 +110,7 @@ def _smallest_scheme(matrices: Mapping[str, QuantizedTensor]) -> QuantSpec:
 
 
 def problem_with(q: QuantizedTensor, scheme: QuantSpec) -> str:
-    """Why a matrix cannot be read as it is from codes of the scheme; empty if it can."""
+    """The reason why codes of the scheme cannot represent a matrix exactly; empty if they can."""
     rows, blocks = q.codes.shape[0], _blocks(q, scheme)
     if q.spec.zero != "nudged":
         return "zero is no code: its range begins where it begins (--zero float)"
@@ -127,7 +127,8 @@ def problem_with(q: QuantizedTensor, scheme: QuantSpec) -> str:
 
 
 def _blocks(q: QuantizedTensor, scheme: QuantSpec) -> tuple[int, int] | None:
-    """How many ranges a matrix has in the scheme, down and across; None where groups do not divide a row."""
+    """The number of ranges of a matrix in the scheme, down and across; None where groups do not divide a
+    row."""
     rows, columns = q.codes.shape
     if scheme.granularity == "tensor":
         return 1, 1
@@ -136,10 +137,10 @@ def _blocks(q: QuantizedTensor, scheme: QuantSpec) -> tuple[int, int] | None:
 
 
 def _extremes(q: QuantizedTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Of each block the smallest and the largest multiple of delta that its codes may stand for, zero among
-    them."""
+    """The smallest and the largest multiple of delta in each block, zero included, as far as codes show
+    it."""
     zero = np.asarray(q.offset)
-    if ((zero >= 0) & (zero < 2**q.spec.bits)).all():  # as good as always; then any code will do
+    if ((zero >= 0) & (zero < 2**q.spec.bits)).all():  # nearly always: the whole range of codes fits
         return -zero, 2**q.spec.bits - 1 - zero
     codes = np.asarray(q.codes)
     if q.mask is not None:
@@ -153,25 +154,25 @@ def _extremes(q: QuantizedTensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """One number a block as one a weight."""
+    """One number for each block, repeated for each of its weights."""
     for axis in (0, 1):
         x = np.repeat(x, shape[axis] // x.shape[axis], axis=axis)
     return x
 
 
 def _module(q: QuantizedTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
-    """The arrays of a matrix in which there is no problem with the scheme."""
+    """The arrays of a matrix that the scheme represents exactly."""
     codes, zero, bits = np.asarray(q.codes), np.asarray(q.offset), scheme.bits
     low, high = _extremes(q)
     moved = np.clip(zero, -low, 2**bits - 1 - high)  # where zero is a code already, it stays so
     if (moved != zero).any():
         codes = (codes + _spread(moved - zero, codes.shape)).astype(np.uint8)
-    if q.mask is not None:  # a pruned weight may have any code: here it needs that of zero
+    if q.mask is not None:  # a pruned weight may have any code; here it needs that of zero
         codes = np.where(np.asarray(q.mask), codes, _spread(moved, codes.shape)).astype(np.uint8)
     scale = np.asarray(q.delta)
     if scheme.granularity == "tensor":
         zero_point, scale = (moved - (1 << (bits - 1))).astype(np.int8).reshape(1), scale.reshape(1)
-    else:  # one number a row and group, packed along the rows
+    else:  # one number for each row and group, packed along the rows
         blocks = _blocks(q, scheme)
         assert blocks is not None
         scale, moved = _spread(scale, blocks), _spread(moved, blocks)
@@ -200,7 +201,7 @@ def _tensor(parts: Mapping[str, np.ndarray], scheme: Mapping[str, Any]) -> Quant
 
 
 def pack_rows(codes: UInt8[np.ndarray, "rows columns"], bits: int) -> Int32[np.ndarray, "rows words"]:
-    """Each row a stream of its own, filled up to 32 bits."""
+    """Pack each row as a stream of its own, padded to 32 bits."""
     rows, columns = codes.shape
     whole = -(-columns // 32) * 32  # 32 codes end between words
     padded = np.zeros((rows, whole), np.uint8)

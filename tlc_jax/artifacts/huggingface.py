@@ -1,12 +1,11 @@
-"""A model as a folder that Hugging Face's transformers loads, and back.
+"""Conversion of an encoder to and from a folder that Hugging Face's transformers loads.
 
 model.safetensors       dense float32 tensors by RobertaPreLayerNorm's names; linear weights are [out, in]
 tokenizer.json          the tokenizer; puts <s> A </s> around one text, <s> A </s></s> B </s> around two
-tokenizer_config.json   its special tokens
-config.json             sizes; written last
+tokenizer_config.json   its special tokens config.json             sizes; written last
 
-transformers knows neither shared layers nor heads that do not fill the hidden size: a shared layer is written
-once for each that uses it, and heads of zeros stand for those that were pruned. Outputs stay as they are. The
+transformers has neither shared layers nor heads that do not fill the hidden size: a shared layer is written
+once for each layer that uses it, and pruned heads are replaced by heads of zeros, with the same outputs. The
 same input gives the same bytes.
 """
 
@@ -36,12 +35,12 @@ from tlc_jax.storage.untrusted import read_bytes, read_json, size_of
 WEIGHTS = "model.safetensors"
 Names = Mapping[str, str]
 """{our tensor: Hugging Face's}, of a model family (models/families.py)."""
-# we have no token types: one row of zeros is written, and a row that is read goes into the positions
+# we have no token types: one row of zeros is written, and a row that is read is added to the positions
 _TOKEN_TYPES = "roberta_prelayernorm.embeddings.token_type_embeddings.weight"
-# the output matrix and its bias are other tensors' values once more, and transformers leaves them out
+# copies of other tensors, which transformers omits
 _TIED = {"lm_head.decoder.weight", "lm_head.decoder.bias"}
 _HEADS = {"mlm_head": "MaskedLM", "classification_head": "SequenceClassification"}
-# what transformers can vary and we cannot; these are its defaults, the epsilon is not
+# options of transformers that are constants here; these are its defaults, the epsilon is not
 _FIXED = {
     "hidden_act": "gelu",
     "pad_token_id": PAD,
@@ -63,7 +62,7 @@ def write_huggingface(
     label_names: tuple[str, ...] = (),
     head_dropout: float = 0.0,
 ) -> None:
-    """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json; a classification
+    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json; a classification
     has `label_names` and dropout in its head."""
     head = next(name for name in _HEADS if name in params)
     tensors = split(with_all_heads_and_layers(params, config, heads))
@@ -87,9 +86,8 @@ def write_huggingface(
 def by_huggingface_names(
     tensors: Mapping[str, Leaf], dense: Mapping[str, np.ndarray], names: Names
 ) -> dict[str, Leaf]:
-    """The leaves by the names and in the layout of `dense`, what `write_huggingface` wrote of them, a shared
-    layer's once for each that uses it. Those without codes, and what is only there, are taken from
-    `dense`."""
+    """The leaves by the names and in the layout of `dense`, the arrays that `write_huggingface` wrote. Where
+    a leaf has no codes, or `dense` has more than the leaves, the dense array is taken."""
     named = {name: plain(x) for name, x in dense.items()}
     for ours, theirs in names.items():
         if theirs not in dense:  # of another head
@@ -107,11 +105,12 @@ def by_huggingface_names(
 
 
 def read_arrays(folder: AnyPath) -> dict[str, np.ndarray]:
+    """The arrays that `write_arrays` or `write_huggingface` wrote."""
     return safetensors.numpy.load((folder / WEIGHTS).read_bytes())
 
 
 def write_arrays(folder: AnyPath, arrays: Tensors, others: Mapping[str, bytes]) -> None:
-    """Any tensors under their names, and the files beside them."""
+    """Write tensors by their names, and the files beside them."""
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(arrays, {"format": "pt"}))
     for name, content in others.items():
         write_bytes(folder / name, content)
@@ -127,13 +126,13 @@ def import_huggingface(
         weights = safetensors.numpy.load(read_bytes(folder / WEIGHTS, size_of(folder / WEIGHTS)))
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(
-            f"{folder} is no model with config.json and {WEIGHTS} ({type(error).__name__}: {error})"
+            f"{folder} is not a model with config.json and {WEIGHTS} ({type(error).__name__}: {error})"
         ) from error
     try:
         config = _model_config(about)
         params = params_from_huggingface(weights, naming(config))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds a model that cannot be had here: {error}") from error
+        raise UserError(f"{folder} holds a model that cannot be imported: {error}") from error
     if "classification_head" not in params:
         return params, config, ()
     count = len(params["classification_head"]["output"]["bias"])
@@ -142,14 +141,14 @@ def import_huggingface(
 
 
 def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> Params:
-    """Our parameters, float32, of a state dict of numpy arrays. ValueError names what is missing or not
-    ours."""
+    """Float32 parameters from a state dict of numpy arrays. ValueError names tensors that are missing or
+    unknown."""
     head = "mlm_head" if "lm_head.bias" in weights else "classification_head"
     names = {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
     missing = {*names.values()} - weights.keys()
-    others = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
-    if missing or others:
-        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(others)}")
+    unknown = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
+    if missing or unknown:
+        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(unknown)}")
     tensors = {ours: _transposed(ours, weights[theirs]) for ours, theirs in names.items()}
     types = weights.get(_TOKEN_TYPES)
     if types is not None and types[0].any():
@@ -158,8 +157,8 @@ def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> 
 
 
 def with_all_heads_and_layers(params: Params, config: ModelConfig, heads: UnitKind) -> Params:
-    """Float32 arrays on the host of a model with the same outputs, in which each layer has parameters of its
-    own and hidden_size / head_size heads, the last of them zeros where fewer were left."""
+    """Float32 arrays on the host of a model with the same outputs, in which every layer has its own
+    parameters and hidden_size / head_size heads, the last of them zeros where heads were pruned."""
     width, hidden = config.heads * config.head_size, config.hidden_size
     if width > hidden or hidden % config.head_size:
         raise UserError(
@@ -180,7 +179,7 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig, heads: UnitKi
 
 
 def _transposed(ours: str, x: np.ndarray) -> np.ndarray:
-    """Float32; a linear layer's weights change between [in, out] and [out, in]."""
+    """Float32 array, transposed between [in, out] and [out, in] where it is a linear layer's kernel."""
     return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x, np.float32)
 
 
@@ -206,9 +205,9 @@ def _config(config: ModelConfig, head: str) -> dict[str, Any]:
 
 def _model_config(about: dict[str, Any]) -> ModelConfig:
     fixed = {"model_type": "roberta-prelayernorm", "layer_norm_eps": _EPSILON, **_FIXED}
-    found = {**_FIXED, **about}
-    if wrong := {name: found.get(name) for name, value in fixed.items() if found.get(name) != value}:
-        raise ValueError(f"it has {wrong}, wanted { ({name: fixed[name] for name in wrong}) }")
+    given = {**_FIXED, **about}
+    if wrong := {name: given.get(name) for name, value in fixed.items() if given.get(name) != value}:
+        raise ValueError(f"it has {wrong}, but must have { ({name: fixed[name] for name in wrong}) }")
     hidden, feed_forward = about["hidden_size"], about["intermediate_size"]
     return ModelConfig(
         num_layers=about["num_hidden_layers"],
@@ -237,13 +236,13 @@ def _tokenizer_config(config: ModelConfig, head: str) -> dict[str, Any]:
         "unk_token": SPECIAL_TOKENS[UNK],
         "mask_token": MASK_TOKEN,
         "clean_up_tokenization_spaces": False,
-        # in our data "<s>" is three characters of text; but who asks a language model writes <mask>
+        # in our data "<s>" is three characters of text; users of a language model write <mask>
         "split_special_tokens": head == "classification_head",
     }
 
 
 def _with_template(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer with special tokens around texts as our examples have them, whatever it had."""
+    """The tokenizer with special tokens around texts as in our examples, whatever it had before."""
 
     def special(token: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": SPECIAL_TOKENS[token], "type_id": 0}}

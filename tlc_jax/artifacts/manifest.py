@@ -14,7 +14,7 @@ from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
 
 FORMAT = "tlc_jax artifact 1"
-# what zstd may have made small: a constant tensor shrinks 30,000 times
+# bounds on what zstd expands to; a constant tensor would be 30,000 times smaller
 _LEAST, _EXPANSION = 128 << 20, 1000
 
 Text = Annotated[str, Field(max_length=10_000)]
@@ -22,7 +22,7 @@ Text = Annotated[str, Field(max_length=10_000)]
 
 @record
 class TensorEntry(TypedDict):
-    """What is said of every tensor; each kind of leaf (core/leaf.py) has further keys of its own."""
+    """The keys that every tensor has; each kind of leaf (core/leaf.py) has further ones."""
 
     layout: Name
     shape: Annotated[list[Count], Field(max_length=32)]
@@ -63,8 +63,8 @@ class ArtifactManifest(TypedDict):
 
 
 def artifact_manifest(folder: AnyPath, weights: str) -> dict[str, Any]:
-    """The manifest of an artifact whose tensors are in the file `weights`. Damaged where it is not one; the
-    tensors are not larger than their file can hold."""
+    """The manifest of an artifact whose tensors are in the file `weights`, none of them larger than that file
+    can hold. Damaged where it is no such manifest."""
     manifest, path = read_manifest(folder), folder / MANIFEST
     if manifest.get("format") != FORMAT:
         raise Damaged(path, f"is of the format {manifest.get('format')!r}: this program reads {FORMAT!r}")

@@ -1,11 +1,11 @@
-"""A translation model as a folder that Hugging Face's transformers loads as a Pegasus, and back.
+"""Conversion of a translation model to and from a folder that Hugging Face's transformers loads as a Pegasus.
 
-Pegasus computes exactly what our encoder-decoder does if its table of positions is replaced by ours (it is
-saved with the weights), embeddings are scaled and biases of attention are zero. Its one embedding matrix is
-written once (`tie_word_embeddings`). Our embedding of a pad is zero, but the pad's row takes part in the
-output, so that it is in the matrix; the only pad that is ever attended to is the one that a translation
-begins with, always at position 0 of the decoder, and from that position what the row adds is subtracted.
-LayerNorm's epsilon is 1e-5 there, always. CTranslate2 converts such folders."""
+Pegasus computes the same function as our encoder-decoder if its table of positions is replaced by ours (which
+is saved with the weights), embeddings are scaled and biases of attention are zero. Its one embedding matrix
+is written once (`tie_word_embeddings`). Our embedding of a pad is zero, but the pad's row in the matrix is
+used in the output. The only pad that is ever attended to is the first token of a translation, always at
+position 0 of the decoder, so the scaled row is subtracted from that position. LayerNorm's epsilon is always
+1e-5 there. CTranslate2 converts such folders."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ _DECODER_POSITIONS = "model.decoder.embed_positions.weight"
 
 
 def pegasus_weights(params: Params, names: Names, positions: np.ndarray) -> dict[str, np.ndarray]:
-    """The state dict without ties, in the type of the parameters. `names` are those of the model family,
-    `positions` [longest, hidden] is the table that both sides add."""
+    """The state dict without tied weights, in the type of the parameters. `names` are those of the model
+    family, `positions` [longest, hidden] is the table that both sides add."""
     tensors = {name: np.asarray(x) for name, x in split(params).items()}
     embedding = tensors.pop(_EMBEDDING)
-    found = {names[ours]: _turned(ours, x) for ours, x in tensors.items()}
-    for name in list(found):
+    weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
+    for name in list(weights):
         if "_attn." in name:  # attention has biases there
-            found[name.replace(".weight", ".bias")] = np.zeros(len(found[name]), embedding.dtype)
+            weights[name.replace(".weight", ".bias")] = np.zeros(len(weights[name]), embedding.dtype)
     looked_up = embedding.copy()
     looked_up[PAD] = 0
-    found |= {f"{name}.weight": looked_up for name in _EMBEDDINGS}
-    found |= {f"model.{side}.embed_positions.weight": positions.astype(embedding.dtype) for side in _SIDES}
-    found[_OUTPUT] = embedding
-    found["final_logits_bias"] = np.zeros((1, len(embedding)), embedding.dtype)
-    return found
+    weights |= {f"{name}.weight": looked_up for name in _EMBEDDINGS}
+    weights |= {f"model.{side}.embed_positions.weight": positions.astype(embedding.dtype) for side in _SIDES}
+    weights[_OUTPUT] = embedding
+    weights["final_logits_bias"] = np.zeros((1, len(embedding)), embedding.dtype)
+    return weights
 
 
 def tied(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state dict with one embedding matrix, float32: the same outputs, but for rounding in the last
-    place."""
-    found = {name: np.ascontiguousarray(x, np.float32) for name, x in weights.items()}
-    matrix = found.pop(_OUTPUT)
+    digit."""
+    tied_weights = {name: np.ascontiguousarray(x, np.float32) for name, x in weights.items()}
+    matrix = tied_weights.pop(_OUTPUT)
     for name in _EMBEDDINGS[1:]:
-        del found[f"{name}.weight"]
-    table = found[_DECODER_POSITIONS].copy()
+        del tied_weights[f"{name}.weight"]
+    table = tied_weights[_DECODER_POSITIONS].copy()
     table[0] -= matrix[PAD] * np.float32(math.sqrt(matrix.shape[1]))
-    return found | {f"{_EMBEDDINGS[0]}.weight": matrix, _DECODER_POSITIONS: table}
+    return tied_weights | {f"{_EMBEDDINGS[0]}.weight": matrix, _DECODER_POSITIONS: table}
 
 
 def write_pegasus(
@@ -76,11 +76,11 @@ def write_pegasus(
     names: Names,
     positions: np.ndarray,
 ) -> None:
-    """Writes the files into an empty folder. `tokenizer` is the content of a tokenizer.json."""
+    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json."""
     if config.norm_epsilon != _EPSILON:
         raise UserError(
-            f"model.norm_epsilon is {config.norm_epsilon}, and Hugging Face's Pegasus has {_EPSILON} always: "
-            "its outputs would be others"
+            f"model.norm_epsilon is {config.norm_epsilon}, but Hugging Face's Pegasus always has {_EPSILON}: "
+            "its outputs would differ"
         )
     if config.heads * config.head_size != config.hidden_size:
         raise UserError(
@@ -93,7 +93,7 @@ def write_pegasus(
     written = {
         "tokenizer.json": _with_end(json.loads(tokenizer)),
         "tokenizer_config.json": _tokenizer_config(len(positions)),
-        # no token is forced at the last place, as Pegasus would by default
+        # no token is forced at the last position, which is the default of Pegasus
         "generation_config.json": {**ids, "forced_eos_token_id": None, "max_length": len(positions)},
         "config.json": {**_config(config, len(positions)), **ids},
     }
@@ -111,17 +111,17 @@ def params_from_pegasus(weights: Mapping[str, np.ndarray], names: Names) -> Para
     known = {*names.values(), *biases, output, "final_logits_bias"}
     known |= {f"{name}.weight" for name in _EMBEDDINGS}
     known |= {f"model.{side}.embed_positions.weight" for side in _SIDES}
-    others = weights.keys() - known
-    if missing or others:
-        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(others)}")
+    unknown = weights.keys() - known
+    if missing or unknown:
+        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(unknown)}")
     for name in sorted(biases | {"final_logits_bias"}):
         if name in weights and np.any(weights[name]):
             raise ValueError(f"{name} is not zero, and our model has no such bias")
-    tensors = {ours: _turned(ours, weights[theirs]) for ours, theirs in names.items()}
+    tensors = {ours: _transposed(ours, weights[theirs]) for ours, theirs in names.items()}
     return join({**tensors, _EMBEDDING: weights[output]})
 
 
-def _turned(ours: str, x: np.ndarray) -> np.ndarray:
+def _transposed(ours: str, x: np.ndarray) -> np.ndarray:
     """A linear layer's weights change between [in, out] and [out, in]."""
     return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x)
 

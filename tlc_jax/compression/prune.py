@@ -102,7 +102,7 @@ def _without_smallest(
     if limit == 2**32 - 1:
         free = sum(int(np.sum(~mask)) for mask in (kept[name] for name in names) if mask is not None)
         raise UserError(
-            f"{count:,} weights are to be pruned, but the cap on a tensor's sparsity leaves {free:,}: raise it"
+            f"{count:,} weights must be pruned, but the cap on a tensor's sparsity leaves {free:,}: raise it"
         )
     room, masks = count - below, {}  # how many of those equal to the limit are still to be pruned
     for name in names:

@@ -1,4 +1,4 @@
-"""Every option of a compression, as frozen dataclasses beside those of `tlc_jax.config`; as light."""
+"""Every option of a compression."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tlc_jax.config.validation import check, check_types
 
 @dataclass(frozen=True)
 class RecoveryConfig:
-    """Pruning in rounds, each followed by as much finetuning as it takes (paper 4.3)."""
+    """Pruning in rounds, each followed by finetuning until the model has recovered (paper 4.3)."""
 
     levels: tuple[float, ...] = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90)
-    """Shares of the prunable weights that are zero after each round."""
+    """Shares of the prunable weights that are zero after each round, up to the recipe's sparsity."""
     target: float = 0.995
-    """A round ends at this share of the accuracy that the model had before, on the tuning set; it is
-    evaluated first, and there may be nothing to do."""
+    """A round ends when the primary metric on the tuning set is back at this share of its value before
+    pruning. Models are evaluated before they are finetuned, which may already be enough."""
     max_epochs: float = 1.0
-    """Or after so many epochs."""
+    """A round ends after so many epochs at the latest."""
     evaluate_every: int = 100
     """Updates between evaluations."""
     learning_rate: Optional[float] = None
-    """Peak rate of each round; None: that of the run."""
+    """Peak learning rate of each round; None: that of the run."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -41,51 +41,57 @@ class RecoveryConfig:
 
 @dataclass(frozen=True)
 class CompressConfig:
-    """One compression: what is pruned, what is quantized, how it is written."""
+    """One compression: what is pruned, what is quantized, how it is written. The options are the short form
+    of common recipes (compression/methods/)."""
 
     bits: int = 8
     """1 to 8, or 32: not quantized."""
     sparsity: float = 0.0
     """Share of the prunable weights (all matrices but a classification's head) that become zero."""
     granularity: str = "tensor"
-    """What shares one range: tensor (paper), row, or group:N, N neighbours of a row; below 8 bits take one of
-    these. Where N does not divide the rows of a tensor, each of its rows has one range."""
+    """The weights that share one range: tensor (paper), row, or group:N, N neighbours in a row; choose row or
+    group:N below 8 bits. Where N does not divide the rows of a tensor, each of its rows has one range."""
     range: str = "minmax"
-    """minmax (paper), mse (least squares), or percentile:P; below 8 bits take mse."""
+    """minmax (paper), mse (least squares), or percentile:P; choose mse below 8 bits."""
     zero: Literal["nudged", "float"] = "nudged"
-    """Whether zero is a code, as other tools want it, or the range begins where it begins (paper)."""
+    """nudged: zero has a code, which other tools require; float: the range stays as it is (paper)."""
     matrices_only: bool = False
-    """Leave vectors (biases, normalisation) float32, a share of a percent; the paper quantizes every
-    parameter."""
+    """Leave vectors (biases, normalisation) in float32, a fraction of a percent of the weights; the paper
+    quantizes every parameter."""
     scope: Literal["global", "layer", "tensor"] = "global"
-    """Prune the smallest weights of all (paper), of each layer, or of each tensor."""
+    """Prune the smallest weights of all tensors together (paper), of each layer, or of each tensor."""
     max_tensor_sparsity: Optional[float] = None
-    """No tensor loses a larger share than this; others lose more instead."""
+    """The largest share that any tensor may lose; others lose more instead."""
     heads: Optional[int] = None
-    """Keep so many attention heads of each layer, the largest; the model gets smaller. None: all."""
+    """The number of attention heads to keep in each layer, those of the largest magnitude; the model gets
+    smaller. None: all."""
     feed_forward_size: Optional[int] = None
-    """Keep so many units of each feed-forward layer. None: all."""
+    """The number of units to keep in each feed-forward layer. None: all."""
     target_mb: Optional[float] = None
-    """Megabytes (10^6 bytes) that the weights' file may have, before zstd: finds bits (2 to 8) and sparsity
-    for each tensor, so that the model suffers least. Of --hf, which comes without data, every weight counts
-    the same."""
+    """The size that the weights' file may have, in megabytes (10^6 bytes), before zstd. In place of bits and
+    range, bits (2 to 8) and a sparsity are chosen for each tensor, so that the model's predictions change
+    least; with --hf, which has no data, so that the weights change least."""
     rules: tuple[Rule, ...] = ()
-    """In a config document, in place of the rules that the options above make: what is done with which
-    tensor."""
+    """In a config document: how each tensor is quantized and pruned, in place of bits, granularity, range and
+    zero."""
     recovery: Optional[RecoveryConfig] = None
-    """Prune in rounds with finetuning between them, up to `sparsity`; None: once, without."""
+    """Prune in rounds with finetuning between them, up to `sparsity`; None: at once, without finetuning."""
     steps: tuple[Any, ...] = ()
     """In a config document: further steps of compression/methods/, after pruning and before quantization."""
     zstd: bool = False
-    """Compress the file further; smaller, and readable by this program only."""
+    """Compress the file further with zstd, which only this program reads."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        self.spec  # noqa: B018, its own checks
+        self.spec  # noqa: B018, checks itself
         check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
         cap, target = self.max_tensor_sparsity, self.target_mb
         check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
         check(target is None or target > 0, f"target_mb must be positive, not {target}")
+        check(
+            all(dataclasses.is_dataclass(step) for step in self.steps),
+            f"steps must be instances of classes in compression/methods/, not {self.steps}",
+        )
         check(
             self.recovery is None or self.sparsity > 0,
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
@@ -93,11 +99,11 @@ class CompressConfig:
 
     @property
     def spec(self) -> QuantSpec:
-        """How whatever is quantized is quantized, without rules of one's own."""
+        """How tensors are quantized, where there are no `rules`."""
         return QuantSpec(self.bits, self.granularity, self.range, self.zero)
 
     def recorded(self) -> dict[str, Any]:
-        """What the manifest of an artifact says of it, as JSON: all options, and steps with their names."""
+        """The options as the manifest of an artifact records them; steps have their names."""
         options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         steps = [{"step": type(s).__name__, **o} for s, o in zip(self.steps, options["steps"], strict=True)]
         del options["steps"]
@@ -114,4 +120,4 @@ class CompressConfig:
 
 
 OF_FOLDERS = CompressConfig(granularity="group:64", range="mse", matrices_only=True)
-"""What anybody's checkpoint is compressed by where nothing else is asked for (docs/results/minilm.md)."""
+"""The default options of --hf (docs/results/minilm.md)."""

@@ -1,4 +1,4 @@
-"""How tensors are compressed, as words: what a config, the quantizer and an artifact say."""
+"""How tensors are quantized and pruned, as configs, the quantizer and artifacts say it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class QuantSpec:
     bits: int = 8
     """1 to 8, or 32: not quantized."""
     granularity: str = "tensor"
-    """What shares one range: the 'tensor' (paper), a 'row' (one output of a matrix, one entry of an
-    embedding), or 'group:N', N neighbours of a row. A vector is always one."""
+    """The weights that share one range: the 'tensor' (paper), a 'row' (one output of a matrix, one entry of
+    an embedding), or 'group:N', N neighbours in a row. A vector always has one range."""
     range: str = "minmax"
     """'minmax' (paper); 'percentile:P' leaves P percent of the values outside at either end; 'mse' has the
     least mean squared error."""
     zero: Literal["nudged", "float"] = "nudged"
-    """'float': the range begins where it begins (paper); 'nudged': it is moved by half a step at most, so
-    that zero is a code, as other tools want it; that of a row, of a group and of a pruned tensor is widened
-    to zero first, if it must be."""
+    """'float': the range stays as it is (paper); 'nudged': it is moved by at most half a step, so that zero
+    has a code, which other tools require. The range of a row, a group or a pruned tensor is first widened to
+    contain zero."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -42,14 +42,14 @@ class QuantSpec:
     @property
     def group_size(self) -> int | None:
         """N of 'group:N'."""
-        found = re.fullmatch(r"group:([1-9]\d*)", self.granularity)
-        return int(found[1]) if found else None
+        match = re.fullmatch(r"group:([1-9]\d*)", self.granularity)
+        return int(match[1]) if match else None
 
     @property
     def percentile(self) -> float | None:
         """P of 'percentile:P'."""
-        found = re.fullmatch(r"percentile:(\d+(\.\d\d?)?)", self.range)
-        return float(found[1]) if found and float(found[1]) < 50 else None
+        match = re.fullmatch(r"percentile:(\d+(\.\d\d?)?)", self.range)
+        return float(match[1]) if match and float(match[1]) < 50 else None
 
     def __str__(self) -> str:
         return f"{self.bits} bits, {self.granularity}, {self.range}, zero {self.zero}"
@@ -57,7 +57,7 @@ class QuantSpec:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done with the tensors whose whole names match; of several rules the first counts."""
+    """How the tensors whose whole names match are compressed; the first rule that matches applies."""
 
     pattern: str
     """A regular expression over names such as encoder/layers/3/attention/query/kernel."""
@@ -65,12 +65,15 @@ class Rule:
     """None: these stay float32."""
     prune: bool = False
     sparsity: Optional[float] = None
-    """Of each of these tensors by itself; None: they are pruned with the others, to the recipe's sparsity."""
+    """The sparsity of each of these tensors; None: they are pruned together with the others, to the recipe's
+    sparsity."""
     why: str = ""
-    """Told beside what is left alone."""
+    """The reason why these tensors are not pruned or quantized, for reports."""
 
     def __post_init__(self) -> None:
         check_types(self)
         re.compile(self.pattern)
         if self.sparsity is not None and not (self.prune and 0 <= self.sparsity < 1):
-            raise ValueError(f"a sparsity of the rule {self.pattern} takes prune=True and is in [0, 1)")
+            raise ValueError(
+                f"the sparsity of the rule {self.pattern} must be in [0, 1), with prune=True"
+            )

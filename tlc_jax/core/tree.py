@@ -1,6 +1,6 @@
 """Paths of parameters (`encoder/layers/attention/query/kernel`) and ordered rules over them.
 
-One idiom serves weight decay, sharding, pruning, quantization and export: an ordered list of
+Weight decay, sharding, pruning, quantization and export use the same idiom: an ordered list of
 (regex, value); the first regex that matches the whole path wins; a parameter without a rule
 and a rule without a parameter are errors that name them.
 """
@@ -21,13 +21,13 @@ Params = dict[str, Any]
 
 
 def flatten(params: Params) -> dict[str, Any]:
-    """`{path: leaf}` in the tree's own order; paths are keys joined by '/'."""
+    """`{path: leaf}` in the order of the tree; paths are keys joined by '/'."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(key.key for key in path): leaf for path, leaf in leaves}
 
 
 def map_with_path(function: Callable[..., Any], params: Params, *others: Params) -> Params:
-    """A tree like `params` of function(path, leaf, and its leaf in each of `others`, which may be None)."""
+    """A tree of function(path, leaf, *leaves of `others` at that path), which may be None there."""
 
     def go(prefix: str, node: Any, *rest: Any) -> Any:
         if not isinstance(node, dict):
@@ -38,7 +38,7 @@ def map_with_path(function: Callable[..., Any], params: Params, *others: Params)
 
 
 def count(params: Params) -> int:
-    """How many numbers the tree holds; leaves need only a shape."""
+    """The number of parameters in the tree; leaves need only a shape."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -71,7 +71,8 @@ def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
 
 
 def _matcher(pattern: str) -> Callable[[str], object]:
-    """What tells whether a whole path matches. A regex of many names (a|b|c) would be tried name by name."""
+    """A function that says whether a whole path matches. Regexes of many names (a|b|c) become a set, since re
+    tries name by name."""
     names = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.split(r"(?<!\\)\|", pattern)]
     if "|".join(map(re.escape, names)) == pattern:
         return frozenset(names).__contains__
