@@ -84,13 +84,11 @@ def has_budget(recipe: Recipe) -> bool:
     return any(type(step) is FitBytes for step in recipe)
 
 
-def about_recipe(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
-    """The manifest's entries on a recipe: its options, with the rules that were found for a budget."""
-    if fit is None:
-        return {"compression": config.recorded()}
-    if config.target_mb is not None:
+def recorded(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
+    """The manifest's entry on a recipe: its options, with the rules that were found for a budget."""
+    if fit is not None and config.target_mb is not None:
         config = dataclasses.replace(config, target_mb=None, rules=fit.rules)
-    return {"compression": config.recorded(), "target": fit.report}
+    return config.recorded()
 
 
 def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, console: Console) -> Fit:

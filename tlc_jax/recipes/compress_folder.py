@@ -17,7 +17,7 @@ from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.sizes import Sizes
-from tlc_jax.recipes.byte_budget import Source, about_recipe, fit_bytes, has_budget
+from tlc_jax.recipes.byte_budget import Source, fit_bytes, has_budget, recorded
 from tlc_jax.recipes.compress_run import MADE_BY
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_plan
 from tlc_jax.recipes.sensitivity import squared_error
@@ -56,9 +56,10 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
         return {
             "made_by": MADE_BY,
             "source": {"kind": "folder", "files": {n: fingerprint(folder / n) for n in source.files}},
-            **about_recipe(config, fit),
+            "compression": recorded(config, fit),
             "size": asdict(sum(sizes, Sizes())),
             "relative_error": fidelity.overall,
+            **({"target": fit.report} if fit else {}),
         }
 
     others = {name: path.read_bytes() for name, path in source.others.items()}

@@ -15,7 +15,7 @@ from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
-from tlc_jax.recipes.byte_budget import about_recipe
+from tlc_jax.recipes.byte_budget import recorded
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Fidelity, report_errors
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
@@ -51,8 +51,9 @@ def compress_run(
     about = {
         "made_by": MADE_BY,
         "source": source,
-        **about_recipe(config, result.fit),
+        "compression": recorded(config, result.fit),
         **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
+        **({"target": result.fit.report} if result.fit else {}),
         "label_names": list(original.label_names),
         "size": asdict(result.sizes),
         "relative_error": fidelity.overall,
