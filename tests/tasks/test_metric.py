@@ -1,4 +1,4 @@
-"""Metrics against their definitions: directions, Matthews as in scikit-learn, nats per byte of decoded text."""
+"""Metrics against their definitions: directions, Matthews of scikit-learn, nats per byte of decoded text."""
 
 from __future__ import annotations
 

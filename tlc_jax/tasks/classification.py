@@ -97,8 +97,8 @@ class Classification(ClassificationObjective, Task):
         self._packed = examples
         if examples.metric not in CONFUSION_METRICS:
             raise UserError(
-                f"{examples.folder} names the metric {printable(examples.metric, 60)}, and this version knows "
-                f"{', '.join(CONFUSION_METRICS)}: use the version that prepared it"
+                f"{examples.folder} names the metric {printable(examples.metric, 60)}, and this version "
+                f"knows {', '.join(CONFUSION_METRICS)}: use the version that prepared it"
             )
         self.primary_metric = self._metric = CONFUSION_METRICS[examples.metric]
         _check_fits(config, examples)
