@@ -297,7 +297,7 @@ class Stub(Session):
     def __init__(self, step: int, newest: int | None = None, in_a_row: bool = False):
         self.step, self.state = step, jax.numpy.zeros(3)
         self.saver = types.SimpleNamespace(newest=newest, wait=lambda: None)
-        self.skipped = types.SimpleNamespace(in_a_row=in_a_row)
+        self.agenda = types.SimpleNamespace(skipped=types.SimpleNamespace(in_a_row=in_a_row))
         self.view = types.SimpleNamespace(warned=self.warn)
         self.warnings: list[str] = []
 
@@ -309,7 +309,7 @@ def test_what_is_not_worth_saving_or_cannot_be(monkeypatch: pytest.MonkeyPatch) 
     saved: list[int] = []
     monkeypatch.setattr(Stub, "save", lambda self, last: saved.append(self.step))
     for stub in (Stub(7, newest=7), Stub(7, in_a_row=True), Stub(7)):
-        if not stub.skipped.in_a_row and stub.saver.newest is None:
+        if not stub.agenda.skipped.in_a_row and stub.saver.newest is None:
             stub.state.delete()  # a step that failed has taken it
         stub.rescue(ValueError("x"))
     assert saved == []

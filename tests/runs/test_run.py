@@ -26,8 +26,8 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.inference.evaluation import evaluate_model
 from tlc_jax.inference.model_with_data import load_with_data
-from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training import loop
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.session import Session

@@ -20,7 +20,6 @@ from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState, init_state
 from tlc_jax.training.step import make_train_step
 from tlc_jax.training.view import View
-from tlc_jax.training.watchdog import Watchdog
 
 
 def assemble(run: Run) -> Session:
@@ -49,14 +48,11 @@ def assemble(run: Run) -> Session:
         saver=run.saver,
         writer=_writer(run, step, clock, view),
         meter=Meter(meta.get("meter")),
-        skipped=skipped,
         agenda=Agenda(
             config, budget, marks, task.epochs, Deadline(config.stop_after, run.started), run.saver, skipped
         ),
-        budget=budget,
         clock=clock,
         view=view,
-        watchdog=Watchdog(config.hung_after, view.warned),
         data_identity=run.data.manifest["identity"],
         check_folder=run.check_folder,
         fractions=list(meta.get("fractions", [])),

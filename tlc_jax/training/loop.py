@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 
@@ -12,10 +11,10 @@ from tlc_jax.core.clock import FirstStep
 from tlc_jax.core.errors import Interrupted, SaveFailed
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel import hosts
-from tlc_jax.tasks.base import Batch
 from tlc_jax.training.due import Due
 from tlc_jax.training.session import Session
 from tlc_jax.training.skipped import NotFinite
+from tlc_jax.training.watchdog import Watchdog
 
 
 def train(session: Session) -> bool:
@@ -30,10 +29,9 @@ def train(session: Session) -> bool:
     stopping.check()
     first = session.step
     try:
-        with session.view, session.watchdog, Prefetcher(session.batch, first) as batches:
+        with session.view:
             if first > 0 or not _enough_already(session):
-                with session.clock.running():
-                    _train(session, batches)
+                _train(session)
     except (SaveFailed, NotFinite):  # it cannot be saved, or is not worth it
         raise
     except BaseException as error:
@@ -43,31 +41,37 @@ def train(session: Session) -> bool:
     return True
 
 
-def _train(session: Session, batches: Iterator[Batch]) -> None:
+def _train(session: Session) -> None:
+    skipped, view = session.agenda.skipped, session.view
     first, in_flight, lockstep = FirstStep(session.clock), None, hosts.lockstep()
     due = Due(session.seconds())
-    while not due.stop:
-        sums = session.advance(next(batches), due.seconds)
-        if in_flight is not None:
-            session.skipped.add(session.step - 1, in_flight)  # waits for the step before: no device idles
-        in_flight = sums
-        if first.pending() or lockstep:
-            jax.block_until_ready((session.state, sums))
-        if first.pending():
-            first.ended()
-        due = session.due()
-        if due.log:
-            session.log()
-        if due.evaluate:
-            session.evaluate()
-            if session.reached():
-                due = dataclasses.replace(due, save=True, stop="target")
-        if due.save:
-            session.save(last=bool(due.stop))
-        elif due.failed_save:
-            session.settle_save()
-        session.watchdog.alive(session.step)
-        session.view.stepped(session.step, session.clock.training_seconds)
+    with (
+        Watchdog(session.config.hung_after, view.warned) as watchdog,
+        Prefetcher(session.batch, session.step) as batches,
+        session.clock.running(),
+    ):
+        while not due.stop:
+            sums = session.advance(next(batches), due.seconds)
+            if in_flight is not None:
+                skipped.add(session.step - 1, in_flight)  # waits for the step before: no device idles
+            in_flight = sums
+            if first.pending() or lockstep:
+                jax.block_until_ready((session.state, sums))
+            if first.pending():
+                first.ended()
+            due = session.due()
+            if due.log:
+                session.log()
+            if due.evaluate:
+                session.evaluate()
+                if session.reached():
+                    due = dataclasses.replace(due, save=True, stop="target")
+            if due.save:
+                session.save(last=bool(due.stop))
+            elif due.failed_save:
+                session.settle_save()
+            watchdog.alive(session.step)
+            view.stepped(session.step, session.clock.training_seconds)
     if due.stop in ("deadline", "signal"):
         seconds = session.config.stop_after
         why = "interrupted" if due.stop == "signal" else f"stopped before {seconds:g} s are over,"

@@ -1,4 +1,4 @@
-"""What training asks of whoever keeps its checkpoints (runs/saving.py)."""
+"""What training asks of the object that saves its checkpoints (runs/saving.py)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from tlc_jax.training.state import TrainState
 
 
 class Saver(Protocol):
-    """Saves in the background, one save at a time. All processes call the same methods in the same order."""
+    """Saves in the background. All processes call the same methods in the same order."""
 
     newest: int | None
     """The last step that was saved or restored."""
     longest_save: float
-    """Seconds from the beginning of a save until it was whole, of the slowest one."""
+    """Seconds until a save was whole, of the slowest one."""
 
-    def reserve(self, state: TrainState) -> None:
-        """Touch the memory that saves will need, before a clock runs."""
-        ...
-
+    def reserve(self, state: TrainState) -> None: ...
     def save(
         self,
         step: int,
@@ -27,15 +24,6 @@ class Saver(Protocol):
         meta: dict[str, Any],
         marks: tuple[str, ...] = (),
         before: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Begin a save, to be kept for `marks`, of state and `meta` (JSON); `before` is called just before it
-        counts. SaveFailed where the save before this one failed, or this one cannot begin."""
-        ...
-
-    def wait(self) -> None:
-        """Wait until the last save is whole; SaveFailed, in every process, if it failed."""
-        ...
-
-    def failed(self) -> bool:
-        """Whether the save in the background has failed; `wait` raises why."""
-        ...
+    ) -> None: ...
+    def wait(self) -> None: ...
+    def failed(self) -> bool: ...

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.config.saved import digest
-from tlc_jax.core.clock import Budget, Clock
+from tlc_jax.core.clock import Clock
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import place, rows_of
@@ -22,11 +22,9 @@ from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
 from tlc_jax.training.saver import Saver
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState
 from tlc_jax.training.step import TrainStep, compile_train_step
 from tlc_jax.training.view import View
-from tlc_jax.training.watchdog import Watchdog
 
 
 @dataclass
@@ -46,12 +44,9 @@ class Session:
     saver: Saver
     writer: MetricsWriter
     meter: Meter
-    skipped: SkippedSteps
     agenda: Agenda
-    budget: Budget
     clock: Clock
     view: View
-    watchdog: Watchdog
     data_identity: str
     check_folder: Callable[[], None]
     """Raises SaveFailed where the run directory was removed or replaced."""
@@ -80,7 +75,7 @@ class Session:
 
     def advance(self, batch: Batch, seconds: float) -> Sums:
         """One update, after so many training seconds, and its sums. What a checkpoint holds changes here."""
-        self.fraction = self.budget.fraction(self.step, seconds)
+        self.fraction = self.agenda.budget.fraction(self.step, seconds)
         self.control = controls(self.config, self.fraction, self.step)
         self.state, sums = self.train_step(self.state, batch, self.key, self.control)
         self.step += 1
@@ -97,7 +92,7 @@ class Session:
 
     def complete(self) -> bool:
         """Whether the budget is used, or the target of `evaluation.stop_at` is reached."""
-        return self.budget.done(self.step, self.seconds()) or self.reached()
+        return self.agenda.budget.done(self.step, self.seconds()) or self.reached()
 
     def seconds(self) -> float:
         """Training seconds by the clock of process 0."""
@@ -105,19 +100,20 @@ class Session:
 
     def reached(self) -> bool:
         """Whether the evaluation after this very step has reached `evaluation.stop_at`."""
-        target, last, metric = self.config.evaluation.stop_at, self.writer.last, self.task.primary_metric
-        if target is None or last is None or last["step"] != self.step:
-            return False
-        value = last.get(f"eval/{self._tuning_set()}/{metric.name}")
-        return value is not None and metric.reached(value, target)
+        target, metric = self.config.evaluation.stop_at, self.task.primary_metric
+        value = self._last_evaluation(metric.name)
+        return target is not None and value is not None and metric.reached(value, target)
 
     def evaluated(self) -> bool:
         """Whether the last line of metrics is an evaluation after this very step."""
-        last = self.writer.last
-        return last is not None and last["step"] == self.step and f"eval/{self._tuning_set()}/loss" in last
+        return self._last_evaluation("loss") is not None
 
-    def _tuning_set(self) -> str:
-        return self.task.evaluation_sets()[0]
+    def _last_evaluation(self, metric: str) -> float | None:
+        """A metric of the set that decisions are made on; None where this very step was not evaluated."""
+        last = self.writer.last
+        if last is None or last["step"] != self.step:
+            return None
+        return last.get(f"eval/{self.task.evaluation_sets()[0]}/{metric}")
 
     def log(self) -> None:
         """Write a line of training metrics, of the steps since the last one."""
@@ -188,7 +184,7 @@ class Session:
             return
         try:
             self.settle_save()
-            if self.saver.newest == self.step or self.skipped.in_a_row:
+            if self.saver.newest == self.step or self.agenda.skipped.in_a_row:
                 return
             self.view.warned(f"{one_line(error)}: step {self.step:,} is saved before the end")
             self.save(last=True)
