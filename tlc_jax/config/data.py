@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 from tlc_jax.config.validation import check, check_types
 
@@ -40,12 +40,7 @@ class DataConfig:
     """Folder for tokenised text, by content, which later runs use again."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check(
-            self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
-        )
-        check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
-        check(self.tokenizer != "", "data.tokenizer is empty: name a file, or leave the option out")
+        _check_common(self)
         check(
             not self.name.startswith("docs") or self.dir is None,
             f"data.dir is {self.dir!r} but data.name is {self.name!r} (installed documentation), which reads "
@@ -97,12 +92,7 @@ class PairsConfig:
     """Folder for tokenised pairs, by content, which later runs use again."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check(
-            self.sequence_length >= 8, f"data.sequence_length must be at least 8, not {self.sequence_length}"
-        )
-        check(0 < self.held_out < 1, f"data.held_out must be in (0, 1), not {self.held_out}")
-        check(self.tokenizer != "", "data.tokenizer is empty: name a file, or leave the option out")
+        _check_common(self)
         check(self.max_shapes >= 1, f"data.max_shapes must be at least 1, not {self.max_shapes}")
         check(self.max_ratio > 1, f"data.max_ratio must be above 1, not {self.max_ratio}")
         check(bool(self.train.strip(" ,")), "data.train names no source")
@@ -113,3 +103,10 @@ class PairsConfig:
         """What names the data, below data.dir or in a catalogue of data sets."""
         sources = (self.train, self.validation, self.test)
         return tuple(name.strip() for text in sources for name in text.split(","))
+
+
+def _check_common(data: Union[DataConfig, PairsConfig]) -> None:
+    check_types(data)
+    check(data.sequence_length >= 8, f"data.sequence_length must be at least 8, not {data.sequence_length}")
+    check(0 < data.held_out < 1, f"data.held_out must be in (0, 1), not {data.held_out}")
+    check(data.tokenizer != "", "data.tokenizer is empty: name a file, or leave the option out")

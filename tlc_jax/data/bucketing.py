@@ -69,7 +69,7 @@ class Buckets:
         """The epoch that a step is in; with stretches, epochs differ by a few batches."""
         starts = self._starts[seed]
         while starts[-1] <= step:
-            starts.append(starts[-1] + self._count(self._chosen(seed, len(starts) - 1)))
+            starts.append(starts[-1] + len(self.plan(self._chosen(seed, len(starts) - 1))))
         return int(np.searchsorted(starts, step, side="right")) - 1
 
     def _plan_of_epoch(self, seed: int, epoch: int) -> Plan:
@@ -98,19 +98,6 @@ class Buckets:
     def samples(self) -> Plan:
         """One batch of each shape that an epoch over all examples has: what must be compiled."""
         return sorted(dict(reversed(self.plan())).items())
-
-    def _count(self, chosen: Indices) -> int:
-        """The number of batches in the plan of the chosen examples."""
-        left = np.bincount(self._bucket[chosen], minlength=len(self.rows))
-        batches = 0
-        for number, rows in enumerate(self.rows):
-            whole, rest = divmod(int(left[number]), rows)
-            batches += whole
-            if rest and (parent := self._parent[number]) is not None:
-                left[parent] += rest
-            elif rest:
-                batches += 1
-        return batches
 
     def _chosen(self, seed: int, epoch: int) -> Indices:
         if self._stretches is None:

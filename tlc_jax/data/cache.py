@@ -18,7 +18,7 @@ import numpy as np
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
-from tlc_jax.core.schema import Sha256, TypedDict, checked, record
+from tlc_jax.core.schema import Sha256, checked
 from tlc_jax.data.manifests import naming
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder
@@ -27,11 +27,6 @@ from tlc_jax.storage.sealed import MANIFEST, Damaged
 Kind = TypeVar("Kind", bound="Prepared")
 Item = TypeVar("Item")
 CHANGED = "{} changed while it was read: run the same command again when nobody writes there"
-
-
-@record
-class _Identified(TypedDict):
-    identity: Sha256
 
 
 @dataclass(frozen=True)
@@ -101,17 +96,11 @@ def read_again(name: str, items: Iterable[Item], marks: np.ndarray) -> Iterator[
 
 def keep(data: Prepared, folder: AnyPath) -> None:
     """Put the same files into a run's own folder (hard links where possible): the run outlives the cache."""
-    names = (*data.manifest["files"], MANIFEST)  # the manifest last: with it the folder is complete
-    if not isinstance(folder, Path):
-        for name in names:
-            copy_file(data.folder / name, folder / name)
-        return
-    with new_folder(folder) as temporary:
-        for name in names:
-            try:
-                os.link(data.folder / name, temporary / name)
-            except OSError:  # another file system
-                copy_file(data.folder / name, temporary / name)
+    if isinstance(folder, Path):
+        with new_folder(folder) as temporary:
+            _copy(data.manifest, data.folder, temporary)
+    else:
+        _copy(data.manifest, data.folder, folder)
 
 
 def local_copy(folder: AnyPath, cache_dir: str) -> Path:
@@ -120,14 +109,21 @@ def local_copy(folder: AnyPath, cache_dir: str) -> Path:
         return folder
     try:
         manifest = sealed.read_manifest(folder)
-        checked(manifest, _Identified)
+        [identity] = checked([manifest.get("identity")], list[Sha256])
     except (Damaged, ValueError) as error:
         raise UserError(
             f"prepared data {folder / MANIFEST} cannot be used ({error}): put back the files of the run"
         ) from error
-    copy = local_folder(cache_dir, "a --data.cache-dir") / manifest["identity"][:20]
+    copy = local_folder(cache_dir, "a --data.cache-dir") / identity[:20]
     if not copy.exists():
         with new_folder(copy) as temporary:
-            for name in (*manifest["files"], MANIFEST):
-                copy_file(folder / name, temporary / name)
+            _copy(manifest, folder, temporary)
     return copy
+
+
+def _copy(manifest: dict[str, Any], source: AnyPath, target: AnyPath) -> None:
+    for name in (*manifest["files"], MANIFEST):  # the manifest last: with it the folder is complete
+        try:
+            os.link(source / name, target / name)
+        except OSError:  # another file system, or a bucket
+            copy_file(source / name, target / name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from etils import epath
@@ -34,47 +33,40 @@ def tfds_data_set(
     `fields` are the features with the text or the two texts; `reported` the splits to report on, `unlabelled`
     those that can only be predicted (label -1 in TFDS); `metric` names the primary metric.
     """
-    return LabelledDataSet(name, functools.partial(_open, name, fields, reported, unlabelled), metric)
 
+    def open_prepared(config: DataConfig, label_names: Sequence[str] | None) -> LabelledSource:
+        folder = tfds_folder(name, config.dir)
+        can_predict = label_names is not None and all(_is_prepared(folder, split) for split in unlabelled)
+        without_labels = unlabelled if can_predict else ()
+        files: dict[str, epath.Path] = {}
+        for split in (TRAIN, *reported, *without_labels):
+            files |= tfds_files(name, folder, split)
+        names = tuple((folder / "label.labels.txt").read_text(encoding="utf-8").split())
 
-def _open(
-    name: str,
-    fields: tuple[str, ...],
-    reported: tuple[str, ...],
-    unlabelled: tuple[str, ...],
-    config: DataConfig,
-    label_names: Sequence[str] | None,
-) -> LabelledSource:
-    folder = tfds_folder(name, config.dir)
-    if label_names is None or not all(_is_prepared(folder, split) for split in unlabelled):
-        unlabelled = ()
-    files: dict[str, epath.Path] = {}
-    for split in (TRAIN, *reported, *unlabelled):
-        files |= tfds_files(name, folder, split)
-    names = tuple((folder / "label.labels.txt").read_text(encoding="utf-8").split())
+        def read(split: str) -> Examples:
+            texts, labels = [], []
+            for number, example in enumerate(tfds_examples(folder, split)):
+                stopping.check()
+                texts.append(tuple(tfds_string(example, field, number, folder) for field in fields))
+                labels.append(NO_LABEL if split in without_labels else int(example["label"]))
+                if split not in without_labels and not 0 <= labels[-1] < len(names):
+                    raise UserError(
+                        f"example {number} of {split} in {folder} has the label {labels[-1]}, which is not "
+                        f"one of the {len(names)} classes: prepare the dataset again"
+                    )
+            return Examples(texts, labels)
 
-    def read(split: str) -> Examples:
-        texts, labels = [], []
-        for number, example in enumerate(tfds_examples(folder, split)):
-            stopping.check()
-            texts.append(tuple(tfds_string(example, field, number, folder) for field in fields))
-            labels.append(NO_LABEL if split in unlabelled else int(example["label"]))
-            if split not in unlabelled and not 0 <= labels[-1] < len(names):
-                raise UserError(
-                    f"example {number} of {split} in {folder} has the label {labels[-1]}, which is not one "
-                    f"of the {len(names)} classes: prepare the dataset again"
-                )
-        return Examples(texts, labels)
+        return LabelledSource(
+            description=f"TFDS {name} {folder.name} in {folder}",
+            origin={"kind": "tfds", "name": name, "version": folder.name},
+            files=files,
+            label_names=names,
+            reported=reported,
+            read=read,
+            unlabelled=without_labels,
+        )
 
-    return LabelledSource(
-        description=f"TFDS {name} {folder.name} in {folder}",
-        origin={"kind": "tfds", "name": name, "version": folder.name},
-        files=files,
-        label_names=names,
-        reported=reported,
-        read=read,
-        unlabelled=unlabelled,
-    )
+    return LabelledDataSet(name, open_prepared, metric)
 
 
 def _is_prepared(folder: epath.Path, split: str) -> bool:
