@@ -226,13 +226,14 @@ def test_texts_with_two_labels_are_counted(config: DataConfig, tmp_path: Path) -
 
 
 def test_examples_of_an_older_version_open(config: DataConfig, tmp_path: Path) -> None:
-    """Format 3 told nothing of sets without labels."""
+    """Format 3 had no sets without labels, and no other metric than accuracy."""
     packed = prepare_examples(config, VOCAB, QUIET)
     folder = shutil.copytree(packed.folder, tmp_path / "old")
-    new = {"unlabelled", "contradicting", "notes", "files"}
+    new = {"unlabelled", "contradicting", "notes", "files", "metric"}
     sealed.seal(folder, {key: v for key, v in packed.manifest.items() if key not in new} | {"format": 3})
     old = PackedExamples.open(folder)
     assert old.unlabelled == ()
+    assert old.metric == "accuracy"
     assert old.trains
     np.testing.assert_array_equal(old.split("test").ids, packed.split("test").ids)
 
