@@ -1,4 +1,5 @@
-"""What tests share: generated text and sentence pairs, a tiny run, and how two runs are compared."""
+"""Builders that tests share: a tiny run and comparisons of runs; generated text, tables and sentence
+pairs."""
 
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ TIMES = {"training_seconds", "total_seconds"}
 
 
 def lines(workdir: AnyPath) -> list[dict]:
+    """The lines of metrics.jsonl without the times, which no two runs share."""
     return [
         {key: value for key, value in line.items() if key not in TIMES}
         for line in read_metrics(RunDir(workdir).metrics)
@@ -46,6 +48,7 @@ def lines(workdir: AnyPath) -> list[dict]:
 
 
 def parameters(workdir: AnyPath) -> dict[str, np.ndarray]:
+    """The parameters of the newest checkpoint of an encoder, by path."""
     config = RunDir(workdir).read_config()
     like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
     params, _ = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
@@ -53,22 +56,23 @@ def parameters(workdir: AnyPath) -> dict[str, np.ndarray]:
 
 
 def nested(flat: dict[str, np.ndarray]) -> dict:
-    """The tree that `parameters` took apart."""
-    found: dict = {}
+    """The tree of parameters given by path."""
+    params: dict = {}
     for path, value in flat.items():
-        node = found
+        node = params
         *outer, last = path.split("/")
         for key in outer:
             node = node.setdefault(key, {})
         node[last] = value
-    return found
+    return params
 
 
-def assert_equal_runs(one: AnyPath, other: AnyPath) -> None:
-    assert lines(one) == lines(other)
-    ours, theirs = parameters(one), parameters(other)
-    for path, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
+def assert_equal_runs(first: AnyPath, second: AnyPath) -> None:
+    """Both runs have the same metrics and, bit for bit, the same parameters."""
+    assert lines(first) == lines(second)
+    expected = parameters(second)
+    for path, value in parameters(first).items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)
 
 
 _WORDS = """the a model layer weight large small train prune code step of in with and is was keeps loses
@@ -76,10 +80,10 @@ every width depth batch budget second token row mask""".split()
 
 
 def documents(count: int, seed: int = 0) -> list[str]:
-    """`count` documents of 3 to 8 lines; a word is followed by one of three others, mostly."""
+    """`count` documents of 3 to 8 lines, in which each word is mostly followed by one of three others."""
     rng = np.random.default_rng(seed)
     follows = rng.integers(0, len(_WORDS), (len(_WORDS), 3))
-    found = []
+    texts = []
     for number in range(count):
         lines = []
         for _ in range(rng.integers(3, 9)):
@@ -93,26 +97,26 @@ def documents(count: int, seed: int = 0) -> list[str]:
                     else int(rng.integers(len(_WORDS)))
                 )
             lines.append(" ".join(line).capitalize() + ".")
-        found.append("\n".join([f"Document {number}", *lines]))
-    return found
+        texts.append("\n".join([f"Document {number}", *lines]))
+    return texts
 
 
 def sentence_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Sentences, and their "translations": each word in another spelling, the last word first."""
+    """Sentences and their "translations": each word reversed with an o appended, the last word first."""
     rng = np.random.default_rng(seed)
-    found = []
+    pairs = []
     for _ in range(count):
         words = [_WORDS[i] for i in rng.integers(0, len(_WORDS), rng.integers(2, 9))]
-        found.append((" ".join(words), " ".join(f"{word[::-1]}o" for word in [words[-1], *words[:-1]])))
-    return found
+        pairs.append((" ".join(words), " ".join(f"{word[::-1]}o" for word in [words[-1], *words[:-1]])))
+    return pairs
 
 
 def write_pairs(folder: Path) -> Path:
-    """Tables of such pairs: train in three kinds of files, a validation set with a header, and a test set."""
+    """Tables of sentence pairs: three training files of different kinds, a validation set and a test set."""
     pairs = [f"{source}\t{target}\n" for source, target in sentence_pairs(900)]
     (folder / "one.tsv").write_text("".join(pairs[:300]))
-    turned = "".join("\t".join(pair.strip().split("\t")[::-1]) + "\n" for pair in pairs[300:600])
-    (folder / "two.tsv.gz").write_bytes(gzip.compress(f"fr\ten\n{turned}".encode(), mtime=0))
+    swapped = "".join("\t".join(pair.strip().split("\t")[::-1]) + "\n" for pair in pairs[300:600])
+    (folder / "two.tsv.gz").write_bytes(gzip.compress(f"fr\ten\n{swapped}".encode(), mtime=0))
     (folder / "three.tsv.zst").write_bytes(
         pyarrow.Codec("zstd").compress("".join(pairs[600:]).encode(), asbytes=True)
     )
@@ -123,20 +127,21 @@ def write_pairs(folder: Path) -> Path:
 
 
 def write_tables(folder: Path, size: int = 400) -> Path:
-    """Pairs whose label is whether the texts share their first word; a reported set in JSON lines."""
+    """Pairs of texts labelled by whether they share their first word: a training table, and a test set as
+    JSON lines."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     words = sorted({word for text in documents(50) for word in text.split()})[:30]
 
     def rows(count: int) -> list[tuple[str, str, str]]:
-        found = []
+        pairs = []
         for _ in range(count):
-            one, two = (rng.choice(words, rng.integers(1, 12)).tolist() for _ in range(2))
+            first, second = (rng.choice(words, rng.integers(1, 12)).tolist() for _ in range(2))
             label = ("other", "same")[int(rng.integers(2))]
             if label == "same":
-                two[0] = one[0]
-            found.append((" ".join(one), " ".join(two), label))
-        return found
+                second[0] = first[0]
+            pairs.append((" ".join(first), " ".join(second), label))
+        return pairs
 
     lines = ["text\ttext_b\tlabel", *("\t".join(row) for row in rows(size))]
     (folder / "train.tsv").write_text("\n".join(lines) + "\n")
@@ -146,7 +151,7 @@ def write_tables(folder: Path, size: int = 400) -> Path:
 
 
 def write_corpus(folder: Path, count: int = 400) -> Path:
-    """The documents spread over a .txt, a .txt.gz and a .jsonl file."""
+    """Documents spread over a .txt, a .txt.gz and a .jsonl file."""
     texts = documents(count)
     third = count // 3
     (folder / "one.txt").write_text("\n\n".join(texts[:third]) + "\n")

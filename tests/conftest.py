@@ -7,14 +7,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# what is compiled here runs for moments: optimizing it takes most of all the time
+# compiled programs run for moments here: optimizing them would take most of the time
 _FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that XLA does not know ends the process
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# the same small programs are compiled again and again, by other processes too
-if "PYTEST_XDIST_WORKER" not in os.environ:  # who works for another has its folder
+# the same small programs are compiled again and again, in child processes too
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker shares the folder of the main process
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tlc_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -24,7 +24,7 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401, the hook names it
 
-# where arrays are spoken of: elsewhere, around every call, they would only tell what pyright tells
+# only modules with shapes in signatures: elsewhere checks of every call would repeat what pyright checks
 PACKAGE = Path(__file__).parent.parent / "tlc_jax"
 CHECKED = [
     ".".join(("tlc_jax", *path.relative_to(PACKAGE).with_suffix("").parts))
@@ -47,13 +47,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory):
-    """A folder of generated English-like text: 400 documents in three files of different kinds."""
+    """A folder of generated text: 400 documents in three files of different kinds."""
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")
 def command(corpus, tmp_path_factory: pytest.TempPathFactory):
-    """Arguments of the training door for the tiny run of `tests/runs.py` in a run directory."""
+    """Arguments of `train` for the tiny run of tests/builders.py in a given run directory."""
     root = tmp_path_factory.mktemp("config")
     (root / "tiny.py").write_text(builders.CONFIG)
     data = ["--data.dir", str(corpus), "--data.cache-dir", str(root / "cache")]
@@ -63,7 +63,7 @@ def command(corpus, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def finished(command, tmp_path_factory: pytest.TempPathFactory):
-    """The tiny run, done; copy it before you change it."""
+    """The tiny run, finished; copy it before changing it."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     builders.train.main(command(workdir))
     return workdir

@@ -1,4 +1,4 @@
-"""What a stranger can do to a sealed folder: the digest in it is no secret."""
+"""Forged folders: sealed anew after a change, as anyone can who may write them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sign(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, "digest": digest}), encoding="utf-8")
 
 
-def print_of(path: Path) -> dict[str, Any]:
+def fingerprint_of(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -38,7 +38,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     change(manifest)
     for name in list(manifest["files"]) if isinstance(manifest.get("files"), dict) else []:
         if (folder / name).is_file() and isinstance(manifest["files"][name], dict):
-            manifest["files"][name] |= print_of(folder / name)
+            manifest["files"][name] |= fingerprint_of(folder / name)
     sign(folder, manifest)
 
 

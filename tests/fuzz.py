@@ -260,13 +260,11 @@ def fuzz(root: Path, targets: list[Target], mutations: int, first_seed: int) -> 
 
 
 def _warm() -> None:
-    """Imports what the children need, but computes nothing: a forked child of a process in which XLA has
-    begun would wait for threads that it does not have."""
+    """Import what the children need, but compute nothing: a child forked after XLA has started would wait for
+    threads that it does not have."""
     from tlc_jax import compress, evaluate, export, inspect  # noqa: F401
-    from tlc_jax.inference import describe, load  # noqa: F401
-    from tlc_jax.inference import evaluation as _  # noqa: F401
-    from tlc_jax.inference import exporting as _export  # noqa: F401
-    from tlc_jax.recipes import compress_folder  # noqa: F401
+    from tlc_jax.inference import compare_files, describe, evaluation, exporting  # noqa: F401
+    from tlc_jax.recipes import compress_folder, compress_run, fidelity  # noqa: F401
 
 
 def _prepared(root: Path, folder: Path, target: Target, seed: int | None) -> tuple[Path, str]:

@@ -1,7 +1,7 @@
-"""One of several processes of a run, to which something happens: `python -m tests.host TROUBLE [options]`.
+"""One of several processes of a run, with a fault injected: `python -m tests.host FAULT [options of train]`.
 
-The options are those of train. TROUBLE is JSON: {"signal": [step, number], "fail": step, "full_disk": step,
-"clock_ahead": seconds}. Where the loop left off is written to stderr: {"step": ...}.
+FAULT is JSON: {"signal": [step, number], "fail": step, "full_disk": step, "clock_ahead": seconds}. The last
+step of the loop is written to stderr: {"step": ...}.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer: whatever a folder holds, it is read, or refused in a sentence."""
+"""A short run of the fuzzer: every mutated folder is read, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_mutated_folders_are_read_or_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "--quick", "--mutations", "60", "--output"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Folders that somebody else has written, and signed: refused by name, or harmless (docs/security.md)."""
+"""Untrusted folders, sealed by those who forged them: refused by name, or harmless (docs/security.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow
 import pytest
 import safetensors.numpy
 
-from tests.forging import forge, forge_parts, print_of
+from tests.forging import fingerprint_of, forge, forge_parts
 from tlc_jax import compress, export, inspect
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
@@ -70,7 +70,7 @@ def test_a_name_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path
     home.mkdir()
     (home / ".bashrc").write_text("mine", encoding="utf-8")
     (artifact.parent / ".bashrc").write_text("changed", encoding="utf-8")
-    forge(artifact, lambda m: m["files"].update({name: print_of(artifact.parent / ".bashrc")}))
+    forge(artifact, lambda m: m["files"].update({name: fingerprint_of(artifact.parent / ".bashrc")}))
     for kind in ("huggingface", "compressed-tensors"):
         with pytest.raises(UserError, match="no plain name|at least 1 character"):
             export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(home / kind)])
@@ -253,7 +253,7 @@ def test_an_export_holds_documents_only(
     others = ("evil.py", "pytorch_model.bin", "model.safetensors.index.json", "authorized_keys", "vocab.txt")
     for name in others:
         (artifact / name).write_text("x", encoding="utf-8")
-    forge(artifact, lambda m: m["files"].update({name: print_of(artifact / name) for name in others}))
+    forge(artifact, lambda m: m["files"].update({name: fingerprint_of(artifact / name) for name in others}))
     for kind in ("huggingface", "compressed-tensors"):
         export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(tmp_path / kind)])
         names = {path.name for path in (tmp_path / kind).iterdir()}
