@@ -26,6 +26,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.inference.evaluation import evaluate_model
 from tlc_jax.inference.model_with_data import load_with_data
+from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training import loop
@@ -342,3 +343,19 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
     assert process.returncode == 75, output
     assert f"resuming after step {stopped_at}" in output
     assert lines_logged(workdir) == list(range(2, lines_logged(workdir)[-1] + 1, 2)), "no gap, no repeat"
+
+
+def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
+    finished: Path, command, tmp_path: Path
+) -> None:
+    """Fewer nats per byte are better: the target is what the evaluation after step 6 finds, or one that a new
+    model reaches before its first update. A run that has stopped has nothing left to do."""
+    name, every = "eval/held_out/nats_per_byte", read_metrics(finished / "metrics.jsonl")
+    target = next(line[name] for line in every if line["step"] == 6 and name in line)
+    for workdir, stop_at, last in ((tmp_path / "w", target, 6), (tmp_path / "now", 1e3, 0)):
+        for _ in range(2):
+            train.main(command(workdir, "--evaluation.stop-at", str(stop_at)))
+            found = read_metrics(workdir / "metrics.jsonl")
+            assert found[-1]["step"] == last == whole_steps(workdir / "checkpoints")[-1]
+            assert found[-1][name] <= stop_at
+        assert sum(name in line for line in found) == (2 if last else 1), "and one before the first update"
