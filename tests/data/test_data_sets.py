@@ -26,9 +26,7 @@ SIZES = {"train": 40, "validation": 12, "test": 5}
 def test_names_differ_and_metrics_exist() -> None:
     assert len({data_set.name for data_set in DATA_SETS}) == len(DATA_SETS)
     assert {data_set.metric for data_set in DATA_SETS} <= CONFUSION_METRICS.keys()
-    with pytest.raises(
-        UserError, match="data.name glue/x is no .*: give one of files, .*docs/pair"
-    ):
+    with pytest.raises(UserError, match="data.name glue/x is no .*: give one of files, .*docs/pair"):
         find_data_set("glue/x")
 
 

@@ -65,9 +65,9 @@ def test_the_real_thing_without_duplicates() -> None:
     names, paths = zip(*installed_docs.package_modules("optax"), strict=True)
     assert all(name.startswith("optax/") and "test" not in name.split("/") for name in names)
     before = set(sys.modules)
-    found = list(installed_docs._documents([*paths, *paths]))
+    texts = list(installed_docs._documents([*paths, *paths]))
     assert not {name for name in set(sys.modules) - before if name.startswith("optax")}
-    lines = [line for document in found for line in document.split("\n")]
+    lines = [line for document in texts for line in document.split("\n")]
     assert len(lines) == len(set(lines)) > 500
     text = " ".join(lines).lower()
     assert text.count(" the ") > 1000

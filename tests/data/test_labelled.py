@@ -67,9 +67,9 @@ def test_layout_and_splits(config: DataConfig) -> None:
         assert ids[0] == BOS
         assert ids.count(EOS) == 3
     texts = {name: set() for name in ("train", "tuning")}
-    for name, found in texts.items():
+    for name, rows in texts.items():
         part = packed.split(name)
-        found |= {tuple(part.ids[a:b].tolist()) for a, b in zip(part.offsets, part.offsets[1:], strict=False)}
+        rows |= {tuple(part.ids[a:b].tolist()) for a, b in zip(part.offsets, part.offsets[1:], strict=False)}
     long = [row for row in texts["train"] & texts["tuning"] if len(row) < 32]
     assert not long, "a text that is tuned on is not trained on"
 
@@ -121,9 +121,9 @@ def test_the_longer_text_loses_its_end(sizes: list[int], length: int) -> None:
     counts, room = [len(part) for part in parts], length - 2 * len(parts)
     while sum(counts) > room:  # one token at a time, from the longer one
         counts[-1 if counts[-1] >= counts[0] and len(counts) > 1 else 0] -= 1
-    for part, own, count in zip(parts, kept, counts, strict=True):
-        assert own == part[: len(own)]
-        assert abs(len(own) - count) <= 1
+    for part, fitted, count in zip(parts, kept, counts, strict=True):
+        assert fitted == part[: len(fitted)]
+        assert abs(len(fitted) - count) <= 1
     assert sum(map(len, kept)) == sum(counts)
 
 
@@ -159,17 +159,17 @@ def test_baselines() -> None:
     words = np.random.default_rng(0).choice(["a", "b", "c", "d"], (300, 6))
     texts = [(" ".join(row),) for row in words]
     decided = Examples(texts, [int("a b" in text[0]) for text in texts])
-    found = baselines(decided, {"itself": decided})["itself"]
-    assert (found["majority"] == 0).all()  # "a b" is in fewer than half of the texts
-    assert np.mean(found["linear"] == decided.labels) > 0.98
+    predicted = baselines(decided, {"itself": decided})["itself"]
+    assert (predicted["majority"] == 0).all()  # "a b" is in fewer than half of the texts
+    assert np.mean(predicted["linear"] == decided.labels) > 0.98
     unlike = {"unlike": Examples([("b a",), ("a b",)], [1, 1])}
     assert baselines(decided, unlike)["unlike"]["linear"].tolist() == [0, 1]
 
 
 def test_baselines_of_one_class_and_of_many() -> None:
     alone = Examples([("a b",), ("c d",)], [1, 1])
-    found = baselines(alone, {"itself": alone})["itself"]
-    assert found["linear"].tolist() == found["majority"].tolist() == [1, 1]
+    predicted = baselines(alone, {"itself": alone})["itself"]
+    assert predicted["linear"].tolist() == predicted["majority"].tolist() == [1, 1]
 
 
 def test_fitting_is_left_behind_when_somebody_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:

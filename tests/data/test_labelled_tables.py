@@ -422,8 +422,8 @@ def test_a_table_that_was_damaged_is_refused_or_has_the_labels_that_it_had(
             names = class_names(table.labels, table.lines, table.path)
         except UserError:
             continue
-        told = class_notes(table.labels, table.lines, table.path)
-        assert name == "train.jsonl" or {*names} <= {"x", "y"} or told
+        notes = class_notes(table.labels, table.lines, table.path)
+        assert name == "train.jsonl" or {*names} <= {"x", "y"} or notes
 
 
 def test_many_columns_are_no_quadratic_work(tmp_path: Path) -> None:

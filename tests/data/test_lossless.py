@@ -112,9 +112,9 @@ def test_added_tokens_and_splits_of_a_file_stay(states: dict[str, State], tmp_pa
     state["model"]["vocab"]["sat in"] = 268
     state["added_tokens"].append(token | {"id": 268, "content": "sat in"})
     path = written(tmp_path, state)
-    own = Tokenizer.from_file(str(path)).encode(TEXTS[0]).ids
-    assert 268 in own
-    assert ids(given_tokenizer(path)[0])[0] == [*(i + 4 for i in own), 2]
+    expected = Tokenizer.from_file(str(path)).encode(TEXTS[0]).ids
+    assert 268 in expected
+    assert ids(given_tokenizer(path)[0])[0] == [*(i + 4 for i in expected), 2]
 
 
 @pytest.mark.parametrize("name", ["roberta", "gpt2"])
@@ -167,8 +167,8 @@ def _rename_token(state: State) -> None:
 
 def _greedy_token(state: State) -> None:
     token = {"single_word": False, "rstrip": False, "normalized": False, "special": False}
-    own = {"id": state["model"]["vocab"]["Z"], "content": "Z", "lstrip": True}
-    state["added_tokens"].append(token | own)
+    greedy = {"id": state["model"]["vocab"]["Z"], "content": "Z", "lstrip": True}
+    state["added_tokens"].append(token | greedy)
 
 
 _LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

@@ -1,5 +1,4 @@
-"""Prepared examples and pairs as a stranger may have written them: sealed anew, so that every digest is
-right."""
+"""Untrusted prepared examples and pairs: sealed again, so that every digest is right."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_twenty_slots_at_length_128() -> None:
 
 
 def test_counts_are_fixed_but_for_the_rounding() -> None:
-    """int(19.2 + U): 19 places in 80 % of the rows and 20 in 20 %."""
+    """int(19.2 + U): 19 positions in 80 % of the rows and 20 in 20 %."""
     batch = run(rows(20_000, 128))
     counts = batch["weights"].sum(axis=1)
     assert set(counts) == {19.0, 20.0}
@@ -61,7 +61,7 @@ def test_every_place_is_drawn_equally_often_specials_too() -> None:
     assert np.abs(hits - expected).max() < 5 * np.sqrt(expected)
     pairs = (batch["positions"] == 5).any(1) & (batch["positions"] == 63).any(1)
     counts = batch["weights"].sum(axis=1)
-    expected = np.mean(counts * (counts - 1)) / (64 * 63)  # two given places, without replacement
+    expected = np.mean(counts * (counts - 1)) / (64 * 63)  # two given positions, without replacement
     assert abs(pairs.mean() - expected) < 5 * np.sqrt(expected / 20_000)
 
 
@@ -79,12 +79,12 @@ def test_what_a_batch_says_is_true(length: int, batch: int, rate: float, seed: i
     assert out["positions"].shape == out["weights"].shape == (batch, slots(length, rate))
     for row in range(batch):
         used = out["weights"][row] == 1
-        places = out["positions"][row][used]
-        assert int(rate * sizes[row]) <= len(places) <= int(rate * sizes[row]) + 1
-        assert (np.diff(places) > 0).all(), "in order and without repetition"
-        assert (places < sizes[row]).all(), "never a pad"
-        assert (out["targets"][row][used] == ids[row][places]).all()
-        untouched = np.setdiff1d(np.arange(length), places)
+        positions = out["positions"][row][used]
+        assert int(rate * sizes[row]) <= len(positions) <= int(rate * sizes[row]) + 1
+        assert (np.diff(positions) > 0).all(), "in order and without repetition"
+        assert (positions < sizes[row]).all(), "never a pad"
+        assert (out["targets"][row][used] == ids[row][positions]).all()
+        untouched = np.setdiff1d(np.arange(length), positions)
         assert (out["tokens"][row][untouched] == ids[row][untouched]).all()
         assert not out["positions"][row][~used].any()
 

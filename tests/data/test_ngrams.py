@@ -47,10 +47,10 @@ def test_equal_to_the_formula(seed: int, vocab: int, chunk: int) -> None:
     held_out[-1, 5:] = PAD
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ngrams, "_CHUNK", chunk)
-        found = ngrams.perplexities(train, held_out, vocab)
+        perplexities = ngrams.perplexities(train, held_out, vocab)
     unigram, bigram = by_hand(train, held_out, vocab)
-    assert found["unigram_perplexity"] == pytest.approx(unigram, rel=1e-9)
-    assert found["bigram_perplexity"] == pytest.approx(bigram, rel=1e-9)
+    assert perplexities["unigram_perplexity"] == pytest.approx(unigram, rel=1e-9)
+    assert perplexities["bigram_perplexity"] == pytest.approx(bigram, rel=1e-9)
 
 
 def test_probabilities_sum_to_one() -> None:

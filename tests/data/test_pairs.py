@@ -80,9 +80,11 @@ def test_every_fit_pair_is_kept_once_and_in_order(packed: PackedPairs) -> None:
         seen.add(pair)
     assert len(expected) < 900
     assert texts(packed, "train") == expected
-    left_out = [own["left out"] for own in packed.manifest["sources"]]
-    assert sum(own["duplicate"] + own["in an evaluation set"] for own in left_out) == 900 - len(expected)
-    assert [own["read"] for own in packed.manifest["sources"]] == [300, 300, 300]
+    left_out = [source["left out"] for source in packed.manifest["sources"]]
+    assert sum(counts["duplicate"] + counts["in an evaluation set"] for counts in left_out) == 900 - len(
+        expected
+    )
+    assert [source["read"] for source in packed.manifest["sources"]] == [300, 300, 300]
 
 
 def test_evaluation_sets_keep_every_line(packed: PackedPairs) -> None:
@@ -93,8 +95,8 @@ def test_evaluation_sets_keep_every_line(packed: PackedPairs) -> None:
 
 
 def test_without_a_validation_set_pairs_are_held_out(config: PairsConfig) -> None:
-    own = dataclasses.replace(config, validation="", held_out=0.1)
-    packed = prepare_pairs(own, VOCAB, QUIET)
+    changed = dataclasses.replace(config, validation="", held_out=0.1)
+    packed = prepare_pairs(changed, VOCAB, QUIET)
     assert packed.manifest["validation"] == ["held_out"]
     held_out, train = packed.texts("held_out"), texts(packed, "train")
     assert 0.05 < len(held_out) / (len(held_out) + len(train)) < 0.15
@@ -116,8 +118,8 @@ def test_what_is_like_an_evaluated_sentence_is_not_trained_on(config: PairsConfi
     ]
     (tmp_path / "t.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in [*near, *kept]))
     (tmp_path / "v.tsv").write_text(f"{source}\t{target}\n")
-    own = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
-    packed = prepare_pairs(own, 280, QUIET)
+    changed = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
+    packed = prepare_pairs(changed, 280, QUIET)
     assert texts(packed, "train") == kept
     assert packed.manifest["sources"][0]["left out"]["in an evaluation set"] == len(near)
 
@@ -142,13 +144,13 @@ def test_what_is_only_evaluated_on_needs_no_training_pairs(
 ) -> None:
     for name in ("validation.tsv", "test.tsv"):
         shutil.copy(Path(str(config.dir)) / name, tmp_path)
-    own = dataclasses.replace(config, dir=str(tmp_path), tokenizer=str(packed.folder / "tokenizer.json"))
-    found = prepare_pairs(own, VOCAB, QUIET, to_train=False)
-    assert not len(found.pairs("train"))
-    assert found.texts("test") == packed.texts("test")
-    np.testing.assert_array_equal(found.pairs("test").source_ids, packed.pairs("test").source_ids)
+    changed = dataclasses.replace(config, dir=str(tmp_path), tokenizer=str(packed.folder / "tokenizer.json"))
+    evaluated = prepare_pairs(changed, VOCAB, QUIET, to_train=False)
+    assert not len(evaluated.pairs("train"))
+    assert evaluated.texts("test") == packed.texts("test")
+    np.testing.assert_array_equal(evaluated.pairs("test").source_ids, packed.pairs("test").source_ids)
     with pytest.raises(UserError, match=r"there is no one\.tsv"):
-        prepare_pairs(own, VOCAB, QUIET)
+        prepare_pairs(changed, VOCAB, QUIET)
 
 
 def test_a_source_that_changes_while_it_is_read_is_named(config: PairsConfig, tmp_path: Path) -> None:
@@ -156,8 +158,8 @@ def test_a_source_that_changes_while_it_is_read_is_named(config: PairsConfig, tm
     rows = [f"{a}\t{b}\n" for a, b in sentence_pairs(50)]
     for name in ("t.tsv", "v.tsv"):
         (tmp_path / name).write_text("".join(rows))
-    own = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
-    source = open_pairs(own).train[0]
+    reread = dataclasses.replace(config, dir=str(tmp_path), train="t.tsv", validation="v.tsv", test="")
+    source = open_pairs(reread).train[0]
     for changed in (rows[:49], [*rows, "a\tb\n"]):
         marks = np.zeros(50)
         (tmp_path / "t.tsv").write_text("".join(changed))

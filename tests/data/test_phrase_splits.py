@@ -17,12 +17,12 @@ TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "cd"]), max_size=12).map(" 
 
 @given(TEXTS)
 def test_the_longest_text_that_holds_it(texts: list[str]) -> None:
-    for text, found in zip(texts, longest_holders(texts), strict=True):
+    for text, holder in zip(texts, longest_holders(texts), strict=True):
         holders = [other for other in texts if f" {text} " in f" {other} "]
         if len(text.split()) < WORDS:
-            assert found == text
+            assert holder == text
         else:
-            assert found == min(holders, key=lambda other: (-len(other.split()), other))
+            assert holder == min(holders, key=lambda other: (-len(other.split()), other))
 
 
 def test_whole_words_only() -> None:
@@ -45,13 +45,13 @@ def test_the_time_grows_with_the_words_whatever_they_have_in_common(shape: str) 
         "each in the next": [" ".join(map(str, range(start, 1000))) for start in range(900)],
     }[shape]
     started = time.monotonic()
-    found = longest_holders(texts)
+    holders = longest_holders(texts)
     assert time.monotonic() - started < 20
     if shape == "one beginning":
-        assert found == texts
+        assert holders == texts
     else:
         longest = max(texts, key=len)
-        assert set(found) == {longest}
+        assert set(holders) == {longest}
 
 
 def test_a_request_to_stop_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_files import find_text_files
 
 
-def source(where: Path | str) -> Source:
+def source(where: Path | str) -> TextSource:
     return open_source(DataConfig(dir=str(where)))
 
 
@@ -36,11 +36,11 @@ def test_a_linked_folder_is_read_and_named(folder: Path, tmp_path: Path) -> None
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep" / "b.txt").write_text("zebra", encoding="utf-8")
     (folder / "more").symlink_to("../elsewhere")
-    found = source(folder)
-    assert list(found.documents()) == ["one", "two", "zebra"]
-    assert list(found.files) == ["a.txt", "more/deep/b.txt"]
-    assert "through links to folders: more" in found.description
-    assert found.origin["links"] == ["more"]
+    result = source(folder)
+    assert list(result.documents()) == ["one", "two", "zebra"]
+    assert list(result.files) == ["a.txt", "more/deep/b.txt"]
+    assert "through links to folders: more" in result.description
+    assert result.origin["links"] == ["more"]
 
 
 def test_circles_and_second_names_are_read_once(folder: Path) -> None:
@@ -51,9 +51,9 @@ def test_circles_and_second_names_are_read_once(folder: Path) -> None:
     (folder / "twin").symlink_to("inner")
     (folder / "again.txt").symlink_to("inner/c.txt")
     os.link(folder / "a.txt", folder / "hard.txt")
-    found = source(folder)
-    assert list(found.documents()) == ["one", "two", "three"]
-    assert set(found.origin["left_out"]["under another name of what is read"]["names"]) == {
+    result = source(folder)
+    assert list(result.documents()) == ["one", "two", "three"]
+    assert set(result.origin["left_out"]["under another name of what is read"]["names"]) == {
         "hard.txt",
         "inner/c.txt",
         "inner/up/",
@@ -84,17 +84,17 @@ def test_what_is_left_out_is_counted_and_named(folder: Path) -> None:
     (folder / ".#a.txt").symlink_to("me@machine.1")
     (folder / "empty.txt").touch()
     (folder / "gone").symlink_to("nowhere")
-    found = source(folder)
-    assert list(found.documents()) == ["one", "two"]
-    counts = {why: each["count"] for why, each in found.origin["left_out"].items()}
+    result = source(folder)
+    assert list(result.documents()) == ["one", "two"]
+    counts = {why: each["count"] for why, each in result.origin["left_out"].items()}
     assert counts == {
         "hidden, as editors and systems leave them": 5,
         "of another kind": 5,
         "empty": 1,
         "linked to what is not there": 1,
     }
-    assert "5 of another kind (b.csv, c.parquet, d.txt.bz2, ...)" in found.description
-    assert "1 empty (empty.txt)" in found.description
+    assert "5 of another kind (b.csv, c.parquet, d.txt.bz2, ...)" in result.description
+    assert "1 empty (empty.txt)" in result.description
 
 
 def test_nothing_but_text_needs_no_word(folder: Path) -> None:

@@ -59,7 +59,7 @@ def held(packed: PackedText, split: str) -> list[str]:
 
 
 def test_rows_hold_every_document_once(packed: PackedText) -> None:
-    found = []
+    kept = []
     for split in SPLITS:
         rows = packed.rows(split)
         assert (rows[:, 0] == BOS).all()
@@ -70,8 +70,8 @@ def test_rows_hold_every_document_once(packed: PackedText) -> None:
         assert ids[-2:] == [EOS, EOS]
         split_documents = held(packed, split)
         assert len(split_documents) == packed.manifest["documents"][split]
-        found += split_documents
-    assert sorted(found) == sorted(documents(400))
+        kept += split_documents
+    assert sorted(kept) == sorted(documents(400))
     assert packed.manifest["documents"]["held_out"] == 40
 
 
@@ -109,9 +109,9 @@ def keep(packed: PackedText, folder: Path) -> PackedText:
 
 def test_a_run_keeps_its_files_when_the_cache_goes(corpus: Path, tmp_path: Path) -> None:
     first = pack(corpus, tmp_path / "cache")
-    own = keep(first, tmp_path / "run" / "data")
+    kept = keep(first, tmp_path / "run" / "data")
     shutil.rmtree(tmp_path / "cache")
-    np.testing.assert_array_equal(own.rows("train"), PackedText.open(own.folder).rows("train"))
+    np.testing.assert_array_equal(kept.rows("train"), PackedText.open(kept.folder).rows("train"))
 
 
 def damage(path: Path, how: str) -> None:
@@ -131,18 +131,18 @@ def damage(path: Path, how: str) -> None:
 def test_damage_is_refused_by_name(
     packed: PackedText, tmp_path: Path, name: str, how: str, says: str
 ) -> None:
-    own = keep(packed, tmp_path / "data")
-    damage(own.folder / name, how)
+    kept = keep(packed, tmp_path / "data")
+    damage(kept.folder / name, how)
     with pytest.raises(UserError, match=rf"{name} .*{says}"):
-        PackedText.open(own.folder)
+        PackedText.open(kept.folder)
 
 
 def test_a_broken_manifest_is_refused(packed: PackedText, tmp_path: Path) -> None:
-    own = keep(packed, tmp_path / "data")
-    damage(own.folder / "manifest.json", "cut")
-    (own.folder / "manifest.json").write_text("{")
+    kept = keep(packed, tmp_path / "data")
+    damage(kept.folder / "manifest.json", "cut")
+    (kept.folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest.json cannot be read"):
-        PackedText.open(own.folder)
+        PackedText.open(kept.folder)
 
 
 def test_too_little_text(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ _OF_LIBRARIES = ("tokenizer.json", ".linear.npy")
 
 
 def digest(arrays: list[np.ndarray]) -> str:
-    found = hashlib.sha256()
+    state = hashlib.sha256()
     for array in arrays:
-        found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()[:16]
+        state.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:16]
 
 
 def examples(count: int, seed: int) -> EncodedExamples:
