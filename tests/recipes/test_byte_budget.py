@@ -211,7 +211,9 @@ def test_steps_before_the_budget_are_done_first(tmp_path: Path, capsys: pytest.C
     manifest = read_artifact(out).manifest
     assert manifest["size"]["nonzeros"] == weights.size // 2
     assert {entry["bits"] for entry in manifest["tensors"].values()} == {8}, "the budget has room for more"
-    assert "bits and ranges are chosen for the budget: 4 bits" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bits and ranges are chosen for the budget: 4 bits" in said
+    assert re.search(r"^  mix +[\d,]+ bytes  damage ", said, re.MULTILINE)
 
 
 def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -134,7 +137,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "tiny.py").write_text(CONFIG.format(**places))
     (root / "recipe.py").write_text(RECIPE)
     train.main(["--config", str(root / "tiny.py"), "--workdir", str(root / "run")])
-    compress.main(order(root, root / "rounds", root / "artifact"))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        compress.main(order(root, root / "rounds", root / "artifact"))
+    assert re.search(r"30 % pruned: accuracy 0\.\d+, after \d+ updates \(\d+ s\) 0\.\d+", said.getvalue())
     return root
 
 

@@ -113,7 +113,7 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
             rules = search.smallest()
         if rules is not None:
             candidates.append(search.candidate(name, rules, evaluate))
-            console.print(candidates[-1])
+            console.print(str(candidates[-1]))
     by_damage = sorted(candidates, key=lambda candidate: candidate.damage)
     best = by_damage[0]
     if evaluate is not None:

@@ -45,7 +45,7 @@ def compress_run(
         raise UserError("--workdir is for rounds of pruning, and this recipe has none: omit it")
     original, source = _load(reference, console)
     result, fidelity = compress_model(original, recipe, console), Fidelity()
-    items = list(result.items(fidelity))
+    items = result.items(fidelity)
     if fidelity.overall or result.model is not original:
         _report_metrics(original, result, console)
     about = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +48,13 @@ class CompressedModel:
         """The size of the artifact's weights file."""
         return file_bytes(((name, leaf) for name, leaf, _ in self.items(Fidelity())), zstd)
 
-    def items(self, fidelity: Fidelity) -> Iterator[tuple[str, Leaf, dict[str, Any]]]:
+    def items(self, fidelity: Fidelity) -> list[tuple[str, Leaf, dict[str, Any]]]:
         """What an artifact holds of each tensor, in the order of its file; errors are added to `fidelity`."""
-        for name in sorted(self.tensors):
-            leaf, rule = self.compressed.tensors[name], self.compressed.rules[name]
-            yield name, leaf, fidelity.add(name, self.tensors[name], leaf.dense(), rule)
+        leaves, rules = self.compressed.tensors, self.compressed.rules
+        entries = {
+            name: fidelity.add(name, x, leaves[name].dense(), rules[name]) for name, x in self.tensors.items()
+        }
+        return [(name, leaves[name], entries[name]) for name in sorted(entries)]
 
 
 def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> CompressedModel:

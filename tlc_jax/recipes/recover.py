@@ -102,7 +102,7 @@ def prune_in_rounds(
             train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
             model = load_model(str(folder), warn=console.print)
             rounds.append(_round(level, RunDir(folder), evaluate))
-            console.print(rounds[-1])
+            console.print(str(rounds[-1]))
     return str(model.rundir.root), rounds
 
 
