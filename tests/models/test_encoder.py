@@ -104,18 +104,18 @@ def test_every_position_attends_to_every_other() -> None:
     assert (jnp.abs(before - after).max(axis=-1) > 0).all()
 
 
-@pytest.mark.parametrize("reach", [0, 1, 2, 7])
-def test_a_token_sees_as_far_as_its_layers_reach(reach: int) -> None:
-    """Through each layer a change travels `reach` places; at 7 of 8 that is the plain encoder."""
+@pytest.mark.parametrize("window", [0, 1, 2, 7])
+def test_a_token_sees_as_far_as_its_layers_reach(window: int) -> None:
+    """Through each layer a change travels `window` positions; at 7 of 8 that is the plain encoder."""
     params = init(SMALL, jax.random.key(1))
     tokens = jax.random.randint(jax.random.key(2), (1, 8), 4, 50)
     everywhere = jnp.arange(8)[None]
-    before = apply(SMALL, params, tokens, everywhere, reach=jnp.array(reach))
-    after = apply(SMALL, params, tokens.at[0, 0].set(55), everywhere, reach=jnp.array(reach))
+    before = apply(SMALL, params, tokens, everywhere, window=jnp.array(window))
+    after = apply(SMALL, params, tokens.at[0, 0].set(55), everywhere, window=jnp.array(window))
     changed = np.asarray(jnp.abs(before - after).max(axis=-1)[0] > 0)
-    np.testing.assert_array_equal(changed, np.arange(8) <= reach * SMALL.num_layers)
+    np.testing.assert_array_equal(changed, np.arange(8) <= window * SMALL.num_layers)
     plain = apply(SMALL, params, tokens, everywhere)
-    assert np.allclose(before, plain, atol=1e-6) == (reach == 7)
+    assert np.allclose(before, plain, atol=1e-6) == (window == 7)
 
 
 def test_only_the_gathered_positions_are_computed() -> None:

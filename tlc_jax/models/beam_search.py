@@ -1,11 +1,11 @@
 """Batched beam search as Tensor2Tensor's (utils/beam_search.py), with a stop that loses nothing.
 
-Hypotheses are scored by log probability / ((5 + length) / 6) ** alpha; the length counts </s>. In each step
-the best 2 x beams continuations of a sentence are looked at: those that end are held against the finished
-ones, the best of the others stay alive. A sentence is done once its worst finished hypothesis is no worse
-than anything that an alive one can still become: log probabilities only fall, so that is at most its own over
-the largest penalty there will be. Hypotheses that do not end within the limit count only where none ends. One
-beam is greedy: only the best continuation is looked at.
+Hypotheses are scored by log probability / ((5 + length) / 6) ** alpha; the length counts </s>. Each step
+takes the best 2 x beams continuations of a sentence: those that end compete with the finished hypotheses, the
+best of the others stay alive. A sentence is done once its worst finished hypothesis is no worse than the
+bound of all alive ones: log probabilities only fall, so an alive hypothesis scores at most its log
+probability over the largest penalty to come. Hypotheses that do not end within the limit count only where
+none ends. One beam is greedy search: it takes only the best continuation.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 Step = Callable[
     [Any, Int[Array, "batch beams"], Int[Array, ""]], tuple[Float[Array, "batch beams vocab"], Any]
 ]
-"""(cache, last tokens, place) -> (logits of the token at that place, cache)."""
+"""(cache, last tokens, position) -> (logits of the token at that position, cache)."""
 Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
-"""(cache, parents) -> the cache of hypotheses that go on those in places `parents`."""
+"""(cache, parents) -> the cache of hypotheses that continue those with the indices `parents`."""
 Grow = Callable[[Any, int], Any]
-"""(cache, length) -> the same with room for so many places."""
+"""(cache, length) -> the same with room for `length` positions."""
 NEVER = -1.0e30
-_CHUNK = 128  # tokens of a vocabulary whose largest logit is looked at first
+_CHUNK = 128  # tokens of a vocabulary that are represented by their largest logit at first
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hypotheses:
-    """The best of each sentence, best first. `tokens` end with </s>, then pads; `ended` is False where the
-    limit came first; what there is fewer of than beams has the score -1e30."""
+    """The hypotheses of each sentence, best first. `tokens` end with </s>, followed by pads; `ended` is False
+    where the limit came first; where there are fewer than beams, the others have the score -1e30."""
 
     tokens: Int[Any, "batch beams length"]
     scores: Float[Any, "batch beams"]
@@ -48,7 +48,7 @@ class Hypotheses:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _State:
-    place: Int[Array, ""]
+    position: Int[Array, ""]
     done: Bool[Array, "batch"]
     alive: Int[Array, "batch beams length"]
     log_probs: Float[Array, "batch beams"]
@@ -72,8 +72,8 @@ def beam_search(
 ) -> Hypotheses:
     """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all.
 
-    The cache has room for `length` places or, with `grow`, for `first`: most translations end before those
-    are full, and what there is no room for costs no time.
+    The cache has room for `length` positions or, with `grow`, for `first`, which most translations do not
+    exceed: a smaller cache is faster.
     """
     batch = len(limits)
     # at first there is one hypothesis, the empty one
@@ -85,8 +85,10 @@ def beam_search(
     def advance(state: _State) -> _State:
         return _advance(step, reorder, state, limits, beams, alpha, stop_early)
 
-    def until(state: _State, place: int) -> _State:
-        return jax.lax.while_loop(lambda own: (own.place < place) & ~own.done.all(), advance, state)
+    def until(state: _State, position: int) -> _State:
+        return jax.lax.while_loop(
+            lambda state: (state.position < position) & ~state.done.all(), advance, state
+        )
 
     if grow is not None and first < length:
         start = until(start, first)
@@ -102,18 +104,18 @@ def beam_search(
 def _advance(
     step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool
 ) -> _State:
-    place, batch = state.place, len(limits)
+    position, batch = state.position, len(limits)
     last = jnp.where(
-        place == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(place - 1, 0), 2, False)
+        position == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(position - 1, 0), 2, False)
     )
-    logits, cache = step(state.cache, last, place)
+    logits, cache = step(state.cache, last, position)
     looked_at = 2 * beams if beams > 1 else 1
     tokens, log_probs = _continuations(logits, state.log_probs, looked_at)
     best, chosen = jax.lax.top_k(log_probs.reshape(batch, -1), looked_at)
     parents = chosen // log_probs.shape[2]
     token = jnp.take_along_axis(tokens.reshape(batch, -1), chosen, axis=1)
     sequences = jnp.take_along_axis(state.alive, parents[:, :, None], axis=1)
-    sequences = jax.lax.dynamic_update_slice_in_dim(sequences, token[:, :, None], place, axis=2)
+    sequences = jax.lax.dynamic_update_slice_in_dim(sequences, token[:, :, None], position, axis=2)
     ends = token == EOS
 
     # at most `beams` of 2 x beams end, one for each hypothesis: enough are left
@@ -122,21 +124,21 @@ def _advance(
     source = jnp.take_along_axis(parents, order, axis=1)
     cache = reorder(cache, source) if beams > 1 else cache
 
-    new = jnp.where(ends & (best > NEVER / 2), best / _penalty(place + 1, alpha), NEVER)
+    new = jnp.where(ends & (best > NEVER / 2), best / _penalty(position + 1, alpha), NEVER)
     new = jnp.where(state.done[:, None], NEVER, new)
     scores, order = jax.lax.top_k(jnp.concatenate([state.scores, new], axis=1), beams)
     both = jnp.concatenate([state.finished, sequences], axis=1)
     finished = jnp.take_along_axis(both, order[:, :, None], axis=1)
 
-    done = state.done | (place + 1 >= limits)
+    done = state.done | (position + 1 >= limits)
     if stop_early:
-        largest = jnp.maximum(_penalty(place + 2, alpha), _penalty(limits, alpha))
+        largest = jnp.maximum(_penalty(position + 2, alpha), _penalty(limits, alpha))
         done = done | (scores[:, -1] >= still[:, 0] / largest)
     # the alive ones of a sentence that is done stay as they were: they may be its result
     keep = state.done
     alive = jnp.where(keep[:, None, None], state.alive, alive)
     still = jnp.where(keep[:, None], state.log_probs, still)
-    return _State(place + 1, done, alive, still, cache, finished, scores)
+    return _State(position + 1, done, alive, still, cache, finished, scores)
 
 
 def _continuations(
@@ -153,8 +155,8 @@ def _continuations(
 
 
 def _top_by_chunks(logits: Array, count: int) -> tuple[Array, Array]:
-    """`jax.lax.top_k` of a long last axis: the largest lie in the chunks with the largest maxima. Of 32,768
-    logits four times as fast on a CPU."""
+    """`jax.lax.top_k` of a long last axis: the largest values are in the chunks with the largest maxima. Four
+    times as fast for 32,768 logits on a CPU."""
     padding = -logits.shape[-1] % _CHUNK
     padded = jnp.pad(logits, ((0, 0), (0, 0), (0, padding)), constant_values=-jnp.inf)
     chunks = padded.reshape(*logits.shape[:2], -1, _CHUNK)

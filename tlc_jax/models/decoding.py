@@ -4,10 +4,10 @@
 at a time. Layers are unstacked and keys and values of the source are computed once, before any loop over
 positions; they are shared by all hypotheses of a sentence.
 
-So are those of the target: every hypothesis writes its key into a place of its own, and none is ever moved.
-Which of them a hypothesis descends from is a small table of ancestors, and attention is a product of all
-hypotheses with all keys of the sentence, of which each sees its own. To move what is kept when hypotheses
-change places, as is usual, writes all of it in each step.
+Keys and values of the target are shared too: every hypothesis writes its own once, and none is ever moved. A
+small table of ancestors says which of them a hypothesis descends from; attention is a product of all
+hypotheses with all keys of the sentence, of which each sees those of its ancestors. Moving the cache whenever
+hypotheses change their order, as is usual, would write all of it in each step.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tlc_jax.models.layers import at_least_float32, compute_dtype
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prepared:
-    """What all steps have in common: each layer's parameters and its keys and values of the source
-    [batch, heads, others, head_size], what of the source is real, positions, the embedding."""
+    """What all steps share: the parameters of each layer and its keys and values of the source
+    [batch, heads, others, head_size], which source tokens are no pads, positions, the embedding."""
 
     layers: list[Params]
     final_norm: Params
@@ -49,12 +49,12 @@ def prepare(
     stacked = jax.tree.map(lambda x: x.astype(dtype), params["decoder"]["layers"])
     layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(config.num_layers)]
     for layer in layers:
-        own = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
-        layer["query_key_value"] = jnp.concatenate(own, axis=1)  # one product in place of three
+        kernels = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
+        layer["query_key_value"] = jnp.concatenate(kernels, axis=1)  # one product instead of three
     cross = []
     for layer in layers:
-        own = layer["cross_attention"]
-        pair = (memory @ own[name]["kernel"] for name in ("key", "value"))
+        attention = layer["cross_attention"]
+        pair = (memory @ attention[name]["kernel"] for name in ("key", "value"))
         key, value = (_heads(config, x).transpose(0, 2, 1, 3) for x in pair)
         cross.append((key, value))
     return Prepared(
@@ -70,9 +70,9 @@ def prepare(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """Of each layer keys [batch, heads, head_size, length x beams] and values [batch, heads, length x beams,
-    head_size]: what the hypothesis in place j computed of position t is at t x beams + j. `ancestors` tells
-    in which place the hypothesis that is now in place j was at position t."""
+    """For each layer keys [batch, heads, head_size, length x beams] and values [batch, heads, length x beams,
+    head_size]: hypothesis j wrote those of position t at index t x beams + j. `ancestors` has, for each
+    hypothesis and position t, the index of the hypothesis that it was then."""
 
     kept: list[tuple[Array, Array]]
     ancestors: Int[Array, "batch beams length"]
@@ -88,7 +88,7 @@ def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, le
 
 
 def grown(cache: Cache, length: int) -> Cache:
-    """The same with room for so many positions."""
+    """The same with room for `length` positions."""
     _, beams, before = cache.ancestors.shape
 
     def longer(x: Array, axis: int, by: int) -> Array:
@@ -100,7 +100,7 @@ def grown(cache: Cache, length: int) -> Cache:
 
 
 def reordered(cache: Cache, parents: Int[Array, "batch beams"]) -> Cache:
-    """Of hypotheses that go on those in places `parents`."""
+    """The cache of hypotheses that continue those with the indices `parents`."""
     return Cache(cache.kept, jnp.take_along_axis(cache.ancestors, parents[:, :, None], axis=1))
 
 
@@ -109,14 +109,14 @@ def step(
     prepared: Prepared,
     cache: Cache,
     tokens: Int[Array, "batch beams"],
-    place: Int[Array, ""],
+    position: Int[Array, ""],
 ) -> tuple[Float[Array, "batch beams vocab"], Cache]:
-    """Logits of the token at `place`, given the one before it (PAD at place 0), and the cache with it."""
+    """Logits of the token at `position`, given the one before it (PAD at 0), and the cache with it."""
     x = prepared.embedding[tokens] * jnp.asarray(config.hidden_size**0.5, prepared.embedding.dtype)
-    x = jnp.where((tokens != PAD)[:, :, None], x, 0) + prepared.positions[place][None, None]
+    x = jnp.where((tokens != PAD)[:, :, None], x, 0) + prepared.positions[position][None, None]
     here = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :, None], (*tokens.shape, 1))
-    ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, place, axis=2)
-    visible = _descends(ancestors, place)
+    ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, position, axis=2)
+    visible = _descends(ancestors, position)
     kept = []
     for layer, cross, (keys, values) in zip(prepared.layers, prepared.cross, cache.kept, strict=True):
         y = _norm(config, layer["attention_norm"], x)
@@ -124,10 +124,10 @@ def step(
             _heads(config, part).transpose(0, 2, 1, 3)
             for part in jnp.split(y @ layer["query_key_value"], 3, axis=-1)
         )
-        at = place * tokens.shape[1]
+        at = position * tokens.shape[1]
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key.transpose(0, 1, 3, 2), at, axis=3)
         values = jax.lax.dynamic_update_slice_in_dim(values, value, at, axis=2)
-        keys, values = jax.lax.optimization_barrier((keys, values))  # written once, in their place, then read
+        keys, values = jax.lax.optimization_barrier((keys, values))  # updated in place once, then read
         kept.append((keys, values))
         seen = _scores(config, "bhkd,bhdn->bhkn", query, keys)
         weights = _softmax(seen, visible[:, None], x.dtype)
@@ -149,13 +149,13 @@ def step(
 
 
 def _descends(
-    ancestors: Int[Array, "batch beams length"], place: Int[Array, ""]
+    ancestors: Int[Array, "batch beams length"], position: Int[Array, ""]
 ) -> Bool[Array, "batch beams kept"]:
-    """Which of what is kept each hypothesis descends from, itself included."""
+    """Which of the cached keys are of each hypothesis and its ancestors."""
     batch, beams, length = ancestors.shape
-    own = ancestors[..., None] == jnp.arange(beams)[None, None, None]
-    before = (jnp.arange(length) <= place)[None, None, :, None]
-    return (own & before).reshape(batch, beams, length * beams)
+    ancestor = ancestors[..., None] == jnp.arange(beams)[None, None, None]
+    before = (jnp.arange(length) <= position)[None, None, :, None]
+    return (ancestor & before).reshape(batch, beams, length * beams)
 
 
 def _heads(config: EncoderDecoderConfig, x: Array) -> Array:

@@ -1,9 +1,8 @@
-"""Dropout by hashing the place of each element.
+"""Dropout by hashing the position of each element.
 
-The mask is a pure function of (key, place), elementwise: it is made where it is used, in registers, and a
-device that has some of the rows makes their part of it and no other. jax's own bits are a loop over arrays in
-memory on a CPU: with them dropout takes a quarter of an update of `translate_small`, and 40 % of its
-compilation.
+The mask is an elementwise, pure function of (key, position): it is computed in registers where it is used,
+and each device computes the part of its rows. jax.random's bits are a loop over arrays in memory on a CPU:
+with them dropout takes a quarter of an update of `translate_small`, and 40 % of its compilation.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt32
 
 
 class Dropout(nn.Module):
-    """Zeroes a share `rate` of the elements when training, and scales the others so that the mean stays."""
+    """Sets a share `rate` of the elements to zero when training, and scales the others to keep the mean."""
 
     rate: float
 
@@ -30,14 +29,14 @@ class Dropout(nn.Module):
 def keep_mask(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array, "*shape"]:
     """True with probability 1 - rate, rounded to a multiple of 2^-32; of at least two axes.
 
-    Each row (first axis) and each place in a row has a hash of its own; an element has the hash of both.
+    Each row (first axis) and each position in a row has a hash; an element has the hash of both.
     """
     words = jax.random.key_data(key)
     row = jax.lax.broadcasted_iota(jnp.uint32, (shape[0], *(1 for _ in shape[1:])), 0)
-    place = jnp.zeros((1, *shape[1:]), jnp.uint32)
+    position = jnp.zeros((1, *shape[1:]), jnp.uint32)
     for axis in range(1, len(shape)):
-        place = place * shape[axis] + jax.lax.broadcasted_iota(jnp.uint32, place.shape, axis)
-    bits = _mix(_mix(row + words[0]) ^ _mix(place ^ words[1]))
+        position = position * shape[axis] + jax.lax.broadcasted_iota(jnp.uint32, position.shape, axis)
+    bits = _mix(_mix(row + words[0]) ^ _mix(position ^ words[1]))
     return bits >= jnp.uint32(round(rate * 2**32))
 
 

@@ -73,9 +73,9 @@ class Block(nn.Module):
 class SharedBlocks(nn.Module):
     """`num_layers` blocks that share all parameters, or those of attention and its norm.
 
-    Shared arrays are constants of the scan: neither they nor their gradient are there for each layer, as
-    they would be if they were repeated to be scanned over. Linen's scan tells by collection what is
-    stacked, and these paths are all of one.
+    Shared arrays are constants of the scan, so that neither they nor their gradient exist once for each
+    layer, as they would if they were repeated to be scanned over. Linen's scan stacks whole collections, and
+    these parameters are all of one.
     """
 
     config: ModelConfig
@@ -91,22 +91,24 @@ class SharedBlocks(nn.Module):
         once = _PARTS if config.shared_layers == "all" else _ATTENTION
 
         def draw(key: jax.Array, part: str) -> Any:
-            """Parameters [1 or layers, ...] of one part, each layer's as `Block` draws its own."""
+            """Parameters [1 or layers, ...] of one part, each layer's drawn as `Block` draws them."""
             keys = jax.random.split(key, 1 if part in once else config.num_layers)
             return jax.vmap(lambda key: block.init(key, x, visible, False)["params"][part])(keys)
 
         params = {part: self.param(part, draw, part) for part in _PARTS}
         shared = {part: jax.tree.map(lambda w: w[0], params[part]) for part in once}
-        own = {part: params[part] for part in _PARTS if part not in once}
+        stacked = {part: params[part] for part in _PARTS if part not in once}
 
         def layer(x: jax.Array, each: tuple[dict[str, Any], jax.Array]) -> tuple[jax.Array, None]:
-            own, key = each
-            x, _ = block.apply({"params": shared | own}, x, visible, train, rngs={"dropout": key})
+            unshared, key = each
+            x, _ = block.apply({"params": shared | unshared}, x, visible, train, rngs={"dropout": key})
             return x, None
 
-        key = self.make_rng("dropout") if train else jax.random.key(0)  # which nothing draws from
+        key = self.make_rng("dropout") if train else jax.random.key(0)  # not used
         keys = jax.random.split(key, config.num_layers)
-        return jax.lax.scan(jax.checkpoint(layer, policy=saved(config), prevent_cse=False), x, (own, keys))
+        return jax.lax.scan(
+            jax.checkpoint(layer, policy=saved(config), prevent_cse=False), x, (stacked, keys)
+        )
 
 
 class Encoder(nn.Module):
@@ -135,9 +137,9 @@ class Encoder(nn.Module):
         self, tokens: Int[Array, "batch length"], window: Int[Array, ""] | None = None, *, train: bool
     ) -> Float[Array, "batch length hidden"]:
         real = tokens != PAD
-        # positions of real tokens start in the row after the one that pads use
-        places = jnp.cumsum(real, axis=1) * real + PAD
-        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[places])
+        # positions of tokens are counted from PAD + 1; row PAD of the embedding is that of pads
+        positions = jnp.cumsum(real, axis=1) * real + PAD
+        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[positions])
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]

@@ -33,7 +33,7 @@ from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
     IN,
     OUT,
-    Lies,
+    Spec,
     at_least_float32,
     attend,
     compute_dtype,
@@ -54,8 +54,8 @@ def sinusoids(length: int, hidden: int) -> Float[np.ndarray, "length hidden"]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def _dense(config: EncoderDecoderConfig, features: int, name: str, lies: Lies, bias: bool) -> nn.Dense:
-    return linear(config, features, name, _UNIFORM, lies, bias)
+def _dense(config: EncoderDecoderConfig, features: int, name: str, spec: Spec, bias: bool) -> nn.Dense:
+    return linear(config, features, name, _UNIFORM, spec, bias)
 
 
 def _norm(config: EncoderDecoderConfig, name: str) -> nn.LayerNorm:
@@ -149,8 +149,8 @@ class Stack(nn.Module):
         train: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
-        places = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
-        x = Dropout(config.dropout, name="input_dropout")(x + places[None], train=train)
+        positions = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
+        x = Dropout(config.dropout, name="input_dropout")(x + positions[None], train=train)
         layers = nn.scan(
             nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(5,)),
             variable_axes={"params": 0},

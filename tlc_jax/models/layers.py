@@ -17,8 +17,8 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.units import UnitKind
 from tlc_jax.models.dropout import Dropout
 
-# What is kept for the backward pass, by what is computed again. To compute all but products with weights
-# again costs less than storing it, in memory everywhere and on CPU in time too.
+# What is kept for the backward pass, by what is recomputed. Recomputing all but products with weights saves
+# memory everywhere, and time too on a CPU.
 _SAVED = {
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "all": jax.checkpoint_policies.nothing_saveable,
@@ -40,12 +40,12 @@ def compute_dtype(config: TransformerConfig) -> jnp.dtype:
 
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
-    """In which scores, softmax and logits are computed."""
+    """The type of scores, softmax and logits."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The exact GELU, computed in float32 (fairseq gelu.py); jax.nn.gelu approximates unless told."""
+    """The exact GELU, computed in float32 (fairseq gelu.py); jax.nn.gelu approximates by default."""
     return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
 
 
@@ -53,8 +53,8 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def matmul(x: Float[Array, "*shape a"], kernel: Float[Array, "a b"]) -> Float[Array, "*shape b"]:
     """x @ kernel, with the kernel's gradient written as x.T @ dy.
 
-    The gradient that jax derives is the transpose of dy.T @ x; for it XLA's CPU compiler computes all
-    of dy again, into a transposed copy, which makes a feed-forward layer 1.8 times slower.
+    The gradient that jax derives is the transpose of dy.T @ x, for which XLA's CPU compiler recomputes dy
+    into a transposed copy; that makes a feed-forward layer 1.8 times slower.
     """
     return x @ kernel
 
@@ -66,7 +66,7 @@ def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]
 def _matmul_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
     rows = tuple(range(x.ndim - 1))
-    # of the two factors the first is copied, transposed: let it be the narrower one
+    # the first factor is copied, transposed: it should be the narrower one
     if x.shape[-1] <= dy.shape[-1]:
         gradient = jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
     else:
@@ -97,15 +97,15 @@ def _add_bias_backward(_: None, dy: Array) -> tuple[Array, Array]:
 add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
-Lies = tuple[str | None, str | None]
-OUT: Lies = (None, "tensor")  # a kernel [in, out] each of whose columns is on one device: of heads, of units
-IN: Lies = ("tensor", None)  # the same of its rows
-WHOLE: Lies = (None, None)
+Spec = tuple[str | None, str | None]
+OUT: Spec = (None, "tensor")  # a kernel [in, out] whose columns (heads, units) are split over devices
+IN: Spec = ("tensor", None)  # the same for its rows
+WHOLE: Spec = (None, None)
 
 
-def dense(config: ModelConfig, features: int, name: str, lies: Lies) -> nn.Dense:
+def dense(config: ModelConfig, features: int, name: str, spec: Spec) -> nn.Dense:
     """x @ kernel + bias with kernel [in, out] ~ N(0, stddev), bias 0."""
-    return linear(config, features, name, nn.initializers.normal(config.stddev), lies)
+    return linear(config, features, name, nn.initializers.normal(config.stddev), spec)
 
 
 def linear(
@@ -113,20 +113,20 @@ def linear(
     features: int,
     name: str,
     init: nn.initializers.Initializer,
-    lies: Lies,
+    spec: Spec,
     bias: bool = True,
 ) -> nn.Dense:
     """x @ kernel, with or without a bias that begins at 0.
 
-    While it is used the kernel lies as `lies` says: what is split over `fsdp` is gathered, in the type of the
-    computation.
+    While it is used the kernel is sharded by `spec`: parts that are split over `fsdp` are gathered, in the
+    type of the computation.
     """
     return nn.Dense(
         features,
         use_bias=bias,
         dtype=compute_dtype(config),
         kernel_init=init,
-        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, constrain(kernel, *lies)),
+        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, constrain(kernel, *spec)),
         name=name,
     )
 
@@ -155,7 +155,7 @@ def attend(
 class SelfAttention(nn.Module):
     """Multi-head attention of a sequence to itself: fairseq's, q scaled by head_size ** -0.5.
 
-    `visible` tells for each query (or once for all of them) which tokens it attends to.
+    `visible` says which tokens each query (or all of them) attends to.
     """
 
     config: ModelConfig
