@@ -50,10 +50,17 @@ def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
     matched: set[int] = set()
     unmatched: list[str] = []
 
-    matches = [_matcher(pattern) for pattern, _ in rules]
+    names: dict[str, list[int]] = {}  # of rules that are names: re would try them all for each path
+    regexes: list[tuple[int, re.Pattern[str]]] = []
+    for i, (pattern, _) in enumerate(rules):
+        literals = _literals(pattern)
+        for name in literals:
+            names.setdefault(name, []).append(i)
+        if not literals:
+            regexes.append((i, re.compile(pattern)))
 
     def value_of(path: str) -> Value | None:
-        hits = [i for i, match in enumerate(matches) if match(path)]
+        hits = sorted([*names.get(path, ()), *(i for i, regex in regexes if regex.fullmatch(path))])
         matched.update(hits)
         if not hits:
             unmatched.append(path)
@@ -70,10 +77,7 @@ def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:
     return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def _matcher(pattern: str) -> Callable[[str], object]:
-    """A function that says whether a whole path matches. Regexes of many names (a|b|c) become a set, since re
-    tries name by name."""
+def _literals(pattern: str) -> list[str]:
+    """The names that a regex a|b|c of escaped names matches; none of any other regex."""
     names = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.split(r"(?<!\\)\|", pattern)]
-    if "|".join(map(re.escape, names)) == pattern:
-        return frozenset(names).__contains__
-    return re.compile(pattern).fullmatch
+    return names if "|".join(map(re.escape, names)) == pattern else []
