@@ -1,4 +1,5 @@
-"""Writes artifacts.json: digests of what `compress --hf` wrote of a small checkpoint at commit ff6570d.
+"""Writes artifacts.json: digests of what `compress` wrote at commit ff6570d, of a small checkpoint and of the
+runs in d21cde9/.
 
     python -m tests.golden.make_artifacts
 
@@ -7,6 +8,7 @@ Ranges of least squares are left out: their sums depend on the processor.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from tests.golden import make_d21cde9
 from tlc_jax import compress
 
 CASES = {
@@ -29,6 +32,8 @@ CASES = {
     "pruned only": "--bits 32 --sparsity 0.5",
     "as it is": "--bits 32 --zstd",
 }
+RUNS = ("encoder-rows", "encoder-heads", "translation-groups")
+"""Names in ARTIFACTS of make_d21cde9.py; the ranges of rows have changed since."""
 SHAPES = {
     "a.weight": (24, 16),
     "b.weight": (10, 12),
@@ -54,6 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
     version and the last digits of relative errors, which depend on the processor."""
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["made_by"], manifest["digest"]
+    manifest["files"].pop("config.json", None)  # configs get new fields
     for entry in (manifest, *manifest["tensors"].values()):
         entry["relative_error"] = float(f"{entry['relative_error']:.4g}")
     weights = (folder / "model.safetensors").read_bytes()
@@ -68,11 +74,18 @@ def written(case: str, folder: Path) -> dict[str, str]:
     return digests(out)
 
 
+def written_of_run(name: str, folder: Path) -> dict[str, str]:
+    """Digests of the artifact of a run, which is written into a new folder below this one."""
+    with contextlib.chdir(make_d21cde9.unpacked(folder / "work")):
+        compress.main(["--checkpoint", *make_d21cde9.ARTIFACTS[name].split(), "--out", "again"])
+        return digests(Path("again"))
+
+
 def main() -> None:
     all_digests = {}
-    for case in CASES:
+    for name in (*CASES, *RUNS):
         with tempfile.TemporaryDirectory() as folder:
-            all_digests[case] = written(case, Path(folder))
+            all_digests[name] = (written if name in CASES else written_of_run)(name, Path(folder))
     text = json.dumps(all_digests, indent=1)
     Path(__file__).with_name("artifacts.json").write_text(f"{text}\n", encoding="utf-8")
 
