@@ -139,9 +139,9 @@ def gather_rows(
 
 def _smallest(
     lengths: Int[np.ndarray, "examples sides"], shapes: Sequence[Shape]
-) -> Int[np.ndarray, "examples"]:
+) -> Integer[np.ndarray, "examples"]:
     """The number of the first shape, so the smallest, that holds each example."""
-    numbers = np.full(len(lengths), len(shapes) - 1)
+    numbers = np.full(len(lengths), len(shapes) - 1, np.min_scalar_type(len(shapes)))
     for number in reversed(range(len(shapes) - 1)):
         numbers[(lengths <= np.asarray(shapes[number])).all(axis=1)] = number
     return numbers
