@@ -59,13 +59,13 @@ def full_disk(step: int) -> None:
 def tell_the_end() -> None:
     train_on = loop.train
 
-    def told(session: Session) -> bool:
+    def reported(session: Session) -> bool:
         try:
             return train_on(session)
         finally:
             print(json.dumps({"step": session.step}), file=sys.stderr, flush=True)
 
-    loop.train = told
+    loop.train = reported
 
 
 def main() -> None:

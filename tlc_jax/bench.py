@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.bench step-time|compile --config C`: how long an update takes; whether it fits a TPU."""
+"""`python -m tlc_jax.bench step-time|compile --config C`: the time of an update; whether it fits TPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlc_jax.core.errors import EXIT_FAILED, UserError
 USAGE = """usage: python -m tlc_jax.bench step-time|compile --config C [options]
 
   step-time  seconds of an update, with the largest micro-batch that fits (paper 2.2)
-  compile    whether an update fits TPUs that are not here, and what they send each other
+  compile    whether an update fits TPUs that are not attached, and what they communicate
 
 step-time --help and compile --help show the options"""
 
@@ -24,7 +24,7 @@ step-time --help and compile --help show the options"""
 class StepTime:
     """Time 100 updates once their time has settled, with the largest micro-batch that fits (paper 2.2).
 
-    It fits in --memory-gib (the paper's V100: 16), or in what the device says that it has. Where neither is
+    It fits in --memory-gib (the paper's V100: 16), or in the memory that the device reports. Where neither is
     known, on a CPU, the config's micro_batch is timed.
     """
 
@@ -37,10 +37,10 @@ class StepTime:
 
 @dataclasses.dataclass(frozen=True)
 class Compile:
-    """Compile an update for TPUs that are not here (extra `tpu`): peak memory, communication, FLOPs.
+    """Compile an update for TPUs that are not attached (extra `tpu`): peak memory, communication, FLOPs.
 
-    Exit code 1, with the compiler's own sentence, where it does not fit, or not in --memory-gib. With
-    --micro-batch auto it finds the largest that fits, a few compilations later.
+    Exit code 1, with the compiler's own sentence, where it does not fit in a device or in --memory-gib. With
+    --micro-batch auto it finds the largest that fits, by a few compilations.
     """
 
     config: str
@@ -51,7 +51,7 @@ class Compile:
     classes: Optional[int] = None
     """Of a classification: the number of classes, which without its data nothing else says."""
     output: Optional[str] = None
-    """Write what was found there, too (JSON)."""
+    """Also write the result to this file (JSON)."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     elif arguments[0] == "compile":
         _compile(cli.parse(Compile, arguments[1:], "bench compile"))
     else:
-        raise UserError(f"bench has no measurement {arguments[0]}; it has step-time and compile")
+        raise UserError(f"bench has no measurement {arguments[0]}: give step-time or compile")
 
 
 def _step_time(args: StepTime) -> None:
@@ -75,10 +75,10 @@ def _step_time(args: StepTime) -> None:
     from tlc_jax.training.view import make_console
 
     check_writable(parse_path(args.output), "--output")
-    found = measure_step_time(args.settings, make_console())
-    write_json_to(args.output, found)
-    mean, median = found["mean_seconds"], found["median_seconds"]
-    print(f"mean {mean:.4g} s, median {median:.4g} s over {found['steps']} steps; written to {args.output}")
+    result = measure_step_time(args.settings, make_console())
+    write_json_to(args.output, result)
+    mean, median = result["mean_seconds"], result["median_seconds"]
+    print(f"mean {mean:.4g} s, median {median:.4g} s over {result['steps']} steps; written to {args.output}")
 
 
 def _compile(args: Compile) -> None:
@@ -91,11 +91,11 @@ def _compile(args: Compile) -> None:
     from tlc_jax.runs.ahead_of_time import compile_for, described, topology_devices
     from tlc_jax.storage.run_directory import write_json_to
 
-    found = compile_for(args.settings, topology_devices(args.topology), print, args.classes)
-    print(described(found))
+    result = compile_for(args.settings, topology_devices(args.topology), print, args.classes)
+    print(described(result))
     if args.output:
-        write_json_to(args.output, {"config": args.config, "topology": args.topology, **found})
-    if not found["fits"]:
+        write_json_to(args.output, {"config": args.config, "topology": args.topology, **result})
+    if not result["fits"]:
         sys.exit(EXIT_FAILED)
 
 

@@ -49,7 +49,7 @@ def together(
     more: list[list[str]] | None = None,
     **environment: str,
 ) -> list[Ended]:
-    """Runs the training door in one process for each trouble, and waits for all; each may have `more`
+    """Runs the train command in one process for each trouble, and waits for all; each may have `more`
     options."""
     port = free_port()
     processes = []
@@ -209,8 +209,8 @@ def test_who_waits_for_others_says_so_and_not_for_ever() -> None:
     early = started(ALONE, "1", f"localhost:{free_port()}", "3", "1")
     nobody = started(ALONE, "60", "auto", JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1")
     assert first.stderr is not None
-    told = first.stderr.readline()
-    assert f"the others look for {address}; not all of the 3 processes have come (0 s)" in told
+    line = first.stderr.readline()
+    assert f"the others look for {address}; not all of the 3 processes have come (0 s)" in line
     another = started(ALONE, "60", address, "3", "0")
     says = {
         early: "process 1 finds no process 0 at localhost",

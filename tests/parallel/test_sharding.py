@@ -146,11 +146,11 @@ def test_a_run_is_resumed_on_another_mesh(command, finished, tmp_path, monkeypat
 @both
 def test_what_does_not_split_is_refused(config: Config) -> None:
     narrow = dataclasses.replace(config, model=dataclasses.replace(config.model, feed_forward_size=36))
+    params = abstract_params(narrow, ())
     with pytest.raises(
         UserError, match=r"feed_forward/contract/kernel .* of 36 does not split over 8 devices"
     ):
-        rules = family_of(narrow.model).sharding_rules
-        param_shardings(mesh_of((1, 1, 8)), abstract_params(narrow, ()), rules)
+        param_shardings(mesh_of((1, 1, 8)), params, family_of(narrow.model).sharding_rules)
     with pytest.raises(UserError, match=r"mesh.data 2 x mesh.fsdp 2 x mesh.tensor 1 are not the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(UserError, match=r"mesh.fsdp 16 x mesh.tensor 1 do not divide the 8 devices"):

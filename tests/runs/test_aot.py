@@ -114,10 +114,10 @@ def test_a_report_of_the_devices_that_are_here() -> None:
     assert found["fits"]
     assert {one["kind"] for one in found["collectives"]} <= {"all-gather", "all-reduce", "reduce-scatter"}
     assert found["flops_per_device"] == mlm_update(config.model, 32, 32, 5) / 8
-    told = ahead_of_time.described(found)
-    assert "mesh            data 1 x fsdp 8 x tensor 1" in told
-    assert "all-gather" in told
-    assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", told)
+    table = ahead_of_time.described(found)
+    assert "mesh            data 1 x fsdp 8 x tensor 1" in table
+    assert "all-gather" in table
+    assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", table)
 
 
 def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
@@ -148,7 +148,7 @@ def test_auto_of_a_translation_is_one_of_its_sizes() -> None:
     assert [one.split(":")[0] for one in tried] == ["micro-batch of 256", "micro-batch of 512"]
 
 
-def test_what_does_not_fit_is_told_in_the_compilers_words(monkeypatch) -> None:
+def test_what_does_not_fit_is_reported_in_the_compilers_words(monkeypatch) -> None:
     def refused(*_) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nand more")
 

@@ -22,18 +22,20 @@ from tlc_jax.training.schedule import learning_rate
 
 
 @given(st.lists(st.sampled_from(["1/16", "1/8", "0.25", "1", "epoch0.5", "epoch3"]), unique=True), st.data())
-def test_each_mark_is_told_once_at_the_first_step_that_reaches_it(
+def test_each_mark_is_reported_once_at_the_first_step_that_reaches_it(
     names: list[str], data: st.DataObject
 ) -> None:
-    """Also where a run begins in the middle: marks that it has passed are not told again."""
+    """Also where a run begins in the middle: marks that it has passed are not reported again."""
     marks, steps = kept_marks(",".join(names), trunk=False), 40
     positions = [(step / steps, 4 * step / steps) for step in range(steps + 1)]
     first = data.draw(st.integers(0, steps))
     ahead = MarksAhead(marks, *positions[first])
-    told = {name: step for step in range(first + 1, steps + 1) for name in ahead.reached(*positions[step])}
+    reported = {
+        name: step for step in range(first + 1, steps + 1) for name in ahead.reached(*positions[step])
+    }
     for mark in marks:
         at = next(step for step, position in enumerate(positions) if mark.reached(*position))
-        assert told.get(mark.name) == (at if at > first else None)
+        assert reported.get(mark.name) == (at if at > first else None)
 
 
 def test_what_is_no_mark_is_refused() -> None:

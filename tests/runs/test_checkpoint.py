@@ -157,10 +157,10 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path, damage) -> None:
     save(tmp_path, 3, 6)
     data = max((tmp_path / "6" / "params").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     damage(data)
-    told: list[str] = []
-    _, step = restore_params(tmp_path, new_state().params, told.append)
+    warnings: list[str] = []
+    _, step = restore_params(tmp_path, new_state().params, warnings.append)
     assert step == 3
-    assert data.name in told[0]
+    assert data.name in warnings[0]
     assert whole_steps(tmp_path) == [3, 6], "who only reads changes nothing"
     assert restored(tmp_path)[0] == 3
 

@@ -221,7 +221,7 @@ def no_room(*steps: int):
     return check
 
 
-def test_a_full_disk_in_the_middle_is_told_and_survived(
+def test_a_full_disk_in_the_middle_is_reported_and_survived(
     finished: Path,
     command,
     tmp_path: Path,
@@ -325,7 +325,7 @@ def test_what_is_not_worth_saving_or_cannot_be(monkeypatch: pytest.MonkeyPatch) 
     assert "step 7 could not be saved ([Errno 28] No space left on device)" in stub.warnings[-1]
 
 
-def test_metrics_on_a_full_disk_are_told_and_survived(
+def test_metrics_on_a_full_disk_are_reported_and_survived(
     finished: Path,
     command,
     tmp_path: Path,

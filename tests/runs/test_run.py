@@ -258,7 +258,7 @@ def test_what_a_translation_computes_at_once_is_bounded() -> None:
 
 
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
-    """Wherever a real signal falls before training: exit code 75, nothing half done, and it goes on."""
+    """Wherever a real signal falls before training: exit code 75, nothing half done, and resumable."""
     arguments = [*command(tmp_path / "w"), "--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "3"]
     start = [sys.executable, "-m", "tlc_jax.train", *arguments]
     process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

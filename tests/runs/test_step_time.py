@@ -150,7 +150,7 @@ def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp
 
 
 def test_bench_says_what_it_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="no measurement speed; it has step-time"):
+    with pytest.raises(UserError, match="no measurement speed: give step-time or compile"):
         bench.main(["speed"])
     with pytest.raises(SystemExit) as stop:
         bench.main([])
@@ -169,8 +169,8 @@ def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.Cap
         train.main(command(tmp_path / workdir, "--micro-batch", "auto", *cache, *more))
         return capsys.readouterr().out
 
-    def peak(rows: int, told: str) -> float:
-        return float(re.findall(rf"micro-batch of {rows}: (\S+) GiB", told)[0])
+    def peak(rows: int, output: str) -> float:
+        return float(re.findall(rf"micro-batch of {rows}: (\S+) GiB", output)[0])
 
     with pytest.raises(UserError, match="a cpu does not say how much memory it has: set memory_gib"):
         start("none")

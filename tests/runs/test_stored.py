@@ -103,7 +103,7 @@ def test_a_save_that_fails_leaves_nothing_that_keeps_the_process(
     assert restored(tmp_path) == (3, [])
 
 
-# --- a run that goes on while it is read -----------------------------------------------------------------
+# --- a run that trains while it is read -----------------------------------------------------------------
 
 
 def retired_once(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *newer: int) -> Callable[..., Any]:
@@ -120,7 +120,7 @@ def retired_once(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *newe
 
 
 @pytest.mark.parametrize("moment", ["open_sealed", "check_stored", "_read_arrays"])
-def test_who_reads_a_run_that_goes_on_gets_its_newest(
+def test_who_reads_a_run_that_trains_gets_its_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     save(tmp_path, 3, 6)
@@ -131,7 +131,7 @@ def test_who_reads_a_run_that_goes_on_gets_its_newest(
     assert whole_steps(tmp_path) == [9]
 
 
-def test_the_mean_of_the_last_of_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_of_the_last_of_a_run_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 3, 6)
     retired_once(monkeypatch, tmp_path, "check_stored", 9, 12)
     params, masks, steps = mean_of_last(tmp_path, new_state().params, 2)
@@ -228,9 +228,9 @@ def described(**change: Any) -> Callable[[Path], object]:
 def test_what_orbax_would_read_is_looked_at(whole: Path, tmp_path: Path, change: Any) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "c"))
     forge(folder, change)
-    with pytest.raises(UserError, match=r"the checkpoint .* is (of another model|damaged)") as told:
+    with pytest.raises(UserError, match=r"the checkpoint .* is (of another model|damaged)") as raised:
         restore_params(folder, new_state().params, pytest.fail)
-    assert len(str(told.value)) < 1000
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "params/commit_success.txt", "params/pipe"])

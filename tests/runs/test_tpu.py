@@ -17,7 +17,7 @@ TABLE = Path(__file__).parent.parent.parent / "docs" / "results" / "v3_8.json"
 
 
 def compile_for(tmp_path: Path, *options: str) -> tuple[int, dict, str]:
-    """Exit code, what was found, what was told."""
+    """Exit code, the result, the output."""
     output = tmp_path / "found.json"
     command = [sys.executable, "-m", "tlc_jax.bench", "compile", *options, "--output", str(output)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -48,8 +48,8 @@ def test_a_v4_has_one_device_to_a_chip(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_ends_with_the_compilers_sentence(tmp_path: Path) -> None:
     options = ["--config", "pretrain", "--topology", "v3:2x2", "--model.compute-dtype", "bfloat16"]
-    code, found, told = compile_for(tmp_path, *options, "--model.remat", "none", "--micro-batch", "8192")
+    code, found, output = compile_for(tmp_path, *options, "--model.remat", "none", "--micro-batch", "8192")
     assert code == 1
     assert not found["fits"]
     assert "Ran out of memory on HBM" in found["compiler"]
-    assert f"does not fit    {found['compiler']}" in told
+    assert f"does not fit    {found['compiler']}" in output

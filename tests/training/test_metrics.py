@@ -101,15 +101,15 @@ class Disk:
 
 
 def test_lines_that_do_not_fit_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order, the torn one whole; told once when it begins and once when it ends."""
-    path, told, disk = tmp_path / "metrics.jsonl", list[str](), Disk(monkeypatch)
-    writer = MetricsWriter(path, 0, told.append)
+    """In their order, the torn one whole; reported once when it begins and once when it ends."""
+    path, warnings, disk = tmp_path / "metrics.jsonl", list[str](), Disk(monkeypatch)
+    writer = MetricsWriter(path, 0, warnings.append)
     writer.write(0, TIMES, {})
     disk.room = 25  # in the middle of a line
     for step in (10, 20, 30):
         writer.write(step, TIMES, {})
     assert [line["step"] for line in read_metrics(path)] == [0]
-    assert told == [
+    assert warnings == [
         f"{path} cannot be written (No space left on device): its lines are kept in memory until it can; "
         "training continues"
     ]
@@ -120,11 +120,11 @@ def test_lines_that_do_not_fit_are_written_later(tmp_path: Path, monkeypatch: py
     disk.room = 10**9
     writer.write(40, TIMES, {})
     assert [line["step"] for line in read_metrics(path)] == [0, 10, 20, 30, 40]
-    assert told[1:] == [f"{path} is written again, no line is missing"]
+    assert warnings[1:] == [f"{path} is written again, no line is missing"]
     disk.room = 0
     writer.write(50, TIMES, {})
     writer.close()
-    assert "1 lines of" in told[-1], "what is lost in the end is told"
+    assert "1 lines of" in warnings[-1], "what is lost in the end is reported"
 
 
 @pytest.mark.parametrize("hand", ["removed", "another file", "emptied", "a link"])
@@ -148,15 +148,15 @@ def test_a_file_that_another_hand_has_changed(tmp_path: Path, hand: str) -> None
 
 
 def test_nothing_is_written_into_another_folder_of_the_same_name(tmp_path: Path) -> None:
-    folder, told = tmp_path / "run", list[str]()
+    folder, warnings = tmp_path / "run", list[str]()
     folder.mkdir()
-    writer = MetricsWriter(folder / "metrics.jsonl", 0, told.append)
+    writer = MetricsWriter(folder / "metrics.jsonl", 0, warnings.append)
     folder.rename(tmp_path / "moved")
     folder.mkdir()
     writer.write(10, TIMES, {})
     writer.close()
     assert not list(folder.iterdir())
-    assert "its folder was replaced" in told[0]
+    assert "its folder was replaced" in warnings[0]
 
 
 # --- files of strangers ------------------------------------------------------------------------------
