@@ -22,12 +22,12 @@ STEPS = 10
 def pack_text(text: str) -> Callable[[], None]:
     """A source of text as rows of ids, its tokenizer trained on it: nothing is cached before."""
     from tlc_jax.config import DataConfig
-    from tlc_jax.data.text.packing import prepare
+    from tlc_jax.data.text.text_packing import prepare_text
 
     def one() -> None:
         cache = tempfile.mkdtemp()
         try:
-            prepare(DataConfig(dir=text, cache_dir=cache), 8192, Console(quiet=True))
+            prepare_text(DataConfig(dir=text, cache_dir=cache), 8192, Console(quiet=True))
         finally:
             shutil.rmtree(cache)
 
