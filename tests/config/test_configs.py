@@ -1,0 +1,66 @@
+"""Config documents and dataclasses: valid values, and JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tlc_jax.config import (
+    BudgetConfig,
+    CompressConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StudyConfig,
+)
+from tlc_jax.config.saved import config_from_json, flat
+from tlc_jax.core import cli
+
+DOCUMENTS = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py"))
+KINDS = {"study": StudyConfig, "prune": CompressConfig}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_document_loads_and_survives_json(name: str) -> None:
+    kind = next((kind for word, kind in KINDS.items() if word in name), Config)
+    config = cli.load_config(name, kind)
+    hash(config)
+    if isinstance(config, CompressConfig):
+        return
+    runs = [config] if isinstance(config, Config) else [config.pretrain, config.finetune]
+    for run in runs:
+        assert config_from_json(json.loads(json.dumps(dataclasses.asdict(run)))) == run
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ModelConfig(num_layers=0),
+        lambda: ModelConfig(dropout=1.0),
+        lambda: OptimizerConfig(learning_rate=-1),
+        lambda: DataConfig(held_out=0),
+        lambda: BudgetConfig(steps=0),
+        lambda: Config(budget=BudgetConfig()),
+        lambda: Config(budget=BudgetConfig(steps=5), schedule=ScheduleConfig(follows="training_seconds")),
+        lambda: Config(seed=-1),
+        lambda: Config(memory_gib=float("inf")),
+    ],
+)
+def test_values_out_of_range(make) -> None:
+    with pytest.raises(ValueError, match="must|not set"):
+        make()
+
+
+def test_flat_names_every_field() -> None:
+    names = flat(Config())
+    assert names["model.num_layers"] == 12
+    assert names["seed"] == 0
+    assert len(names) == sum(
+        len(dataclasses.fields(value)) if dataclasses.is_dataclass(value) else 1
+        for value in vars(Config()).values()
+    )
