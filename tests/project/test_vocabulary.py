@@ -1,7 +1,4 @@
-"""The words of the field, in names and in sentences (docs/architecture.md), and one list of kinds.
-
-`python -m pytest -s tests/project/test_vocabulary.py` prints what it finds in each package.
-"""
+"""The words of the field, in names and in sentences (docs/architecture.md), and one list of kinds."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ SENTENCES = {  # in comments, docstrings and messages: what to write instead
     r"anybody's": "any Hugging Face checkpoint, another program's",
 }
 PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in SENTENCES), re.IGNORECASE)
-CLEAN = ["compression", "data", "parallel", "recipes", "runs", "storage", "studies", "training"]
 # where an object's class may decide what is done with it
 KINDS = {"tasks/kinds.py", "models/families.py"}
 KIND = re.compile(r"(Config|Task|QTensor|Leaf)$")
@@ -62,16 +58,7 @@ def old_words(path: Path) -> list[str]:
     return words
 
 
-def test_what_is_left_of_old_words() -> None:
-    counts = dict.fromkeys(PACKAGES, 0)
-    for path in FILES:
-        words = old_words(path)
-        counts[package(path)] += len(words)
-        print(*words, sep="\n", end="\n" if words else "")
-    print("\n".join(f"{name:12s} {counts[name]}" for name in PACKAGES))
-
-
-@pytest.mark.parametrize("name", CLEAN)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_names_and_sentences_use_the_words_of_the_field(name: str) -> None:
     words = [word for path in FILES if package(path) == name for word in old_words(path)]
     assert not words, "\n".join(words)
