@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,9 @@ def test_refusals(trunk: Path, command, tmp_path: Path) -> None:
         assert not (tmp_path / "w").exists()
 
     refused("has no mark 1/4: its checkpoint.marks are 1/2,1,epoch0.1", "--branch-from", f"{trunk}@1/4")
+    early = shutil.copytree(trunk, tmp_path / "early")
+    shutil.rmtree(early / "checkpoints" / "7")
+    refused("holds no checkpoint 'branch to 1/2'", "--branch-from", f"{early}@1/2")
     refused("'x' is no mark", "--branch-from", f"{trunk}@x")
     refused("a share of the budget, not at epoch0.1", "--branch-from", f"{trunk}@epoch0.1")
     refused("is no RUN@MARK", "--branch-from", str(trunk))

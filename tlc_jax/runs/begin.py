@@ -18,7 +18,7 @@ from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
-from tlc_jax.runs.checkpoint import Restored, restore_state, whole_steps
+from tlc_jax.runs.checkpoint import Restored, marked_steps, restore_state, whole_steps
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir, split_mark
@@ -49,6 +49,9 @@ class Begin:
     def resolve(self, config: Config) -> Config:
         """The config of the run, of the one that was asked for. UserError where the run cannot begin so."""
         return config
+
+    def check(self) -> None:
+        """UserError where a new run cannot begin so yet."""
 
     def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
         """The first state, with the shapes and shardings of `abstract`; `new` initializes one from the seed.
@@ -153,13 +156,17 @@ class Branch(Begin):
         checkpoint = dataclasses.replace(trunk.checkpoint, marks="")
         return dataclasses.replace(trunk, schedule=schedule, budget=budget, checkpoint=checkpoint)
 
+    def check(self) -> None:
+        point = branch_point(self.mark).name
+        if not marked_steps(self.trunk.checkpoints, point):
+            raise UserError(
+                f"{self.trunk.root} holds no checkpoint {point!r}, from which the branch begins: train it on"
+            )
+
     def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
         point = branch_point(self.mark).name
         restored = restore_state(self.trunk.checkpoints, abstract, point)
-        if restored is None:
-            raise UserError(
-                f"{self.trunk.root} has not reached {point!r} yet, where the branch leaves it: train it on"
-            )
+        assert restored is not None, "check() has seen it"
         say(f"{point} of {self.trunk.root}, step {restored.step:,}")
         return restored
 

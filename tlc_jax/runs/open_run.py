@@ -171,7 +171,8 @@ def _check_complete(rundir: RunDir) -> None:
 
 
 def _prepare(config: Config, rundir: RunDir, begin: Begin, console: Console) -> Data:
-    """The data of a new run, after making sure that its directory can be made."""
+    """The data of a new run, after making sure that it can begin and that its directory can be made."""
+    begin.check()
     if not rundir.root.exists() and not is_remote(rundir.root):
         make_folder(rundir.root)
         rundir.root.rmdir()
