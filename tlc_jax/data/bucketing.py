@@ -69,8 +69,19 @@ class Buckets:
         """The epoch that a step is in; with stretches, epochs differ by a few batches."""
         starts = self._starts[seed]
         while starts[-1] <= step:
-            starts.append(starts[-1] + len(self.plan(self._chosen(seed, len(starts) - 1))))
+            starts.append(starts[-1] + self._count(self._chosen(seed, len(starts) - 1)))
         return int(np.searchsorted(starts, step, side="right")) - 1
+
+    def _count(self, chosen: Indices) -> int:
+        """How many batches `plan` makes of the examples: a late step needs the counts of all earlier epochs, not
+        their plans."""
+        members, batches = np.bincount(self._bucket[chosen], minlength=len(self.shapes)), 0
+        for number, rows in enumerate(self.rows):
+            parent = self._parent[number]
+            batches += members[number] // rows if parent is not None else -(-members[number] // rows)
+            if parent is not None:
+                members[parent] += members[number] % rows
+        return int(batches)
 
     def _plan_of_epoch(self, seed: int, epoch: int) -> Plan:
         return self.plan(self._chosen(seed, epoch), (seed, epoch))
