@@ -73,8 +73,7 @@ class Buckets:
         return int(np.searchsorted(starts, step, side="right")) - 1
 
     def _count(self, chosen: Indices) -> int:
-        """How many batches `plan` makes of the examples: a late step needs the counts of all earlier epochs, not
-        their plans."""
+        """How many batches `plan` makes of the examples; a late step needs those of all earlier epochs."""
         members, batches = np.bincount(self._bucket[chosen], minlength=len(self.shapes)), 0
         for number, rows in enumerate(self.rows):
             parent = self._parent[number]
