@@ -61,6 +61,7 @@ def test_divergence_is_that_of_the_predictions(finished: Path) -> None:
     assert found.quantized[8] < found.quantized[4] < found.quantized[2]
 
 
+@pytest.mark.slow
 def test_the_file_is_within_its_budget_and_the_best_is_written(mixed: Path, finished: Path) -> None:
     manifest = read_artifact(mixed).manifest
     target, size = manifest["target"], (mixed / WEIGHTS).stat().st_size
@@ -75,6 +76,7 @@ def test_the_file_is_within_its_budget_and_the_best_is_written(mixed: Path, fini
     assert chosen["damage"] < max(own["damage"] for own in target["candidates"])
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_what_the_artifact_does(
     mixed: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_what_was_measured_is_what_the_artifact_does(
     assert found["eval/held_out/loss"] == pytest.approx(chosen["eval/held_out/loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_too_few_bytes(tmp_path: Path) -> None:
     """The message says how many are enough, and they are."""
     (tmp_path / "hf").mkdir()
@@ -101,6 +104,7 @@ def test_too_few_bytes(tmp_path: Path) -> None:
     assert (out / WEIGHTS).stat().st_size <= round(float(enough[1]) * 1e6)
 
 
+@pytest.mark.slow
 def test_an_artifact_has_no_data(mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is an artifact and has no data"):
         compress.main(["--checkpoint", str(mixed), "--target-mb", "1", "--out", str(tmp_path / "out")])
@@ -135,6 +139,7 @@ def test_anybodys_checkpoint(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_candidate_is_what_its_rules_make_of_the_tensors_whatever_their_order() -> None:
     """The uniform ones too: the smallest weights of all, one number of bits, vectors at 8 bits."""
     rng = np.random.default_rng(0)
@@ -197,6 +202,7 @@ def test_a_rule_with_a_sparsity_of_its_own() -> None:
         Rule("x", QuantSpec(), sparsity=0.5)
 
 
+@pytest.mark.slow
 def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
     artifact = read_artifact(mixed)
     assert file_bytes(artifact.tensors.items()) == (mixed / WEIGHTS).stat().st_size
@@ -216,6 +222,7 @@ def test_steps_before_the_budget_are_done_first(tmp_path: Path, capsys: pytest.C
     assert re.search(r"^  mix +[\d,]+ bytes  damage ", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "sensitivity.jsonl"
     report.main(["sensitivity", "--run", str(finished), "--examples", "8", "--output", str(out)])

@@ -149,6 +149,7 @@ def order(root: Path, workdir: Path, out: Path) -> list[str]:
     return [*recipe, "--workdir", str(workdir), "--out", str(out)]
 
 
+@pytest.mark.slow
 def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) -> None:
     dense = read_metrics(root / "run" / "metrics.jsonl")[-1]["eval/tuning/accuracy"]
     told = read_artifact(root / "artifact").manifest["recovery"]
@@ -174,6 +175,7 @@ def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) ->
     assert any(found["steps"] > 0 for found in told), "the test has something to recover"
 
 
+@pytest.mark.slow
 def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixture) -> None:
     artifact = read_artifact(root / "artifact")
     model = load_model(str(root / "rounds" / "pruned-90"), warn=pytest.fail)
@@ -191,6 +193,7 @@ def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixtur
     )
 
 
+@pytest.mark.slow
 def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> None:
     """Without retraining; with a sparsity of its own it prunes further."""
     run = str(root / "rounds" / "pruned-60")
@@ -220,6 +223,7 @@ compress.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_the_rounds_it_ends_with_the_same_bytes(root: Path, tmp_path: Path) -> None:
     """kill -9 while the last round seals its first checkpoint; then the same command again."""
     command = order(root, tmp_path / "rounds", tmp_path / "artifact")
@@ -232,6 +236,7 @@ def test_killed_in_the_middle_of_the_rounds_it_ends_with_the_same_bytes(root: Pa
     assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
     recipe = ["--config", str(root / "recipe.py"), "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="give --workdir"):

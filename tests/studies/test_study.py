@@ -93,6 +93,7 @@ def finished(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_nothing_is_done_twice_and_nothing_is_missing(finished: Path) -> None:
     found = results(finished)
     sizes, seeds = ("1x16", "2x16"), ("seed1", "seed2")
@@ -110,6 +111,7 @@ def test_nothing_is_done_twice_and_nothing_is_missing(finished: Path) -> None:
     assert (finished / "study.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_runs(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The uncompressed row of a size is what `evaluate` says of its finetuned run."""
     store = ResultStore(finished / "results.jsonl")
@@ -138,6 +140,7 @@ def test_numbers_are_those_of_the_runs(finished: Path, tmp_path: Path, capsys: p
     assert 0.45 < half["nonzeros"] / half["parameters"] < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "sparsity"), [(32, 0.5), (4, 0.5), (4, 0.0)])
 def test_a_row_is_what_compress_writes(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture, bits: int, sparsity: float
@@ -166,11 +169,13 @@ def test_a_row_is_what_compress_writes(
     assert row["tuning_accuracy"] == said["eval/tuning/accuracy"]
 
 
+@pytest.mark.slow
 def test_another_config_is_refused(command, finished: Path) -> None:
     with pytest.raises(UserError, match="study of another config"):
         study.main(command(finished, "--bits", "8"))
 
 
+@pytest.mark.slow
 def test_model_and_tokenizer_come_from_the_run(command, finished: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "w"
     options = ["--config", "finetune_sst2", "--workdir", str(workdir)]
