@@ -21,8 +21,8 @@ class Translate:
     alpha: float = 0.6
     """Length penalty: scores are log probabilities over ((5 + length) / 6) ** alpha."""
     n_best: int | None = None
-    """Write so many hypotheses of each line, as `number ||| translation ||| score`; None: only the best. How
-    many lines have fewer is told at the end."""
+    """Write this many hypotheses of each line, as `number ||| translation ||| score`; None: only the best.
+    The number of lines with fewer is printed at the end."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,10 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.inference.translator import lines_of, translate_stream, writer_to
 
     if sys.stdin is None or sys.stdout is None or getattr(sys.stdout, "lost", None):
-        raise UserError("standard input or output is closed: give lines with < FILE and a place with > FILE")
+        raise UserError("standard input or output is closed: read lines with < FILE and write with > FILE")
     lines, write = lines_of(sys.stdin.fileno()), writer_to(sys.stdout.buffer)
     options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
-    with contextlib.suppress(BrokenPipeError):  # that nobody reads any more is no fault
+    with contextlib.suppress(BrokenPipeError):  # the reader has enough
         translate_stream(args.checkpoint, lines, write, SafeConsole(stderr=True), **options)
 
 

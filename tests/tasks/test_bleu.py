@@ -165,7 +165,7 @@ def test_archives_marks_and_blank_lines_change_no_score(tmp_path: Path, capsys) 
         (["--hypotheses", "FIFO", "--references", "REF"], "--hypotheses .*fifo .*not a regular file"),
         (
             ["--hypotheses", "HYP", "--references", "REF", "LATIN"],
-            "--references .*latin cannot be read .*line 1 .*utf-8",
+            "--references .*latin cannot be read as text: line 1 is not UTF-8",
         ),
         (["--hypotheses", "HYP", "--references", "REF", "SHORT"], "has 6 lines and .*short has 1"),
         (["--hypotheses", "EMPTY", "--references", "EMPTY"], "has 0 lines"),

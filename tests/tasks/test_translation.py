@@ -287,7 +287,7 @@ def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Pat
             process.wait(timeout=60)
             told = process.stderr.read().decode()
         assert process.returncode == code, told
-        assert ("1 lines are translated; give those from line 2 on" in told) == stop
+        assert ("1 lines are translated; to resume, give the lines from 2 on" in told) == stop
 
 
 def test_what_cannot_be_written_or_read_is_told() -> None:
@@ -325,7 +325,7 @@ def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None
         raise UserError("line 3 is refused")
 
     out: list[str] = []
-    words = "line 3 is refused. 2 lines are translated; give those from line 3 on to go on"
+    words = "line 3 is refused. 2 lines are translated; to resume, give the lines from 3 on"
     with pytest.raises(UserError, match=words):
         translate_stream(str(finished), lines(), out.append, QUIET, beams=1, alpha=0.6, best=None)
     assert out == [

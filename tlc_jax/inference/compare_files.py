@@ -13,14 +13,14 @@ from tlc_jax.data.lines import read_lines
 from tlc_jax.data.pairs.languages import is_language
 from tlc_jax.tasks.bleu import check_language, scores
 
-_LARGEST = 1 << 28  # characters of a file: a hundred times the largest test sets
+_LARGEST = 1 << 28  # characters of a file: a hundred times the largest test set
 
 
 def compare_files(hypotheses: str, references: Sequence[str], language: str) -> dict[str, Any]:
-    """BLEU and chrF of a file against one or several others with as many lines; plain, .gz or .zst."""
+    """BLEU and chrF of a file against one or several with the same number of lines; plain, .gz or .zst."""
     if not is_language(language):
         raise UserError(
-            f"--language {printable(language, 60)} is no language: give its code of ISO 639, such as "
+            f"--language {printable(language, 60)} is no language: give a code of ISO 639, such as "
             "--language fr"
         )
     check_language(language)
@@ -28,15 +28,15 @@ def compare_files(hypotheses: str, references: Sequence[str], language: str) -> 
     for name, lines in zip(references, sides[1:], strict=True):
         if len(lines) != len(sides[0]) or not lines:
             raise UserError(
-                f"{hypotheses} has {len(sides[0]):,} lines and {name} has {len(lines):,}: both need as many, "
-                "and at least one"
+                f"{hypotheses} has {len(sides[0]):,} lines and {name} has {len(lines):,}: both need the "
+                "same number, and at least one"
             )
     return abandonable(lambda: scores(sides[0], sides[1:], language))
 
 
 def _read(option: str, name: str) -> list[str]:
-    """As sacrebleu's command line reads them: only a line feed ends a line, and blanks before it are none of
-    it."""
+    """The lines as sacrebleu's command line reads them: only a line feed ends a line, and blanks before it
+    are dropped."""
     lines, size = list[str](), 0
     try:
         for line in read_lines(Path(name)):

@@ -1,4 +1,4 @@
-"""A stream of lines to a stream of translations: in order, one for each line, whatever the lines hold."""
+"""Translates a stream of lines: one translation for each line, in order, whatever the lines hold."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import load_tokenizer
-from tlc_jax.runs.memory import GIB
 from tlc_jax.runs.load import load_model
+from tlc_jax.runs.memory import GIB
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
 from tlc_jax.tasks.kinds import kind_of
 
 _WINDOW = 512  # lines that are sorted by length and translated together
-LONGEST_LINE = 1 << 20  # bytes: more than a page of a newspaper, and no sentence
+LONGEST_LINE = 1 << 20  # bytes: longer than any sentence
 _CUT = "were too long for the model and are translated in parts, with one hypothesis"
 _NOT_UTF8 = "held bytes that are not UTF-8, each replaced by U+FFFD"
-_PAUSE = 0.2  # seconds without a further line after which those that are there are translated
+_PAUSE = 0.2  # seconds without a further line after which the lines so far are translated
 
 
 def translate_stream(
@@ -45,15 +45,15 @@ def translate_stream(
     alpha: float,
     best: int | None,
 ) -> None:
-    """Translates every line of `lines` with the model of a run, a mark, RUN@lastN or an artifact. With
-    `best`, writes so many hypotheses of each as `number ||| translation ||| score`.
+    """Translate every line of `lines` with the model of a run, a mark, RUN@lastN or an artifact. With `best`,
+    write that many hypotheses of each line as `number ||| translation ||| score`.
 
     A byte order mark before the first line is dropped, and bytes that are not UTF-8 become U+FFFD. A line
-    that is longer than what the model was trained on is cut at the ends of its sentences, or words, and its
-    parts are translated one by one. How many lines this happened to is printed at the end. Interrupted and
-    UserError say how many lines were written.
+    that is longer than those the model was trained on is cut behind sentences or words, and its parts are
+    translated one by one. The number of such lines is printed at the end. Interrupted and UserError say how
+    many lines were written.
     """
-    check_wishes(beams, alpha, best)
+    check_options(beams, alpha, best)
     translator = Translator(root, console, beams=beams, alpha=alpha, best=best or 1)
     counts: Counter[str] = Counter()
     number = 0
@@ -61,17 +61,17 @@ def translate_stream(
         with stage(console, "translating", None, "lines") as advance:
             for window in _windows(lines, counts):
                 stopping.check()
-                for found in translator(window):
+                for hypotheses in translator(window):
                     if best is None:
-                        write(f"{found[0].text}\n")
-                    for one in found if best is not None else ():
-                        write(f"{number} ||| {one.text} ||| {one.score:.6f}\n")
-                    counts[_CUT] += found[0].parts > 1
-                    counts[f"had fewer than {best} hypotheses"] += len(found) < (best or 1)
+                        write(f"{hypotheses[0].text}\n")
+                    for each in hypotheses if best is not None else ():
+                        write(f"{number} ||| {each.text} ||| {each.score:.6f}\n")
+                    counts[_CUT] += hypotheses[0].parts > 1
+                    counts[f"had fewer than {best} hypotheses"] += len(hypotheses) < (best or 1)
                     number += 1
                 advance(len(window))
     except (Interrupted, UserError) as error:
-        done = f"{number:,} lines are translated; give those from line {number + 1:,} on to go on"
+        done = f"{number:,} lines are translated; to resume, give the lines from {number + 1:,} on"
         if isinstance(error, Interrupted):
             raise Interrupted(f"interrupted: {done}") from error
         raise UserError(f"{error}. {done[0].upper()}{done[1:]}") from error
@@ -81,8 +81,8 @@ def translate_stream(
                 console.print(f"{count:,} of {number:,} lines {what}")
 
 
-def check_wishes(beams: int, alpha: float, best: int | None) -> None:
-    """UserError where no search could do what is asked for."""
+def check_options(beams: int, alpha: float, best: int | None) -> None:
+    """UserError where the options of the search are impossible."""
     if beams < 1:
         raise UserError(f"--beams must be at least 1, not {beams}")
     if not 0 <= alpha < math.inf:
@@ -92,8 +92,8 @@ def check_wishes(beams: int, alpha: float, best: int | None) -> None:
 
 
 def writer_to(output: BinaryIO) -> Callable[[str], None]:
-    """Writes what whoever waits for it can read at once; SaveFailed where that cannot be. On a terminal,
-    what would control it is spelled out: a model may come from anybody."""
+    """A function that writes text and flushes it; SaveFailed where that fails. Control characters are spelled
+    out on a terminal, since anybody may have made the model."""
     terminal = output.isatty()
 
     def write(text: str) -> None:
@@ -111,8 +111,8 @@ def writer_to(output: BinaryIO) -> Callable[[str], None]:
 
 
 def lines_of(descriptor: int) -> Iterator[bytes]:
-    """Lines of an open file, as they come. Not those of `sys.stdin`: a thread that waits for it holds a lock
-    that Python wants when it ends, and dies of. UserError for a line that is longer than any text's."""
+    """The lines of an open file, as they come; UserError for one that is too long. Not `sys.stdin`: a thread
+    that waits for it holds a lock which Python needs to exit."""
     rest: list[bytes] = []
     size, number = 0, 1
     try:
@@ -120,11 +120,11 @@ def lines_of(descriptor: int) -> Iterator[bytes]:
             first, *others = chunk.split(b"\n")
             rest.append(first)
             size += len(first)
-            for one in others:
+            for line in others:
                 if size > LONGEST_LINE:
                     break
                 yield b"".join(rest)
-                rest, size, number = [one], len(one), number + 1
+                rest, size, number = [line], len(line), number + 1
             if size > LONGEST_LINE:
                 raise UserError(
                     f"line {number:,} of standard input is longer than {LONGEST_LINE:,} bytes: break it into "
@@ -156,13 +156,13 @@ class Translator:
         )
 
     def __call__(self, lines: list[str]) -> list[list[Translated]]:
-        """The hypotheses of each line, best first; of a line that was cut there is one."""
-        found = self._decoder.translate(self._params, lines)
-        return [[_one_line(one) for one in own] for own in found]
+        """The hypotheses of each line, best first; a line that was cut has one."""
+        translations = self._decoder.translate(self._params, lines)
+        return [[_one_line(each) for each in hypotheses] for hypotheses in translations]
 
 
 def _check_beams(config: EncoderDecoderConfig, beams: int, longest: int) -> None:
-    """UserError where a sentence has not so many hypotheses, or there is no memory for them."""
+    """UserError where there cannot be so many hypotheses, or there is no memory for them."""
     if beams > config.vocab_size:
         raise UserError(
             f"--beams {beams} is more than the {config.vocab_size:,} entries of the model's vocabulary: give "
@@ -178,12 +178,12 @@ def _check_beams(config: EncoderDecoderConfig, beams: int, longest: int) -> None
         )
 
 
-def _one_line(one: Translated) -> Translated:
-    return dataclasses.replace(one, text=" ".join(one.text.splitlines()))
+def _one_line(translated: Translated) -> Translated:
+    return dataclasses.replace(translated, text=" ".join(translated.text.splitlines()))
 
 
 def _windows(lines: Iterable[bytes], counts: Counter[str]) -> Iterator[list[str]]:
-    """Lines by the window; fewer at a time where they come slowly, so that nobody waits for an answer."""
+    """The lines in windows; smaller ones where lines come slowly, so that each is answered soon."""
     arrived: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=2 * _WINDOW)
 
     def read() -> None:
@@ -191,7 +191,7 @@ def _windows(lines: Iterable[bytes], counts: Counter[str]) -> Iterator[list[str]
             for number, line in enumerate(lines):
                 arrived.put(_decoded(line if number else line.removeprefix(codecs.BOM_UTF8), counts))
             arrived.put(None)
-        except Exception as error:  # raised where lines are waited for
+        except Exception as error:  # raised again by the main thread
             arrived.put(error)
 
     threading.Thread(target=read, name="lines", daemon=True).start()

@@ -12,15 +12,15 @@ from sacrebleu.metrics.bleu import BLEU
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.pairs import languages
 
-# the measures that take spaces for the ends of words say nothing of them
+# languages without spaces between words, for which scores of words split at spaces mean nothing
 _NOT_OF_SPACES = {"ja", "ko", "zh", "yue", "lzh", "wuu", "nan", "hak", "th", "lo", "km", "my", "bo", "dz"}
 
 
 def scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str
 ) -> dict[str, float | str]:
-    """Of whole sets, in percent, against one or several references of each line. Regions change nothing:
-    zh_CN is measured as zh.
+    """Scores of whole sets, in percent, against one or several references for each line. Regions are ignored:
+    zh_CN is scored as zh.
 
     bleu               sacrebleu as its command line gives it for the language, detokenized; `signature` says
                        how (13a; zh, ja-mecab and ko-mecab for Chinese, Japanese and Korean)
@@ -29,21 +29,21 @@ def scores(
                        English, as in Moses' own tokenizer
     bleu_compounds     of Moses tokens with compounds split at their hyphens: the paper's
     chrf               chrF2
-    left_out           which of these are no measure of the language, and are not there
+    left_out           which of these do not apply to the language and are missing
     """
     metric = _sacrebleu(language)
-    found: dict[str, float | str] = {
+    results: dict[str, float | str] = {
         "bleu": metric.corpus_score(hypotheses, references).score,
         "chrf": sacrebleu.corpus_chrf(hypotheses, references).score,
         "signature": str(metric.get_signature()),
     }
     if languages.language(language)[0] in _NOT_OF_SPACES:
         names = "bleu_intl, bleu_tokenized and bleu_compounds"
-        return {**found, "left_out": f"{names} split at spaces, which are no ends of words in {language}"}
+        return {**results, "left_out": f"{names} split at spaces, which do not separate words in {language}"}
     tokens = [[tokenized(line, language) for line in lines] for lines in (hypotheses, *references)]
     split = [[compounds_split(line) for line in lines] for lines in tokens]
     return {
-        **found,
+        **results,
         "bleu_intl": BLEU(tokenize="intl").corpus_score(hypotheses, references).score,
         "bleu_tokenized": plain_bleu(tokens[0], tokens[1:]),
         "bleu_compounds": plain_bleu(split[0], split[1:]),
@@ -56,13 +56,13 @@ def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str], langua
 
 
 def plain_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """multi-bleu.perl: what is between spaces is a token, nothing is smoothed."""
+    """BLEU of multi-bleu.perl: tokens are separated by spaces, nothing is smoothed."""
     metric = BLEU(tokenize="none", force=True, smooth_method="none")
     return metric.corpus_score(hypotheses, references).score
 
 
 def check_language(language: str) -> None:
-    """UserError where what splits the language's sentences into words is not installed."""
+    """UserError where the package that splits the language into words is not installed."""
     _sacrebleu(language)
 
 
@@ -70,7 +70,7 @@ def _sacrebleu(language: str) -> BLEU:
     code, _ = languages.language(language)
     try:
         return BLEU(trg_lang=code)
-    except RuntimeError as error:  # its own words for an extra that is not installed
+    except RuntimeError as error:  # how sacrebleu reports an extra that is not installed
         raise UserError(
             f"BLEU of {language} needs a package that splits its sentences into words: pip install "
             f"'sacrebleu[{code}]'"

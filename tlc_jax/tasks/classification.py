@@ -172,10 +172,10 @@ class Classification(ClassificationObjective, Task):
         return {**sums, "confusion": rows.T @ columns}
 
     def metrics(self, sums: HostSums) -> dict[str, float]:
-        found = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
+        results = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
         if "confusion" in sums:
-            found[self._metric.name] = self._metric.of_confusion(sums["confusion"])
-        return found
+            results[self._metric.name] = self._metric.of_confusion(sums["confusion"])
+        return results
 
     def example_scores(self, params: Params, batch: Batch) -> ExampleScores:
         """1 for each example that is predicted right, 0 for the others."""
@@ -184,22 +184,22 @@ class Classification(ClassificationObjective, Task):
 
     def baselines(self) -> dict[str, float]:
         stored = self._packed.manifest["baselines"]
-        found = {f"{name}/{key}": value for name, values in stored.items() for key, value in values.items()}
+        results = {f"{name}/{key}": value for name, values in stored.items() for key, value in values.items()}
         if self._metric != ACCURACY:
-            found |= self._baseline_metrics()
-        return found
+            results |= self._baseline_metrics()
+        return results
 
     def _baseline_metrics(self) -> dict[str, float]:
         """The primary metric of the baselines, of which only the accuracy is stored."""
-        found = {}
+        results = {}
         for name in self._packed.manifest["baselines"]:
             for model in ("majority", "linear"):
                 if (predicted := self.baseline(model, name)) is not None:
                     confusion = np.zeros((self.classes, self.classes + 1))
                     np.add.at(confusion, (self.targets(name), predicted), 1)
                     value = self._metric.of_confusion(confusion)
-                    found[f"{name}/{model}_{self._metric.name}"] = value
-        return found
+                    results[f"{name}/{model}_{self._metric.name}"] = value
+        return results
 
     def facts(self) -> dict[str, str]:
         manifest = self._packed.manifest

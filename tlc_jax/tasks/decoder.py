@@ -1,4 +1,4 @@
-"""Sentences to translations: tokens, batches of few shapes, beam search, text."""
+"""Translates sentences: tokens, batches in few shapes, beam search, text."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
 from tlc_jax.parallel.mesh import local_rows, place, replicated
 from tlc_jax.tasks.long_sentences import pieces
 
-EXTRA = 50  # tokens that a translation may be longer than its source (Vaswani et al., 6.1)
-_USUAL = 8  # that most are not: no more room is made before it is needed
+EXTRA = 50  # tokens by which a translation may be longer than its source (Vaswani et al., 6.1)
+_USUAL = 8  # tokens by which few are: the cache has room for these before it grows
 ALPHA = 0.6
-_OVERHEAD = 1.5  # what XLA keeps beside, as its compiler tells: 1.0 to 1.5 (4 to 200 beams, 64 to 256 wide)
+_OVERHEAD = 1.5  # memory by the compiler over that of the cache: 1.0 to 1.5 (4 to 200 beams, width 64 to 256)
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-_TOKENS = 2048  # of a batch's source, pads included
+_TOKENS = 2048  # of the source of a batch, pads included
 _MOST_ROWS, _FEW_ROWS = 64, 8
-_MOST_BYTES = 4 << 30  # that a batch may need, where there are so many
+_MOST_BYTES = 4 << 30  # that a batch may need, if that much memory is free
 
 
 @dataclass(frozen=True)
 class Translated:
-    """One hypothesis: its text, its score (log probability over length penalty), whether it has an end, and
-    in how many parts its sentence was translated."""
+    """One hypothesis: its text, its score (log probability over length penalty), whether it ended with </s>,
+    and in how many parts its sentence was translated."""
 
     text: str
     score: float
@@ -48,8 +48,8 @@ class Translated:
 
 
 class Decoder:
-    """Translates with a beam; compiles each shape once, for whatever parameters it is given. A sentence of
-    more than `longest` tokens, its end included, is translated in parts."""
+    """Translates with a beam; compiles each shape once, for any parameters. A sentence of more than `longest`
+    tokens, </s> included, is translated in parts."""
 
     def __init__(
         self,
@@ -72,29 +72,29 @@ class Decoder:
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
 
     def translate(
-        self, params: Params, sentences: Sequence[str], told: Callable[[int], None] = lambda count: None
+        self, params: Params, sentences: Sequence[str], advance: Callable[[int], None] = lambda count: None
     ) -> list[list[Translated]]:
-        """The best hypotheses of each sentence, at least one, in their order; of one that was cut there is
-        one. An empty or blank sentence becomes an empty one. `told` hears how many sentences are done."""
+        """The hypotheses of each sentence, best first; a sentence that was cut has one. A blank sentence
+        becomes an empty one. `advance` is called with the number of further sentences that are done."""
         parts = [pieces(sentence, self._tokenizer, self._longest - 1) for sentence in sentences]
-        last = [number == len(own) for own in parts for number in range(1, len(own) + 1)]
-        found = iter(
+        last = [index == len(each) - 1 for each in parts for index in range(len(each))]
+        hypotheses = iter(
             self._each(
                 params,
                 list(itertools.chain(*parts)),
-                lambda done: told(sum(last[i] for i in done)),
+                lambda done: advance(sum(last[i] for i in done)),
             )
         )
-        whole = [[next(found) for _ in own] for own in parts]
-        return [own[0] if len(own) == 1 else [_joined([best[0] for best in own])] for own in whole]
+        whole = [[next(hypotheses) for _ in each] for each in parts]
+        return [each[0] if len(each) == 1 else [_joined([best[0] for best in each])] for each in whole]
 
     def _each(
-        self, params: Params, sentences: Sequence[str], told: Callable[[Sequence[int]], None]
+        self, params: Params, sentences: Sequence[str], done: Callable[[Sequence[int]], None]
     ) -> list[list[Translated]]:
-        """Of sentences that are short enough; `told` hears which are done."""
+        """Translate sentences that are short enough; `done` is called with the indices of those that are."""
         encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
-        found: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
+        translations: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
         order = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
         order.sort(key=lambda i: (-len(ids[i]), i))
         batches = []
@@ -110,33 +110,33 @@ class Decoder:
             for row, i in enumerate(chosen):
                 source[row, : len(ids[i]) + 1] = [*ids[i], EOS]
                 limits[row] = len(ids[i]) + 1 + EXTRA
-            own = local_rows(self._mesh, rows)
-            batches.append((chosen, {"source": source[own], "limits": limits[own]}))
+            local = local_rows(self._mesh, rows)
+            batches.append((chosen, {"source": source[local], "limits": limits[local]}))
             order = order[len(chosen) :]
         with ThreadPoolExecutor(self._at_once()) as pool:
             try:
-                for chosen, best in pool.map(lambda one: (one[0], self._found(params, one[1])), batches):
+                for chosen, best in pool.map(lambda batch: (batch[0], self._run(params, batch[1])), batches):
                     for row, i in enumerate(chosen):
-                        found[i] = self._texts(best, row)
-                    told(chosen)
+                        translations[i] = self._texts(best, row)
+                    done(chosen)
                     stopping.check()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return found
+        return translations
 
     def _at_once(self) -> int:
-        """Two batches on a CPU: alone, one leaves a third of two cores idle between its many small
-        operations."""
+        """Batches that run at the same time: two on a CPU, since the small operations of one leave a third of
+        two cores idle."""
         return 2 if self._mesh.size == 1 and jax.default_backend() == "cpu" else 1
 
-    def _found(self, params: Params, batch: dict[str, np.ndarray]) -> Hypotheses:
+    def _run(self, params: Params, batch: dict[str, np.ndarray]) -> Hypotheses:
         placed, shape = place(self._mesh, batch), batch["source"].shape
         with self._first:  # two threads would compile the same program twice
             if shape not in self._compiled:
-                found = jax.device_get(self._search(params, placed["source"], placed["limits"]))
+                hypotheses = jax.device_get(self._search(params, placed["source"], placed["limits"]))
                 self._compiled.add(shape)
-                return found
+                return hypotheses
         return jax.device_get(self._search(params, placed["source"], placed["limits"]))
 
     def _texts(self, best: Hypotheses, row: int) -> list[Translated]:
@@ -152,7 +152,7 @@ class Decoder:
                 best.ended[row][: self._best],
                 strict=True,
             )
-            if score > NEVER / 2  # else there are fewer than were asked for
+            if score > NEVER / 2  # else there are fewer hypotheses than `best`
         ]
 
 
@@ -171,13 +171,13 @@ def search(
     beams: int,
     alpha: float,
 ) -> Hypotheses:
-    """The best hypotheses of padded sources, each of at most so many tokens."""
+    """The hypotheses of padded sources, each of at most `limits` tokens."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
     first = min(length, source.shape[1] + _USUAL)
     cache = empty_cache(config, prepared, beams, first)
     return beam_search(
-        lambda cache, tokens, place: step(config, prepared, cache, tokens, place),
+        lambda cache, tokens, position: step(config, prepared, cache, tokens, position),
         cache,
         limits,
         beams=beams,
@@ -190,8 +190,8 @@ def search(
 
 
 def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:
-    """About what the search needs for a sentence of so many tokens: keys and values of all hypotheses, and
-    how much each of these attends to those of every other."""
+    """About the memory of the search for a sentence of `length` tokens: keys and values of all hypotheses,
+    and the attention of each hypothesis to those of every other."""
     positions = padded_length(length) + EXTRA
     kept = 2 * config.num_layers * config.hidden_size * positions * beams
     attention = config.heads * beams * beams * positions
@@ -199,11 +199,11 @@ def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:
 
 
 def usable_memory() -> int:
-    """Bytes that are free on a device, or for this process where the processor is the device."""
+    """Bytes that are free on a device; on a CPU, those that are free for this process."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_memory()
 
 
 def padded_length(length: int) -> int:
-    """The shortest of the fixed lengths that holds so many tokens."""
-    return next((own for own in _LENGTHS if length <= own), length)
+    """The shortest of the fixed lengths that holds `length` tokens."""
+    return next((fixed for fixed in _LENGTHS if length <= fixed), length)

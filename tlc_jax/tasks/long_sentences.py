@@ -1,4 +1,4 @@
-"""Sentences that are longer than a model was trained on are translated in parts."""
+"""Cuts sentences that are longer than those a model was trained on into parts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def pieces(line: str, tokenizer: Tokenizer, longest: int) -> list[str]:
     else:
         middle = len(line) // 2
         parts = [line[:middle], line[middle:]]
-    found, joined = [], ""
+    parts_that_fit, joined = [], ""
     for part in parts:
         stopping.check()
         longer = f"{joined} {part}".strip()
         if joined and not _fits(tokenizer, longer, longest):
-            found += pieces(joined, tokenizer, longest)
+            parts_that_fit += pieces(joined, tokenizer, longest)
             longer = part
         joined = longer
-    return [*found, *pieces(joined, tokenizer, longest)]
+    return [*parts_that_fit, *pieces(joined, tokenizer, longest)]
 
 
 def _fits(tokenizer: Tokenizer, text: str, longest: int) -> bool:
-    """Each token is a byte or more, so few bytes need not be encoded."""
+    """Whether the text has at most `longest` tokens; a token is a byte or more."""
     few = len(text.encode()) <= longest
     return few or len(tokenizer.encode(text, add_special_tokens=False).ids) <= longest

@@ -48,14 +48,14 @@ class TokenPrediction(Task, Protocol):
                 "no token was masked: data.held_out keeps too little text to evaluate on, raise it"
             )
         loss = sums["loss"] / sums["weight"]
-        found = {
+        results = {
             "loss": loss,
             "perplexity": math.exp(loss) if loss < 700 else math.inf,
             "accuracy": sums["correct"] / sums["weight"],
         }
         if "bytes" in sums:
-            found["nats_per_byte"] = sums["loss"] / sums["bytes"] if sums["bytes"] else math.inf
-        return found
+            results["nats_per_byte"] = sums["loss"] / sums["bytes"] if sums["bytes"] else math.inf
+        return results
 
     def example_scores(self, params: Params, batch: Batch) -> ExampleScores:
         """Nats of each row, and its bytes as weights."""
