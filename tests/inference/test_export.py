@@ -251,7 +251,7 @@ def test_others_models_are_refused(exported: Path, tmp_path: Path) -> None:
     about = json.loads((copy / "config.json").read_text())
     for name, value in (("layer_norm_eps", 1e-12), ("model_type", "roberta"), ("hidden_act", "relu")):
         (copy / "config.json").write_text(json.dumps({**about, name: value}))
-        with pytest.raises(UserError, match=rf"it has .*{name}.*{value}.*, wanted "):
+        with pytest.raises(UserError, match=rf"it has .*{name}.*{value}.*, but must have "):
             import_huggingface(copy, NAMING)
     (copy / "config.json").write_text(json.dumps({**about, "num_hidden_layers": 2}))
     with pytest.raises(UserError, match=r"tensors missing: \[\], unknown: .*encoder.layer.2"):
