@@ -257,5 +257,5 @@ def test_others_models_are_refused(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tensors missing: \[\], unknown: .*encoder.layer.2"):
         import_huggingface(copy, NAMING)
     (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1])
-    with pytest.raises(UserError, match="is no model with"):
+    with pytest.raises(UserError, match="is not a model with"):
         import_huggingface(copy, NAMING)
