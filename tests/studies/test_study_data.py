@@ -419,6 +419,26 @@ def test_a_study_of_another_config_is_refused_field_by_field(folder: Folder) -> 
         folder.go("", "--pretrain.seed", "3")
 
 
+def test_a_study_with_further_steps_is_resumed_and_refused_others(folder: Folder) -> None:
+    path = folder.root / "tiny.py"
+    plain = path.read_text(encoding="utf-8")
+
+    def with_steps(steps: str) -> None:
+        compression = f"compression=CompressConfig(steps=({steps}))"
+        text = plain.replace("bits=(32, 4)", f"bits=(32, 4), {compression}")
+        imports = "from tlc_jax.compression.methods import KeepUnits, PruneMagnitude\n"
+        path.write_text(imports + text, encoding="utf-8")
+
+    with_steps("KeepUnits(heads=1), PruneMagnitude(0.25)")
+    folder.go("2x16/lr")
+    assert len(folder.go()) == 2
+    assert folder.go() == []
+    for others in ("KeepUnits(heads=1), PruneMagnitude(0.5)", "PruneMagnitude(0.25), KeepUnits(heads=1)", ""):
+        with_steps(others)
+        with pytest.raises(UserError, match=r"study of another config: compression.steps is .* but the stu"):
+            folder.go()
+
+
 def test_a_study_of_a_version_that_did_not_measure_what_compress_writes(folder: Folder) -> None:
     """Its quantizer had zero 'float': with that it is resumed, and without it is refused. It also has the old
     name of a field."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from rich.console import Console
 
@@ -48,18 +49,31 @@ def _open(config: StudyConfig, workdir: AnyPath) -> None:
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
     make_folder(workdir)
-    write_json(record, dataclasses.asdict(config))
+    fields = dataclasses.asdict(config)
+    fields["compression"]["steps"] = _steps(config)
+    write_json(record, fields)
+
+
+def _steps(config: StudyConfig) -> list[Any]:
+    """The further steps of the compression as study.json holds them: with their names, not as instances."""
+    steps: list[Any] = config.compression.recorded().get("steps", [])
+    return steps
 
 
 def _check_same(record: AnyPath, config: StudyConfig) -> None:
     """UserError if the study began with another config; it names the fields that differ."""
     try:
-        before: StudyConfig = config_from_json(read_json(record), StudyConfig)
+        fields, steps = read_json(record), list[Any]()
+        if isinstance(fields, dict) and isinstance(fields.get("compression"), dict):
+            steps = fields["compression"].get("steps", steps)
+            fields["compression"] |= {"steps": []}
+        before: StudyConfig = config_from_json(fields, StudyConfig)
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{record} is not the config of a study ({error}): restore it, or give a new --workdir"
         ) from error
-    if changed := differences(flat(config), flat(before), "the study"):
+    now = {**flat(config), "compression.steps": _steps(config)}
+    if changed := differences(now, {**flat(before), "compression.steps": steps}, "the study"):
         raise UserError(
             f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
             "resume the study with its own command"
