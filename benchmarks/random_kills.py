@@ -26,7 +26,7 @@ from about import about
 
 from tlc_jax.core import tree
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.runs.checkpoint import restore_params, whole_steps
+from tlc_jax.runs.checkpoint import restore_model, whole_steps
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
 
@@ -80,7 +80,7 @@ def kill(workdir: Path, after: int, chance: random.Random) -> dict[str, Any]:
 
 def parameters(workdir: Path) -> dict[str, np.ndarray]:
     like = jax.jit(lambda key: init_mlm(RunDir(workdir).read_config().model, key))(jax.random.key(0))
-    params, step = restore_params(workdir / "checkpoints", like, print)
+    params, _, step = restore_model(workdir / "checkpoints", like, print)
     assert step == STEPS
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 

@@ -15,7 +15,7 @@ import pytest
 from tlc_jax import train as train
 from tlc_jax.core import tree
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.runs.checkpoint import restore_params
+from tlc_jax.runs.checkpoint import restore_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
@@ -51,7 +51,7 @@ def parameters(workdir: AnyPath) -> dict[str, np.ndarray]:
     """The parameters of the newest checkpoint of an encoder, by path."""
     config = RunDir(workdir).read_config()
     like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
-    params, _ = restore_params(RunDir(workdir).checkpoints, like, pytest.fail)
+    params, _, _ = restore_model(RunDir(workdir).checkpoints, like, pytest.fail)
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
 
 

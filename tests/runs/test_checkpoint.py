@@ -19,7 +19,7 @@ from tlc_jax.config import MeshConfig
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.runs import saving
-from tlc_jax.runs.checkpoint import restore_params, whole_steps
+from tlc_jax.runs.checkpoint import restore_model, whole_steps
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.runs.snapshot import Snapshot
 from tlc_jax.storage import sealed
@@ -104,7 +104,7 @@ def test_parameters_load_alone_and_elsewhere(tmp_path: Path) -> None:
     like = jax.tree.map(
         lambda x: jax.device_put(jnp.zeros_like(x), NamedSharding(one, PartitionSpec())), new_state().params
     )
-    params, step = restore_params(tmp_path, like, pytest.fail)
+    params, _, step = restore_model(tmp_path, like, pytest.fail)
     assert step == 7
     np.testing.assert_array_equal(params["encoder"]["kernel"], np.arange(1000.0) + 7)
     assert len(params["encoder"]["kernel"].devices()) == 1
@@ -116,9 +116,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     own = new_state().params["encoder"]
     for like in ({**own, "kernel": jnp.zeros(5)}, {**own, "x": jnp.ones(1)}, {"kernel": own["kernel"]}):
         with pytest.raises(UserError, match="7 is of another model"):
-            restore_params(tmp_path, {"encoder": like}, pytest.fail)
+            restore_model(tmp_path, {"encoder": like}, pytest.fail)
     with pytest.raises(UserError, match="holds no checkpoint"):
-        restore_params(tmp_path / "none", {}, pytest.fail)
+        restore_model(tmp_path / "none", {}, pytest.fail)
 
 
 # --- damage ------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path, damage) -> None:
     data = max((tmp_path / "6" / "params").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     damage(data)
     warnings: list[str] = []
-    _, step = restore_params(tmp_path, new_state().params, warnings.append)
+    _, _, step = restore_model(tmp_path, new_state().params, warnings.append)
     assert step == 3
     assert data.name in warnings[0]
     assert whole_steps(tmp_path) == [3, 6], "who only reads changes nothing"

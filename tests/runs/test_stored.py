@@ -25,7 +25,7 @@ from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.parallel.mesh import make_mesh, replicated
 from tlc_jax.runs import checkpoint, saving
 from tlc_jax.runs.average import mean_of_last
-from tlc_jax.runs.checkpoint import restore_model, restore_params, whole_steps
+from tlc_jax.runs.checkpoint import restore_model, whole_steps
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.storage.sealed import read_manifest, seal
@@ -125,7 +125,7 @@ def test_who_reads_a_run_that_trains_gets_its_newest(
 ) -> None:
     save(tmp_path, 3, 6)
     retired_once(monkeypatch, tmp_path, moment, 9)
-    params, step = restore_params(tmp_path, new_state().params, pytest.fail)
+    params, _, step = restore_model(tmp_path, new_state().params, pytest.fail)
     assert step == 9
     assert float(params["encoder"]["kernel"][0]) == 9
     assert whole_steps(tmp_path) == [9]
@@ -199,7 +199,7 @@ def test_what_an_array_is_declared_to_be_is_compared(
 
     forge(folder, forged)
     with pytest.raises(UserError, match=says):
-        restore_params(folder, new_state().params, pytest.fail)
+        restore_model(folder, new_state().params, pytest.fail)
 
 
 def described(**change: Any) -> Callable[[Path], object]:
@@ -229,7 +229,7 @@ def test_what_orbax_would_read_is_looked_at(whole: Path, tmp_path: Path, change:
     folder = Path(shutil.copytree(whole, tmp_path / "c"))
     forge(folder, change)
     with pytest.raises(UserError, match=r"the checkpoint .* is (of another model|damaged)") as raised:
-        restore_params(folder, new_state().params, pytest.fail)
+        restore_model(folder, new_state().params, pytest.fail)
     assert len(str(raised.value)) < 1000
 
 
@@ -243,7 +243,7 @@ def test_a_pipe_is_not_waited_for(whole: Path, tmp_path: Path, name: str) -> Non
     seal(folder / "3", manifest)
     os.mkfifo(folder / "3" / name)
     with pytest.raises(UserError, match="it is not a regular file"):
-        restore_params(folder, new_state().params, pytest.fail)
+        restore_model(folder, new_state().params, pytest.fail)
 
 
 @pytest.mark.parametrize(

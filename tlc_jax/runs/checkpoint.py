@@ -153,14 +153,6 @@ def restore_model(
     return params, masks, step
 
 
-def restore_params(
-    folder: AnyPath, like: Params, warn: Callable[[str], None], steps: list[int] | None = None
-) -> tuple[Params, int]:
-    """The parameters of `restore_model`, and their step."""
-    params, _, step = restore_model(folder, like, warn, steps=steps)
-    return params, step
-
-
 def saved_data_identity(folder: AnyPath) -> str | None:
     """The identity of the data of the newest checkpoint in `folder`; None if there is none."""
     step, _ = _choose(folder, "meta/", None, None)
