@@ -34,14 +34,14 @@ def ours(layers: int, width: int, rows: int, dtype: str, remat: str) -> Step:
 
     from tlc_jax.config import Config, ModelConfig
     from tlc_jax.parallel.mesh import make_mesh, place
-    from tlc_jax.tasks.build import make_objective
+    from tlc_jax.tasks.kinds import kind_of
     from tlc_jax.training.schedule import controls
     from tlc_jax.training.state import init_state
     from tlc_jax.training.step import compile_train_step, make_train_step
 
     model = ModelConfig(num_layers=layers, hidden_size=width, compute_dtype=dtype, remat=remat)  # type: ignore[arg-type]
     config = Config(model=model, batch_size=rows)
-    mesh, objective = make_mesh(config.mesh), make_objective(config)
+    mesh, objective = make_mesh(config.mesh), kind_of(config).objective(config)
     state, optimizer = init_state(objective, config.optimizer, jax.random.key(0), mesh)
     batch, key = place(mesh, batch_of(rows)), jax.random.key(1)
     rate = controls(config, 0.5, 1)

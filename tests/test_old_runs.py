@@ -20,7 +20,7 @@ from tests.golden import make_d21cde9 as old
 from tlc_jax import evaluate, train
 from tlc_jax.runs.checkpoint import restore_state
 from tlc_jax.runs.load import load_model
-from tlc_jax.tasks.build import make_task, open_data
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_state
 
 GOLDEN = json.loads((old.FOLDER / "golden.json").read_text())
@@ -38,7 +38,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def state(name: str) -> Any:
     model = load_model(name, warn=pytest.fail)
     config, rundir = model.config, model.rundir
-    task = make_task(config, open_data(config, rundir.data))
+    task = kind_of(config).task(config, kind_of(config).open(config, rundir.data))
     like, _ = abstract_state(task, config.optimizer, model.mesh, model.masks)
     restored = restore_state(rundir.checkpoints, like)
     assert restored is not None

@@ -13,8 +13,8 @@ import pytest
 from tlc_jax.config import BudgetConfig, Config
 from tlc_jax.core import compiled
 from tlc_jax.core.errors import UserError
+from tlc_jax.data import cache
 from tlc_jax.storage.paths import parse_path
-from tlc_jax.tasks.build import cache_folder
 
 PROGRAM = """
 from tlc_jax.core.entry_point import run_command
@@ -77,7 +77,7 @@ def test_without_a_home_paths_are_told_that_need_one(monkeypatch: pytest.MonkeyP
     homeless(monkeypatch)
     config = Config(budget=BudgetConfig(steps=1))
     with pytest.raises(UserError, match=r"HOME is not set.*: set HOME, or give a --data.cache-dir that does"):
-        cache_folder(config)
+        cache.root(config.data.cache_dir)
     for text in ("~", "~/runs/x"):
         with pytest.raises(UserError, match=f"{text} is in the home folder, but there is none"):
             parse_path(text)

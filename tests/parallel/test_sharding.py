@@ -29,8 +29,8 @@ from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import check_divides, make_mesh, place, rows_of
 from tlc_jax.parallel.sharding import param_shardings, placements
-from tlc_jax.tasks.build import abstract_params, make_task, prepare_data
-from tlc_jax.training.state import init_state
+from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.state import abstract_params, init_state
 from tlc_jax.training.step import compile_train_step, make_train_step
 
 KINDS = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
@@ -58,7 +58,8 @@ def config(request, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 @pytest.fixture(scope="module")
 def task(config: Config):
-    return make_task(config, prepare_data(config, Console(quiet=True)))
+    kind = kind_of(config)
+    return kind.task(config, kind.prepare(config, Console(quiet=True)))
 
 
 def mesh_of(shape: tuple[int, int, int]) -> jax.sharding.Mesh:
@@ -146,7 +147,7 @@ def test_a_run_is_resumed_on_another_mesh(command, finished, tmp_path, monkeypat
 @both
 def test_what_does_not_split_is_refused(config: Config) -> None:
     narrow = dataclasses.replace(config, model=dataclasses.replace(config.model, feed_forward_size=36))
-    params = abstract_params(narrow, ())
+    params = abstract_params(kind_of(narrow).objective(narrow))
     with pytest.raises(
         UserError, match=r"feed_forward/contract/kernel .* of 36 does not split over 8 devices"
     ):

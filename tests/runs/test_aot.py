@@ -31,7 +31,7 @@ from tlc_jax.parallel.collectives import Collective, collectives
 from tlc_jax.runs import ahead_of_time
 from tlc_jax.runs.memory import compile_abstract
 from tlc_jax.tasks.base import Objective
-from tlc_jax.tasks.build import make_objective
+from tlc_jax.tasks.kinds import kind_of
 
 
 def program(function, *shapes: tuple[tuple[int, ...], P]) -> str:
@@ -128,7 +128,8 @@ def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
     assert shapes["classification_head/output/kernel"] == (32, 5)
     # one layer, since a loop's body is counted once; wide, so that products are most of the work
     model = dataclasses.replace(config.model, num_layers=1, hidden_size=512, head_size=64)
-    objective = make_objective(dataclasses.replace(config, model=model), 5)
+    config = dataclasses.replace(config, model=model)
+    objective = kind_of(config).objective(config, 5)
     batch = objective.largest_batch()
     params = jax.eval_shape(objective.init, jax.random.key(0))
     lowered = jax.jit(objective.logits).lower(params, batch)
@@ -191,8 +192,9 @@ def test_what_cannot_be_compiled_is_refused() -> None:
         ahead_of_time.compile_for(
             dataclasses.replace(small(), batch_size=20, micro_batch="auto"), jax.devices(), print
         )
+    classification = cli.load_config("finetune_sst2", Config)
     with pytest.raises(UserError, match="how many classes it has: give --classes"):
-        make_objective(cli.load_config("finetune_sst2", Config))
+        kind_of(classification).objective(classification)
     with pytest.raises(UserError, match=r"--topology 'nonsense' cannot be compiled for"):
         ahead_of_time.topology_devices("nonsense")
     with pytest.raises(UserError, match=r"--topology '' cannot be compiled for \(it has no name\)"):

@@ -20,6 +20,7 @@ from tests.builders import documents, write_tables
 from tlc_jax import study
 from tlc_jax.config import CompressConfig, Config, DataConfig
 from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.data import cache
 from tlc_jax.data.text import installed_docs
 from tlc_jax.runs import begin
 from tlc_jax.runs.begin import Begin
@@ -27,7 +28,8 @@ from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies import finished, grid
 from tlc_jax.studies.frontier import pack
 from tlc_jax.studies.same_data import SameData
-from tlc_jax.tasks.build import keep_data, open_data, prepare_data
+from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.tasks.mlm import MlmKind
 
 CONFIG = """
 from tlc_jax.config import *
@@ -88,8 +90,9 @@ class Folder:
         write_json(rundir.config, dataclasses.asdict(config))
         if not rundir.data.exists():
             source = begin.data_from
-            data = prepare_data(config, console) if source is None else open_data(config, source.data)
-            keep_data(data, config, rundir.data)
+            kind = kind_of(config)
+            data = kind.prepare(config, console) if source is None else kind.open(config, source.data)
+            cache.keep(data, rundir.data)
         shutil.copy(Path(str(rundir.data)) / "tokenizer.json", str(rundir.tokenizer))
         number = len(name) + sum(map(ord, name))
         lines = [
@@ -467,7 +470,7 @@ def test_upgraded_packages_are_other_data(tmp_path: Path, monkeypatch: pytest.Mo
     class Prepared:
         manifest = identity
 
-    monkeypatch.setattr("tlc_jax.studies.same_data.prepare_data", lambda config, console: Prepared)
+    monkeypatch.setattr(MlmKind, "prepare", lambda kind, config, console: Prepared)
     same_data.prepare("pretrain", config, None, console)
     same_data.meet("st/2x64/pretrained", {"pretrain": identity})  # type: ignore[dict-item]
     same_data.check_sources("pretrain", config)

@@ -42,8 +42,8 @@ from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
 from tlc_jax.tasks.base import prediction_loss
-from tlc_jax.tasks.build import make_task, open_data
 from tlc_jax.tasks.decoder import Decoder, bytes_of_row
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.long_sentences import pieces
 from tlc_jax.tasks.translation import Translation, smoothing
 
@@ -93,7 +93,7 @@ def params_of(root: Path | str) -> dict[str, np.ndarray]:
 
 def task_of(run: Path) -> Translation:
     config = RunDir(run).read_config()
-    task = make_task(config, open_data(config, RunDir(run).data))
+    task = kind_of(config).task(config, kind_of(config).open(config, RunDir(run).data))
     assert isinstance(task, Translation)
     return task
 
@@ -177,10 +177,10 @@ def test_the_mean_of_the_last_checkpoints(finished: Path) -> None:
 
 
 def _restored(run: Path, step: int) -> dict:
-    from tlc_jax.runs.checkpoint import restore_params
+    from tlc_jax.runs.checkpoint import restore_model
 
     like = load_model(str(run), warn=pytest.fail).params
-    return restore_params(RunDir(run).checkpoints, like, pytest.fail, steps=[step])[0]
+    return restore_model(RunDir(run).checkpoints, like, pytest.fail, steps=[step])[0]
 
 
 ODD = [

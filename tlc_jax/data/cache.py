@@ -66,6 +66,11 @@ class Prepared:
         raise NotImplementedError
 
 
+def root(cache_dir: str) -> Path:
+    """The folder of all that is kept for all runs; UserError if its home folder does not exist."""
+    return local_folder(cache_dir, "a --data.cache-dir")
+
+
 def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> Path:
     """The folder in the cache with the data that depend on nothing else than `depends_on` (JSON values).
 
@@ -73,7 +78,7 @@ def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], 
     The folder appears whole or, if `build` raises, not at all.
     """
     identity = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
-    folder = local_folder(cache_dir, "a --data.cache-dir") / identity[:20]
+    folder = root(cache_dir) / identity[:20]
     if not folder.exists():
         with new_folder(folder) as temporary:
             fields = build(temporary)
@@ -114,7 +119,7 @@ def local_copy(folder: AnyPath, cache_dir: str) -> Path:
         raise UserError(
             f"prepared data {folder / MANIFEST} cannot be used ({error}): put back the files of the run"
         ) from error
-    copy = local_folder(cache_dir, "a --data.cache-dir") / identity[:20]
+    copy = root(cache_dir) / identity[:20]
     if not copy.exists():
         with new_folder(copy) as temporary:
             _copy(manifest, folder, temporary)

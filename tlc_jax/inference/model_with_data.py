@@ -16,7 +16,6 @@ from tlc_jax.core.tree import Params
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.tasks.base import Task
-from tlc_jax.tasks.build import make_task, open_data, prepare_data
 from tlc_jax.tasks.kinds import kind_of
 
 _MANY = 1024  # examples
@@ -39,14 +38,13 @@ def load_with_data(reference: str, console: Console, data_dir: str | None = None
     """The model of a run, of one of its marks (RUN@MARK) or of an artifact, with the data in `data_dir`, or
     else with those that it was trained on. A classifier is also evaluated on tables."""
     model = load_model(reference, warn=console.print)
-    config = model.config
+    config, kind = model.config, kind_of(model.config)
     if data_dir is None and not is_artifact(model.rundir.root):
-        data = open_data(config, model.rundir.data)
+        data = kind.open(config, model.rundir.data)
     else:
         config = _with_data(config, model.rundir.tokenizer, data_dir)
-        data = prepare_data(config, console, to_train=False, label_names=model.label_names)
-    kind = kind_of(config)
-    task = make_task(kind.bounded(config, _MANY), data)
+        data = kind.prepare(config, console, to_train=False, label_names=model.label_names)
+    task = kind.task(kind.bounded(config, _MANY), data)
     sets = (*task.evaluation_sets(), *task.reported_sets())
     config = kind.bounded(config, max((task.evaluation_size(name) for name in sets), default=_MANY))
     return ModelWithData(config, task, model.params, model.step, model.mesh, model.config)

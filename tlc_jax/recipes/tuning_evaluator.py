@@ -11,7 +11,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.tasks.base import Task
-from tlc_jax.tasks.build import make_task, open_data
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.evaluator import TensorEvaluator
 
 
@@ -36,7 +36,8 @@ def task_of(model: TrainedModel) -> Task:
     """The task of a model on the data of its run; UserError if it has none."""
     if is_artifact(model.rundir.root):
         raise UserError(f"{model.rundir.root} is an artifact and has no data to evaluate on: give its run")
-    return make_task(model.config, open_data(model.config, model.rundir.data))
+    kind = kind_of(model.config)
+    return kind.task(model.config, kind.open(model.config, model.rundir.data))
 
 
 def tuning_evaluator(model: TrainedModel, console: Console) -> TuningEvaluator | None:

@@ -24,7 +24,7 @@ from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
 from tlc_jax.parallel.sharding import placements
 from tlc_jax.runs.memory import GIB, compile_abstract, micro_batch_sizes
-from tlc_jax.tasks.build import make_objective
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_params
 
 # of a device of jax (cloud.google.com/tpu/docs; a chip of v2 or v3 is two devices)
@@ -80,7 +80,7 @@ def compile_for(
 
 
 def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]:
-    objective, devices = make_objective(config, classes), mesh.devices.flatten()
+    objective, devices = kind_of(config).objective(config, classes), mesh.devices.flatten()
     flops = objective.update_flops(objective.largest_batch())
     params, rules = abstract_params(objective), objective.family.sharding_rules
     result: dict[str, Any] = {

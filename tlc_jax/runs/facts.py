@@ -14,21 +14,23 @@ from tlc_jax.config import Config
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.schema import TypedDict, checked, record
+from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
-from tlc_jax.tasks.build import Data, abstract_params, describe_source, label_names
 from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.state import abstract_params
 from tlc_jax.training.view import budget_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
 
 
-def facts(config: Config, data: Data | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
+def facts(config: Config, data: Prepared | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
     """Facts by name, for the first screen; `data` is None before they are prepared."""
     try:
-        params = abstract_params(config, label_names(config, data.folder if data else None))
+        names = kind_of(config).label_names(config, data.folder if data else None)
+        params = abstract_params(kind_of(config).objective(config, len(names)))
         parameters = f"{tree.count(params):,}"
     except UserError:  # the number of classes follows from the data, which do not exist
         parameters = "known with the data"
@@ -52,7 +54,7 @@ def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
         tokenizer = config.data.tokenizer
         if tokenizer is not None:
             given_tokenizer(tokenizer, config.model.vocab_size, kind_of(config).tokenizer_layout)
-        return {"data": f"there: {describe_source(config)}"}
+        return {"data": f"there: {kind_of(config).source(config).description}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
 

@@ -25,8 +25,9 @@ from tlc_jax.runs.average import mean_of_last
 from tlc_jax.runs.checkpoint import restore_model
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, split_mark
-from tlc_jax.tasks.build import abstract_params, label_names
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.masked import tensor_masks
+from tlc_jax.training.state import abstract_params
 
 Warn = Callable[[str], None]
 
@@ -69,8 +70,8 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     if not rundir.config.is_file():
         raise UserError(f"{reference} is neither a run directory nor an artifact: it has no config.json")
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
-    names = label_names(config, rundir.data)
-    abstract = abstract_params(config, names)
+    names = kind_of(config).label_names(config, rundir.data)
+    abstract = abstract_params(kind_of(config).objective(config, len(names)))
     like = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         abstract,
@@ -100,7 +101,7 @@ def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) ->
         if entry["nonzeros"] < entry["weights"]
     }
     params = join(tensors)
-    _check_shapes(path, params, abstract_params(config, names))
+    _check_shapes(path, params, abstract_params(kind_of(config).objective(config, len(names))))
     rules = family_of(config.model).sharding_rules
     params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params, rules))
     return TrainedModel(rundir, config, params, manifest["source"]["step"], names, masks)

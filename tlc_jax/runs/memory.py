@@ -21,13 +21,14 @@ from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import Count, TypedDict, checked, record
+from tlc_jax.data import cache
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import batch_sharding, replicated, rows_devices
 from tlc_jax.storage.run_directory import write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
-from tlc_jax.tasks.build import cache_folder, make_objective
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import abstract_state
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
@@ -54,12 +55,12 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         raise UserError(
             f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
         )
-    known = cache_folder(config) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    known = cache.root(config.data.cache_dir) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
     sizes = micro_batch_sizes(config, rows_devices(mesh))
     rows = leader.decide(lambda: _read(known))
     if rows not in sizes:
         classes = leader.decide(lambda: len(task.label_names) if task else 0)
-        objective, batch = make_objective(config, classes), _largest(task)
+        objective, batch = kind_of(config).objective(config, classes), _largest(task)
 
         def peak(rows: int) -> float:
             smaller = dataclasses.replace(config, micro_batch=rows)

@@ -16,6 +16,8 @@ from tlc_jax.config import Config
 from tlc_jax.config.saved import digest, flat
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.progress import duration
+from tlc_jax.data import cache
+from tlc_jax.data.cache import Prepared
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
@@ -29,7 +31,7 @@ from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import is_sealed
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.tasks.base import Task
-from tlc_jax.tasks.build import Data, keep_data, make_task, open_data, prepare_data
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.state import Optimizer, TrainState, abstract_state
 from tlc_jax.training.view import show_config, show_facts
@@ -43,7 +45,7 @@ class Run:
     begin: Begin
     rundir: RunDir
     mesh: Mesh
-    data: Data
+    data: Prepared
     task: Task
     abstract: TrainState
     """Shapes, types and shardings of its state."""
@@ -93,10 +95,11 @@ def open_run(
         prepared = None
         if not resumed:
             prepared = leader.only(lambda: _prepare(config, rundir, begin, console))
-            config = fitted(config, make_task(config, prepared) if prepared else None, mesh, console)
+            task = kind_of(config).task(config, prepared) if prepared else None
+            config = fitted(config, task, mesh, console)
         claimed = leader.only(lambda: _claim(config, rundir, begin, prepared, held, console))
-        check_folder, data = claimed or (lambda: None, open_data(config, rundir.data))
-        task = make_task(config, data)
+        check_folder, data = claimed or (lambda: None, kind_of(config).open(config, rundir.data))
+        task = kind_of(config).task(config, data)
         if title is None:
             show_facts(console, facts(config, data, rundir, task.facts()))
         saver = held.enter_context(Checkpoints(rundir.checkpoints, config.checkpoint.keep))
@@ -170,7 +173,7 @@ def _check_complete(rundir: RunDir) -> None:
         )
 
 
-def _prepare(config: Config, rundir: RunDir, begin: Begin, console: Console) -> Data:
+def _prepare(config: Config, rundir: RunDir, begin: Begin, console: Console) -> Prepared:
     """The data of a new run, after making sure that it can begin and that its directory can be made."""
     begin.check()
     if not rundir.root.exists() and not is_remote(rundir.root):
@@ -183,10 +186,10 @@ def _claim(
     config: Config,
     rundir: RunDir,
     begin: Begin,
-    prepared: Data | None,
+    prepared: Prepared | None,
     held: contextlib.ExitStack,
     console: Console,
-) -> tuple[Callable[[], None], Data]:
+) -> tuple[Callable[[], None], Prepared]:
     """Locks the directory until `held` is closed, and writes what a run begins with. Returns `check_folder`
     and the run's own copy of its data."""
     make_folder(rundir.root)
@@ -211,7 +214,8 @@ def _claim(
     if not _has_data(rundir):
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
-        data = keep_data(data, config, rundir.data)
+        cache.keep(data, rundir.data)
+        data = kind_of(config).open(config, rundir.data)
     write_text(rundir.tokenizer, read_text(data.folder / "tokenizer.json"))
     record_start(rundir, begin.record())
     return check_folder, data
@@ -222,13 +226,14 @@ def _has_data(rundir: RunDir) -> bool:
     return is_sealed(rundir.data) if is_remote(rundir.data) else rundir.data.exists()
 
 
-def _open_data(config: Config, rundir: RunDir, console: Console) -> Data:
+def _open_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
     """The run's own data; where it has none yet, they come from the cache or are prepared."""
     if _has_data(rundir):
         if is_remote(rundir.data):
             console.print(f"data from {rundir.data}")
-        return open_data(config, rundir.data)
-    data, trained_on = prepare_data(config, console), saved_data_identity(rundir.checkpoints)
+        return kind_of(config).open(config, rundir.data)
+    data = kind_of(config).prepare(config, console)
+    trained_on = saved_data_identity(rundir.checkpoints)
     if trained_on not in (None, data.manifest["identity"]):
         raise UserError(
             f"{rundir.data} is missing, and {data.manifest['source']} is no longer what {rundir.root} was "

@@ -32,7 +32,7 @@ from tlc_jax.runs.memory import (
     reported,
 )
 from tlc_jax.tasks.base import Batch, Task
-from tlc_jax.tasks.build import make_task, prepare_data
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState, init_state
 from tlc_jax.training.step import CompiledStep
@@ -54,7 +54,8 @@ def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
     """The content of a timing file. Where neither config nor device says how much memory there is (a CPU),
     the micro_batch of the config is timed."""
     mesh = make_mesh(config.mesh)
-    task = make_task(config, prepare_data(config, console))
+    kind = kind_of(config)
+    task = kind.task(config, kind.prepare(config, console))
     state, _ = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
     limit = device_limit(config)
     steps: dict[int, CompiledStep] = {}

@@ -31,7 +31,6 @@ from tlc_jax.studies.frontier import pack
 from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.results import Result, metric_of, read_result
 from tlc_jax.studies.same_data import Data, SameData, run_data
-from tlc_jax.tasks.build import make_task, open_data
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.metric import ACCURACY
 from tlc_jax.training.evaluator import Evaluator
@@ -90,7 +89,8 @@ def _train(
     if source is not None:
         rundir = RunDir(run.folder)
         trained = rundir.read_config()
-        metric = make_task(trained, open_data(trained, rundir.data)).primary_metric
+        kind = kind_of(trained)
+        metric = kind.task(trained, kind.open(trained, rundir.data)).primary_metric
     store.add({**run.fields, **read_result(run.stage, run.folder, metric), "data": data})
 
 

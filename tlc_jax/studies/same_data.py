@@ -22,7 +22,6 @@ from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.results import StageData
-from tlc_jax.tasks.build import prepare_data
 from tlc_jax.tasks.kinds import kind_of
 
 Data = dict[str, StageData]
@@ -113,7 +112,8 @@ class SameData:
             return self._first[stage]
         description, files = _read_sources(config)
         resolved = config if source is None else InitFrom(source.root).resolve(config)
-        identity, known = prepare_data(resolved, console).manifest["identity"], self._known.get(stage)
+        identity = kind_of(resolved).prepare(resolved, console).manifest["identity"]
+        known = self._known.get(stage)
         if known is not None and identity != known[1]["identity"]:
             raise UserError(
                 f"the {_named(stage)} ({description}) are prepared as {identity[:16]}, but {known[0]} was "

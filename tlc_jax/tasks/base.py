@@ -18,6 +18,7 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.config.task import TaskConfig
 from tlc_jax.core.tree import Params
+from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import Layout
 from tlc_jax.models.families import ModelFamily
@@ -193,6 +194,10 @@ class TaskKind(ABC, Generic[PreparedData]):
         """The data of a run, from the cache if the same were prepared before. With the `label_names` of a
         classifier: data to evaluate it on, or to predict."""
         ...
+
+    def open(self, config: Config, folder: AnyPath) -> PreparedData:
+        """Prepared data in a folder, after checking every byte."""
+        return self.data_type.open(cache.local_copy(folder, config.data.cache_dir))
 
     def data_in(self, config: Config, folder: str) -> Any:
         """The options of the data that a user names to evaluate a model on; `folder` is set by the caller."""
