@@ -24,7 +24,7 @@ from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage import lock, paths
 from tlc_jax.storage.lock import locked
-from tlc_jax.storage.paths import AnyPath, TextLog, parse_path
+from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import LOCK
 
 ROOT = "gs://bucket"
@@ -205,18 +205,6 @@ def test_a_store_that_does_not_answer(bucket: Bucket, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(parse_path(ROOT)), "exists", unreachable)
     with pytest.raises(UserError, match=r"gs://bucket/run cannot be reached \(Cannot connect to host\)"):
         parse_path(f"{ROOT}/run")
-
-
-def test_a_log_in_a_bucket_is_whole_after_each_flush(bucket: Bucket) -> None:
-    where = parse_path(f"{ROOT}/log.txt")
-    log = TextLog(where, "a\n")
-    log.add("b\n")
-    assert where.read_text() == "a\n"
-    log.flush()
-    assert where.read_text() == "a\nb\n"
-    log.add("c\n")
-    log.close()
-    assert where.read_text() == "a\nb\nc\n"
 
 
 @pytest.mark.slow

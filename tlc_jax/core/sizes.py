@@ -32,13 +32,8 @@ def paper_bytes(nonzeros: int, bits: int) -> float:
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Bytes of a stream of `count` codes of `bits` bits."""
+    """Bytes of a stream of `count` codes of `bits` bits (at 32 bits: of float32 values)."""
     return -(-count * bits // 8)
-
-
-def dense_bytes(size: int, bits: int) -> int:
-    """Bytes of `size` weights, each stored as a code (at 32 bits: as a float32)."""
-    return packed_bytes(size, bits)
 
 
 def bitmap_bytes(size: int, nonzeros: int, bits: int) -> int:
@@ -48,9 +43,9 @@ def bitmap_bytes(size: int, nonzeros: int, bits: int) -> int:
 
 def is_sparse(size: int, nonzeros: int, bits: int) -> bool:
     """Whether the bitmap is the smaller of the two: from a sparsity of 1 / bits on."""
-    return bitmap_bytes(size, nonzeros, bits) < dense_bytes(size, bits)
+    return bitmap_bytes(size, nonzeros, bits) < packed_bytes(size, bits)
 
 
 def weight_bytes(size: int, nonzeros: int, bits: int, dense: bool) -> int:
     """Bytes of the weights in either layout."""
-    return dense_bytes(size, bits) if dense else bitmap_bytes(size, nonzeros, bits)
+    return packed_bytes(size, bits) if dense else bitmap_bytes(size, nonzeros, bits)

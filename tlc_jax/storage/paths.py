@@ -241,31 +241,3 @@ def write_bytes(path: AnyPath, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path):
         path.write_bytes(content)
-
-
-class TextLog:
-    """A file that lines are appended to. In a bucket, `flush` writes the whole file again."""
-
-    def __init__(self, path: AnyPath, text: str):
-        self._path, self._parts, self._flushed = path, [text], 1
-        write_text(path, text)
-        self._file = path.open("a", encoding="utf-8") if isinstance(path, Path) else None
-
-    def add(self, line: str) -> None:
-        if self._file is not None:
-            self._file.write(line)
-            self._file.flush()
-        else:
-            self._parts.append(line)
-
-    def flush(self) -> None:
-        """Write all lines added so far."""
-        parts = len(self._parts)
-        if self._file is None and parts > self._flushed:
-            write_text(self._path, "".join(self._parts[:parts]))
-            self._flushed = parts
-
-    def close(self) -> None:
-        self.flush()
-        if self._file is not None:
-            self._file.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.paths import AnyPath, TextLog, writing
+from tlc_jax.storage.paths import AnyPath, write_text
 from tlc_jax.storage.untrusted import parse_json, read_bytes
 from tlc_jax.studies.results import Result
 
@@ -30,7 +30,7 @@ class Results:
 
 
 class ResultStore(Results):
-    """Results in a file, to which new ones are appended; a last line that a killed process left unfinished is
+    """Results in a file, to which new ones are added; a last line that a killed process left unfinished is
     dropped.
 
     UserError names the first line that is not what was written: it is not JSON, it has been changed (its
@@ -43,7 +43,7 @@ class ResultStore(Results):
         complete = content[: content.rfind(b"\n") + 1]
         lines = complete.split(b"\n")[:-1]
         super().__init__([self._read(number, line) for number, line in enumerate(lines, start=1)])
-        self._log = TextLog(path, complete.decode("utf-8"))
+        self._write(complete.decode("utf-8"))
 
     def add(self, result: Result) -> None:
         try:
@@ -54,20 +54,22 @@ class ResultStore(Results):
                 f"a result cannot be written to {self.path} ({error}): a number that is not finite means "
                 "that the run has diverged, so lower the learning rate in a new study"
             ) from error
-        with writing(self.path):
-            self._log.add(line)
-            self._log.flush()
+        self._write(self._text + line)
         self.results.append(result)
 
     def rewrite(self) -> None:
         """Write all results anew, with the fields that were added to them."""
-        self._log.close()
-        self._log = TextLog(self.path, "".join(map(_line, self.results)))
+        self._write("".join(map(_line, self.results)))
 
     def location(self, result: Result) -> str:
         """The file and line number of a result."""
         number = next(i for i, each in enumerate(self.results, start=1) if each is result)
         return f"{self.path} line {number}"
+
+    def _write(self, text: str) -> None:
+        """Replace the file atomically: it is small, and a bucket cannot append."""
+        write_text(self.path, text)
+        self._text = text
 
     def _read(self, number: int, line: bytes) -> Result:
         try:
