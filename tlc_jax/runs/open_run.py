@@ -242,7 +242,7 @@ def _open_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
     return data
 
 
-def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Data) -> None:
+def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Prepared) -> None:
     if restored.meta.get("config") != digest(config):
         raise UserError(
             f"the checkpoint of step {restored.step:,} in {rundir.checkpoints} is of another run: remove it"
