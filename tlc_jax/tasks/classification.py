@@ -202,7 +202,7 @@ class Classification(ClassificationObjective, Task):
         return results
 
     def facts(self) -> dict[str, str]:
-        manifest = self._packed.manifest
+        manifest, metric, baselines = self._packed.manifest, self._metric.name, self.baselines()
         return {
             "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
             "labels": ", ".join(self.label_names),
@@ -211,9 +211,9 @@ class Classification(ClassificationObjective, Task):
             **({"notes": "; ".join(self.notes())} if self.notes() else {}),
             "padding": f"{100 * self._buckets.padding():.0f} % of the tokens computed",
             **{
-                f"{name} accuracy": f"majority {values['majority_accuracy']:.4f}, "
-                f"bag of words {values['linear_accuracy']:.4f}"
-                for name, values in manifest["baselines"].items()
+                f"{name} {metric}": f"majority {baselines[f'{name}/majority_{metric}']:.4f}, "
+                f"bag of words {baselines[f'{name}/linear_{metric}']:.4f}"
+                for name in manifest["baselines"]
             },
         }
 
