@@ -41,7 +41,8 @@ class CompressedModel:
 
     @property
     def standard_error(self) -> float:
-        """Over the seeds and, for an accuracy, over the examples in the set."""
+        """Over the seeds and, for an accuracy, over the examples in the set; 0 where there is nothing to tell
+        it from, such as a single seed of another metric."""
         errors = [seed_error(self.values)]
         if self.metric.name == ACCURACY.name:
             errors.append(math.sqrt(self.value * (1 - self.value) / self.correct.shape[1]))

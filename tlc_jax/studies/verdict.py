@@ -80,8 +80,9 @@ def between(first: CompressedModel, second: CompressedModel) -> str:
 
 
 def value(model: CompressedModel) -> str:
-    """The metric on the reported set, with its standard error."""
-    return f"{model.value:.4f} +- {model.standard_error:.4f}"
+    """The metric on the reported set, with its standard error if that is known."""
+    error = model.standard_error
+    return f"{model.value:.4f} +- {error:.4f}" if error else f"{model.value:.4f}"
 
 
 def table(store: ResultStore) -> Table:
