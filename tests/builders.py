@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -159,4 +160,39 @@ def write_corpus(folder: Path, count: int = 400) -> Path:
         file.write("\n\n\n".join(texts[third : 2 * third]))
     lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts[2 * third :])]
     (folder / "three.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_tfds(
+    folder: Path, name: str, features: dict[str, Any], splits: dict[str, list[dict[str, Any]]]
+) -> Path:
+    """A prepared TFDS dataset, such as `glue/sst2`, as TFDS itself writes it below `folder`. A feature is
+    `str`, a numpy type, or the names of a label's classes in a tuple; `splits` are rows of features."""
+    import tensorflow_datasets as tfds
+
+    def feature(kind: Any) -> Any:
+        if isinstance(kind, tuple):
+            return tfds.features.ClassLabel(names=kind)
+        return tfds.features.Text() if kind is str else kind
+
+    dataset, _, config = name.partition("/")
+    version = "1.0.0"
+
+    class Written(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version(version)
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config, version=version)] if config else []
+        name = dataset
+        pkg_dir_path = None
+
+        def _info(self):
+            connectors = tfds.features.FeaturesDict({key: feature(kind) for key, kind in features.items()})
+            return tfds.core.DatasetInfo(builder=self, features=connectors)
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(rows) for split, rows in splits.items()}
+
+        def _generate_examples(self, rows):
+            yield from enumerate(rows)
+
+    Written(data_dir=folder, config=config or None, file_format="array_record").download_and_prepare()
     return folder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.builders import documents
+from tests.builders import documents, write_tfds
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled import data_sets
@@ -33,28 +33,15 @@ def test_names_differ_and_metrics_exist() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sentences with the features of GLUE's CoLA: sentence, label, idx; test has the label -1."""
-    import tensorflow_datasets as tfds
-
-    class Acceptability(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        name = "acceptability"
-        pkg_dir_path = None
-
-        def _info(self):
-            label = tfds.features.ClassLabel(names=LABELS)
-            features = {"sentence": tfds.features.Text(), "label": label, "idx": np.int32}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(split) for split in SIZES}
-
-        def _generate_examples(self, split):
-            for i, text in enumerate(documents(SIZES[split], seed=len(split))):
-                yield i, {"sentence": text, "label": -1 if split == "test" else i % 2, "idx": i}
-
-    root = tmp_path_factory.mktemp("tfds")
-    Acceptability(data_dir=root, file_format="array_record").download_and_prepare()
-    return root
+    splits = {
+        split: [
+            {"sentence": text, "label": -1 if split == "test" else i % 2, "idx": i}
+            for i, text in enumerate(documents(size, seed=len(split)))
+        ]
+        for split, size in SIZES.items()
+    }
+    features = {"sentence": str, "label": LABELS, "idx": np.int32}
+    return write_tfds(tmp_path_factory.mktemp("tfds"), "acceptability", features, splits)
 
 
 def test_a_new_data_set_is_one_record(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import documents
+from tests.builders import documents, write_tfds
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.text.sources import open_source
@@ -26,27 +26,9 @@ def read(**fields: str) -> list[str]:
 @pytest.fixture(scope="module")
 def tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared TFDS dataset as TFDS itself writes it, without TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    class Notes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain", version="1.0.0")]  # noqa: RUF012
-        name = "notes"
-        pkg_dir_path = None
-
-        def _info(self):
-            features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "n": np.int64})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            yield from ((i, {"text": text, "n": i}) for i, text in enumerate(documents(300)))
-
-    folder = tmp_path_factory.mktemp("tfds")
-    Notes(data_dir=folder, config="plain", file_format="array_record").download_and_prepare()
-    return folder
+    rows = [{"text": text, "n": i} for i, text in enumerate(documents(300))]
+    features = {"text": str, "n": np.int64}
+    return write_tfds(tmp_path_factory.mktemp("tfds"), "notes/plain", features, {"train": rows})
 
 
 def test_tfds(tfds_dir: Path) -> None:

@@ -15,7 +15,7 @@ class DataConfig:
     name: str = "files"
     """'files': text under data.dir; 'docs': documentation installed with Python and its packages; any other
     name: a TFDS dataset such as wikipedia/20230601.en, or several joined by '+'. For classification: 'files',
-    glue/sst2, glue/mnli, or docs/package and docs/pair, which are made of the installed documentation."""
+    or a labelled data set such as glue/sst2 or docs/package (an unknown name is answered with the list)."""
     dir: Optional[str] = None
     """With 'files': a file, a folder or a glob of .txt (blank lines between documents) and .jsonl, plain, .gz
     or .zst, all in UTF-8; links are followed, files that are left out are reported. For classification: a
