@@ -80,7 +80,7 @@ def make_plan(
 
     UserError where a step needs what is not there, or where a rule does not fit the tensors."""
     for step in recipe:
-        if step.needs is Needs.TRAINING or (step.needs is Needs.CALIBRATION and inputs is None):
+        if step.needs is not Needs.NOTHING and (step.needs is not Needs.CALIBRATION or inputs is None):
             name = type(step).__name__
             raise UserError(f"{name} needs {step.needs.value}: that takes a run (--checkpoint)")
     if shapes is None:

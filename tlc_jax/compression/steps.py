@@ -7,14 +7,16 @@ those of the functions below that it has something to do in:
     choose     decides what is done with which tensor
     prune      decides which weights become zero
     convert    stores one tensor in another way
+    remarks    says what was not done, for the user
 
-The pipeline calls each of them for all steps in the recipe's order before it calls the next.
+The pipeline calls each of them for all steps in the recipe's order before it calls the next; a command prints
+remarks before it converts.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,6 +35,7 @@ class Needs(enum.Enum):
     NOTHING = "nothing"
     CALIBRATION = "calibration data"
     TRAINING = "training"
+    SEARCH = "a search for rules"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class Step:
         """One tensor stored in another way, or as it is; zeros of its mask stay exact zeros. `inputs` are
         what the tensor's inputs are in the calibration data, or None."""
         return tensor
+
+    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> Mapping[str, Sequence[str]]:
+        """{what was not done, and why: the tensors}, given what `choose` and `prune` of all steps decided;
+        printed with the first few names."""
+        return {}
 
 
 Recipe = tuple[Step, ...]

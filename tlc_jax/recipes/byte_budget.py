@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +18,7 @@ from tlc_jax.compression.allocate import Option, allocate
 from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude, Quantize
 from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.quantize import block_shape
-from tlc_jax.compression.steps import Recipe
+from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import sizes
@@ -81,7 +81,7 @@ class Candidate:
 
 def has_budget(recipe: Recipe) -> bool:
     """Whether the recipe leaves bits and sparsities to `fit_bytes`."""
-    return any(type(step) is FitBytes for step in recipe)
+    return any(step.needs is Needs.SEARCH for step in recipe)
 
 
 def recorded(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
@@ -94,7 +94,8 @@ def recorded(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
 def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, console: Console) -> Fit:
     """Find the rules of the best candidate within the recipe's budget. The best one has the best primary
     metric by `evaluate`, of equals the least damage; without `evaluate`, the least damage."""
-    index, step = next((i, step) for i, step in enumerate(recipe) if type(step) is FitBytes)
+    index = next(i for i, step in enumerate(recipe) if step.needs is Needs.SEARCH)
+    step = cast(FitBytes, recipe[index])
     search = _Search(source, recipe[:index], step, recipe[index + 1 :])
     if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
         console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tlc_jax.compression.steps import Needs, Step
-from tlc_jax.config.quantization import QuantSpec, Rule
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.config.validation import check
 
 
@@ -33,9 +31,6 @@ class FitBytes(Step):
     def examples(cls) -> tuple[Step, ...]:
         return ()
 
-    def choose(self, tensors: Mapping[str, Any], rules: dict[str, Rule]) -> dict[str, Rule]:
-        raise NotImplementedError("a byte budget is replaced by rules before tensors are compressed")
-
     @property
     def needs(self) -> Needs:
-        return Needs.CALIBRATION
+        return Needs.SEARCH
