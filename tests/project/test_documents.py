@@ -27,6 +27,7 @@ from tests.builders import documents, sentence_pairs
 from tests.project.documents import DOCUMENTS, ROOT, Command, anchors, blocks, commands, links
 from tests.project.test_layering import LEVELS, ONLY_HERE
 from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.config import CompressConfig, StudyConfig
 from tlc_jax.core import cli
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -117,11 +118,14 @@ def write_configs(folder: Path, cache: Path) -> None:
     small = {kind: fields.format(data=data, steps=12) for kind, fields in CONFIGS.items()}
     for document in (ROOT / "configs").glob("*.py"):
         kind = next((kind for kind in CONFIGS if document.stem.startswith(kind)), "pretrain")
-        made = f"Config({small[kind]})"
-        if "study" in document.stem:
+        made, config = f"Config({small[kind]})", cli.load_config(str(document), object)
+        if isinstance(config, StudyConfig):
             pretrain = small["pretrain"].replace("steps=12", "training_seconds=0.2")
             made = f"StudyConfig({STUDY.format(pretrain=pretrain, finetune=small['finetune'])})"
-        if "prune" in document.stem:
+        if isinstance(config, CompressConfig) and config.recovery is None:
+            shutil.copy(document, folder)
+            continue
+        if isinstance(config, CompressConfig):
             recovery = "RecoveryConfig(levels=(0.3, 0.45), max_epochs=0.1)"
             made = f'CompressConfig(bits=6, sparsity=0.45, granularity="group:8", recovery={recovery})'
         (folder / document.name).write_text(
