@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ import safetensors.numpy
 
 from tlc_jax import compress, evaluate
 from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.compression.steps import Step
 from tlc_jax.config.compression import OF_FOLDERS
+from tlc_jax.config.quantization import Rule
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import Interrupted, UserError
+from tlc_jax.core.leaf import Masks
 
 Capture = pytest.CaptureFixture[str]
 SHAPES = {
@@ -184,6 +188,26 @@ def test_a_request_to_stop_is_obeyed_anywhere(
             compressed(folder, tmp_path / "out", *options)
         monkeypatch.setattr(stopping, "_requested", False)
         assert not (tmp_path / "out").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyMatrices(Step):
+    """A step that leaves vectors alone, and says so."""
+
+    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> dict[str, list[str]]:
+        vectors = [name for name, rule in rules.items() if not rule.prune]
+        return {"no matrix": vectors, "pruned before": list(masks)}
+
+
+def test_what_a_step_does_not_do_is_printed(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "recipe.py").write_text(
+        "from tests.recipes.test_fidelity import OnlyMatrices\nfrom tlc_jax.config import CompressConfig\n\n"
+        "def get_config():\n    return CompressConfig(steps=(OnlyMatrices(),))\n"
+    )
+    compressed(folder, tmp_path / "out", "--config", str(tmp_path / "recipe.py"))
+    said = capsys.readouterr().out
+    assert "no matrix: dense.bias, norm.weight\n" in said
+    assert "pruned before" not in said, "there are no such tensors"
 
 
 def test_a_group_that_divides_nothing_is_a_row_for_runs_too(

@@ -44,9 +44,14 @@ def check_weights(name: str, x: Any, rule: Rule | None, console: Console) -> Non
 
 
 def report_plan(plan: Plan, console: Console) -> None:
-    """Print which tensors have one range per row in place of groups, and which lose nearly all weights."""
+    """Print which tensors have one range per row in place of groups, what else the recipe's steps did not do,
+    and which tensors lose nearly all weights."""
     if names := undivided(plan.rules):
         console.print(f"one range per row, since groups do not divide their rows: {_listed(names)}")
+    for step in plan.recipe:
+        for remark, names in step.remarks(plan.rules, plan.masks).items():
+            if names:
+                console.print(f"{remark}: {_listed(names)}")
     for name in nearly_gone(plan.masks):
         console.print(
             f"warning: {name} has lost {100 * (~plan.masks[name]).mean():.1f} % of its weights, which the "
