@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tlc_jax.compress import Compress
 from tlc_jax.config import BudgetConfig, Config
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
@@ -118,6 +119,25 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in done.stdout
     assert "--model.num-layers" in done.stdout
     assert "125000" in done.stdout, "the values of that config"
+
+
+def test_steps_are_options_only_where_a_document_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, arguments = tmp_path / "mine.py", ["--checkpoint", "run", "--out", "o"]
+    path.write_text(
+        "from tlc_jax.compression.methods import KeepUnits\nfrom tlc_jax.config import CompressConfig\n"
+        "def get_config():\n    return CompressConfig(steps=(KeepUnits(heads=2),))\n"
+    )
+    override = ["--config", str(path), *arguments, "--steps.0.heads", "3"]
+    assert vars(cli.parse(Compress, override).settings.steps[0])["heads"] == 3
+    for unknown in (["--steps", "KeepUnits"], ["--steps.0.heads", "3"]):
+        with pytest.raises(SystemExit):
+            cli.parse(Compress, [*arguments, *unknown])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.parse(Compress, ["--help"])
+    assert "--steps" not in capsys.readouterr().out
 
 
 def test_help_into_a_pipe_that_nobody_reads() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -130,7 +130,7 @@ def recipe_of(config: CompressConfig) -> Recipe:
         steps.append(
             PruneMagnitude(config.sparsity, config.scope, config.max_tensor_sparsity, config.recovery)
         )
-    steps += config.steps
+    steps += cast(Recipe, config.steps)
     if config.target_mb is not None:
         steps.append(FitBytes(config.target_mb, config.spec, config.matrices_only))
     elif not config.rules:

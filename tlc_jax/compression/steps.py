@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 from tlc_jax.compression.plain import FloatTensor
 from tlc_jax.config import TransformerConfig
+from tlc_jax.config.compression import CompressionStep
 from tlc_jax.config.quantization import Rule
 from tlc_jax.config.validation import check_types
 from tlc_jax.core.leaf import Leaf, Masks
@@ -50,7 +51,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(CompressionStep):
     """One step of a recipe; its fields are its options, checked against their types."""
 
     leaf: ClassVar[type[Leaf] | None] = None

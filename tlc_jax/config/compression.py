@@ -40,6 +40,11 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True)
+class CompressionStep:
+    """The options of any step of compression/methods/."""
+
+
+@dataclass(frozen=True)
 class CompressConfig:
     """One compression: what is pruned, what is quantized, how it is written. The options are the short form
     of common recipes (compression/methods/)."""
@@ -76,8 +81,9 @@ class CompressConfig:
     zero."""
     recovery: Optional[RecoveryConfig] = None
     """Prune in rounds with finetuning between them, up to `sparsity`; None: at once, without finetuning."""
-    steps: tuple[Any, ...] = ()
-    """In a config document: further steps of compression/methods/, after pruning and before quantization."""
+    steps: tuple[CompressionStep, ...] = ()
+    """In a config document: further steps of compression/methods/, after pruning and before quantization. Their
+    options follow as --steps.0.NAME, --steps.1.NAME ..."""
     zstd: bool = False
     """Compress the file further with zstd, which only this program reads."""
 
@@ -88,10 +94,6 @@ class CompressConfig:
         cap, target = self.max_tensor_sparsity, self.target_mb
         check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
         check(target is None or target > 0, f"target_mb must be positive, not {target}")
-        check(
-            all(dataclasses.is_dataclass(step) for step in self.steps),
-            f"steps must be instances of classes in compression/methods/, not {self.steps}",
-        )
         check(
             self.recovery is None or self.sparsity > 0,
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
