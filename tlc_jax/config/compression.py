@@ -82,8 +82,8 @@ class CompressConfig:
     recovery: Optional[RecoveryConfig] = None
     """Prune in rounds with finetuning between them, up to `sparsity`; None: at once, without finetuning."""
     steps: tuple[CompressionStep, ...] = ()
-    """In a config document: further steps of compression/methods/, after pruning and before quantization. Their
-    options follow as --steps.0.NAME, --steps.1.NAME ..."""
+    """In a config document: further steps of compression/methods/, after pruning and before quantization;
+    their options are --steps.0.NAME, --steps.1.NAME ..."""
     zstd: bool = False
     """Compress the file further with zstd, which only this program reads."""
 

@@ -1,5 +1,5 @@
 """Run directories and artifacts that commit d21cde9 wrote are what they were: the same bits of every state
-and of every compressed model, the same evaluation, and the same ten updates when a run goes on.
+and of every compressed model, the same evaluation, and the same ten updates when a run is resumed.
 
 tests/golden/make_d21cde9.py made them; benchmarks/old_runs.py compares updates bit for bit, which takes one
 machine for both.
@@ -16,7 +16,7 @@ import pytest
 
 from tests.golden import make_d21cde9 as old
 
-# what of the package this file knows beside its doors
+# what of the package this file knows besides commands
 from tlc_jax import evaluate, train
 from tlc_jax.runs.checkpoint import restore_state
 from tlc_jax.runs.load import load_model
@@ -81,7 +81,10 @@ def test_parameters_of_artifacts_have_their_bits(name: str) -> None:
     assert old.digests(found) in (expected["params"], expected.get("params_rounded"))
 
 
-@pytest.mark.parametrize("name", GOLDEN["models"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "translation")) for name in GOLDEN["models"]],
+)
 def test_runs_and_marks_evaluate_as_they_did(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert_same_evaluation(evaluated(capsys, name), GOLDEN["models"][name]["evaluation"])
 
@@ -92,8 +95,9 @@ def test_artifacts_evaluate_as_they_did(name: str, capsys: pytest.CaptureFixture
     assert_same_evaluation(found, GOLDEN["artifacts"][name]["evaluation"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", old.STEPS)
-def test_a_run_goes_on_with_the_updates_that_it_had_before(name: str) -> None:
+def test_a_resumed_run_has_the_updates_that_it_had_before(name: str) -> None:
     expected = GOLDEN["runs"][name]
     train.main(old.resume(name, name))
     found = old.losses(Path(name), expected["step"])
