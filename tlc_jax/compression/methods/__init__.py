@@ -6,6 +6,7 @@ from tlc_jax.compression.methods.by_rule import ByRule
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.methods.keep_units import KeepUnits
 from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
+from tlc_jax.compression.methods.prune_n_of_m import PruneNOfM
 from tlc_jax.compression.methods.quantize_uniform import Quantize
 from tlc_jax.compression.plain import FloatTensor, IntegerTensor
 from tlc_jax.compression.steps import Step
@@ -15,6 +16,7 @@ STEPS: tuple[type[Step], ...] = (
     KeepUnits,
     ByRule,
     PruneMagnitude,
+    PruneNOfM,
     FitBytes,
     Quantize,
 )
