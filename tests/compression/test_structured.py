@@ -20,7 +20,7 @@ from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.models.encoder_family import prunable_units
+from tlc_jax.models.encoder_family import ENCODER
 
 # heads that are together wider than the model, so that no width stands for another
 CONFIG = ModelConfig(
@@ -70,18 +70,18 @@ def small_integers(config: ModelConfig, seed: int) -> dict[str, Any]:
 
 def chosen(params: dict[str, Any], config: ModelConfig, heads: int, rows: int) -> tuple[Kept, Kept]:
     """The largest heads and feed-forward units of each layer."""
-    kinds = prunable_units(config)
+    kinds = ENCODER.prunable_units(config)
     return largest_units(params, kinds[0], heads), largest_units(params, kinds[1], rows)
 
 
 def shrink(params: dict[str, Any], config: ModelConfig, kept: tuple[Kept, Kept]) -> tuple[dict, Any]:
-    return keep_units(params, config, list(zip(prunable_units(config), kept, strict=True)))
+    return keep_units(params, config, list(zip(ENCODER.prunable_units(config), kept, strict=True)))
 
 
 def silence(params: dict[str, Any], config: ModelConfig, kept: tuple[Kept, Kept]) -> dict[str, Any]:
     """The model at its full size, with zeros for the other units in what reads them."""
     silenced = dict(tree.flatten(params))
-    for kind, units in zip(prunable_units(config), kept, strict=True):
+    for kind, units in zip(ENCODER.prunable_units(config), kept, strict=True):
         x = np.array(silenced[kind.reader])
         for layer in range(len(x)):
             for unit in set(range(kind.count)) - set(units[layer].tolist()):

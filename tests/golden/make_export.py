@@ -66,8 +66,8 @@ def write_model(
     from tlc_jax.artifacts.huggingface import write_huggingface
     from tlc_jax.models.families import ENCODER
 
-    heads, _ = ENCODER.prunable_units(config)
-    write_huggingface(folder, params, config, tokenizer, ENCODER.huggingface_names(config), heads, labels)
+    units = ENCODER.prunable_units(config)
+    write_huggingface(folder, params, config, tokenizer, ENCODER.huggingface_names(config), units, labels)
 
 
 def write(root: Path) -> None:

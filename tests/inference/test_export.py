@@ -24,6 +24,7 @@ from tlc_jax.artifacts.huggingface import (
     WEIGHTS,
     import_huggingface,
     params_from_huggingface,
+    write_huggingface,
 )
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
@@ -31,6 +32,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
+from tlc_jax.inference import exporting
 from tlc_jax.models.classifier import apply_classifier
 from tlc_jax.models.encoder import apply_mlm
 from tlc_jax.models.families import ENCODER
@@ -127,6 +129,24 @@ def test_pruned_heads_come_back_as_zeros(exported: Path) -> None:
         rest = x.copy()
         rest[inner] = 0
         assert not rest.any(), path
+
+
+def test_a_model_without_prunable_units_is_written_as_it_is(tmp_path: Path) -> None:
+    config, params = make_export.case("mlm")
+    names = ENCODER.huggingface_names(config)
+    for folder, units in ((tmp_path / "with", ENCODER.prunable_units(config)), (tmp_path / "without", ())):
+        folder.mkdir()
+        write_huggingface(folder, params, config, b"{}", names, units)
+    assert (tmp_path / "with" / WEIGHTS).read_bytes() == (tmp_path / "without" / WEIGHTS).read_bytes()
+
+
+def test_a_family_that_hugging_face_does_not_have_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_WRITERS", {})
+    with pytest.raises(UserError, match="is of the family encoder, which has no counterpart in Hugging Face"):
+        exported_from(finished, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_shared_layer_comes_back_once_for_each(exported: Path) -> None:

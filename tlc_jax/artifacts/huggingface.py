@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,14 +58,14 @@ def write_huggingface(
     config: ModelConfig,
     tokenizer: bytes,
     names: Names,
-    heads: UnitKind,
+    units: Sequence[UnitKind],
     label_names: tuple[str, ...] = (),
     head_dropout: float = 0.0,
 ) -> None:
-    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json; a classification
-    has `label_names` and dropout in its head."""
+    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json; `units` are
+    those of the model family; a classification has `label_names` and dropout in its head."""
     head = next(name for name in _HEADS if name in params)
-    tensors = split(with_all_heads_and_layers(params, config, heads))
+    tensors = split(with_all_heads_and_layers(params, config, units))
     weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
     weights[_TOKEN_TYPES] = np.zeros((1, config.hidden_size), np.float32)
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
@@ -156,7 +156,7 @@ def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> 
     return join(tensors)
 
 
-def with_all_heads_and_layers(params: Params, config: ModelConfig, heads: UnitKind) -> Params:
+def with_all_heads_and_layers(params: Params, config: ModelConfig, units: Sequence[UnitKind]) -> Params:
     """Float32 arrays on the host of a model with the same outputs, in which every layer has its own
     parameters and hidden_size / head_size heads, the last of them zeros where heads were pruned."""
     width, hidden = config.heads * config.head_size, config.hidden_size
@@ -166,13 +166,14 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig, heads: UnitKi
             f"{hidden}: its heads fill the hidden size exactly"
         )
 
+    axes = {path: i for kind in units if kind.field == "num_heads" for path, i in kind.axes.items()}
+
     def fill(path: str, x: Any) -> np.ndarray:
         x = np.asarray(x, np.float32)
         if not path.startswith("encoder/layers/"):
             return x
-        axis = heads.axes.get(path)
-        if axis is not None:
-            x = np.pad(x, [(0, hidden - width if i == axis else 0) for i in range(x.ndim)])
+        if path in axes:
+            x = np.pad(x, [(0, hidden - width if i == axes[path] else 0) for i in range(x.ndim)])
         return np.broadcast_to(x, (config.num_layers, *x.shape[1:]))
 
     return map_with_path(fill, params)

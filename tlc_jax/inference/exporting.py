@@ -19,7 +19,8 @@ from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
-from tlc_jax.models.families import ENCODER, ENCODER_DECODER, ModelFamily, family_of
+from tlc_jax.models.families import ENCODER, ENCODER_DECODER, family_of
+from tlc_jax.models.family import ModelFamily
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.claim import claimed
 from tlc_jax.storage.paths import AnyPath, new_folder, parse_path
@@ -46,6 +47,8 @@ def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
         return
     model = load_model(root, warn=console.print)
     tokenizer, family = _document(model.rundir.tokenizer), family_of(model.config.model)
+    if family.name not in _WRITERS:
+        raise UserError(f"{root} is of the family {family.name}, which has no counterpart in Hugging Face")
     network = _WRITERS[family.name](folder, model, tokenizer, family)
     console.print(f"{count(model.params):,} parameters as a {network} of Hugging Face")
 
@@ -61,8 +64,8 @@ def _write_roberta(folder: AnyPath, model: TrainedModel, tokenizer: bytes, famil
     task = model.config.task
     config = cast(ModelConfig, task.model_in_use(model.config.model))
     head_dropout = cast(ClassificationConfig, task).head_dropout if model.label_names else 0.0
-    names, (heads, _) = family.huggingface_names(config), family.prunable_units(config)
-    write_huggingface(folder, model.params, config, tokenizer, names, heads, model.label_names, head_dropout)
+    names, units = family.huggingface_names(config), family.prunable_units(config)
+    write_huggingface(folder, model.params, config, tokenizer, names, units, model.label_names, head_dropout)
     return "RobertaPreLayerNorm"
 
 

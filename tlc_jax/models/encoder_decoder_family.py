@@ -1,5 +1,4 @@
-"""The encoder-decoder's parameters as others see them: sharding, Hugging Face's names, units that can be
-pruned."""
+"""The encoder-decoder as a model family: sharding, Hugging Face's names, units that can be pruned."""
 
 from __future__ import annotations
 
@@ -7,9 +6,11 @@ from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.units import UnitKind
+from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
+from tlc_jax.models.family import ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
 
-SHARDING_RULES = (
+_SHARDING_RULES = (
     *layer_rules("(encoder|decoder)"),
     (r"shared/token_embedding", P(None, ("fsdp", "tensor"))),
 )
@@ -24,7 +25,7 @@ _NORMS = {
 _FEED_FORWARD = {"expand": "fc1", "contract": "fc2"}
 
 
-def huggingface_names(config: EncoderDecoderConfig) -> dict[str, str]:
+def _huggingface_names(config: EncoderDecoderConfig) -> dict[str, str]:
     """{our tensor: that of Hugging Face's Pegasus}. Pegasus has the embedding more than once; the name here
     is that of the matrix which is written."""
     names = {"shared/token_embedding": "model.shared.weight"}
@@ -47,7 +48,7 @@ def _weight_and_bias(ours: str, theirs: str, weight: str) -> dict[str, str]:
     return {f"{ours}/{weight}": f"{theirs}.weight", f"{ours}/bias": f"{theirs}.bias"}
 
 
-def prunable_units(config: EncoderDecoderConfig) -> tuple[UnitKind, ...]:
+def _prunable_units(config: EncoderDecoderConfig) -> tuple[UnitKind, ...]:
     """Heads of every attention, and feed-forward units of both sides: all have the same number."""
     attentions = ("encoder/layers/attention", "decoder/layers/attention", "decoder/layers/cross_attention")
     return (
@@ -57,3 +58,14 @@ def prunable_units(config: EncoderDecoderConfig) -> tuple[UnitKind, ...]:
             for side in ("encoder", "decoder")
         ),
     )
+
+
+ENCODER_DECODER = ModelFamily(
+    name="encoder-decoder",
+    config_type=EncoderDecoderConfig,
+    init=init_encoder_decoder,
+    apply=apply_encoder_decoder,
+    sharding_rules=_SHARDING_RULES,
+    huggingface_names=_huggingface_names,
+    prunable_units=_prunable_units,
+)

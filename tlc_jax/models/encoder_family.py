@@ -1,4 +1,4 @@
-"""The encoder's parameters as others see them: sharding, Hugging Face's names, units that can be pruned."""
+"""The encoder as a model family: sharding, Hugging Face's names, units that can be pruned."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.units import UnitKind
+from tlc_jax.models.encoder import apply_mlm, init_mlm
+from tlc_jax.models.family import ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
 
 # biases, norms, positions and heads are small, so every device has a copy; a vocabulary is never split, since
 # 50,265 rows are odd and nothing is padded
-SHARDING_RULES = (
+_SHARDING_RULES = (
     *layer_rules("encoder"),
     (r"encoder/token_embedding", P(None, ("fsdp", "tensor"))),
     (r"encoder/position_embedding", P()),
@@ -44,7 +46,7 @@ _LAYER = {
 }
 
 
-def huggingface_names(config: ModelConfig) -> dict[str, str]:
+def _huggingface_names(config: ModelConfig) -> dict[str, str]:
     """{our tensor: that of Hugging Face's RobertaPreLayerNorm}, with those of all heads; layers that share
     parameters have names of their own there."""
     modules = dict(_MODULES)
@@ -58,10 +60,21 @@ def huggingface_names(config: ModelConfig) -> dict[str, str]:
     return names
 
 
-def prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:
+def _prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:
     """Heads and feed-forward units."""
     heads_shared, units_shared = config.shared_layers != "none", config.shared_layers == "all"
     return (
         attention_units(config, "encoder/layers/attention", 1 if heads_shared else config.num_layers),
         feed_forward_units(config, "encoder/layers/feed_forward", 1 if units_shared else config.num_layers),
     )
+
+
+ENCODER = ModelFamily(
+    name="encoder",
+    config_type=ModelConfig,
+    init=init_mlm,
+    apply=apply_mlm,
+    sharding_rules=_SHARDING_RULES,
+    huggingface_names=_huggingface_names,
+    prunable_units=_prunable_units,
+)

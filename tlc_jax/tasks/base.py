@@ -21,7 +21,7 @@ from tlc_jax.core.tree import Params
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import Layout
-from tlc_jax.models.families import ModelFamily
+from tlc_jax.models.family import ModelFamily
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.tasks.metric import ExampleScores, Metric
 

@@ -26,7 +26,7 @@ from tlc_jax.data.labelled.labelled_tables import holds_tables
 from tlc_jax.data.labelled.packed_examples import PackedExamples
 from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.classifier import apply_classifier, init_classifier
-from tlc_jax.models.families import ENCODER
+from tlc_jax.models.encoder_family import ENCODER
 from tlc_jax.models.flops import classification_update
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import MANIFEST, Damaged, read_manifest

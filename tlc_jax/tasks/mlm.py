@@ -22,7 +22,7 @@ from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.encoder import apply_mlm, init_mlm
-from tlc_jax.models.families import ENCODER
+from tlc_jax.models.encoder_family import ENCODER
 from tlc_jax.models.flops import mlm_update
 from tlc_jax.tasks.base import (
     AbstractBatch,

@@ -26,7 +26,7 @@ from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import TRANSLATION
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
-from tlc_jax.models.families import ENCODER_DECODER
+from tlc_jax.models.encoder_decoder_family import ENCODER_DECODER
 from tlc_jax.models.flops import translation_update
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.tasks.base import (

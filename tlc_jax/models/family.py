@@ -1,0 +1,36 @@
+"""What a model family is. The record of each stands beside its network; families.py lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec
+
+from tlc_jax.config import TransformerConfig
+from tlc_jax.core.tree import Params
+from tlc_jax.core.units import UnitKind
+
+ShardingRules = tuple[tuple[str, PartitionSpec], ...]
+"""(regex over the paths of parameters, how their axes are split over the mesh), for parallel/sharding.py."""
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """What the program needs to know of a family of models.
+
+    `init(config, key)` gives new parameters, `apply(config, params, *inputs, dropout_key=None)` float32
+    logits; the parameter paths are documented in the file of the network.
+    """
+
+    name: str
+    config_type: type[TransformerConfig]
+    init: Callable[[Any, jax.Array], Params]
+    apply: Callable[..., jax.Array]
+    sharding_rules: ShardingRules
+    huggingface_names: Callable[[Any], dict[str, str]]
+    """{our tensor (core/stacked.py): Hugging Face's} of a config."""
+    prunable_units: Callable[[Any], tuple[UnitKind, ...]]
+    """The units that structured pruning can remove from a model of a config."""
