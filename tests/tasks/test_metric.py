@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from tests.builders import documents
 from tests.tasks.kinds import VOCAB, config_of
-from tlc_jax.config import MlmConfig
+from tlc_jax.config import EvaluationConfig, MlmConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.vocabulary import EOS, SPECIAL_TOKENS
 from tlc_jax.data.labelled.packed_examples import PackedExamples
@@ -47,6 +47,14 @@ def test_better_is_a_direction(metric: Metric) -> None:
         assert metric.share(good, share) == pytest.approx(
             good * share if metric is ACCURACY else good / share
         )
+
+
+def test_a_target_is_any_finite_number() -> None:
+    for target in (-0.5, 0.0, 0.5, 3.0):
+        assert EvaluationConfig(stop_at=target).stop_at == target
+    for target in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="evaluation.stop_at must be finite"):
+            EvaluationConfig(stop_at=target)
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, NATS_PER_BYTE])

@@ -113,8 +113,11 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, limit in vars(self).items():
+        for name in ("every_steps", "max_rows"):
+            limit = getattr(self, name)
             check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
+        target = self.stop_at
+        check(target is None or math.isfinite(target), f"evaluation.stop_at must be finite, not {target}")
 
 
 @dataclass(frozen=True)
