@@ -19,7 +19,7 @@ from tlc_jax.recipes.byte_budget import recorded
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Fidelity, report_errors
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
-from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, report_metrics, tuning_evaluator
+from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import Damaged, read_manifest
@@ -67,12 +67,14 @@ def compress_run(
 
 def _report_metrics(original: TrainedModel, result: CompressedModel, console: Console) -> None:
     """Print the metrics of the original model and of the compressed one, which may have fewer heads."""
-    evaluate = tuning_evaluator(original, console)
-    if evaluate is None:
+    try:
+        evaluate = evaluator_of(original)
+    except UserError as error:  # there are no data
+        console.print(f"not evaluated before and after compression: {error}")
         return
     before = evaluate(split(jax.device_get(original.params)))
     if result.model is not original:
-        evaluate = TuningEvaluator(result.model)
+        evaluate = evaluator_of(result.model)
     report_metrics(before, evaluate(result.compressed.dense()), console)
 
 

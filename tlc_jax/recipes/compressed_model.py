@@ -20,7 +20,7 @@ from tlc_jax.models.families import family_of
 from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_plan
 from tlc_jax.recipes.sensitivity import Divergence
-from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
+from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import TrainedModel
 
 
@@ -64,7 +64,7 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
     tensors = split(jax.device_get(model.params))  # one device is enough
     masks, fit = model.masks, None
     if has_budget(recipe):
-        evaluator = TuningEvaluator(model)
+        evaluator = evaluator_of(model)
         damage = Divergence(evaluator.task, tensors, model.config)
         fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors), evaluator, console)
         recipe, masks = fit.recipe, fit.masks

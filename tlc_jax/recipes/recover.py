@@ -19,7 +19,7 @@ from tlc_jax.config import Config
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.compressed_model import shrunk
-from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
+from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.runs.train_run import train_run
@@ -86,7 +86,7 @@ def prune_in_rounds(
     same call resumes interrupted rounds and ends with the same weights."""
     [step] = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
     model = load_model(reference, warn=console.print)
-    source, evaluate = model.rundir, TuningEvaluator(model)
+    source, evaluate = model.rundir, evaluator_of(model)
     dense = evaluate(split(model.params))[evaluate.key]
     target = evaluate.metric.share(dense, step.recovery.target)
     console.print(f"{evaluate.key} {dense:.4f} before pruning; target {target:.4f}")

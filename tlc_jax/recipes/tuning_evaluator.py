@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax
+from jax.sharding import Mesh
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import is_artifact
+from tlc_jax.config import Config
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.stacked import Tensors, join
+from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
-from tlc_jax.training.evaluator import TensorEvaluator
+from tlc_jax.training.evaluator import Evaluator
 
 
 class TuningEvaluator:
-    """Evaluates tensors in place of a model's own, on the data of its run; `task` is on these data.
+    """Evaluates tensors by name on the sets of a task that choices are made on. A request to stop is obeyed
+    between batches, since there is nothing to save first."""
 
-    UserError if the model has no data."""
-
-    def __init__(self, model: TrainedModel):
-        self.task = task_of(model)
-        self.metric = self.task.primary_metric
-        self.key = f"eval/{self.task.evaluation_sets()[0]}/{self.metric.name}"
+    def __init__(self, task: Task, config: Config, mesh: Mesh):
+        self.task, self.metric, self._mesh = task, task.primary_metric, mesh
+        self.key = f"eval/{task.evaluation_sets()[0]}/{self.metric.name}"
         """Under which the primary metric is found among the metrics."""
-        self._evaluate = TensorEvaluator(self.task, model.config, model.mesh)
+        self._evaluate = Evaluator(task, config.at_once, mesh, between=stopping.check)
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:
-        """`{'eval/<set>/<metric>': value}` of all sets that choices are made on."""
-        return self._evaluate(tensors)
+        """`{'eval/<set>/<metric>': value}`."""
+        params = join(tensors)
+        shardings = param_shardings(self._mesh, params, self.task.family.sharding_rules)
+        return self._evaluate(jax.device_put(params, shardings), self.task.evaluation_sets())
+
+
+def evaluator_of(model: TrainedModel) -> TuningEvaluator:
+    """The evaluator of a model's tensors, on the data of its run; UserError if it has none."""
+    return TuningEvaluator(task_of(model), model.config, model.mesh)
 
 
 def task_of(model: TrainedModel) -> Task:
@@ -38,15 +48,6 @@ def task_of(model: TrainedModel) -> Task:
         raise UserError(f"{model.rundir.root} is an artifact and has no data to evaluate on: give its run")
     kind = kind_of(model.config)
     return kind.task(model.config, kind.open(model.config, model.rundir.data))
-
-
-def tuning_evaluator(model: TrainedModel, console: Console) -> TuningEvaluator | None:
-    """The evaluator of a model; None, after a message with the reason, if it has no data."""
-    try:
-        return TuningEvaluator(model)
-    except UserError as error:
-        console.print(f"not evaluated before and after compression: {error}")
-        return None
 
 
 def report_metrics(before: Mapping[str, float], after: Mapping[str, float], console: Console) -> None:

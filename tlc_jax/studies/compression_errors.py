@@ -21,10 +21,10 @@ from tlc_jax.core import stopping
 from tlc_jax.core.leaf import Masks
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.model_with_data import load_with_data
+from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
 from tlc_jax.runs.load import load_model
 from tlc_jax.studies.result_store import Results
 from tlc_jax.studies.results import Result
-from tlc_jax.training.evaluator import TensorEvaluator
 
 BITS = (8, 6, 5, 4, 3, 2)
 RANGES = ("minmax", "percentile:0.1", "mse")
@@ -53,7 +53,7 @@ def measure_errors(config: ErrorsConfig, console: Console) -> Results:
 
 def _evaluator(run: str, console: Console) -> Evaluate:
     loaded = load_with_data(run, console)
-    return TensorEvaluator(loaded.task, loaded.config, loaded.mesh)
+    return TuningEvaluator(loaded.task, loaded.config, loaded.mesh)
 
 
 def _of_modules(tensors: Tensors, masks: Masks, config: ErrorsConfig) -> Iterator[Result]:

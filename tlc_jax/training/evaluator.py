@@ -8,12 +8,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from tlc_jax.config import Config
-from tlc_jax.core import stopping
-from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import place, rows_of
-from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import Task
 from tlc_jax.training.step import make_evaluation_step
 
@@ -51,17 +47,3 @@ class Evaluator:
                 metrics |= self._task.decoded(params, name)
             values |= {f"eval/{name}/{metric}": value for metric, value in metrics.items()}
         return values
-
-
-class TensorEvaluator:
-    """Evaluates tensors by name on the sets that choices are made on. A request to stop is obeyed between
-    batches, since there is nothing to save first."""
-
-    def __init__(self, task: Task, config: Config, mesh: Mesh):
-        self._evaluate = Evaluator(task, config.at_once, mesh, between=stopping.check)
-        self._task, self._mesh = task, mesh
-
-    def __call__(self, tensors: Tensors) -> dict[str, float]:
-        params = join(tensors)
-        shardings = param_shardings(self._mesh, params, self._task.family.sharding_rules)
-        return self._evaluate(jax.device_put(params, shardings), self._task.evaluation_sets())
