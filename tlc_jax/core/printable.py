@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 
 
 def printable(text: object, most: int = 200) -> str:
@@ -16,5 +17,12 @@ def printable(text: object, most: int = 200) -> str:
     return shown if len(whole) <= most else f"{shown[: most - 3]}..."
 
 
+def first_of(names: Collection[str]) -> str:
+    """The first few names, and the number of the others."""
+    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    return ", ".join(list(names)[:_FEW]) + more
+
+
+_FEW = 5
 # control, format (bidirectional marks among them), half surrogates, line and paragraph separators
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

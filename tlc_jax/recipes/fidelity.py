@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import Rule
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import first_of
 
 _BLOCK = 1 << 20
 _WORST = 5
@@ -47,11 +48,11 @@ def report_plan(plan: Plan, console: Console) -> None:
     """Print which tensors have one range per row in place of groups, what else the recipe's steps did not do,
     and which tensors lose nearly all weights."""
     if names := undivided(plan.rules):
-        console.print(f"one range per row, since groups do not divide their rows: {_listed(names)}")
+        console.print(f"one range per row, since groups do not divide their rows: {first_of(names)}")
     for step in plan.recipe:
         for remark, names in step.remarks(plan.rules, plan.masks).items():
             if names:
-                console.print(f"{remark}: {_listed(names)}")
+                console.print(f"{remark}: {first_of(names)}")
     for name in nearly_gone(plan.masks):
         console.print(
             f"warning: {name} has lost {100 * (~plan.masks[name]).mean():.1f} % of its weights, which the "
@@ -112,10 +113,3 @@ def report_errors(manifest: Mapping[str, Any], console: Console) -> None:
     console.print(f"relative error (root mean square): {manifest['relative_error']:.4f}; the largest:")
     for name in worst:
         console.print(f"  {errors[name]:.4f}  {name}")
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    """The first few names, and the number of the rest."""
-    names = list(names)
-    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -15,6 +15,7 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
 from tlc_jax.runs.begin import InitFrom
 from tlc_jax.storage import sealed
@@ -28,7 +29,6 @@ Data = dict[str, StageData]
 """By stage, 'pretrain' and 'finetune'."""
 _REMEDY = "Restore the original files, or begin a study of the new data in a new --workdir"
 _LARGEST = 1 << 30  # bytes of data.json, which has a line per file
-_MOST_NAMES = 5
 
 
 @record
@@ -156,9 +156,4 @@ def _changes(before: dict[str, str], now: dict[str, str]) -> str:
         "missing": [name for name in before if name not in now],
         "new": [name for name in now if name not in before],
     }
-    return "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds.items() if names)
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    return "; ".join(f"{kind}: {first_of(names)}" for kind, names in kinds.items() if names)
