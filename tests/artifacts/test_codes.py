@@ -15,10 +15,11 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.exports import from_compressed_tensors
 from tlc_jax import compress, export
 from tlc_jax.artifacts.artifact import read_artifact
-from tlc_jax.artifacts.compressed_tensors import Packed, from_compressed_tensors, to_compressed_tensors
-from tlc_jax.artifacts.huggingface import read_arrays
+from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
+from tlc_jax.artifacts.model_folder import read_arrays
 from tlc_jax.compression.quantize import block_shape, quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec

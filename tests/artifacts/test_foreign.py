@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.exports import from_compressed_tensors
 from tlc_jax import compress, evaluate, export
 from tlc_jax.artifacts.artifact import read_artifact
-from tlc_jax.artifacts.compressed_tensors import from_compressed_tensors
-from tlc_jax.artifacts.huggingface import read_arrays
+from tlc_jax.artifacts.model_folder import read_arrays
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from tlc_jax import compress, export
 from tlc_jax.artifacts.artifact import read_artifact
-from tlc_jax.artifacts.huggingface import read_arrays
+from tlc_jax.artifacts.model_folder import read_arrays
 from tlc_jax.core.leaf import to_dense
 
 pytestmark = pytest.mark.interop

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlc_jax import compress, export
-from tlc_jax.artifacts.huggingface import read_arrays
+from tlc_jax.artifacts.model_folder import read_arrays
 from tlc_jax.compression import in_pieces
 from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor

@@ -11,18 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.exports import from_compressed_tensors, unpack_rows
 from tests.golden.make_compression import BITS, COLUMNS, SPARSITIES, STRATEGIES, codes, weights
-from tlc_jax.artifacts.compressed_tensors import (
-    from_compressed_tensors,
-    pack_rows,
-    to_compressed_tensors,
-    unpack_rows,
-)
+from tlc_jax.artifacts.compressed_tensors import pack_rows, to_compressed_tensors
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
-from tlc_jax.core.errors import UserError
 
 FOLDER = Path(__file__).parent.parent / "golden"
 GOLDEN = dict(np.load(FOLDER / "compression.npz")) if (FOLDER / "compression.npz").exists() else {}
@@ -80,11 +75,6 @@ def test_compressed_tensors_decodes_our_values(bits: int, granularity: str) -> N
     np.testing.assert_array_equal(ours, GOLDEN[f"ct_decoded_{bits}_{granularity}"])
     back = from_compressed_tensors({f"x.{part}": array for part, array in arrays.items()}, config)
     np.testing.assert_array_equal(back["x.weight"].dense(), ours)
-
-
-def test_what_is_no_codes_of_compressed_tensors_is_not_read() -> None:
-    with pytest.raises(UserError, match="pack-quantized can be read"):
-        from_compressed_tensors({}, {"quant_method": "gptq"})
 
 
 if __name__ == "__main__":

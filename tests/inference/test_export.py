@@ -21,11 +21,11 @@ from tests.golden.make_export import CASES, LABELS, LENGTHS, SHAPE, TEXTS
 from tlc_jax import compress, export, train
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.huggingface import (
-    WEIGHTS,
     import_huggingface,
     params_from_huggingface,
     write_huggingface,
 )
+from tlc_jax.artifacts.model_folder import WEIGHTS
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError

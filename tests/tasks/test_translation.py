@@ -28,8 +28,8 @@ from hypothesis import given
 from rich.console import Console
 
 from tests.builders import lines, sentence_pairs, write_pairs
+from tests.exports import params_from_pegasus
 from tlc_jax import compress, evaluate, export, train
-from tlc_jax.artifacts.pegasus import params_from_pegasus
 from tlc_jax.config import MeshConfig, TranslationConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError

@@ -1,4 +1,4 @@
-"""Conversion of quantized tensors to and from the `pack-quantized` format of the compressed-tensors library
+"""Conversion of quantized tensors to the `pack-quantized` format of the compressed-tensors library
 (0.18 and newer), which vLLM and transformers read.
 
 A linear layer or an embedding X with quantized weights [rows, columns] is stored as
@@ -17,16 +17,14 @@ exactly, the others are written as float32. The format has no masks: zeros are s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int32, UInt8
 
-from tlc_jax.compression.packing import pack_codes, unpack_codes
-from tlc_jax.compression.plain import plain
+from tlc_jax.compression.packing import pack_codes
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import stopping
@@ -37,7 +35,6 @@ from tlc_jax.core.stacked import Tensors
 METHOD = "compressed-tensors"
 _WEIGHT = ".weight"
 _ROWS_OF_A_WORD = 8  # of 4-bit zero points: the library makes of one word a tensor that torch rejects
-_PARTS = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
 
 
 @dataclass(frozen=True)
@@ -77,21 +74,6 @@ def to_compressed_tensors(tensors: Mapping[str, Leaf]) -> Packed:
         )
     widened = [name for name, q in matrices.items() if name not in dense and q.spec.bits < scheme.bits]
     return Packed(arrays, _quantization_config(scheme, modules), dense, widened)
-
-
-def from_compressed_tensors(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Leaf]:
-    """What `to_compressed_tensors` was called with; how ranges were chosen is not known any more."""
-    if config.get("quant_method") != METHOD or config.get("format") != "pack-quantized":
-        raise UserError(f"only {METHOD} in the format pack-quantized can be read, not {dict(config)}")
-    tensors: dict[str, Leaf] = {}
-    for name, x in arrays.items():
-        module, _, part = name.rpartition(".")
-        if part == "weight_packed":
-            parts = {each: arrays[f"{module}.{each}"] for each in _PARTS}
-            tensors[f"{module}{_WEIGHT}"] = _tensor(parts, _scheme_of(module, config))
-        elif part not in _PARTS:
-            tensors[name] = plain(x)
-    return tensors
 
 
 def _smallest_scheme(matrices: Mapping[str, QuantizedTensor]) -> QuantSpec:
@@ -185,21 +167,6 @@ def _module(q: QuantizedTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
     }
 
 
-def _tensor(parts: Mapping[str, np.ndarray], scheme: Mapping[str, Any]) -> QuantizedTensor:
-    bits, shape = scheme["num_bits"], tuple(int(size) for size in parts["weight_shape"])
-    granularity = {"tensor": "tensor", "channel": "row"}.get(
-        scheme["strategy"], f"group:{scheme.get('group_size')}"
-    )
-    scale = parts["weight_scale"].astype(np.float32)
-    if granularity == "tensor":
-        scale = scale.reshape(1, 1)
-        zero = parts["weight_zero_point"].reshape(1, 1).astype(np.int32) + (1 << (bits - 1))
-    else:
-        zero = unpack_rows(parts["weight_zero_point"].T, bits, shape[0]).T.astype(np.int32)
-    codes = unpack_rows(parts["weight_packed"], bits, shape[1])
-    return QuantizedTensor(codes, scale, zero, None, QuantSpec(bits, granularity))
-
-
 def pack_rows(codes: UInt8[np.ndarray, "rows columns"], bits: int) -> Int32[np.ndarray, "rows words"]:
     """Pack each row as a stream of its own, padded to 32 bits."""
     rows, columns = codes.shape
@@ -208,16 +175,6 @@ def pack_rows(codes: UInt8[np.ndarray, "rows columns"], bits: int) -> Int32[np.n
     padded[:, :columns] = codes
     words = pack_codes(padded.reshape(-1), bits).view("<i4").reshape(rows, whole * bits // 32)
     return np.ascontiguousarray(words[:, : -(-columns * bits // 32)])
-
-
-def unpack_rows(
-    words: Int[np.ndarray, "rows words"], bits: int, columns: int
-) -> UInt8[np.ndarray, "rows columns"]:
-    rows, whole = words.shape[0], -(-columns // 32) * 32
-    padded = np.zeros((rows, whole * bits // 32), "<i4")
-    padded[:, : words.shape[1]] = words
-    codes = unpack_codes(padded.reshape(-1).view(np.uint8), bits, rows * whole)
-    return np.ascontiguousarray(codes.reshape(rows, whole)[:, :columns])
 
 
 def _quantization_config(scheme: QuantSpec, modules: list[str]) -> dict[str, Any]:
@@ -240,10 +197,3 @@ def _quantization_config(scheme: QuantSpec, modules: list[str]) -> dict[str, Any
         "config_groups": {"group_0": group},
         "ignore": [],
     }
-
-
-def _scheme_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    for group in config["config_groups"].values():
-        if module in group["targets"]:
-            return group["weights"]
-    raise UserError(f"no group of the quantization_config names {module}: {json.dumps(config)[:200]}")

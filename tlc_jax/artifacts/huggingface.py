@@ -21,20 +21,25 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tlc_jax.artifacts.model_folder import (
+    WEIGHTS,
+    Names,
+    heads_do_not_fit,
+    json_file,
+    transposed,
+    write_arrays,
+)
 from tlc_jax.compression.plain import plain
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
-from tlc_jax.core.stacked import Tensors, join, split
+from tlc_jax.core.stacked import join, split
 from tlc_jax.core.tree import Params, map_with_path
 from tlc_jax.core.units import UnitKind
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
-from tlc_jax.storage.paths import AnyPath, write_bytes
+from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.untrusted import read_bytes, read_json, size_of
 
-WEIGHTS = "model.safetensors"
-Names = Mapping[str, str]
-"""{our tensor: Hugging Face's}, of a model family (models/families.py)."""
 # we have no token types: one row of zeros is written, and a row that is read is added to the positions
 _TOKEN_TYPES = "roberta_prelayernorm.embeddings.token_type_embeddings.weight"
 # copies of other tensors, which transformers omits
@@ -66,9 +71,8 @@ def write_huggingface(
     those of the model family; a classification has `label_names` and dropout in its head."""
     head = next(name for name in _HEADS if name in params)
     tensors = split(with_all_heads_and_layers(params, config, units))
-    weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
+    weights = {names[ours]: transposed(ours, x) for ours, x in tensors.items()}
     weights[_TOKEN_TYPES] = np.zeros((1, config.hidden_size), np.float32)
-    write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
     about = _config(config, head)
     if head == "classification_head":
         about |= {"classifier_dropout": head_dropout, "problem_type": "single_label_classification"}
@@ -79,8 +83,7 @@ def write_huggingface(
         "tokenizer_config.json": _tokenizer_config(config, head),
         "config.json": about,
     }
-    for name, content in written.items():
-        write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+    write_arrays(folder, weights, {name: json_file(content) for name, content in written.items()})
 
 
 def by_huggingface_names(
@@ -102,18 +105,6 @@ def by_huggingface_names(
                 )
             named[theirs] = leaf
     return named
-
-
-def read_arrays(folder: AnyPath) -> dict[str, np.ndarray]:
-    """The arrays that `write_arrays` or `write_huggingface` wrote."""
-    return safetensors.numpy.load((folder / WEIGHTS).read_bytes())
-
-
-def write_arrays(folder: AnyPath, arrays: Tensors, others: Mapping[str, bytes]) -> None:
-    """Write tensors by their names, and the files beside them."""
-    write_bytes(folder / WEIGHTS, safetensors.numpy.save(arrays, {"format": "pt"}))
-    for name, content in others.items():
-        write_bytes(folder / name, content)
 
 
 def import_huggingface(
@@ -149,7 +140,7 @@ def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> 
     unknown = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
     if missing or unknown:
         raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(unknown)}")
-    tensors = {ours: _transposed(ours, weights[theirs]) for ours, theirs in names.items()}
+    tensors = {ours: transposed(ours, weights[theirs].astype(np.float32)) for ours, theirs in names.items()}
     types = weights.get(_TOKEN_TYPES)
     if types is not None and types[0].any():
         tensors["encoder/position_embedding"] = tensors["encoder/position_embedding"] + types[:1]
@@ -161,10 +152,7 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig, units: Sequen
     parameters and hidden_size / head_size heads, the last of them zeros where heads were pruned."""
     width, hidden = config.heads * config.head_size, config.hidden_size
     if width > hidden or hidden % config.head_size:
-        raise UserError(
-            f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
-            f"{hidden}: its heads fill the hidden size exactly"
-        )
+        raise heads_do_not_fit(config)
 
     axes = {path: i for kind in units if kind.field == "num_heads" for path, i in kind.axes.items()}
 
@@ -177,11 +165,6 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig, units: Sequen
         return np.broadcast_to(x, (config.num_layers, *x.shape[1:]))
 
     return map_with_path(fill, params)
-
-
-def _transposed(ours: str, x: np.ndarray) -> np.ndarray:
-    """Float32 array, transposed between [in, out] and [out, in] where it is a linear layer's kernel."""
-    return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x, np.float32)
 
 
 def _config(config: ModelConfig, head: str) -> dict[str, Any]:

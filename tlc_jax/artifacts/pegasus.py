@@ -1,4 +1,4 @@
-"""Conversion of a translation model to and from a folder that Hugging Face's transformers loads as a Pegasus.
+"""Conversion of a translation model to a folder that Hugging Face's transformers loads as a Pegasus.
 
 Pegasus computes the same function as our encoder-decoder if its table of positions is replaced by ours (which
 is saved with the weights), embeddings are scaled and biases of attention are zero. Its one embedding matrix
@@ -15,21 +15,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
+from tlc_jax.artifacts.model_folder import Names, heads_do_not_fit, json_file, transposed, write_arrays
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.stacked import join, split
+from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.core.vocabulary import TRANSLATION_TOKENS as TOKENS
 from tlc_jax.core.vocabulary import TRANSLATION_UNK as UNK
-from tlc_jax.storage.paths import AnyPath, write_bytes
+from tlc_jax.storage.paths import AnyPath
 
-WEIGHTS = "model.safetensors"
-Names = Mapping[str, str]
-"""{our tensor: Hugging Face's}, of a model family (models/families.py)."""
 _EPSILON = 1e-5
 _EMBEDDING = "shared/token_embedding"
 _SIDES = ("encoder", "decoder")
@@ -43,7 +40,7 @@ def pegasus_weights(params: Params, names: Names, positions: np.ndarray) -> dict
     family, `positions` [longest, hidden] is the table that both sides add."""
     tensors = {name: np.asarray(x) for name, x in split(params).items()}
     embedding = tensors.pop(_EMBEDDING)
-    weights = {names[ours]: _transposed(ours, x) for ours, x in tensors.items()}
+    weights = {names[ours]: transposed(ours, x) for ours, x in tensors.items()}
     for name in list(weights):
         if "_attn." in name:  # attention has biases there
             weights[name.replace(".weight", ".bias")] = np.zeros(len(weights[name]), embedding.dtype)
@@ -83,12 +80,8 @@ def write_pegasus(
             "its outputs would differ"
         )
     if config.heads * config.head_size != config.hidden_size:
-        raise UserError(
-            f"Hugging Face cannot express {config.heads} heads of {config.head_size} in a hidden size of "
-            f"{config.hidden_size}: its heads fill the hidden size exactly"
-        )
+        raise heads_do_not_fit(config)
     weights = tied(pegasus_weights(params, names, positions))
-    write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights, {"format": "pt"}))
     ids = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD, "bos_token_id": None}
     written = {
         "tokenizer.json": _with_end(json.loads(tokenizer)),
@@ -97,33 +90,7 @@ def write_pegasus(
         "generation_config.json": {**ids, "forced_eos_token_id": None, "max_length": len(positions)},
         "config.json": {**_config(config, len(positions)), **ids},
     }
-    for name, content in written.items():
-        write_bytes(folder / name, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
-
-
-def params_from_pegasus(weights: Mapping[str, np.ndarray], names: Names) -> Params:
-    """Our parameters of a state dict that `pegasus_weights` or `tied` could have made; ValueError says what
-    is not so."""
-    names = {ours: theirs for ours, theirs in names.items() if ours != _EMBEDDING}
-    output = _OUTPUT if _OUTPUT in weights else f"{_EMBEDDINGS[0]}.weight"
-    biases = {name.replace(".weight", ".bias") for name in names.values() if "_attn." in name}
-    missing = {*names.values(), output} - weights.keys()
-    known = {*names.values(), *biases, output, "final_logits_bias"}
-    known |= {f"{name}.weight" for name in _EMBEDDINGS}
-    known |= {f"model.{side}.embed_positions.weight" for side in _SIDES}
-    unknown = weights.keys() - known
-    if missing or unknown:
-        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(unknown)}")
-    for name in sorted(biases | {"final_logits_bias"}):
-        if name in weights and np.any(weights[name]):
-            raise ValueError(f"{name} is not zero, and our model has no such bias")
-    tensors = {ours: _transposed(ours, weights[theirs]) for ours, theirs in names.items()}
-    return join({**tensors, _EMBEDDING: weights[output]})
-
-
-def _transposed(ours: str, x: np.ndarray) -> np.ndarray:
-    """A linear layer's weights change between [in, out] and [out, in]."""
-    return np.ascontiguousarray(x.T if ours.endswith("/kernel") else x)
+    write_arrays(folder, weights, {name: json_file(content) for name, content in written.items()})
 
 
 def _config(config: EncoderDecoderConfig, longest: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 import numpy as np
@@ -11,11 +10,13 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import WEIGHTS, Artifact, is_artifact, other_files, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import DOCUMENTS
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
-from tlc_jax.artifacts.huggingface import by_huggingface_names, read_arrays, write_arrays, write_huggingface
+from tlc_jax.artifacts.huggingface import by_huggingface_names, write_huggingface
+from tlc_jax.artifacts.model_folder import json_file, read_arrays, write_arrays
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
+from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
 from tlc_jax.models.encoder_decoder import sinusoids
@@ -28,7 +29,6 @@ from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.tasks.decoder import EXTRA
 
-_NAMED = 5  # tensors, in a sentence
 _LARGEST = 64 << 20  # bytes of a tokenizer
 
 
@@ -88,7 +88,7 @@ def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
     packed = to_compressed_tensors(tensors)
     about = _parsed(others.get("config.json", b"{}"), f"the config.json of {root}")
     about |= {"quantization_config": packed.config}
-    others |= {"config.json": f"{json.dumps(about, indent=2, ensure_ascii=False)}\n".encode()}
+    others |= {"config.json": json_file(about)}
     write_arrays(folder, packed.arrays, others)
     _report_packed(packed, console)
 
@@ -140,8 +140,7 @@ def _report_packed(packed: Packed, console: Console) -> None:
         )
     for reason in dict.fromkeys(packed.dense.values()):
         names = [name for name, why in packed.dense.items() if why == reason]
-        rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        console.print(f"as float32, {reason}: {', '.join(names[:_NAMED])}{rest}")
+        console.print(f"as float32, {reason}: {first_of(names)}")
 
 
 FORMATS = {"huggingface": _huggingface, "compressed-tensors": _compressed_tensors}
