@@ -3,7 +3,7 @@ range is for 64 neighbours, where the paper has one for a matrix.
 
     python -m tlc_jax.compress --checkpoint RUN --config prune_and_quantize --workdir W --out DIR
 
-RUN is a finetuned classification. Each round ends when 99.5 % of the accuracy is back, or after an epoch;
+RUN is a finetuned classification. Each round ends when 99.5 % of its metric is back, or after an epoch;
 other numbers of bits of any round need no training: python -m tlc_jax.compress --checkpoint W/pruned-30
 --bits 4 --granularity group:64 --range mse --matrices-only --out D.
 
