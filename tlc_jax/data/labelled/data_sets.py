@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled.cola import COLA
 from tlc_jax.data.labelled.doc_tasks import DOCS_PACKAGE, DOCS_PAIR
 from tlc_jax.data.labelled.glue import MNLI, SST2
 from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples, LabelledDataSet, LabelledSource
@@ -16,6 +17,7 @@ DATA_SETS: tuple[LabelledDataSet, ...] = (
     TABLES,
     SST2,
     MNLI,
+    COLA,
     DOCS_PACKAGE,
     DOCS_PAIR,
 )
