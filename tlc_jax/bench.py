@@ -70,13 +70,14 @@ def main(argv: list[str] | None = None) -> None:
 def _step_time(args: StepTime) -> None:
     from tlc_jax.runs.step_time import measure_step_time  # jax is imported only when it is needed
     from tlc_jax.storage.paths import parse_path
-    from tlc_jax.storage.run_directory import write_json_to
+    from tlc_jax.storage.run_directory import write_json
     from tlc_jax.storage.writable import check_writable
     from tlc_jax.training.view import make_console
 
-    check_writable(parse_path(args.output), "--output")
+    output = parse_path(args.output)
+    check_writable(output, "--output")
     result = measure_step_time(args.settings, make_console())
-    write_json_to(args.output, result)
+    write_json(output, result)
     mean, median = result["mean_seconds"], result["median_seconds"]
     print(f"mean {mean:.4g} s, median {median:.4g} s over {result['steps']} steps; written to {args.output}")
 
@@ -85,16 +86,17 @@ def _compile(args: Compile) -> None:
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.writable import check_writable
 
-    if args.output:
-        check_writable(parse_path(args.output), "--output")
+    output = parse_path(args.output) if args.output else None
+    if output is not None:
+        check_writable(output, "--output")
     look_for_no_tpu()  # before jax is imported
     from tlc_jax.runs.ahead_of_time import compile_for, described, topology_devices
-    from tlc_jax.storage.run_directory import write_json_to
+    from tlc_jax.storage.run_directory import write_json
 
     result = compile_for(args.settings, topology_devices(args.topology), print, args.classes)
     print(described(result))
-    if args.output:
-        write_json_to(args.output, {"config": args.config, "topology": args.topology, **result})
+    if output is not None:
+        write_json(output, {"config": args.config, "topology": args.topology, **result})
     if not result["fits"]:
         sys.exit(EXIT_FAILED)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tlc_jax.studies.frontier import CompressedModel, best, frontier, pack, unpack
+from tlc_jax.studies.frontier import MeasuredModel, best, frontier, pack, unpack
 from tlc_jax.studies.statistics import difference
 from tlc_jax.tasks.metric import ACCURACY, NATS_PER_BYTE
 
@@ -161,7 +161,7 @@ def test_the_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> No
     nothing = np.zeros((1, 4), bool)
     for sign, metric in ((1, ACCURACY), (-1, NATS_PER_BYTE)):
         models = [
-            CompressedModel(f"{i}", 8, 0.0, size, sign * a / 9, nothing.mean(axis=1), nothing, metric)
+            MeasuredModel(f"{i}", 8, 0.0, size, sign * a / 9, nothing.mean(axis=1), nothing, metric)
             for i, (size, a) in enumerate(points)
         ]
         found = [(m.paper_bytes, sign * round(9 * m.tuning)) for m in frontier(models)]

@@ -14,26 +14,21 @@ from tlc_jax.storage.paths import AnyPath
 _TRIES = 20
 
 
-def last_steps(folder: AnyPath, count: int) -> list[int]:
-    """The steps of the `count` newest checkpoints, oldest first; UserError if there are fewer."""
-    steps = whole_steps(folder)
-    if len(steps) < count:
-        raise UserError(
-            f"{folder} holds {len(steps)} checkpoints, not {count}: train with --checkpoint.keep {count}, or "
-            f"take @last{max(len(steps), 1)}"
-        )
-    return steps[-count:]
-
-
 def mean_of_last(folder: AnyPath, like: Params, count: int) -> tuple[Params, Tensors, list[int]]:
     """(mean of the parameters of the `count` newest checkpoints, masks of the newest, their steps).
 
-    Summed in float32, oldest first. UserError where one is damaged: the mean of the others is another model.
+    Summed in float32, oldest first. UserError where there are fewer, or where one is damaged: the mean of
+    the others is another model.
     """
     for _ in range(_TRIES):
-        steps = last_steps(folder, count)
+        steps = whole_steps(folder)
+        if len(steps) < count:
+            raise UserError(
+                f"{folder} holds {len(steps)} checkpoints, not {count}: train with --checkpoint.keep "
+                f"{count}, or take @last{max(len(steps), 1)}"
+            )
         try:
-            return *_mean(folder, like, steps), steps
+            return *_mean(folder, like, steps[-count:]), steps[-count:]
         except Gone:  # the run is training, and has newer ones
             continue
     raise Gone(f"the run of {folder} removes its checkpoints faster than they can be read: try again")

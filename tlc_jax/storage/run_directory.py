@@ -21,7 +21,7 @@ from tlc_jax.config import FREE_ON_RESUME, Config
 from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.printable import printable
-from tlc_jax.storage.paths import AnyPath, make_folder, parse_path, write_text
+from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.untrusted import read_json
 
 LOCK = "lock"
@@ -111,10 +111,3 @@ def split_mark(text: str) -> tuple[RunDir, str | None]:
 def write_json(path: AnyPath, value: Any) -> None:
     """Write a file of JSON atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_json_to(text: str, value: Any) -> None:
-    """Write a file of JSON to a path that a user gives, making its folder if need be."""
-    path = parse_path(text)
-    make_folder(path.parent)
-    write_json(path, value)

@@ -20,7 +20,7 @@ from tlc_jax.tasks.metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
-class CompressedModel:
+class MeasuredModel:
     """A size at a number of bits and a sparsity, in one or several seeds. `tuning` is the mean of the metric
     over the seeds on the tuning set; `values` is the metric of each seed on the reported set, of which
     `correct` tells the examples."""
@@ -52,7 +52,7 @@ class CompressedModel:
         return f"{self.size} at {self.bits} bits, {100 * self.sparsity:.0f} % pruned"
 
 
-def compressed_models(store: ResultStore) -> list[CompressedModel]:
+def compressed_models(store: ResultStore) -> list[MeasuredModel]:
     """All of a study, in the order in which it made them."""
     groups: dict[tuple[str, float, int], list[Result]] = {}
     for result in store.find(stage="compress"):
@@ -60,9 +60,9 @@ def compressed_models(store: ResultStore) -> list[CompressedModel]:
     return [_model(*key, seeds) for key, seeds in groups.items()]
 
 
-def _model(size: str, sparsity: float, bits: int, seeds: list[Result]) -> CompressedModel:
+def _model(size: str, sparsity: float, bits: int, seeds: list[Result]) -> MeasuredModel:
     metric = metric_of(seeds[0])
-    return CompressedModel(
+    return MeasuredModel(
         size=size,
         bits=bits,
         sparsity=sparsity,
@@ -74,22 +74,22 @@ def _model(size: str, sparsity: float, bits: int, seeds: list[Result]) -> Compre
     )
 
 
-def ranked(models: Iterable[CompressedModel]) -> list[CompressedModel]:
+def ranked(models: Iterable[MeasuredModel]) -> list[MeasuredModel]:
     """The best on the tuning set first; of equals, the smaller first."""
 
-    def order(first: CompressedModel, second: CompressedModel) -> int:
+    def order(first: MeasuredModel, second: MeasuredModel) -> int:
         better = first.metric.better
         return better(second.tuning, first.tuning) - better(first.tuning, second.tuning)
 
     return sorted(sorted(models, key=lambda model: model.paper_bytes), key=functools.cmp_to_key(order))
 
 
-def best(models: Iterable[CompressedModel], limit: float = math.inf) -> CompressedModel | None:
+def best(models: Iterable[MeasuredModel], limit: float = math.inf) -> MeasuredModel | None:
     """The best on the tuning set of those within `limit` bytes, None if there is none."""
     return next(iter(ranked(model for model in models if model.paper_bytes <= limit)), None)
 
 
-def frontier(models: list[CompressedModel]) -> list[CompressedModel]:
+def frontier(models: list[MeasuredModel]) -> list[MeasuredModel]:
     """The best model for each memory: each is better on the tuning set than all smaller ones."""
     chosen = (best(models, model.paper_bytes) for model in sorted(models, key=lambda m: m.paper_bytes))
     return list(dict.fromkeys(model for model in chosen if model is not None))

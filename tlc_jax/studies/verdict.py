@@ -7,7 +7,7 @@ import math
 
 from rich.table import Table
 
-from tlc_jax.studies.frontier import CompressedModel, best, compressed_models, ranked
+from tlc_jax.studies.frontier import MeasuredModel, best, compressed_models, ranked
 from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.statistics import difference
 from tlc_jax.tasks.metric import ACCURACY
@@ -40,7 +40,7 @@ def _pretraining(store: ResultStore) -> list[str]:
     return [summary, f"{ahead} is ahead at equal time, with one pretraining each."]
 
 
-def _compression(models: list[CompressedModel], linear: float) -> list[str]:
+def _compression(models: list[MeasuredModel], linear: float) -> list[str]:
     """A sentence for each doubling of the memory that changes the sizes' best models, and one if the metric
     `linear` of the bag of words is better than that of every model."""
     sizes = list(dict.fromkeys(model.size for model in models))
@@ -66,20 +66,20 @@ def _compression(models: list[CompressedModel], linear: float) -> list[str]:
     return texts
 
 
-def _doublings(models: list[CompressedModel]) -> list[float]:
+def _doublings(models: list[MeasuredModel]) -> list[float]:
     """Memory limits in bytes: a kilobyte times powers of two, from the smallest model to the largest."""
     ends = (math.ceil(math.log2(end(model.paper_bytes for model in models) / KILOBYTE)) for end in (min, max))
     first, last = ends
     return [KILOBYTE * 2.0**exponent for exponent in range(first, last + 1)]
 
 
-def between(first: CompressedModel, second: CompressedModel) -> str:
+def between(first: MeasuredModel, second: MeasuredModel) -> str:
     """The difference of two models in the share of correct examples, and whether it is resolved."""
     name = "" if first.metric.name == ACCURACY.name else f"{ACCURACY.name} "
     return f"{name}{difference(first.correct, second.correct)}"
 
 
-def value(model: CompressedModel) -> str:
+def value(model: MeasuredModel) -> str:
     """The metric on the reported set, with its standard error if that is known."""
     error = model.standard_error
     return f"{model.value:.4f} +- {error:.4f}" if error else f"{model.value:.4f}"
