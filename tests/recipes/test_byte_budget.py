@@ -233,3 +233,16 @@ def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:
     assert [line["tensor"] for line in lines] == matrices
     table = next(line for line in lines if line["tensor"] == "encoder/token_embedding")
     assert 0 < table["quantized"]["8"] < table["quantized"]["2"] < table["pruned"]["0.9"]
+
+
+def test_a_step_that_stores_tensors_itself_is_refused(tmp_path: Path) -> None:
+    """The rules that are found would silently take its place."""
+    (tmp_path / "hf").mkdir()
+    safetensors.numpy.save_file({"a.weight": np.ones((8, 8), "f4")}, tmp_path / "hf" / WEIGHTS)
+    (tmp_path / "recipe.py").write_text(
+        "from tlc_jax.compression.methods import Quantize\nfrom tlc_jax.config import CompressConfig\n\n"
+        "def get_config():\n    return CompressConfig(steps=(Quantize(),), target_mb=1.0)\n"
+    )
+    options = ["--hf", str(tmp_path / "hf"), "--config", str(tmp_path / "recipe.py")]
+    with pytest.raises(UserError, match="Quantize decides how tensors are stored, and so does a byte budget"):
+        compress.main([*options, "--out", str(tmp_path / "out")])

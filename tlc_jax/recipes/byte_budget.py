@@ -93,9 +93,15 @@ def recorded(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
 
 def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, console: Console) -> Fit:
     """Find the rules of the best candidate within the recipe's budget. The best one has the best primary
-    metric by `evaluate`, of equals the least damage; without `evaluate`, the least damage."""
+    metric by `evaluate`, of equals the least damage; without `evaluate`, the least damage. UserError where
+    nothing fits, or where a step before the budget stores tensors in its own way."""
     index = next(i for i, step in enumerate(recipe) if step.needs is Needs.SEARCH)
     step = cast(FitBytes, recipe[index])
+    if storing := [type(other).__name__ for other in recipe[:index] if other.leaf is not None]:
+        raise UserError(
+            f"{', '.join(storing)} decides how tensors are stored, and so does a byte budget: omit "
+            "--target-mb, or the step"
+        )
     search = _Search(source, recipe[:index], step, recipe[index + 1 :])
     if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
         console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")
