@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tests.tasks.kinds import CONFIGS, config_of
 from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import flatten
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import load_tokenizer
@@ -111,6 +112,12 @@ def test_a_config_finds_its_kind_and_its_data(case: Case) -> None:
     assert names == case.task.label_names == kind.label_names(config, None)
     load_tokenizer(case.data.folder / "tokenizer.json", config.model.vocab_size, kind.tokenizer_layout)
     assert all(isinstance(text, str) for text in case.task.facts().values())
+
+
+def test_data_of_another_model_are_refused(case: Case) -> None:
+    model = dataclasses.replace(case.config.model, vocab_size=case.config.model.vocab_size + 8)
+    with pytest.raises(UserError, match="was prepared with vocab_size .* put the run's own data there"):
+        case.kind.task(dataclasses.replace(case.config, model=model), case.data)
 
 
 def test_batches_are_pure_in_seed_and_step(case: Case) -> None:

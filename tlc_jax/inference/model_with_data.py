@@ -43,7 +43,7 @@ def load_with_data(reference: str, console: Console, data_dir: str | None = None
         data = kind.open(config, model.rundir.data)
     else:
         config = _with_data(config, model.rundir.tokenizer, data_dir)
-        data = kind.prepare(config, console, to_train=False, label_names=model.label_names)
+        data = kind.prepare(config, console, model.label_names)
     task = kind.task(kind.bounded(config, _MANY), data)
     sets = (*task.evaluation_sets(), *task.reported_sets())
     config = kind.bounded(config, max((task.evaluation_size(name) for name in sets), default=_MANY))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.config.task import TaskConfig
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
@@ -49,11 +49,10 @@ class Objective(Protocol):
     def loss(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None
     ) -> tuple[Float[Array, ""], Sums]:
-        """(sum of losses in nats, sums to report). With a dropout key it is a training loss.
-
-        The batch of a training loss also holds what the schedule controls (`training/schedule.py`).
-        """
-        ...
+        """(sum of losses in nats, sums to report), by default the cross-entropy of the predictions. With a
+        dropout key it is a training loss, and the batch also holds what the schedule controls
+        (training/schedule.py)."""
+        return prediction_loss(self.logits(params, batch, dropout_key), batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
@@ -151,12 +150,15 @@ class Task(Objective, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Source:
+@runtime_checkable
+class Source(Protocol):
     """What data are prepared from; the names of `files` do not depend on where they are."""
 
-    description: str
-    files: Mapping[str, AnyPath]
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def files(self) -> Mapping[str, AnyPath]: ...
 
 
 PreparedData = TypeVar("PreparedData", bound=Prepared)
@@ -184,15 +186,10 @@ class TaskKind(ABC, Generic[PreparedData]):
 
     @abstractmethod
     def prepare(
-        self,
-        config: Config,
-        console: Console,
-        *,
-        to_train: bool = True,
-        label_names: tuple[str, ...] | None = None,
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
     ) -> PreparedData:
         """The data of a run, from the cache if the same were prepared before. With the `label_names` of a
-        classifier: data to evaluate it on, or to predict."""
+        model (none where it is no classifier): data to evaluate it on, or to predict."""
         ...
 
     def open(self, config: Config, folder: AnyPath) -> PreparedData:
@@ -231,6 +228,19 @@ class TaskKind(ABC, Generic[PreparedData]):
             rows = min(1 << max(0, examples - 1).bit_length(), self.most_at_once)
             size = -(-rows // devices) * devices
         return dataclasses.replace(config, batch_size=size, micro_batch=None)
+
+
+def check_fits(config: Config, data: Prepared) -> None:
+    """UserError where prepared data are not for the config's model."""
+    for name, wanted in (
+        ("vocab_size", config.model.vocab_size),
+        ("sequence_length", config.data.sequence_length),
+    ):
+        if (stored := data.manifest[name]) != wanted:
+            raise UserError(
+                f"{data.folder} was prepared with {name} {stored}, and the config has {wanted}: put the "
+                "run's own data there"
+            )
 
 
 def prediction_loss(

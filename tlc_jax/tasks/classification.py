@@ -35,18 +35,20 @@ from tlc_jax.tasks.base import (
     Batch,
     HostBatch,
     HostSums,
+    Objective,
     RowsOf,
     Source,
     Sums,
     Task,
     TaskKind,
+    check_fits,
     is_right,
     prediction_loss,
 )
 from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS, ExampleScores
 
 
-class ClassificationObjective:
+class ClassificationObjective(Objective):
     """`loss` is the summed cross-entropy of examples in nats."""
 
     family = ENCODER
@@ -58,11 +60,6 @@ class ClassificationObjective:
 
     def init(self, key: jax.Array) -> Params:
         return init_classifier(self._model, self.classes, key)
-
-    def loss(
-        self, params: Params, batch: Batch, dropout_key: jax.Array | None
-    ) -> tuple[Float[Array, ""], Sums]:
-        return prediction_loss(self.logits(params, batch, dropout_key), batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
@@ -101,7 +98,7 @@ class Classification(ClassificationObjective, Task):
                 f"knows {', '.join(CONFUSION_METRICS)}: use the version that prepared it"
             )
         self.primary_metric = self._metric = CONFUSION_METRICS[examples.metric]
-        _check_fits(config, examples)
+        check_fits(config, examples)
         self.tokens_per_step = 0.0
         if examples.trains:  # else the data were read to be evaluated on
             self._train = examples.split(TRAIN)
@@ -221,19 +218,6 @@ class Classification(ClassificationObjective, Task):
         return step / self._batches_per_epoch
 
 
-def _check_fits(config: Config, examples: PackedExamples) -> None:
-    """UserError where prepared data are not for this model."""
-    for name, wanted in (
-        ("vocab_size", config.model.vocab_size),
-        ("sequence_length", config.data.sequence_length),
-    ):
-        if (stored := examples.manifest[name]) != wanted:
-            raise UserError(
-                f"{examples.folder} was prepared with {name} {stored}, and the config has {wanted}: put the "
-                "run's own data there"
-            )
-
-
 class ClassificationKind(TaskKind[PackedExamples]):
     name = "classification"
     config_type = ClassificationConfig
@@ -242,16 +226,10 @@ class ClassificationKind(TaskKind[PackedExamples]):
     trains_tokenizer = False
 
     def source(self, config: Config) -> Source:
-        source = open_labelled(cast(DataConfig, config.data))
-        return Source(source.description, source.files)
+        return open_labelled(cast(DataConfig, config.data))
 
     def prepare(
-        self,
-        config: Config,
-        console: Console,
-        *,
-        to_train: bool = True,
-        label_names: tuple[str, ...] | None = None,
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
     ) -> PackedExamples:
         data, limit = cast(DataConfig, config.data), cast(ClassificationConfig, config.task).max_examples
         return prepare_examples(data, config.model.vocab_size, console, limit, label_names)

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Float32, Int
 from rich.console import Console
 
 from tlc_jax.config import Config, DataConfig, MlmConfig, ModelConfig
-from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
@@ -28,18 +27,18 @@ from tlc_jax.tasks.base import (
     AbstractBatch,
     Batch,
     HostBatch,
+    Objective,
     RowsOf,
     Source,
-    Sums,
     TaskKind,
-    prediction_loss,
+    check_fits,
 )
 from tlc_jax.tasks.token_prediction import TokenPrediction
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
 
-class MlmObjective:
+class MlmObjective(Objective):
     """`loss` is the summed cross-entropy of masked tokens in nats."""
 
     family = ENCODER
@@ -50,11 +49,6 @@ class MlmObjective:
 
     def init(self, key: jax.Array) -> Params:
         return init_mlm(self._model, key)
-
-    def loss(
-        self, params: Params, batch: Batch, dropout_key: jax.Array | None
-    ) -> tuple[Float[Array, ""], Sums]:
-        return prediction_loss(self.logits(params, batch, dropout_key), batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
@@ -86,15 +80,7 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
     def __init__(self, config: Config, text: PackedText):
         super().__init__(config)
         self._text, self._manifest = text, text.manifest
-        for name, size in (
-            ("sequence_length", config.data.sequence_length),
-            ("vocab_size", config.model.vocab_size),
-        ):
-            if self._manifest[name] != size:
-                raise UserError(
-                    f"{text.folder} was packed with {name} {self._manifest[name]:,}, and the model has "
-                    f"{size:,}: put back the data of this run"
-                )
+        check_fits(config, text)
         self._train = text.rows("train")
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
@@ -174,20 +160,13 @@ class MlmKind(TaskKind[PackedText]):
     tokenizer_layout = ROBERTA
 
     def source(self, config: Config) -> Source:
-        source = open_source(cast(DataConfig, config.data))
-        return Source(source.description, source.files)
+        return open_source(cast(DataConfig, config.data))
 
     def prepare(
-        self,
-        config: Config,
-        console: Console,
-        *,
-        to_train: bool = True,
-        label_names: tuple[str, ...] | None = None,
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
     ) -> PackedText:
-        return prepare_text(
-            cast(DataConfig, config.data), config.model.vocab_size, console, to_train=to_train
-        )
+        data, to_train = cast(DataConfig, config.data), label_names is None
+        return prepare_text(data, config.model.vocab_size, console, to_train=to_train)
 
     def objective(self, config: Config, classes: int | None = None) -> MlmObjective:
         return MlmObjective(config)

@@ -33,11 +33,13 @@ from tlc_jax.tasks.base import (
     AbstractBatch,
     Batch,
     HostBatch,
+    Objective,
     RowsOf,
     Source,
     Sums,
     TaskKind,
     at_targets,
+    check_fits,
     prediction_loss,
 )
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
@@ -48,7 +50,7 @@ _EVALUATION_SHAPES = 6  # compiling more would cost more than the padding
 _FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
 
 
-class TranslationObjective:
+class TranslationObjective(Objective):
     """`loss` is the summed cross-entropy of target tokens in nats, </s> among them. The training loss is that
     against smoothed labels, without its constant part; the plain one is reported."""
 
@@ -93,6 +95,7 @@ class Translation(TranslationObjective, TokenPrediction):
 
     def __init__(self, config: Config, packed: PackedPairs):
         super().__init__(config)
+        check_fits(config, packed)
         self.packed, self._train = packed, packed.pairs(TRAIN)
         if self._settings.bleu_sentences:
             check_language(packed.manifest["languages"][1])  # before the first evaluation needs it
@@ -228,20 +231,12 @@ class TranslationKind(TaskKind[PackedPairs]):
     most_at_once = 1 << 15  # tokens
 
     def source(self, config: Config) -> Source:
-        sets = open_pairs(cast(PairsConfig, config.data))
-        sources = [*sets.train, *sets.validation, *sets.test]
-        files = {f"{source.name}: {name}": path for source in sources for name, path in source.files.items()}
-        return Source(sets.description, files)
+        return open_pairs(cast(PairsConfig, config.data))
 
     def prepare(
-        self,
-        config: Config,
-        console: Console,
-        *,
-        to_train: bool = True,
-        label_names: tuple[str, ...] | None = None,
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
     ) -> PackedPairs:
-        data = cast(PairsConfig, config.data)
+        data, to_train = cast(PairsConfig, config.data), label_names is None
         return prepare_pairs(data, config.model.vocab_size, console, to_train=to_train)
 
     def objective(self, config: Config, classes: int | None = None) -> TranslationObjective:

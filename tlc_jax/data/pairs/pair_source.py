@@ -57,3 +57,9 @@ class PairSets:
     @property
     def description(self) -> str:
         return ", ".join(source.name for source in self.train)
+
+    @property
+    def files(self) -> dict[str, epath.Path]:
+        """Those of all sources, each by the names of its source and its own."""
+        sources = [*self.train, *self.validation, *self.test]
+        return {f"{source.name}: {name}": path for source in sources for name, path in source.files.items()}
