@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
 from tlc_jax.config.quantization import QuantSpec, Rule
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check, check_fields, check_types
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RecoveryConfig:
             all(a < b for a, b in itertools.pairwise(levels)),
             f"recovery.levels must rise from above 0 to below 1, not {self.levels}",
         )
-        for name in ("target", "max_epochs", "evaluate_every"):
-            check(getattr(self, name) > 0, f"recovery.{name} must be positive, not {getattr(self, name)}")
+        limits = ("target", "max_epochs", "evaluate_every")
+        check_fields(self, "recovery.", limits, lambda limit: limit > 0, "positive")
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,9 @@ class CompressConfig:
     def __post_init__(self) -> None:
         check_types(self)
         self.spec  # noqa: B018, checks itself
-        check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
-        cap, target = self.max_tensor_sparsity, self.target_mb
-        check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
-        check(target is None or target > 0, f"target_mb must be positive, not {target}")
+        check_fields(self, "", ("sparsity",), lambda share: 0 <= share < 1, "in [0, 1)")
+        check_fields(self, "", ("max_tensor_sparsity",), lambda share: 0 < share <= 1, "in (0, 1]")
+        check_fields(self, "", ("target_mb",), lambda size: size > 0, "positive")
         check(
             self.recovery is None or self.sparsity > 0,
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",

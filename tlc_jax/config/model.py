@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check, check_fields, check_types
 
 LARGEST = 2**30  # limit of every size: indices have 32 bits
 DEEPEST = 1000  # layers; where layers share parameters, no tensor's shape bounds their number
@@ -41,21 +41,16 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("num_layers", "hidden_size", "head_size", "num_heads", "feed_forward_size"):
-            size = getattr(self, name)
-            check(size is None or size >= 1, f"model.{name} must be at least 1, not {size}")
-            check(size is None or size <= LARGEST, f"model.{name} must be at most {LARGEST:,}, not {size}")
-        layers = self.num_layers
-        check(layers <= DEEPEST, f"model.num_layers must be at most {DEEPEST:,}, not {layers}")
+        sizes = ("num_layers", "hidden_size", "head_size", "num_heads", "feed_forward_size")
+        check_fields(self, "model.", sizes, lambda size: size >= 1, "at least 1")
+        check_fields(self, "model.", (*sizes, "vocab_size"), _indexable, f"at most {LARGEST:,}")
+        check_fields(self, "model.", ("num_layers",), lambda depth: depth <= DEEPEST, f"at most {DEEPEST:,}")
         check(
             self.vocab_size >= 6,
             f"model.vocab_size must hold 5 special tokens and more, not {self.vocab_size}",
         )
-        check(
-            self.vocab_size <= LARGEST, f"model.vocab_size must be at most {LARGEST:,}, not {self.vocab_size}"
-        )
-        for name in ("dropout", "attention_dropout"):
-            check(0 <= getattr(self, name) < 1, f"model.{name} must be in [0, 1), not {getattr(self, name)}")
+        rates = ("dropout", "attention_dropout")
+        check_fields(self, "model.", rates, lambda rate: 0 <= rate < 1, "in [0, 1)")
         check(
             self.num_heads is not None or self.hidden_size % self.head_size == 0,
             f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
@@ -91,9 +86,9 @@ class ModelConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positions, deviation = self.max_positions, self.initializer_stddev
-        check(positions >= 1, f"model.max_positions must be at least 1, not {positions}")
-        check(positions <= LARGEST, f"model.max_positions must be at most {LARGEST:,}, not {positions}")
+        check_fields(self, "model.", ("max_positions",), lambda size: size >= 1, "at least 1")
+        check_fields(self, "model.", ("max_positions",), _indexable, f"at most {LARGEST:,}")
+        deviation = self.initializer_stddev
         check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
 
     @property
@@ -126,3 +121,7 @@ class EncoderDecoderConfig(TransformerConfig):
         check(0 < epsilon < 1, f"model.norm_epsilon must be in (0, 1), not {epsilon}")
         check(self.hidden_size % 2 == 0, f"model.hidden_size must be even, not {self.hidden_size}")
         check(self.hidden_size >= 4, f"model.hidden_size must be at least 4, not {self.hidden_size}")
+
+
+def _indexable(size: int) -> bool:
+    return size <= LARGEST

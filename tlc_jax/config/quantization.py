@@ -74,6 +74,4 @@ class Rule:
         check_types(self)
         re.compile(self.pattern)
         if self.sparsity is not None and not (self.prune and 0 <= self.sparsity < 1):
-            raise ValueError(
-                f"the sparsity of the rule {self.pattern} must be in [0, 1), with prune=True"
-            )
+            raise ValueError(f"the sparsity of the rule {self.pattern} must be in [0, 1), with prune=True")

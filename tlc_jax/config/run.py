@@ -22,7 +22,7 @@ from tlc_jax.config.training import (
     OptimizerConfig,
     ScheduleConfig,
 )
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check, check_fields, check_types
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("batch_size", "log_every", "max_skipped"):
-            check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        counts = ("batch_size", "log_every", "max_skipped")
+        check_fields(self, "", counts, lambda count: count >= 1, "at least 1")
         check(self.batch_size <= LARGEST, f"batch_size must be at most {LARGEST:,}, not {self.batch_size}")
-        for name in ("hung_after", "stop_after"):
-            seconds = getattr(self, name)
-            check(seconds is None or seconds > 0, f"{name} must be positive, not {seconds}")
+        check_fields(self, "", ("hung_after", "stop_after"), lambda seconds: seconds > 0, "positive")
         for name, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
             check(0 <= seed < 2**32, f"{name} must be at least 0 and below 2**32, not {seed}")
         micro = self.micro_batch
@@ -72,15 +70,12 @@ class Config:
             not isinstance(micro, int) or (micro >= 1 and self.batch_size % micro == 0),
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
-        memory = self.memory_gib
-        meant = memory is None or 0 < memory < math.inf
-        check(meant, f"memory_gib must be positive and finite, not {memory}")
+        check_fields(self, "", ("memory_gib",), lambda size: 0 < size < math.inf, "positive and finite")
         self._check_parts()
         check(
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
-
         self._check_trunk()
 
     def _check_parts(self) -> None:

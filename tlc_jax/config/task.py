@@ -8,7 +8,7 @@ from typing import ClassVar, Optional
 
 from tlc_jax.config.data import DataConfig, PairsConfig
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check, check_fields, check_types
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,8 @@ class ClassificationConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         check_types(self)
-        limit = self.max_examples
-        check(limit is None or limit >= 1, f"task.max_examples must be at least 1, not {limit}")
-        for name in ("dropout", "head_dropout"):
-            check(0 <= getattr(self, name) < 1, f"task.{name} must be in [0, 1), not {getattr(self, name)}")
+        check_fields(self, "task.", ("max_examples",), lambda count: count >= 1, "at least 1")
+        check_fields(self, "task.", ("dropout", "head_dropout"), lambda rate: 0 <= rate < 1, "in [0, 1)")
 
     def model_in_use(self, model: TransformerConfig) -> TransformerConfig:
         return replace(model, dropout=self.dropout, attention_dropout=self.dropout)

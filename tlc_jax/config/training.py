@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from tlc_jax.config.marks import kept_marks
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check, check_fields, check_types
 
 BudgetMeasure = Literal["steps", "training_seconds", "tokens"]
 
@@ -31,15 +31,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("learning_rate", "epsilon"):
-            check(
-                0 < getattr(self, name) < math.inf,
-                f"optimizer.{name} must be positive, not {getattr(self, name)}",
-            )
-        for name in ("beta1", "beta2"):
-            check(
-                0 <= getattr(self, name) < 1, f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}"
-            )
+        numbers = ("learning_rate", "epsilon")
+        check_fields(self, "optimizer.", numbers, lambda x: 0 < x < math.inf, "positive")
+        check_fields(self, "optimizer.", ("beta1", "beta2"), lambda rate: 0 <= rate < 1, "in [0, 1)")
         check(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}")
 
 
@@ -69,9 +63,10 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check(0 <= self.warmup < 1, f"schedule.warmup must be in [0, 1), not {self.warmup}")
+        shares = ("warmup", "local_attention")
+        check_fields(self, "schedule.", shares, lambda share: 0 <= share < 1, "in [0, 1)")
+        check_fields(self, "schedule.", ("noam_steps",), lambda steps: steps >= 1, "at least 1")
         cooldown, noam = self.cooldown, self.noam_steps
-        check(noam is None or noam >= 1, f"schedule.noam_steps must be at least 1, not {noam}")
         check(
             noam is None or (cooldown is None and self.warmup == 0),
             "schedule.noam_steps has its own warm-up and no end: set schedule.warmup 0 and no cooldown",
@@ -80,8 +75,6 @@ class ScheduleConfig:
             cooldown is None or 0 <= cooldown <= 1 - self.warmup + 1e-9,
             f"schedule.cooldown must be in [0, 1 - schedule.warmup], not {cooldown}",
         )
-        share = self.local_attention
-        check(0 <= share < 1, f"schedule.local_attention must be in [0, 1), not {share}")
 
 
 @dataclass(frozen=True)
@@ -97,8 +90,7 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, limit in vars(self).items():
-            check(limit is None or limit > 0, f"budget.{name} must be positive, not {limit}")
+        check_fields(self, "budget.", vars(self), lambda limit: limit > 0, "positive")
 
 
 @dataclass(frozen=True)
@@ -113,11 +105,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("every_steps", "max_rows"):
-            limit = getattr(self, name)
-            check(limit is None or limit > 0, f"evaluation.{name} must be positive, not {limit}")
-        target = self.stop_at
-        check(target is None or math.isfinite(target), f"evaluation.stop_at must be finite, not {target}")
+        check_fields(self, "evaluation.", ("every_steps", "max_rows"), lambda n: n > 0, "positive")
+        check_fields(self, "evaluation.", ("stop_at",), math.isfinite, "finite")
 
 
 @dataclass(frozen=True)
@@ -150,5 +139,4 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, size in vars(self).items():
-            check(size is None or size >= 1, f"mesh.{name} must be at least 1, not {size}")
+        check_fields(self, "mesh.", vars(self), lambda size: size >= 1, "at least 1")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Union
 
 _UNIONS = (Union, types.UnionType)
@@ -15,6 +16,16 @@ def check(condition: bool, message: str) -> None:
     """ValueError(message) unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def check_fields(
+    config: Any, part: str, names: Iterable[str], fits: Callable[[Any], bool], wanted: str
+) -> None:
+    """ValueError naming the first of these fields whose value does not fit, unless it is None. `part` is the
+    beginning of their options' names, such as `model.`; `wanted` says what they must be."""
+    for name in names:
+        value = getattr(config, name)
+        check(value is None or fits(value), f"{part}{name} must be {wanted}, not {value}")
 
 
 def check_types(instance: Any) -> None:
