@@ -14,7 +14,7 @@ from tlc_jax.core.errors import UserError
 
 COMMANDS = {
     "train": "train a model, or resume a run",
-    "evaluate": "perplexity, accuracy or BLEU of a run or an artifact, beside its baselines",
+    "evaluate": "the metrics of a run or an artifact, beside its baselines",
     "translate": "translate lines of text",
     "compress": "prune and quantize a model, and write it as packed bytes",
     "inspect": "show what an artifact contains",

@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.evaluate --checkpoint RUN`: perplexity, accuracy or BLEU of a model."""
+"""`python -m tlc_jax.evaluate --checkpoint RUN`: the metrics of a model on all sets of its task."""
 
 from __future__ import annotations
 

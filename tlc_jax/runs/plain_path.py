@@ -7,13 +7,12 @@ bytes that are not UTF-8 are an error.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.paths import AnyPath, open_folder
 
 _PLAIN = re.compile(r"/(?!(gs|s3|az|hf)/)[\w./+,=@:~ -]*", re.ASCII)
 _OPEN_FILES = Path("/proc/self/fd")
@@ -31,8 +30,5 @@ def plain_path(folder: AnyPath) -> Iterator[AnyPath]:
             f"{folder} has characters that the library for checkpoints takes for a pattern: use only "
             "letters, digits and . _ - + = , @"
         )
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with open_folder(folder) as descriptor:
         yield _OPEN_FILES / str(descriptor)  # unlike a link, a killed process leaves none
-    finally:
-        os.close(descriptor)

@@ -6,13 +6,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.lock import locked
-from tlc_jax.storage.paths import AnyPath, make_folder
+from tlc_jax.storage.paths import AnyPath, make_folder, open_folder
 from tlc_jax.storage.run_directory import LOCK
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
@@ -32,19 +31,15 @@ def claimed(folder: AnyPath) -> Iterator[None]:
     check_empty(folder)
     new = not folder.exists()
     make_folder(folder)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    with contextlib.ExitStack() as held:
-        held.callback(os.close, descriptor)
+    with open_folder(folder) as descriptor:
         _lock(folder, descriptor)
-        if new:
-            held.callback(_remove_if_empty, folder)
-        check_empty(folder)
-        yield
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty
-        folder.rmdir()
+        try:
+            check_empty(folder)
+            yield
+        finally:
+            if new:
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
 
 
 def check_empty(folder: AnyPath) -> None:

@@ -153,26 +153,31 @@ def _temporary(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder itself; the system releases the lock when the process ends."""
+def open_folder(folder: Path) -> Iterator[int]:
+    """A descriptor of a folder itself, to lock it or to name it whatever its path."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder itself; the system releases the lock when the process ends."""
+    with open_folder(folder) as descriptor:
         with contextlib.suppress(OSError):  # without locks leftovers are not removed
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _abandoned(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # in use, or no locks
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    with open_folder(folder) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # in use, or no locks
+            return False
+        return True
 
 
 def remove_folder(path: AnyPath, last: str | None = None) -> None:
