@@ -5,6 +5,7 @@ from __future__ import annotations
 from tlc_jax.compression.methods.by_rule import ByRule
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.methods.keep_units import KeepUnits
+from tlc_jax.compression.methods.low_rank import LowRank
 from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
 from tlc_jax.compression.methods.prune_n_of_m import PruneNOfM
 from tlc_jax.compression.methods.quantize_uniform import Quantize
@@ -18,6 +19,7 @@ STEPS: tuple[type[Step], ...] = (
     PruneMagnitude,
     PruneNOfM,
     FitBytes,
+    LowRank,
     Quantize,
 )
 LEAVES: tuple[type[Leaf], ...] = (
