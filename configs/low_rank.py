@@ -5,9 +5,9 @@
 
 The factors are those of the truncated singular value decomposition, the closest product of their rank. A
 classification's head, vectors and matrices too small to become smaller stay whole. Weights of trained models
-are not of low rank: expect a larger loss than from codes of 4 bits, which take about as many bytes. In a model
-of 2 layers of 16 units the perplexity rose from 32.7 to 36.0, and with --bits 4 --granularity row --range mse
---matrices-only not at all.
+are not of low rank: expect a larger loss than from codes of 4 bits, which take about as many bytes. In a
+model of 2 layers of 16 units the perplexity rose from 32.7 to 36.0, and with --bits 4 --granularity row
+--range mse --matrices-only not at all.
 
 Cost: no data and no training, but a decomposition in float64 of each matrix: 20 s for an embedding of 30,522
 x 768, 10 s for 3,072 x 768, on 2 busy CPU cores.
