@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
 
 from tests.builders import documents
 from tlc_jax import compress, evaluate, train
-from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
+from tlc_jax.compression.methods import PruneMagnitude
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.config import ModelConfig, OptimizerConfig
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
@@ -27,6 +29,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.encoder import init_mlm
+from tlc_jax.recipes.recover import prune_in_rounds
 from tlc_jax.runs.load import load_model
 from tlc_jax.training.masked import masked, parameter_masks, tensor_masks, with_masks
 from tlc_jax.training.metrics import read_metrics
@@ -194,6 +197,16 @@ def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
+def test_a_byte_budget_is_met_after_the_rounds(root: Path, tmp_path: Path) -> None:
+    options = [*order(root, root / "rounds", tmp_path / "fit"), "--target-mb", "0.05"]
+    compress.main(options)
+    manifest = read_artifact(tmp_path / "fit").manifest
+    assert manifest["files"][WEIGHTS]["bytes"] <= 50_000
+    assert [finished["sparsity"] for finished in manifest["recovery"]] == [0.3, 0.6, 0.9]
+    assert manifest["size"]["nonzeros"] < 0.5 * manifest["size"]["weights"], "what the rounds pruned"
+
+
+@pytest.mark.slow
 def test_any_round_at_any_bits_keeps_its_zeros(root: Path, tmp_path: Path) -> None:
     """Without retraining; with a sparsity of its own it prunes further."""
     run = str(root / "rounds" / "pruned-60")
@@ -245,5 +258,8 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         compress.main([*recipe[2:], "--checkpoint", str(root / "run"), "--workdir", str(tmp_path / "w")])
     with pytest.raises(ValueError, match="the sparsity, which is 0: give --sparsity"):
         CompressConfig(recovery=RecoveryConfig())
+    twice = (PruneMagnitude(0.5, recovery=RecoveryConfig()),) * 2
+    with pytest.raises(UserError, match="2 steps of the recipe prune in rounds"):
+        prune_in_rounds(str(root / "run"), twice, tmp_path / "w", Console(quiet=True))
     with pytest.raises(ValueError, match="must rise"):
         RecoveryConfig(levels=(0.3, 0.2))

@@ -17,6 +17,7 @@ from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.config import Config
 from tlc_jax.config.compression import RecoveryConfig
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.compressed_model import shrunk
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
@@ -84,7 +85,10 @@ def prune_in_rounds(
 ) -> tuple[str, list[Round]]:
     """Prune a run in the rounds of a recipe. Returns the run directory of the last round, and all rounds. The
     same call resumes interrupted rounds and ends with the same weights."""
-    [step] = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
+    step, *more = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
+    if more:
+        raise UserError(f"{1 + len(more)} steps of the recipe prune in rounds: leave one of them")
+    recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH)  # of rules, for the last round
     model = load_model(reference, warn=console.print)
     source, evaluate = model.rundir, evaluator_of(model)
     dense = evaluate(split(model.params))[evaluate.key]
