@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from tlc_jax.config import ModelConfig
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.encoder import Encoder
-from tlc_jax.models.layers import compute_dtype, matmul
+from tlc_jax.models.layers import compute_dtype, matmul, new_params, output
 
 
 class ClassificationHead(nn.Module):
@@ -62,9 +62,7 @@ class Classifier(nn.Module):
 def init_classifier(config: ModelConfig, classes: int, key: jax.Array) -> dict[str, Any]:
     """Parameters of `Classifier`: a plain nested dict of float32 arrays."""
     ids = jnp.zeros((1, 2), jnp.int32)
-    params = Classifier(config, classes, 0.0).init(key, ids, train=False)["params"]
-    assert isinstance(params, dict)
-    return params
+    return new_params(Classifier(config, classes, 0.0), key, ids)
 
 
 def apply_classifier(
@@ -77,11 +75,7 @@ def apply_classifier(
     dropout_key: jax.Array | None = None,
 ) -> Float[Array, "batch classes"]:
     """Float32 logits. With `dropout_key`, dropout is on (training)."""
-    rngs = {} if dropout_key is None else {"dropout": dropout_key}
-    model = Classifier(config, classes, head_dropout)
-    logits = model.apply({"params": params}, tokens, train=dropout_key is not None, rngs=rngs)
-    assert isinstance(logits, jax.Array)
-    return logits
+    return output(Classifier(config, classes, head_dropout), params, tokens, dropout_key=dropout_key)
 
 
 def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:

@@ -33,13 +33,15 @@ from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
     WHOLE,
+    Attention,
     FeedForward,
-    SelfAttention,
     add_bias,
     compute_dtype,
-    dense,
     gelu,
     layer_norm,
+    linear,
+    new_params,
+    output,
     saved,
 )
 
@@ -59,13 +61,13 @@ class Block(nn.Module):
         visible: Bool[Array, "batch #length length"],
         train: bool,
     ) -> tuple[Float[Array, "batch length hidden"], None]:
-        config = self.config
-        attended = SelfAttention(config, name="attention")(
-            layer_norm(config, "attention_norm")(x), visible, train=train
-        )
+        config, init = self.config, nn.initializers.normal(self.config.stddev)
+        y = layer_norm(config, "attention_norm")(x)
+        attended = Attention(config, init, bias=True, name="attention")(y, y, visible, train)
         x = x + Dropout(config.dropout, name="attention_dropout")(attended, train=train)
         x = shard_rows(x)
-        fed = FeedForward(config, name="feed_forward")(layer_norm(config, "feed_forward_norm")(x))
+        y = layer_norm(config, "feed_forward_norm")(x)
+        fed = FeedForward(config, init, gelu, name="feed_forward")(y, train)
         x = x + Dropout(config.dropout, name="feed_forward_dropout")(fed, train=train)
         return shard_rows(x), None
 
@@ -165,7 +167,8 @@ class MlmHead(nn.Module):
         self, x: Float[Array, "batch slots hidden"]
     ) -> tuple[Float[Array, "batch slots hidden"], Float[Array, "vocab"]]:
         config = self.config
-        x = layer_norm(config, "norm")(gelu(dense(config, config.hidden_size, "dense", WHOLE)(x)))
+        init = nn.initializers.normal(config.stddev)
+        x = layer_norm(config, "norm")(gelu(linear(config, config.hidden_size, "dense", init, WHOLE)(x)))
         return x, self.param("bias", nn.initializers.zeros, (config.vocab_size,))
 
 
@@ -195,9 +198,7 @@ class MaskedLanguageModel(nn.Module):
 def init_mlm(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
     """Parameters of `MaskedLanguageModel`: a plain nested dict of float32 arrays (paths above)."""
     ids = jnp.zeros((1, 2), jnp.int32)
-    params = MaskedLanguageModel(config).init(key, ids, ids, train=False)["params"]
-    assert isinstance(params, dict)
-    return params
+    return new_params(MaskedLanguageModel(config), key, ids, ids)
 
 
 def apply_mlm(
@@ -214,12 +215,7 @@ def apply_mlm(
     With an attention `window`, a token attends to those at most this many positions away; without, to all of
     its row.
     """
-    rngs = {} if dropout_key is None else {"dropout": dropout_key}
-    train = dropout_key is not None
-    model = MaskedLanguageModel(config)
-    logits = model.apply({"params": params}, tokens, positions, window, train=train, rngs=rngs)
-    assert isinstance(logits, jax.Array)
-    return logits
+    return output(MaskedLanguageModel(config), params, tokens, positions, window, dropout_key=dropout_key)
 
 
 def _embedding_init(config: ModelConfig) -> nn.initializers.Initializer:

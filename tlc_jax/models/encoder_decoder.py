@@ -17,7 +17,6 @@ pads; the decoder sees the target shifted to the right behind a zero vector.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -31,14 +30,13 @@ from tlc_jax.core.axes import replicate, shard_rows
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
-    IN,
-    OUT,
-    Spec,
+    Attention,
+    FeedForward,
     at_least_float32,
-    attend,
     compute_dtype,
     layer_norm,
-    linear,
+    new_params,
+    output,
     saved,
 )
 
@@ -54,52 +52,8 @@ def sinusoids(length: int, hidden: int) -> Float[np.ndarray, "length hidden"]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def _dense(config: EncoderDecoderConfig, features: int, name: str, spec: Spec, bias: bool) -> nn.Dense:
-    return linear(config, features, name, _UNIFORM, spec, bias)
-
-
 def _norm(config: EncoderDecoderConfig, name: str) -> nn.LayerNorm:
     return layer_norm(config, name, config.norm_epsilon)
-
-
-class Attention(nn.Module):
-    """Multi-head attention from a sequence to `memory`, or to itself; no biases."""
-
-    config: EncoderDecoderConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch length hidden"],
-        memory: Float[Array, "batch others hidden"],
-        visible: Bool[Array, "#batch #length others"],
-        train: bool,
-    ) -> Float[Array, "batch length hidden"]:
-        config = self.config
-        width = config.heads * config.head_size
-
-        def heads(name: str, x: Array) -> Array:
-            projected = _dense(config, width, name, OUT, bias=False)(x)
-            return projected.reshape(*x.shape[:2], config.heads, config.head_size)
-
-        query, key, value = heads("query", x), heads("key", memory), heads("value", memory)
-        drop = functools.partial(Dropout(config.attention_dropout, name="dropout"), train=train)
-        mixed = attend(query * config.head_size**-0.5, key, value, visible, drop)
-        return _dense(config, config.hidden_size, "output", IN, bias=False)(mixed)
-
-
-class FeedForward(nn.Module):
-    """expand -> ReLU -> dropout -> contract."""
-
-    config: EncoderDecoderConfig
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch length hidden"], train: bool
-    ) -> Float[Array, "batch length hidden"]:
-        x = jax.nn.relu(_dense(self.config, self.config.feed_forward, "expand", OUT, bias=True)(x))
-        x = Dropout(self.config.activation_dropout, name="dropout")(x, train=train)
-        return _dense(self.config, self.config.hidden_size, "contract", IN, bias=True)(x)
 
 
 class Block(nn.Module):
@@ -123,13 +77,17 @@ class Block(nn.Module):
             return shard_rows(Dropout(config.dropout, name=f"{name}_dropout")(x, train=train))
 
         y = _norm(config, "attention_norm")(x)
-        x = x + drop("attention", Attention(config, name="attention")(y, y, visible, train))
+        attention = Attention(config, _UNIFORM, bias=False, name="attention")
+        x = x + drop("attention", attention(y, y, visible, train))
         if memory is not None and memory_visible is not None:
             y = _norm(config, "cross_attention_norm")(x)
-            cross = Attention(config, name="cross_attention")
+            cross = Attention(config, _UNIFORM, bias=False, name="cross_attention")
             x = x + drop("cross_attention", cross(y, memory, memory_visible, train))
         y = _norm(config, "feed_forward_norm")(x)
-        x = x + drop("feed_forward", FeedForward(config, name="feed_forward")(y, train))
+        feed_forward = FeedForward(
+            config, _UNIFORM, jax.nn.relu, config.activation_dropout, name="feed_forward"
+        )
+        x = x + drop("feed_forward", feed_forward(y, train))
         return x, None
 
 
@@ -211,9 +169,7 @@ class EncoderDecoder(nn.Module):
 def init_encoder_decoder(config: EncoderDecoderConfig, key: jax.Array) -> dict[str, Any]:
     """Parameters of `EncoderDecoder`: a plain nested dict of float32 arrays (paths above)."""
     ids = jnp.ones((1, 2), jnp.int32)
-    params = EncoderDecoder(config).init(key, ids, ids, train=False)["params"]
-    assert isinstance(params, dict)
-    return params
+    return new_params(EncoderDecoder(config), key, ids, ids)
 
 
 def apply_encoder_decoder(
@@ -226,19 +182,11 @@ def apply_encoder_decoder(
 ) -> Float[Array, "batch length vocab"]:
     """Logits in float32 (or float64) of target tokens, each given those before it. Both sides end with </s>
     and are padded with 0. With `dropout_key`, dropout is on (training)."""
-    rngs = {} if dropout_key is None else {"dropout": dropout_key}
-    train = dropout_key is not None
-    logits = EncoderDecoder(config).apply({"params": params}, source, target, train=train, rngs=rngs)
-    assert isinstance(logits, jax.Array)
-    return logits
+    return output(EncoderDecoder(config), params, source, target, dropout_key=dropout_key)
 
 
 def encode(
     config: EncoderDecoderConfig, params: dict[str, Any], source: Int[Array, "batch others"]
 ) -> Float[Array, "batch others hidden"]:
     """What the decoder attends to."""
-    memory = EncoderDecoder(config).apply(
-        {"params": params}, source, train=False, method=EncoderDecoder.encode
-    )
-    assert isinstance(memory, jax.Array)
-    return memory
+    return output(EncoderDecoder(config), params, source, method=EncoderDecoder.encode)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,10 +12,10 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
-from tlc_jax.config import ModelConfig
 from tlc_jax.config.model import TransformerConfig
 from tlc_jax.core.axes import constrain
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.tree import Params
 from tlc_jax.core.units import UnitKind
 from tlc_jax.models.dropout import Dropout
 
@@ -103,11 +105,6 @@ IN: Spec = ("tensor", None)  # the same for its rows
 WHOLE: Spec = (None, None)
 
 
-def dense(config: ModelConfig, features: int, name: str, spec: Spec) -> nn.Dense:
-    """x @ kernel + bias with kernel [in, out] ~ N(0, stddev), bias 0."""
-    return linear(config, features, name, nn.initializers.normal(config.stddev), spec)
-
-
 def linear(
     config: TransformerConfig,
     features: int,
@@ -152,44 +149,67 @@ def attend(
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, length, heads * size)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself: fairseq's, q scaled by head_size ** -0.5.
+class Attention(nn.Module):
+    """Multi-head attention from a sequence to `memory`, which may be the sequence itself: fairseq's and
+    T2T's, q scaled by head_size ** -0.5. `visible` says which tokens each query (or all of them) attends
+    to."""
 
-    `visible` says which tokens each query (or all of them) attends to.
-    """
-
-    config: ModelConfig
+    config: TransformerConfig
+    kernel_init: nn.initializers.Initializer
+    bias: bool
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "batch length hidden"],
-        visible: Bool[Array, "batch #length length"],
-        *,
+        memory: Float[Array, "batch others hidden"],
+        visible: Bool[Array, "#batch #length others"],
         train: bool,
     ) -> Float[Array, "batch length hidden"]:
-        config = self.config
-        batch, length, hidden = x.shape
-        width = config.heads * config.head_size
+        config, width = self.config, self.config.heads * self.config.head_size
 
-        def heads(name: str) -> Float[Array, "batch length heads head_size"]:
-            return dense(config, width, name, OUT)(x).reshape(batch, length, config.heads, config.head_size)
+        def heads(name: str, x: Array) -> Array:
+            projected = linear(config, width, name, self.kernel_init, OUT, self.bias)(x)
+            return projected.reshape(*x.shape[:2], config.heads, config.head_size)
 
-        query, key, value = heads("query") * config.head_size**-0.5, heads("key"), heads("value")
-        drop = Dropout(config.attention_dropout, name="dropout")
-        mixed = attend(query, key, value, visible, lambda weights: drop(weights, train=train))
-        return dense(config, hidden, "output", IN)(mixed)
+        query, key, value = heads("query", x), heads("key", memory), heads("value", memory)
+        drop = functools.partial(Dropout(config.attention_dropout, name="dropout"), train=train)
+        mixed = attend(query * config.head_size**-0.5, key, value, visible, drop)
+        return linear(config, config.hidden_size, "output", self.kernel_init, IN, self.bias)(mixed)
 
 
 class FeedForward(nn.Module):
-    """expand -> exact GELU -> contract."""
+    """expand -> activation -> dropout -> contract."""
 
-    config: ModelConfig
+    config: TransformerConfig
+    kernel_init: nn.initializers.Initializer
+    activation: Callable[[Array], Array]
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length hidden"]:
-        expanded = gelu(dense(self.config, self.config.feed_forward, "expand", OUT)(x))
-        return dense(self.config, x.shape[-1], "contract", IN)(expanded)
+    def __call__(
+        self, x: Float[Array, "batch length hidden"], train: bool
+    ) -> Float[Array, "batch length hidden"]:
+        x = self.activation(linear(self.config, self.config.feed_forward, "expand", self.kernel_init, OUT)(x))
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
+        return linear(self.config, self.config.hidden_size, "contract", self.kernel_init, IN)(x)
+
+
+def new_params(model: nn.Module, key: jax.Array, *inputs: Array) -> Params:
+    """New parameters of a model: a plain nested dict of float32 arrays."""
+    params = model.init(key, *inputs, train=False)["params"]
+    assert isinstance(params, dict)
+    return params
+
+
+def output(
+    model: nn.Module, params: Params, *inputs: Array | None, dropout_key: jax.Array | None = None, **how: Any
+) -> jax.Array:
+    """What a model, or its method `method`, computes. With `dropout_key`, dropout is on (training)."""
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
+    x = model.apply({"params": params}, *inputs, train=dropout_key is not None, rngs=rngs, **how)
+    assert isinstance(x, jax.Array)
+    return x
 
 
 def layer_rules(sides: str) -> tuple[tuple[str, P], ...]:
