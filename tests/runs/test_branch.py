@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tests.builders import parameters
 from tlc_jax import evaluate, train
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, ScheduleConfig
-from tlc_jax.config.marks import MarksAhead, branch_point, kept_marks, parse_mark
+from tlc_jax.config.marks import branch_point, kept_marks, parse_mark
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage.sealed import read_manifest
+from tlc_jax.training.due import MarksAhead
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.schedule import learning_rate
 

@@ -7,10 +7,9 @@ import types
 import pytest
 
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig
-from tlc_jax.config.marks import MarksAhead
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
-from tlc_jax.training.due import Agenda, Due
+from tlc_jax.training.due import Agenda, Due, MarksAhead
 
 CONFIG = Config(
     budget=BudgetConfig(steps=12),

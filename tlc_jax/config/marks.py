@@ -7,7 +7,6 @@ A mark is a share of the budget that the schedule follows ("1/16", "0.25") or a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,16 +54,3 @@ def kept_marks(names: str, trunk: bool) -> tuple[Mark, ...]:
     marks = [parse_mark(name.strip()) for name in names.split(",")] if names else []
     points = [branch_point(mark) for mark in marks if trunk and mark.share is not None]
     return (*marks, *points)
-
-
-class MarksAhead:
-    """The marks that a run has not reached yet."""
-
-    def __init__(self, marks: Iterable[Mark], share: float, epochs: float):
-        self._ahead = [mark for mark in marks if not mark.reached(share, epochs)]
-
-    def reached(self, share: float, epochs: float) -> tuple[str, ...]:
-        """Names of the marks reached since the last call."""
-        reached = [mark for mark in self._ahead if mark.reached(share, epochs)]
-        self._ahead = [mark for mark in self._ahead if mark not in reached]
-        return tuple(mark.name for mark in reached)

@@ -7,12 +7,11 @@ import time
 
 import jax
 
-from tlc_jax.config.marks import MarksAhead
 from tlc_jax.config.saved import digest
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.runs.checkpoint import Restored
 from tlc_jax.runs.open_run import Run
-from tlc_jax.training.due import Agenda
+from tlc_jax.training.due import Agenda, MarksAhead
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
 from tlc_jax.training.session import Session

@@ -113,9 +113,8 @@ def settle_and_time(laps: Iterator[float], console: Console) -> tuple[int, list[
 
 
 def _settled(seconds: list[float]) -> bool:
-    if (
-        len(seconds) < 2 * WINDOW or len(seconds) % WINDOW
-    ):  # disjoint windows: else a slow drift or a wave passes
+    # disjoint windows: else a slow drift or a wave passes
+    if len(seconds) < 2 * WINDOW or len(seconds) % WINDOW:
         return False
     before, now = statistics.median(seconds[-2 * WINDOW : -WINDOW]), statistics.median(seconds[-WINDOW:])
     return abs(now / before - 1) <= SETTLED

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rich.console import Console
-
 from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
@@ -27,16 +25,12 @@ def study(config: StudyConfig, workdir: AnyPath) -> None:
     console = make_console()
     _open(config, workdir)
     with locked(workdir):
-        _study(config, workdir, console)
-
-
-def _study(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
-    store = ResultStore(workdir / "results.jsonl", check_result)
-    run_study(config, workdir, store, console)
-    console.print(table(store))
-    for sentence in headline(store):
-        console.print(sentence)
-    draw(store, workdir / "study.png")
+        store = ResultStore(workdir / "results.jsonl", check_result)
+        run_study(config, workdir, store, console)
+        console.print(table(store))
+        for sentence in headline(store):
+            console.print(sentence)
+        draw(store, workdir / "study.png")
     console.print(f"picture: {workdir / 'study.png'}, numbers: {workdir / 'results.jsonl'}")
 
 

@@ -56,10 +56,7 @@ def check_finished(
         same_data.meet_run(run.stage, run.folder)
         for result in results:
             if data is not None and run.stage not in result.get("data", {}):
-                result["data"] = {
-                    **result.get("data", {}),
-                    run.stage: data,
-                }  # versions before stored none
+                result.setdefault("data", {})[run.stage] = data  # earlier versions stored none
                 amended = True
             same_data.meet(store.location(result), result.get("data", {}))
         if results and results[0]["stage"] == run.stage and RunDir(run.folder).metrics.exists():

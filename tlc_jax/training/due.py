@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from tlc_jax.config import Config
-from tlc_jax.config.marks import MarksAhead
+from tlc_jax.config.marks import Mark
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.parallel.hosts import leader
@@ -32,6 +32,19 @@ class Due:
     failed_save: bool = False
     """A save in the background has failed: this is to be reported."""
     stop: Stop = ""
+
+
+class MarksAhead:
+    """The marks that a run has not reached yet."""
+
+    def __init__(self, marks: Iterable[Mark], share: float, epochs: float):
+        self._ahead = [mark for mark in marks if not mark.reached(share, epochs)]
+
+    def reached(self, share: float, epochs: float) -> tuple[str, ...]:
+        """Names of the marks reached since the last call."""
+        reached = [mark for mark in self._ahead if mark.reached(share, epochs)]
+        self._ahead = [mark for mark in self._ahead if mark not in reached]
+        return tuple(mark.name for mark in reached)
 
 
 @dataclass
