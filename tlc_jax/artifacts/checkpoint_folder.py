@@ -34,7 +34,7 @@ from tlc_jax.storage.untrusted import (
     size_of,
 )
 
-DOCUMENTS = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken", ".vocab")
+_DOCUMENTS = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken", ".vocab")
 """Suffixes of configurations, tokenizers and templates."""
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -190,10 +190,10 @@ def _opened(folder: Path, name: str) -> Any:
 def _documents(folder: Path) -> dict[str, Path]:
     """{name: path} of the documents to keep: regular files in the folder itself, and in the folders that a
     SentenceTransformer's modules.json names. UserError where one is a link out of the folder."""
-    names = [path.name for path in folder.iterdir() if _is_document(path.name)]
+    names = [path.name for path in folder.iterdir() if is_kept(path.name)]
     for module in _modules(folder):
         below = folder / module
-        names += [f"{module}/{path.name}" for path in below.iterdir() if _is_kept(path.name)]
+        names += [name for path in below.iterdir() if is_kept(name := f"{module}/{path.name}")]
     documents = {}
     for name in sorted(names):
         try:
@@ -238,10 +238,9 @@ def _modules(folder: Path) -> list[str]:
     return [path for path in paths if (folder / path).is_dir()]
 
 
-def _is_document(name: str) -> bool:
-    return name.endswith(DOCUMENTS) and ".safetensors" not in name and not name.startswith(".")
-
-
-def _is_kept(name: str) -> bool:
-    """Whether a file of a module's folder is copied: documents, and weights, which are small."""
-    return _is_document(name) or (name.endswith(".safetensors") and not name.startswith("."))
+def is_kept(name: str) -> bool:
+    """Whether a file beside the weights, or MODULE/FILE in a module's folder, is copied: documents and, of a
+    module, weights, which are small."""
+    module, _, leaf = name.rpartition("/")
+    document = leaf.endswith(_DOCUMENTS) and ".safetensors" not in leaf
+    return not leaf.startswith(".") and (document or (bool(module) and leaf.endswith(".safetensors")))

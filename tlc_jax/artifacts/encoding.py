@@ -6,8 +6,6 @@ arrays are compared with what the entry declares, and with zstd the streams amon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow
 from jaxtyping import UInt8
@@ -28,21 +26,21 @@ def encode(leaf: Leaf, zstd: bool) -> tuple[Entry, Parts]:
     return entry, parts
 
 
-def leaf_kind(entry: Entry, kinds: Sequence[type[Leaf]] = LEAVES) -> type[Leaf]:
+def leaf_kind(entry: Entry) -> type[Leaf]:
     """The kind of leaf that a manifest entry describes; ValueError where there is none."""
-    for kind in kinds:
+    for kind in LEAVES:
         if kind.describes(entry):
             return kind
     raise ValueError(f"layout: {entry['layout']!r} with {entry['bits']} bits is none that this program reads")
 
 
-def decode(entry: Entry, parts: Parts, kinds: Sequence[type[Leaf]] = LEAVES) -> Leaf:
+def decode(entry: Entry, parts: Parts) -> Leaf:
     """The leaf that `encode` was called on.
 
     `entry` is a TensorEntry (manifest.py) whose numbers agree. ValueError where the parts are not those that
     it declares: what is there is compared with that before anything is made of it.
     """
-    kind = leaf_kind(entry, kinds)
+    kind = leaf_kind(entry)
     streams = kind.streams(entry)
     if parts.keys() != streams.keys() | kind.unsqueezed:
         raise ValueError(f"its parts are {', '.join(sorted(parts)) or 'none'}")

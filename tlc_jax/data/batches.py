@@ -18,6 +18,7 @@ from jaxtyping import Integer
 
 T = TypeVar("T")
 _ROUNDS = 6
+_AHEAD = 2  # batches that are ready before they are needed
 
 
 def permute(index: Integer[np.ndarray, "n"], size: int, key: Integer[np.ndarray, "#n"]) -> np.ndarray:
@@ -63,9 +64,9 @@ class Prefetcher(Generic[T]):
     A context manager that gives an iterator; an exception in `make` is raised when its result is taken.
     """
 
-    def __init__(self, make: Callable[[int], T], first: int, ahead: int = 2):
+    def __init__(self, make: Callable[[int], T], first: int):
         self._make, self._first = make, first
-        self._results: queue.Queue[T | BaseException] = queue.Queue(maxsize=ahead)
+        self._results: queue.Queue[T | BaseException] = queue.Queue(maxsize=_AHEAD)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
 

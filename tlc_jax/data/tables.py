@@ -19,6 +19,7 @@ from tlc_jax.data.lines import read_lines
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
+_NAMED = 10
 _FEWEST = 5  # rows that show how a table is written
 _FROM_CSV = (
     "convert it (python -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
@@ -159,10 +160,10 @@ def kind_of(value: Any) -> str:
     return {**kinds, str: "text", list: "a list", dict: "an object"}[type(value)]
 
 
-def some(names: Sequence[str], most: int = 10) -> str:
+def some(names: Sequence[str]) -> str:
     """The first names, made printable, and the number of the others."""
-    shown = ", ".join(printable(name, 60) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    shown = ", ".join(printable(name, 60) for name in names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED:,} more"
 
 
 def column_name(name: str) -> str:

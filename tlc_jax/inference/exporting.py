@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
-from tlc_jax.artifacts.artifact import WEIGHTS, Artifact, is_artifact, other_files, read_artifact
-from tlc_jax.artifacts.checkpoint_folder import DOCUMENTS
+from tlc_jax.artifacts.artifact import Artifact, is_artifact, other_files, read_artifact
+from tlc_jax.artifacts.checkpoint_folder import is_kept
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, write_huggingface
 from tlc_jax.artifacts.model_folder import json_file, read_arrays, write_arrays
@@ -97,16 +97,10 @@ def _documents(artifact: Artifact, console: Console) -> dict[str, bytes]:
     """The files beside the weights that compress --hf would have copied; an artifact, which anybody may have
     written, may list others."""
     others = other_files(artifact)
-    kept = {name: content for name, content in others.items() if _is_kept(name)}
+    kept = {name: content for name, content in others.items() if is_kept(name)}
     if left_out := sorted(others.keys() - kept.keys()):
         console.print(f"not exported, since a model has no such documents: {', '.join(left_out)}")
     return kept
-
-
-def _is_kept(name: str) -> bool:
-    folder, _, leaf = name.rpartition("/")
-    document = leaf.endswith(DOCUMENTS) and ".safetensors" not in leaf
-    return not leaf.startswith(".") and (document or (bool(folder) and leaf == WEIGHTS))
 
 
 def _document(path: AnyPath) -> bytes:
