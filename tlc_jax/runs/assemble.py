@@ -68,7 +68,7 @@ def _initial(run: Run, key: jax.Array) -> Restored:
     def new() -> TrainState:
         return init_state(run.task, config.optimizer, key, run.mesh)[0]
 
-    restored = begin.initial(run.abstract, new, run.console.print)
+    restored = begin.initial(run.abstract, config.mesh, new, run.console.print)
     if restored.step:
         run.saver.save(restored.step, restored.state, {**restored.meta, "config": digest(config)})
     return restored

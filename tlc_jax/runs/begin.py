@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 
 from tlc_jax.artifacts.artifact import is_artifact
-from tlc_jax.config import BudgetConfig, Config
+from tlc_jax.config import BudgetConfig, Config, MeshConfig
 from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
@@ -53,9 +53,11 @@ class Begin:
     def check(self) -> None:
         """UserError where a new run cannot begin so yet."""
 
-    def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
-        """The first state, with the shapes and shardings of `abstract`; `new` initializes one from the seed.
-        `say` is called with the sentences that a person should read."""
+    def initial(
+        self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
+    ) -> Restored:
+        """The first state, with the shapes and shardings of `abstract`, which is sharded over `mesh`; `new`
+        initializes one from the seed. `say` is called with the sentences that a person should read."""
         return Restored(0, new(), {}, [])
 
 
@@ -92,10 +94,12 @@ class InitFrom(Begin):
         except ValueError as error:
             raise UserError(f"--init-from {self.run} does not go with this config: {error}") from error
 
-    def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
+    def initial(
+        self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
+    ) -> Restored:
         """Takes what both models have in the same shape: the encoder always, and a head of the same kind. A
         head of another task stays new."""
-        model, state = load_model(str(self.run), warn=say), new()
+        model, state = load_model(str(self.run), mesh, warn=say), new()
         shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in state.params.items()}
         taken = {
             name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), part, state.params[name])
@@ -163,7 +167,9 @@ class Branch(Begin):
                 f"{self.trunk.root} holds no checkpoint {point!r}, from which the branch begins: train it on"
             )
 
-    def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
+    def initial(
+        self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
+    ) -> Restored:
         point = branch_point(self.mark).name
         restored = restore_state(self.trunk.checkpoints, abstract, point)
         assert restored is not None, "check() has seen it"
@@ -181,7 +187,9 @@ class Pruned(Begin):
     def pruned(self) -> Tensors:
         return self.masks
 
-    def initial(self, abstract: TrainState, new: Callable[[], TrainState], say: Say) -> Restored:
+    def initial(
+        self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
+    ) -> Restored:
         return Restored(0, pruned_state(new(), self.params, self.masks), {}, [])
 
 
