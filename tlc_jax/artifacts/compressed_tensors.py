@@ -67,7 +67,8 @@ def to_compressed_tensors(tensors: Mapping[str, Leaf]) -> Packed:
         modules.append(name.removesuffix(_WEIGHT))
         arrays |= {f"{modules[-1]}.{part}": array for part, array in _module(matrices[name], scheme).items()}
     if not modules:
-        reasons = "; ".join(sorted({dense[name] for name in matrices})) or "none of its tensors named *.weight holds codes"
+        reasons = "; ".join(sorted({dense[name] for name in matrices}))
+        reasons = reasons or "none of its tensors named *.weight holds codes"
         raise UserError(
             f"no matrix can be stored as codes of {METHOD} ({reasons}): compress it again with --granularity "
             "row --zero nudged and 1 to 8 bits, or export it with --format huggingface"
