@@ -103,6 +103,7 @@ def artifact(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_an_artifact_holds_the_run_compressed(artifact: Path, finished: Path) -> None:
     found = read_artifact(artifact)
     values = to_dense(found.tensors)
@@ -125,6 +126,7 @@ def test_an_artifact_holds_the_run_compressed(artifact: Path, finished: Path) ->
     assert sum(x.nbytes for x in stored.values()) == size["format_bytes"]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(artifact: Path, finished: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(finished, tmp_path / "elsewhere")
     again = tmp_path / "again"
@@ -134,6 +136,7 @@ def test_the_same_run_gives_the_same_bytes(artifact: Path, finished: Path, tmp_p
     assert all((artifact / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 def test_zstd_is_smaller_and_the_same(
     artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -147,6 +150,7 @@ def test_zstd_is_smaller_and_the_same(
     assert (Path(out) / WEIGHTS).stat().st_size < (artifact / WEIGHTS).stat().st_size
 
 
+@pytest.mark.slow
 def test_it_runs_alone(
     artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture, corpus: Path
 ) -> None:
@@ -169,6 +173,7 @@ def flipped(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_one_flipped_byte_in_each_tensor_is_named(artifact: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(artifact, tmp_path / "copy")
     whole = (copy / WEIGHTS).read_bytes()
@@ -222,6 +227,7 @@ def test_what_cannot_be_is_refused(artifact: Path, finished: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_has_its_own_rules(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "recipe.py").write_text(
         """
@@ -246,6 +252,7 @@ def get_config():
     assert tensors["mlm_head/bias"] | {"bits": 32, "why": "small"} == tensors["mlm_head/bias"]
 
 
+@pytest.mark.slow
 def test_a_tensor_that_goes_is_told(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     common = ["--checkpoint", str(finished), "--sparsity", "0.97"]
     compress.main([*common, "--out", str(tmp_path / "a")])
@@ -254,6 +261,7 @@ def test_a_tensor_that_goes_is_told(finished: Path, tmp_path: Path, capsys: pyte
     assert "has lost" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["32", "8"])
 def test_what_was_pruned_stays_pruned_when_an_artifact_is_compressed_again(
     finished: Path, tmp_path: Path, bits: str
@@ -284,6 +292,7 @@ def test_inspect_tells_what_is_there(artifact: Path, tmp_path: Path, capsys: pyt
         inspect.main([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_diff_tells_what_compression_changed(
     artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -306,6 +315,7 @@ def test_diff_tells_what_compression_changed(
     assert max(share for share in zeros if share is not None) > 0.9, "the same masks"
 
 
+@pytest.mark.slow
 def test_heads_and_units_go_and_the_smaller_model_trains(
     finished: Path, corpus: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

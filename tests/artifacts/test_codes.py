@@ -55,6 +55,7 @@ def read_back(packed: Packed) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf.dense()) for name, leaf in leaves.items()}
 
 
+@pytest.mark.slow
 @given(
     bits=st.lists(st.integers(1, 8), min_size=5, max_size=5),
     granularities=st.lists(st.sampled_from(["tensor", "row", "group:4", "group:16"]), min_size=5, max_size=5),
@@ -170,6 +171,7 @@ def exported(artifact: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -210,6 +212,7 @@ def test_what_is_not_written_as_codes_is_reported(sentences: Path, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_written_of_what_is_refused(sentences: Path, tmp_path: Path) -> None:
     for number, options in enumerate((("--zero", "float"), ("--bits", "32"))):
         artifact = compressed(sentences, tmp_path / f"artifact{number}", *options)

@@ -102,6 +102,7 @@ def test_it_is_written_again_for_others(artifact: Path, tmp_path: Path, kind: st
         np.testing.assert_array_equal(arrays[name], x, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_as_compressed_tensors(finished: Path, tmp_path: Path) -> None:
     """Under Hugging Face's names and in its layout; the values are the artifact's."""
     options = ["--bits", "6", "--granularity", "row", "--range", "mse"]

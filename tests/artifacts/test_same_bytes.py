@@ -12,6 +12,7 @@ from tests.golden import make_artifacts
 GOLDEN = json.loads(Path(make_artifacts.__file__).with_name("artifacts.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", make_artifacts.CASES)
 def test_a_checkpoint_has_the_same_bytes(case: str, tmp_path: Path) -> None:
     assert make_artifacts.written(case, tmp_path) == GOLDEN[case]

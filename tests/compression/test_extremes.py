@@ -48,6 +48,7 @@ def quantized(
     return q, np.asarray(q.dense())
 
 
+@pytest.mark.slow
 @given(values=weights, grid=grids, masked=st.booleans())
 def test_nudged_grids_are_finite_and_as_fine_as_their_range(values: list, grid: tuple, masked: bool) -> None:
     (bits, granularity), x = grid, np.array(values, np.float32).reshape(3, 8)
@@ -66,6 +67,7 @@ def test_nudged_grids_are_finite_and_as_fine_as_their_range(values: list, grid: 
         assert np.abs(v - w).max() <= half * step * (1 + 1e-5) + largest * 2.0**-20 + TINY
 
 
+@pytest.mark.slow
 @given(values=weights, grid=grids)
 def test_least_squares_are_no_worse_than_the_whole_range(values: list, grid: tuple) -> None:
     (bits, granularity), x = grid, np.array(values, np.float32).reshape(3, 8)
@@ -106,6 +108,7 @@ def test_constants_come_back(value: float, shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(found, x, rtol=2.0**-19, atol=TINY / 2)
 
 
+@pytest.mark.slow
 def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large arrays are quantized in pieces: the same codes, along either axis, whatever is left over."""
     x = np.random.default_rng(0).standard_t(3, (37, 24)).astype(np.float32)

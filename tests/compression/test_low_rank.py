@@ -190,6 +190,7 @@ def compressed(folder: Path, out: Path, *options: str) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--bits", "32"), ("--zstd",)])
 def test_the_config_document(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]

@@ -82,6 +82,7 @@ def test_equal_weights_go_in_order() -> None:
     np.testing.assert_array_equal(masks["b"], [False, True, True, True])
 
 
+@pytest.mark.slow
 def test_counts_are_exact_above_2_to_the_24th() -> None:
     """float32 cannot count them: 0.15 of 2^24 + 2^20 + 1 weights, most of them equal."""
     size = 2**24 + 2**20 + 1
@@ -97,7 +98,7 @@ def test_nth_smallest_is_that_of_a_sort(values: list[float]) -> None:
         assert nth_smallest(lambda: np.array_split(keys, 3), n) == (limit, int((keys < limit).sum()))
 
 
-@given(levels=st.lists(st.floats(0, 0.95), min_size=2, max_size=4).map(sorted), seed=st.integers(0, 99))
+@given(levels=st.lists(st.floats(0, 0.95), min_size=2, max_size=4), seed=st.integers(0, 99))
 def test_masks_are_monotone_whatever_the_weights_do(levels: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
     masks, before = None, np.ones((7, 9), bool)
@@ -105,7 +106,7 @@ def test_masks_are_monotone_whatever_the_weights_do(levels: list[float], seed: i
         masks = magnitude_masks({"kernel": rng.normal(size=(7, 9)).astype(np.float32)}, level, previous=masks)
         now = masks["kernel"]
         assert not (now & ~before).any(), "nothing comes back"
-        assert (~now).sum() == round(level * 63)
+        assert (~now).sum() == max(round(level * 63), (~before).sum()), "a lower level prunes nothing more"
         before = now
 
 

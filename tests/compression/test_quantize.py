@@ -55,6 +55,7 @@ def quantized(tensors: dict, spec: QuantSpec | None) -> dict:
     return to_dense({name: quantize_tensor(name, x, spec) for name, x in tensors.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_quantizer_is_the_papers(params: dict, bits: int) -> None:
     tensors = split(params)
@@ -67,6 +68,7 @@ def test_quantizer_is_the_papers(params: dict, bits: int) -> None:
         np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_every_layer_is_a_tensor_of_its_own(params: dict) -> None:
     """Split, compressed and joined: each slice of a stack as if it were alone, bit for bit."""
     tensors = split(params)
@@ -111,6 +113,7 @@ def test_other_words_are_refused(field: str, value: str) -> None:
 FLOATS = st.floats(-(2.0**60), 2.0**60, width=32)
 
 
+@pytest.mark.slow
 @given(values=st.lists(FLOATS, min_size=1, max_size=50), bits=st.integers(1, 8), zero=st.sampled_from(ZEROS))
 def test_error_is_at_most_half_a_step_and_twice_is_once(values: list[float], bits: int, zero: str) -> None:
     x = jnp.asarray(values, jnp.float32)
@@ -158,6 +161,7 @@ def test_nudged_zero_is_a_code(bits: int) -> None:
     assert (np.asarray(q.dense())[3, 4:9] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", RANGES)
 @pytest.mark.parametrize(
     ("name", "granularity", "blocks"),
@@ -225,6 +229,7 @@ def test_mse_range_is_nearly_the_best_there_is(bits: int, kind: str) -> None:
     assert found <= squared_error(x, bits, x.min(), x.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["tensor", "row", "group:16"])
 @pytest.mark.parametrize("zero", ZEROS)
 @pytest.mark.parametrize("bits", [2, 4, 6, 8])
@@ -249,6 +254,7 @@ def test_mse_range_looks_at_kept_weights_only() -> None:
     assert np.abs(found[500:] - x[500:]).max() < 0.1  # one range over all of them would be 0.24 coarse
 
 
+@pytest.mark.slow
 def test_codes_are_sharded_like_the_weights() -> None:
     mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", None))

@@ -93,6 +93,7 @@ class ReadFromFiles(Mapping[str, np.ndarray]):
         return len(self._tensors)
 
 
+@pytest.mark.slow
 def test_it_is_deterministic_and_leaves_its_input_alone(step: Step) -> None:
     tensors, masks = drawn(), pruned_before()
     first, second = compressed(step, tensors, masks), compressed(step, drawn(), pruned_before())
@@ -129,6 +130,20 @@ def test_masks_only_grow_and_what_they_prune_is_exactly_zero(step: Step) -> None
         assert not np.signbit(pruned).any(), name
     again = compressed(step, result.dense(), result.masks)
     assert all(not (np.asarray(again.masks[n]) & ~np.asarray(mask)).any() for n, mask in result.masks.items())
+
+
+def test_what_any_other_step_pruned_stays_pruned(step: Step) -> None:
+    tensors = drawn()
+    for other in EXAMPLES:
+        if other.needs is step.needs is Needs.NOTHING:
+            before = make_plan(tensors, (other,)).masks
+            try:
+                after = make_plan(tensors, (step,), masks=before).masks
+            except UserError as error:
+                assert "has lost more than the cap" in str(error)
+                continue
+            for name, mask in before.items():
+                assert not (np.asarray(after[name]) & ~np.asarray(mask)).any(), f"{other}: {name}"
 
 
 @pytest.mark.parametrize("zstd", [False, True])

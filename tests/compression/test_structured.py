@@ -156,6 +156,7 @@ def test_each_weight_of_a_head_counts(name: str, kind: str) -> None:
     np.testing.assert_array_equal(kept, [4 if (name, kind) == ("output", "bias") else 1, 4, 4])
 
 
+@pytest.mark.slow
 @given(data=st.data(), seed=st.integers(0, 999))
 def test_kept_are_sorted_unique_and_by_loops_whatever_is_equal(data: st.DataObject, seed: int) -> None:
     sizes = {"num_layers": 2, "hidden_size": 2, "head_size": 2, "num_heads": 4, "feed_forward_size": 6}
@@ -173,6 +174,7 @@ def test_kept_are_sorted_unique_and_by_loops_whatever_is_equal(data: st.DataObje
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(smaller)), "numpy stays numpy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlm", "classifier"])
 def test_logits_are_those_of_the_masked_model(kind: str) -> None:
     params, (tokens, positions) = drawn(kind), inputs()
@@ -214,6 +216,7 @@ def test_all_units_are_the_same_model() -> None:
         jax.tree.map(np.testing.assert_array_equal, same, params)
 
 
+@pytest.mark.slow
 def test_the_smaller_model_trains() -> None:
     params, (tokens, positions) = drawn(), inputs()
     shrunk, smaller = shrink(params, CONFIG, chosen(params, CONFIG, 2, 9))

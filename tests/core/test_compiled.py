@@ -38,12 +38,14 @@ def start(home: Path) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path: Path) -> None:
     assert start(tmp_path) == "0"
     assert start(tmp_path) == "1"
     assert list(tmp_path.glob(".cache/tlc_jax/compiled/*/*"))
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file")
     assert start(tmp_path) == "0"

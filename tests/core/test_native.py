@@ -43,6 +43,7 @@ def test_a_request_to_stop_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - started < 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_in_native_work_ends_with_its_code(number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", _LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -37,6 +37,7 @@ def test_a_reader_that_left_is_no_error(broken: BestEffort) -> None:
     os.write(broken.fileno(), b"past Python's streams")
 
 
+@pytest.mark.slow
 def test_a_table_for_nobody_does_not_end_the_process(broken: BestEffort) -> None:
     """rich leaves with exit code 1 where a pipe is broken."""
     console = Console(file=cast(Any, broken))

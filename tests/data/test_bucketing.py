@@ -169,6 +169,7 @@ def test_rows_of_pairs() -> None:
     assert batch["target"].tolist() == [[3, 3, 0, 0, 0], [0] * 5, [1, 1, 0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_shapes_of_long_sentences_take_no_more_memory_than_those_of_short_ones() -> None:
     """Every length up to 4,096 occurs: with shapes 8 apart they asked for 70 GiB."""
     rng = np.random.default_rng(0)

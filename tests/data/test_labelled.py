@@ -238,6 +238,7 @@ def test_examples_of_an_older_version_open(config: DataConfig, tmp_path: Path) -
     np.testing.assert_array_equal(old.split("test").ids, packed.split("test").ids)
 
 
+@pytest.mark.slow
 def test_documentation_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes balanced, package names masked, modules of the reported set apart, no sentence twice."""
     rng = np.random.default_rng(0)

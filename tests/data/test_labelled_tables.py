@@ -378,6 +378,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
             of_model(where)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

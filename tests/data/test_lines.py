@@ -80,6 +80,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, says: str) -> 
         list(read_lines(tmp_path / "a.txt"))
 
 
+@pytest.mark.slow
 def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path) -> None:
     """80 MB in 90 kB of gzip, and as they are."""
     packed = tmp_path / "a.txt.gz"

@@ -35,6 +35,7 @@ def test_spaces_do_not_matter() -> None:
     assert longest_holders(texts) == [texts[0], texts[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["one beginning", "one word", "one end", "each in the next"])
 def test_the_time_grows_with_the_words_whatever_they_have_in_common(shape: str) -> None:
     """Each of these took more than a minute by looking through all texts with an equal beginning."""

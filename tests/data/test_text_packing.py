@@ -264,6 +264,7 @@ def test_what_is_left_out_is_told_from_the_cache_too(corpus: Path, tmp_path: Pat
     assert "left out: 1 of another kind (notes.md)" in console.export_text()
 
 
+@pytest.mark.slow
 def test_a_chunk_of_lines_does_not_wait_for_the_end_of_a_document(
     packed: PackedText, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

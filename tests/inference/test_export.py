@@ -66,6 +66,7 @@ def assert_like_huggingface(golden: dict[str, np.ndarray]) -> None:
             assert golden[f"{name}_ids_{i}"].tolist() == tokenizer.encode(*text).ids, (name, text)
 
 
+@pytest.mark.slow
 def test_transformers_computes_what_we_do() -> None:
     assert_like_huggingface(dict(np.load(Path(__file__).parent.parent / "golden" / "export.npz")))
 
@@ -140,6 +141,7 @@ def test_a_model_without_prunable_units_is_written_as_it_is(tmp_path: Path) -> N
     assert (tmp_path / "with" / WEIGHTS).read_bytes() == (tmp_path / "without" / WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_family_that_hugging_face_does_not_have_is_refused(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ def exported_from(root: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["mlm", "classification"])
 def test_a_run_and_its_artifact_come_back(task: str, runs: dict[str, Path], tmp_path: Path) -> None:
     model = load_model(str(runs[task]), warn=pytest.fail)

@@ -108,6 +108,7 @@ def metrics(*lines: str) -> Callable[[Path], object]:
 LINE = '{"step": 1, "training_seconds": 1.0, "total_seconds": 1.0'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -145,6 +146,7 @@ run_command(lambda: diff.main(["a", "b", "--json"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pipe", "code", "said"),
     [("| head -n 1", 0, ""), ("> /dev/full", 2, "No space left"), (">&-", 2, "it is closed")],

@@ -65,6 +65,7 @@ def table(path: Path, rows: list[tuple[str, ...]], *columns: str) -> Path:
 TEXTS = ["the model keeps the weight", "a layer loses every row", "Grüße, 世界", "prune and train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [None, "-1", ""])
 def test_texts_without_labels(
     label: str | None, model: TrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -91,6 +92,7 @@ def test_texts_without_labels_are_not_evaluated(tmp_path: Path, capsys: pytest.C
         evaluated(capsys, blind)
 
 
+@pytest.mark.slow
 def test_tables_with_labels_and_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No table to train on, one label of two, and a table that is no part of the task."""
     table(tmp_path / "blind.tsv", [(text,) for text in TEXTS], "text")
@@ -104,6 +106,7 @@ def test_tables_with_labels_and_without(tmp_path: Path, capsys: pytest.CaptureFi
     assert [line["predicted"] for line in lines[:4]] == [line["predicted"] for line in lines[4:]]
 
 
+@pytest.mark.slow
 def test_a_folder_to_train_on_is_as_it_was_for_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +173,7 @@ def test_what_is_not_decided_is_no_prediction() -> None:
     assert found.correct.tolist() == [False, True, False]
 
 
+@pytest.mark.slow
 def test_a_tie_is_written_as_none(
     model: TrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

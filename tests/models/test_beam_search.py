@@ -103,6 +103,7 @@ def plain_search(
     return sorted(finished, reverse=True)[:beams]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.6, 2.0])
 @pytest.mark.parametrize("beams", [1, 2, 4])
 def test_equals_a_plain_search(alpha: float, beams: int) -> None:
@@ -120,6 +121,7 @@ def test_equals_a_plain_search(alpha: float, beams: int) -> None:
                 assert tuple(np.asarray(found.tokens[row, i])[: len(sequence)]) == sequence
 
 
+@pytest.mark.slow
 def test_stopping_early_changes_nothing_but_the_work() -> None:
     for seed in range(6):
         logits = table(6, 12, seed)
@@ -143,6 +145,7 @@ def test_without_an_end_the_best_that_is_alive_counts() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
     logits = table(6, 9, 1)
     together = run(logits, [9, 4, 7], beams=3, alpha=0.6)
@@ -152,6 +155,7 @@ def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
         np.testing.assert_allclose(together.scores[row], alone.scores[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_continuations_are_found_chunk_by_chunk() -> None:
     logits = jax.random.normal(jax.random.key(0), (3, 2, 5000)) * 3
     before = jnp.array([[0.0, -1.0], [-2.0, -7.0], [0.5, 0.1]])
@@ -162,6 +166,7 @@ def test_the_best_continuations_are_found_chunk_by_chunk() -> None:
     np.testing.assert_allclose(log_probs, best, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_cached_decoder_gives_the_logits_of_the_whole_one(params: dict) -> None:
     rng = np.random.default_rng(0)
     source = rng.integers(2, 11, (3, 6))
@@ -183,6 +188,7 @@ def test_the_cached_decoder_gives_the_logits_of_the_whole_one(params: dict) -> N
         np.testing.assert_allclose(jnp.stack(found, axis=2)[:, beam], whole, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_hypotheses_that_change_places_keep_their_own_past(params: dict) -> None:
     """The second goes on in the first's place and the first in the second's, twice."""
     ready = prepare(CONFIG, params, jnp.asarray([[4, 7, 3, EOS]]), 4)
@@ -202,6 +208,7 @@ def test_hypotheses_that_change_places_keep_their_own_past(params: dict) -> None
         np.testing.assert_allclose(jnp.stack(found, axis=2)[:, beam], whole, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_greedy_takes_the_best_token_each_time(params: dict) -> None:
     source = jnp.asarray([[4, 7, 3, EOS], [9, EOS, 0, 0]])
     limits = jnp.asarray([12, 12])
@@ -220,6 +227,7 @@ def golden() -> dict[str, np.ndarray]:
     return dict(np.load(Path(__file__).parent.parent / "golden" / "decoding.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, BEAMS])
 def test_equals_generate_of_huggingface_with_the_same_weights(beams: int) -> None:
     found = golden()

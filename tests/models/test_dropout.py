@@ -45,6 +45,7 @@ def test_elements_are_kept_as_if_by_independent_coins(shape, rate) -> None:
         assert_share(one == other, same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1])
 def test_no_row_and_no_column_is_favoured(axis: int) -> None:
     found = masks((512, 512), 0.5, 1)[0]
@@ -53,6 +54,7 @@ def test_no_row_and_no_column_is_favoured(axis: int) -> None:
     assert len(np.unique(found, axis=axis)) == 512
 
 
+@pytest.mark.slow
 def test_the_mean_and_the_gradient_are_those_of_what_is_kept() -> None:
     x, key = jnp.ones((256, 64)), jax.random.key(3)
 

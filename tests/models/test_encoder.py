@@ -44,6 +44,7 @@ def test_parameter_counts_of_the_paper(size: tuple[int, int], count: int) -> Non
     assert all(leaf.dtype == jnp.float32 for leaf in flat.values())
 
 
+@pytest.mark.slow
 def test_initial_values_are_fairseqs() -> None:
     config = ModelConfig(num_layers=4, hidden_size=128, vocab_size=3000, max_positions=64)
     for path, value in tree.flatten(init(config, jax.random.key(0))).items():
@@ -69,6 +70,7 @@ def test_narrow_models_may_start_wider() -> None:
     assert ModelConfig(initializer_scaling="width").stddev == 0.02
 
 
+@pytest.mark.slow
 def test_scan_equals_a_loop_over_layers() -> None:
     params = init(SMALL, jax.random.key(1))
     x = jax.random.normal(jax.random.key(2), (2, 7, 32))
@@ -85,6 +87,7 @@ def test_scan_equals_a_loop_over_layers() -> None:
     np.testing.assert_allclose(scanned, loop, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pads_change_nothing() -> None:
     params = init(SMALL, jax.random.key(1))
     tokens = jax.random.randint(jax.random.key(2), (2, 9), 4, 60)
@@ -95,6 +98,7 @@ def test_pads_change_nothing() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_position_attends_to_every_other() -> None:
     params = init(SMALL, jax.random.key(1))
     tokens = jax.random.randint(jax.random.key(2), (1, 8), 4, 50)
@@ -118,6 +122,7 @@ def test_a_token_sees_as_far_as_its_layers_reach(window: int) -> None:
     assert np.allclose(before, plain, atol=1e-6) == (window == 7)
 
 
+@pytest.mark.slow
 def test_only_the_gathered_positions_are_computed() -> None:
     params = init(SMALL, jax.random.key(1))
     tokens = jax.random.randint(jax.random.key(2), (2, 8), 4, 60)
@@ -128,6 +133,7 @@ def test_only_the_gathered_positions_are_computed() -> None:
     np.testing.assert_allclose(part, jnp.take_along_axis(whole, positions[:, :, None], axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_only_and_by_its_key() -> None:
     params = init(SMALL, jax.random.key(1))
     tokens = jax.random.randint(jax.random.key(2), (2, 8), 4, 60)
@@ -143,6 +149,7 @@ def test_dropout_acts_in_training_only_and_by_its_key() -> None:
     assert not np.allclose(run(1), run(None))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_and_float32_stays() -> None:
     config = ModelConfig(**{**vars(SMALL), "compute_dtype": "bfloat16"})
     params = init(config, jax.random.key(1))

@@ -46,6 +46,7 @@ def largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return max(np.abs(ours[row, :n] - theirs[row, :n]).max() for row, (_, n) in enumerate(LENGTHS))
 
 
+@pytest.mark.slow
 def test_float64_logits_equal_the_golden_file() -> None:
     golden = dict(np.load(Path(__file__).parent.parent / "golden" / "translation.npz"))
     logits = golden.pop("logits")
@@ -108,6 +109,7 @@ def test_parameter_counts(size: tuple[int, int]) -> None:
     assert tree.count(params) == COUNTS[size] - 32 * size[1]
 
 
+@pytest.mark.slow
 def test_a_target_token_knows_only_those_before_it() -> None:
     config = EncoderDecoderConfig(num_layers=2, hidden_size=16, head_size=8, vocab_size=30)
     params = init_encoder_decoder(config, jax.random.key(0))
@@ -122,6 +124,7 @@ def test_a_target_token_knows_only_those_before_it() -> None:
     assert (np.abs(one[:, 4:] - other[:, 4:]).max(axis=(1, 2)) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_pads_of_the_source_change_nothing() -> None:
     config = EncoderDecoderConfig(num_layers=2, hidden_size=16, head_size=8, vocab_size=30)
     params = init_encoder_decoder(config, jax.random.key(0))

@@ -46,6 +46,7 @@ def test_each_family_is_listed_with_an_example() -> None:
         assert family_of(config) is family
 
 
+@pytest.mark.slow
 @families
 def test_initial_values_are_a_function_of_the_key(family: ModelFamily) -> None:
     config = EXAMPLES[family.name].config
@@ -81,6 +82,7 @@ def test_each_parameter_has_one_sharding_rule(family: ModelFamily) -> None:
     assert matched == {pattern for pattern, _ in family.sharding_rules}
 
 
+@pytest.mark.slow
 @families
 def test_names_of_hugging_face_are_a_bijection(family: ModelFamily) -> None:
     config = EXAMPLES[family.name].config
@@ -101,6 +103,7 @@ def random_units(family: ModelFamily, config: TransformerConfig) -> list[tuple[A
     return kept
 
 
+@pytest.mark.slow
 @families
 def test_a_shrunk_model_computes_what_the_masked_one_does(family: ModelFamily) -> None:
     example = EXAMPLES[family.name]
@@ -124,6 +127,7 @@ def test_a_shrunk_model_computes_what_the_masked_one_does(family: ModelFamily) -
     assert not kept or np.abs(whole - expected).max() > 0.1, "the test has teeth"
 
 
+@pytest.mark.slow
 @families
 def test_units_are_counted_as_the_config_does(family: ModelFamily) -> None:
     config = EXAMPLES[family.name].config
@@ -141,6 +145,7 @@ def test_units_are_counted_as_the_config_does(family: ModelFamily) -> None:
     )
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_and_gradients_are_finite(family: ModelFamily, dtype: str) -> None:
@@ -160,6 +165,7 @@ def test_logits_and_gradients_are_finite(family: ModelFamily, dtype: str) -> Non
         assert jnp.isfinite(x).all(), path
 
 
+@pytest.mark.slow
 @families
 def test_padding_has_no_effect(family: ModelFamily) -> None:
     example = EXAMPLES[family.name]

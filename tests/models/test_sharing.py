@@ -53,6 +53,7 @@ def unshared(config: ModelConfig, params: dict) -> dict:
     return tree.map_with_path(written_out, params)
 
 
+@pytest.mark.slow
 @both
 def test_it_computes_what_the_same_values_in_each_layer_do(config: ModelConfig) -> None:
     params = drawn(config)
@@ -62,6 +63,7 @@ def test_it_computes_what_the_same_values_in_each_layer_do(config: ModelConfig) 
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @both
 def test_a_shared_gradient_is_the_sum_over_the_layers(config: ModelConfig) -> None:
     params = drawn(config)
@@ -98,6 +100,7 @@ def test_shared_parameters_are_counted_once(size: tuple[int, int]) -> None:
         assert tree.count(shapes["encoder"]["layers"]) == count, kind
 
 
+@pytest.mark.slow
 @both
 def test_shapes_and_first_values(config: ModelConfig) -> None:
     wide = {"hidden_size": 128, "max_positions": 64, "vocab_size": 500}
@@ -114,6 +117,7 @@ def test_shapes_and_first_values(config: ModelConfig) -> None:
     assert len({layer.tobytes() for layer in np.asarray(expand)}) == len(expand), "layers are drawn apart"
 
 
+@pytest.mark.slow
 @both
 def test_parameters_of_each_layer_are_refused(config: ModelConfig) -> None:
     """Not read as if the first layer's were everybody's."""
@@ -121,6 +125,7 @@ def test_parameters_of_each_layer_are_refused(config: ModelConfig) -> None:
         apply_mlm(config, drawn(UNSHARED), TOKENS, POSITIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [UNSHARED, ALL, ATTENTION], ids=lambda config: config.shared_layers)
 def test_dropout_differs_by_layer(config: ModelConfig) -> None:
     """Each of 3 layers adds drop(1), which is 0 or 2: their sum is 2 x Binomial(3, 1/2) if the masks are
@@ -149,6 +154,7 @@ def test_dropout_differs_by_layer(config: ModelConfig) -> None:
     np.testing.assert_allclose(gradient.sum(axis=0), found.sum(axis=(0, 1)), rtol=1e-6)
 
 
+@pytest.mark.slow
 @both
 def test_compilation_does_not_grow_with_depth_and_nothing_is_copied(config: ModelConfig) -> None:
     def program(layers: int) -> str:
@@ -164,6 +170,7 @@ def test_compilation_does_not_grow_with_depth_and_nothing_is_copied(config: Mode
     assert ("11x32x128xf32" in many) == (config.shared_layers == "attention")
 
 
+@pytest.mark.slow
 @both
 def test_shared_tensors_are_compressed_once(config: ModelConfig) -> None:
     params = drawn(config)
@@ -181,6 +188,7 @@ def test_shared_tensors_are_compressed_once(config: ModelConfig) -> None:
     assert 0 < float(jnp.abs(small - whole).max()) < 0.2
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_resumes(command, tmp_path: Path) -> None:
     arguments = ("--model.shared-layers", "all")
     train.main(command(tmp_path / "w", *arguments))

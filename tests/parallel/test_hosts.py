@@ -112,6 +112,7 @@ def short(command):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_stop_as_one(short, tmp_path: Path) -> None:
     """SIGTERM to the second of two saves the same step in both; one process of 8 devices ends what they
     began, and they end it, as one that was never interrupted."""
@@ -133,6 +134,7 @@ def test_two_processes_train_as_one_and_stop_as_one(short, tmp_path: Path) -> No
     assert_close_runs(tmp_path / "one", tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_clocks_that_are_100_seconds_apart(short, tmp_path: Path) -> None:
     """The budget is one of training seconds, and by the clock of process 1 it is over before it begins. Both
     stop at the same step, and what process 1 could not save of step 2 fails for both, and is survived."""
@@ -147,6 +149,7 @@ def test_clocks_that_are_100_seconds_apart(short, tmp_path: Path) -> None:
     assert last["step"] == ended[0].step == whole_steps(tmp_path / "w" / "checkpoints")[-1]
 
 
+@pytest.mark.slow
 def test_a_dead_peer_ends_the_run(short, tmp_path: Path) -> None:
     survivor, dead = together([{}, {"signal": [3, signal.SIGKILL]}], short(tmp_path / "w"))
     assert dead.code == -signal.SIGKILL
@@ -157,6 +160,7 @@ def test_a_dead_peer_ends_the_run(short, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_peer_that_fails_is_quoted(short, tmp_path: Path) -> None:
     survivor, failed = together([{}, {"fail": 3}], short(tmp_path / "w"))
     assert (failed.code, survivor.code) == (EXIT_USER, EXIT_INTERRUPTED), survivor.err + failed.err
@@ -164,6 +168,7 @@ def test_a_peer_that_fails_is_quoted(short, tmp_path: Path) -> None:
     assert "process 0 of 2: ended with process 1 of 2: this one fails" in survivor.err
 
 
+@pytest.mark.slow
 def test_what_is_wrong_for_one_is_wrong_for_all(short, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "thesis.txt").write_text("mine")
@@ -172,6 +177,7 @@ def test_what_is_wrong_for_one_is_wrong_for_all(short, tmp_path: Path) -> None:
     assert all("is not empty and holds no run" in one.err for one in ended)
 
 
+@pytest.mark.slow
 def test_processes_with_different_options_train_nothing(short, tmp_path: Path) -> None:
     ended = together([{}, {}], short(tmp_path / "w"), more=[[], ["--seed", "5"]])
     assert [one.code for one in ended] == [EXIT_USER] * 2, ended[0].err + ended[1].err
@@ -203,6 +209,7 @@ def started(script: str, *arguments: str, **environment: str) -> subprocess.Pope
     )
 
 
+@pytest.mark.slow
 def test_who_waits_for_others_says_so_and_not_for_ever() -> None:
     address = f"localhost:{free_port()}"
     first = started(ALONE, "60", address, "3", "0")
@@ -241,6 +248,7 @@ with joined(HostsOptions(heartbeat=5)):
 """
 
 
+@pytest.mark.slow
 def test_slurm_tells_its_tasks_who_they_are() -> None:
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     tasks = [started(SLURM, **job, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)) for i in range(2)]
@@ -261,6 +269,7 @@ print("alone")
 """
 
 
+@pytest.mark.slow
 def test_a_shell_of_slurm_tells_whom_it_waits_for_and_how_not_to() -> None:
     """`srun --pty bash`, then a command in it: the variables are those of the shell."""
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "4"}

@@ -101,6 +101,7 @@ def on_a_mesh(task, config, request: pytest.FixtureRequest) -> Trained:
     return trained(task, config, request.param)
 
 
+@pytest.mark.slow
 @on_meshes
 def test_every_mesh_has_the_losses_of_one_device(on_a_mesh: Trained, alone: list[float]) -> None:
     """With dropout, in two micro-batches."""
@@ -117,6 +118,7 @@ def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> 
         assert ("all-gather" in kinds) == (max(on_a_mesh.shape[1:]) > 1)
 
 
+@pytest.mark.slow
 @both
 def test_each_device_holds_its_share(task, config: Config) -> None:
     mesh = mesh_of((1, 8, 1))
@@ -130,6 +132,7 @@ def test_each_device_holds_its_share(task, config: Config) -> None:
             assert here.size == (x.size if small else x.size // 8), path
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_on_another_mesh(command, finished, tmp_path, monkeypatch, capsys) -> None:
     asked = iter([False] * 5 + [True])
     with monkeypatch.context() as patch:

@@ -31,6 +31,7 @@ def add_line(module: types.ModuleType, name: str, line: str, names: dict, patch:
         patch.setattr(module, name, (*entries, eval(line, names)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", SECTIONS)
 def test_an_example(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = types.ModuleType(f"example_{re.sub('[^a-z]', '_', title.lower())}")

@@ -62,6 +62,7 @@ def artifact(artifacts: dict[str, Path], tmp_path: Path) -> Path:
 # --- names, links, kinds of files --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../.bashrc", "/etc/passwd", "a/../../b", "..", "", "a\\..\\b", "a\0b", "C:x", "a//b"]
 )
@@ -192,6 +193,7 @@ def test_the_modules_of_a_sentence_transformer_are_kept(model: Path, tmp_path: P
         CheckpointFolder(copy)
 
 
+@pytest.mark.slow
 def test_more_tensors_or_axes_than_any_model_has_are_refused(tmp_path: Path) -> None:
     many = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
     deep = {"deep": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}
@@ -205,6 +207,7 @@ def test_more_tensors_or_axes_than_any_model_has_are_refused(tmp_path: Path) -> 
             CheckpointFolder(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_rule_of_many_names_takes_linear_time() -> None:
     names = [f"{kind}.{i}|(\\.)\n" for i in range(20_000) for kind in ("vector", "matrix")]
     tensors = {name: np.zeros(1 if name[0] == "v" else (1, 1), np.float32) for name in names}
@@ -468,6 +471,7 @@ def test_json_of_more_than_any_document_is_refused(text: str, says: str) -> None
     assert peak_of(parse) < 1 << 20
 
 
+@pytest.mark.slow
 def test_json_of_a_large_document_is_parsed() -> None:
     tensor = {"shape": [3072, 768], "bits": 4, "parts": ["codes", "delta", "offset"], "sha256": "0" * 64}
     large = {"tensors": {f"encoder/layers/{i:05d}/kernel": tensor for i in range(5000)}}

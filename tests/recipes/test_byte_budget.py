@@ -36,6 +36,7 @@ def mixed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_divergence_is_that_of_the_predictions(finished: Path) -> None:
     """sum p log(p / q) over masked tokens, from the logits of both models, in float64."""
     model = load_model(str(finished), warn=pytest.fail)
@@ -110,6 +111,7 @@ def test_an_artifact_has_no_data(mixed: Path, tmp_path: Path) -> None:
         compress.main(["--checkpoint", str(mixed), "--target-mb", "1", "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.slow
 def test_anybodys_checkpoint(tmp_path: Path) -> None:
     """Without data the squared error counts; a mix is then never worse than one choice for all."""
     rng = np.random.default_rng(0)
@@ -208,6 +210,7 @@ def test_length_of_a_file_that_is_not_written(mixed: Path) -> None:
     assert file_bytes(artifact.tensors.items()) == (mixed / WEIGHTS).stat().st_size
 
 
+@pytest.mark.slow
 def test_steps_before_the_budget_are_done_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half of all weights are pruned whatever the budget allows, and bits are the budget's choice."""
     weights = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)

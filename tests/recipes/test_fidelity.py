@@ -47,6 +47,7 @@ def compressed(folder: Path, out: Path, *options: str) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_defaults_of_a_folder(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     found = read_artifact(compressed(folder, tmp_path / "out", "--bits", "4"))
     recorded = found.manifest["compression"]
@@ -59,6 +60,7 @@ def test_defaults_of_a_folder(folder: Path, tmp_path: Path, capsys: Capture) -> 
     assert "warning" not in said
 
 
+@pytest.mark.slow
 def test_options_and_documents_win(folder: Path, tmp_path: Path) -> None:
     cases = {
         "options": ["--granularity", "tensor", "--range=minmax", "--no-matrices-only"],
@@ -82,6 +84,7 @@ def test_options_and_documents_win(folder: Path, tmp_path: Path) -> None:
         assert manifest["tensors"]["norm.weight"]["bits"] == (32 if expected[name][2] else recorded["bits"])
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_numpy(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     out = compressed(folder, tmp_path / "out", "--bits", "3", "--sparsity", "0.4")
     said = capsys.readouterr().out
@@ -140,6 +143,7 @@ def metrics_in(said: str) -> dict[str, tuple[float, float]]:
     return {name: (float(before), float(after)) for name, before, after in found}
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_before_and_after(finished: Path, tmp_path: Path, capsys: Capture) -> None:
     options = ["--bits", "2", "--sparsity", "0.5"]
     compress.main(["--checkpoint", str(finished), *options, "--out", str(tmp_path / "out")])
@@ -154,6 +158,7 @@ def test_a_run_is_measured_before_and_after(finished: Path, tmp_path: Path, caps
     assert "warning: below 8 bits one range per tensor" in said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said(finished: Path, tmp_path: Path, capsys: Capture) -> None:
     moved = shutil.copytree(finished, tmp_path / "moved")
     shutil.rmtree(moved / "data")
@@ -210,6 +215,7 @@ def test_what_a_step_does_not_do_is_printed(folder: Path, tmp_path: Path, capsys
     assert "pruned before" not in said, "there are no such tensors"
 
 
+@pytest.mark.slow
 def test_a_group_that_divides_nothing_is_a_row_for_runs_too(
     finished: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -38,6 +38,7 @@ from tlc_jax.training.optimizer import make_optimizer
 MODEL = ModelConfig(num_layers=3, hidden_size=16, head_size=8, vocab_size=50, max_positions=8)
 
 
+@pytest.mark.slow
 def test_pruned_weights_stay_zero_through_momentum_and_decay() -> None:
     """100 updates of AdamW with decay and large gradients; momentum from before the pruning too."""
     params = jax.jit(lambda key: init_mlm(MODEL, key))(jax.random.key(0))

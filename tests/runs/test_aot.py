@@ -92,6 +92,7 @@ def test_flops_of_the_papers_sizes(size: tuple[int, int], teraflops: int) -> Non
     assert round(mlm_update(model, 8192, 128, 20) / 1e12) == pytest.approx(teraflops, abs=1)
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_compiler() -> None:
     """One layer, so that the compiler, which counts the body of a loop once, counts all; forward only."""
     model = EncoderDecoderConfig(num_layers=1, hidden_size=256, vocab_size=2048, dropout=0.0)
@@ -108,6 +109,7 @@ def small(**more) -> Config:
     return Config(model=model, data=data, batch_size=32, budget=BudgetConfig(steps=5), **more)
 
 
+@pytest.mark.slow
 def test_a_report_of_the_devices_that_are_here() -> None:
     config = small(mesh=MeshConfig(fsdp=8), micro_batch=16)
     found = ahead_of_time.compile_for(config, jax.devices(), print)
@@ -120,6 +122,7 @@ def test_a_report_of_the_devices_that_are_here() -> None:
     assert re.search(r"encoder/token_embedding +\[300, 32\] +- fsdp\+tensor +4,800 bytes", table)
 
 
+@pytest.mark.slow
 def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
     config = dataclasses.replace(small(), task=ClassificationConfig(dropout=0.0))
     result = ahead_of_time.compile_for(config, jax.devices()[:1], print, 5)
@@ -137,6 +140,7 @@ def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
     assert objective.update_flops(batch) / 3 == pytest.approx(counted, rel=0.05)
 
 
+@pytest.mark.slow
 def test_auto_of_a_translation_is_one_of_its_sizes() -> None:
     """Tokens, such that 32 rows split over micro-batches and 8 devices: all, a half or a quarter of them."""
     model = EncoderDecoderConfig(num_layers=1, hidden_size=32, head_size=8, vocab_size=300)
@@ -159,6 +163,7 @@ def test_what_does_not_fit_is_reported_in_the_compilers_words(monkeypatch) -> No
     assert "does not fit    RESOURCE_EXHAUSTED: Ran out of memory" in ahead_of_time.described(found)
 
 
+@pytest.mark.slow
 def test_auto_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peaks of the three micro-batches that 32 rows on 8 devices allow, and limits between them."""
     compiled: dict[int, Any] = {}

@@ -73,6 +73,7 @@ def trunk(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_marks_are_kept_with_their_time(trunk: Path) -> None:
     kept = {
         step: read_manifest(trunk / "checkpoints" / str(step)) for step in whole_steps(trunk / "checkpoints")
@@ -89,6 +90,7 @@ def test_marks_are_kept_with_their_time(trunk: Path) -> None:
     assert all(name in lines[step]["marks"] for name, step in marks.items())
 
 
+@pytest.mark.slow
 def test_a_branch_is_the_run_that_its_budget_would_have_had(
     trunk: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_branch_is_the_run_that_its_budget_would_have_had(
     assert "complete: 8 steps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_mark_is_evaluated(trunk: Path, capsys: pytest.CaptureFixture) -> None:
     evaluate.main(["--checkpoint", f"{trunk}@1/2", "--json"])
     said = json.loads(capsys.readouterr().out)

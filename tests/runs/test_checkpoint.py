@@ -52,6 +52,7 @@ def restored(folder: AnyPath) -> tuple[int, list[str]]:
     return found.step, found.refused
 
 
+@pytest.mark.slow
 def test_training_on_while_saving_does_not_change_what_is_saved(tmp_path: Path) -> None:
     """The step takes over its input's memory; the background copy must not see the next step in it."""
     step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
@@ -134,6 +135,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_in_any_file_is_noticed(tmp_path: Path) -> None:
     """Of every file of a checkpoint, its manifest too; the step before is used, the damaged one put aside."""
     save(tmp_path / "whole", 3, 6)
@@ -186,6 +188,7 @@ def test_nothing_whole_is_an_error_that_names_all(tmp_path: Path) -> None:
 # --- killed processes and full disks -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["temporary", "unsealed", "empty", "half removed"])
 def test_leftovers_of_a_killed_process(tmp_path: Path, left: str) -> None:
     save(tmp_path, 3, 6, 9)
@@ -231,6 +234,7 @@ with saving.Checkpoints(pathlib.Path(sys.argv[1]), 2) as checkpoints:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["writing", "sealing", "committing", "deleting"])
 def test_kill_9_while_saving(tmp_path: Path, moment: str) -> None:
     """A real process that ends at a fixed point of its third save."""
@@ -254,6 +258,7 @@ def test_a_full_disk_is_noticed_before(tmp_path: Path, monkeypatch: pytest.Monke
     assert restored(tmp_path) == (3, [])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure shows at the next look; earlier steps are whole, later saves work."""
     save(tmp_path, 3)

@@ -30,6 +30,7 @@ from tlc_jax.training.session import Session
 from tlc_jax.training.view import View
 
 
+@pytest.mark.slow
 def test_damaged_token_files_are_refused_before_step_one(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +48,7 @@ def test_damaged_token_files_are_refused_before_step_one(
     assert (workdir / "data" / "train.bin").read_bytes() == (finished / "data" / "train.bin").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: Path) -> None:
     """Each in a copy of a finished run; nothing else changes in it, and the advice helps."""
 
@@ -88,6 +90,7 @@ def test_what_is_missing_or_damaged_is_named(finished: Path, command, tmp_path: 
         train.main(command(other, "--seed", "1"))
 
 
+@pytest.mark.slow
 def test_data_of_another_run_are_refused(finished: Path, command, tmp_path: Path) -> None:
     """Other rows, or another tokenizer, under a checkpoint that was not trained on them."""
     workdir, other = Path(shutil.copytree(finished, tmp_path / "w")), tmp_path / "other"
@@ -116,6 +119,7 @@ train.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_kill_9_while_writing_metrics(finished: Path, command, tmp_path: Path) -> None:
     """A real process that ends in the middle of a line, between two checkpoints."""
     workdir = tmp_path / "w"
@@ -127,6 +131,7 @@ def test_kill_9_while_writing_metrics(finished: Path, command, tmp_path: Path) -
     assert_equal_runs(finished, workdir)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -140,6 +145,7 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     assert_equal_runs(finished, workdir)
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_is_made_again(finished: Path, command, tmp_path: Path) -> None:
     """Of a run that is done, and whose last line is torn."""
     workdir = Path(shutil.copytree(finished, tmp_path / "w"))
@@ -149,6 +155,7 @@ def test_the_last_evaluation_is_made_again(finished: Path, command, tmp_path: Pa
     assert_equal_runs(finished, workdir)
 
 
+@pytest.mark.slow
 def test_two_jobs_in_one_run_directory(command, tmp_path: Path) -> None:
     """The second is refused by the name of the first; the lock dies with its owner."""
     workdir = tmp_path / "w"
@@ -172,6 +179,7 @@ with locked(pathlib.Path({str(workdir)!r})):
     train.main(command(workdir, "--budget.steps", "1"))
 
 
+@pytest.mark.slow
 def test_one_bad_batch_is_skipped_and_counted(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +196,7 @@ def test_one_bad_batch_is_skipped_and_counted(
     assert all(np.isfinite(line["train/loss"]) for line in found)
 
 
+@pytest.mark.slow
 def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path) -> None:
     wild = ["--optimizer.learning-rate", "1e30", "--schedule.warmup", "0", "--max-skipped", "6"]
     with pytest.raises(UserError, match=r"not finite in 6 steps in a row, from the batch of step 2 on"):
@@ -198,6 +207,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(command, tmp_path: Path
     )
 
 
+@pytest.mark.slow
 def test_a_run_stops_before_its_machine_is_taken_away(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +231,7 @@ def no_room(*steps: int):
     return check
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_the_middle_is_reported_and_survived(
     finished: Path,
     command,
@@ -234,6 +245,7 @@ def test_a_full_disk_in_the_middle_is_reported_and_survived(
     assert_equal_runs(finished, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_end_fails_the_run_and_keeps_what_there_is(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +258,7 @@ def test_a_full_disk_at_the_end_fails_the_run_and_keeps_what_there_is(
     assert_equal_runs(finished, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_an_earlier_save_that_failed_does_not_keep_the_last_one_from_trying(
     finished: Path, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +280,7 @@ def test_an_earlier_save_that_failed_does_not_keep_the_last_one_from_trying(
 # --- whatever else ends training -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), SystemExit(3), RuntimeError("a fault of ours")], ids=repr
 )
@@ -325,6 +339,7 @@ def test_what_is_not_worth_saving_or_cannot_be(monkeypatch: pytest.MonkeyPatch) 
     assert "step 7 could not be saved ([Errno 28] No space left on device)" in stub.warnings[-1]
 
 
+@pytest.mark.slow
 def test_metrics_on_a_full_disk_are_reported_and_survived(
     finished: Path,
     command,
@@ -352,6 +367,7 @@ def test_metrics_on_a_full_disk_are_reported_and_survived(
     assert_equal_runs(finished, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_is_taken_away_is_not_made_again(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

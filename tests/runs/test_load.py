@@ -33,6 +33,7 @@ def with_mesh(run: Path, copy: Path, **mesh: int | None) -> str:
     return str(copy)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_sharded_run_is_loaded_sharded(finished: Path, tmp_path: Path) -> None:
     sharded = with_mesh(finished, tmp_path / "run", fsdp=2, tensor=2)
     compress.main(["--checkpoint", sharded, "--bits", "8", "--out", str(tmp_path / "artifact")])
@@ -50,6 +51,7 @@ def test_a_model_of_a_sharded_run_is_loaded_sharded(finished: Path, tmp_path: Pa
         np.testing.assert_array_equal(params[path], x, err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_sharded_model_evaluates_to_the_same_numbers(finished: Path, tmp_path: Path) -> None:
     loaded = load_with_data(with_mesh(finished, tmp_path / "run", fsdp=2, tensor=2), Console(quiet=True))
     query = flatten(loaded.params)[QUERY]

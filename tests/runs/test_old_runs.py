@@ -64,11 +64,13 @@ def assert_same_evaluation(found: dict[str, Any], expected: dict[str, Any]) -> N
         assert same, (name, found[name], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN["runs"])
 def test_every_leaf_of_a_state_has_its_bits(name: str) -> None:
     assert old.digests(state(name)) == GOLDEN["runs"][name]["state"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN["models"])
 def test_parameters_of_runs_and_marks_have_their_bits(name: str) -> None:
     assert old.digests(load_model(name, warn=pytest.fail).params) == GOLDEN["models"][name]["params"]
@@ -89,6 +91,7 @@ def test_runs_and_marks_evaluate_as_they_did(name: str, capsys: pytest.CaptureFi
     assert_same_evaluation(evaluated(capsys, name), GOLDEN["models"][name]["evaluation"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN["artifacts"])
 def test_artifacts_evaluate_as_they_did(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluated(capsys, f"artifacts/{name}", "--data.dir", old.artifact_data(name))

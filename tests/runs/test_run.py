@@ -84,6 +84,7 @@ def test_the_first_screen(command, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "NOT THERE: data.dir names" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_running_again_does_nothing(finished: Path, command, capsys: pytest.CaptureFixture) -> None:
     before = lines(finished)
     train.main(command(finished))
@@ -91,6 +92,7 @@ def test_running_again_does_nothing(finished: Path, command, capsys: pytest.Capt
     assert lines(finished) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop_after", "sent"), [(3, signal.SIGINT), (5, signal.SIGTERM), (9, signal.SIGTERM)]
 )
@@ -130,6 +132,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     assert len(json.loads((tmp_path / "w" / "environment.json").read_text())["starts"]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_needs_neither_its_source_nor_the_cache(
     finished: Path, command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +260,7 @@ def test_what_a_translation_computes_at_once_is_bounded() -> None:
         kind_of(long).bounded(long, 3)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
     """Wherever a real signal falls before training: exit code 75, nothing half done, and resumable."""
     arguments = [*command(tmp_path / "w"), "--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "3"]
@@ -273,6 +277,7 @@ def test_ctrl_c_while_packing(command, tmp_path: Path) -> None:
     assert lines(tmp_path / "w")[-1]["step"] == 3
 
 
+@pytest.mark.slow
 def test_starting_from_another_run(
     finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -287,6 +292,7 @@ def test_starting_from_another_run(
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_seconds_end_a_run_and_carry_the_schedule(command, tmp_path: Path) -> None:
     seconds = ["--budget.training-seconds", "2", "--schedule.follows", "training_seconds", "--log-every", "1"]
     train.main(command(tmp_path / "w", "--budget.steps", "None", *seconds))
@@ -313,6 +319,7 @@ def wait_until(condition, seconds: float = 200) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> None:
     """Real processes: a person stops the run at its progress bar, SIGTERM stops it again, nothing is lost."""
     workdir = tmp_path / "w"
@@ -345,6 +352,7 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
     assert lines_logged(workdir) == list(range(2, lines_logged(workdir)[-1] + 1, 2)), "no gap, no repeat"
 
 
+@pytest.mark.slow
 def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
     finished: Path, command, tmp_path: Path
 ) -> None:

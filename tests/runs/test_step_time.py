@@ -110,6 +110,7 @@ def timing(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_timing_file_of_the_largest_micro_batch_that_fits(timing: Path) -> None:
     found = json.loads(timing.read_text())
     assert found["batch_size"] == 16
@@ -163,6 +164,7 @@ def test_bench_says_what_it_measures(tmp_path: Path, capsys: pytest.CaptureFixtu
         bench.main(["compile", "--config", "quickstart", *topology])
 
 
+@pytest.mark.slow
 def test_auto_is_found_once_and_kept(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def start(workdir: str, *more: str) -> str:
         cache = ["--data.cache-dir", str(tmp_path / "cache"), "--budget.steps", "2"]

@@ -33,6 +33,7 @@ from tlc_jax.training.masked import with_masks
 from tlc_jax.training.state import TrainState
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

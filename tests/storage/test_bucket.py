@@ -106,6 +106,7 @@ def test_a_save_that_the_store_refuses(bucket: Bucket, command, capsys: pytest.C
 _SLOW = [pytest.param(left, marks=pytest.mark.slow) for left in ("half removed", "temporary", "flipped")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["unsealed", *_SLOW])
 def test_leftovers_of_a_killed_process(bucket: Bucket, left: str) -> None:
     folder = parse_path(f"{ROOT}/{left.replace(' ', '_')}")
@@ -146,6 +147,7 @@ with locked(parse_path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_two_jobs_in_one_run_directory(bucket: Bucket, command) -> None:
     workdir = f"{ROOT}/two"
     hold = [sys.executable, "-c", HOLD, workdir]
@@ -175,6 +177,7 @@ def test_a_lease_of_another_machine_runs_out(bucket: Bucket, monkeypatch: pytest
         assert platform.node() in (folder / LOCK).read_text()
 
 
+@pytest.mark.slow
 def test_who_lost_a_lease_ends_unsaved(bucket: Bucket) -> None:
     """A machine that slept longer than its lease must not write into the run of who took over."""
     program = HOLD.replace("with locked", "from tlc_jax.storage import lock\nlock.RENEWED = 0.2\nwith locked")

@@ -37,6 +37,7 @@ def matrices(finished: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
     own = matrices(finished)
     everything = np.sort(np.concatenate([np.abs(x).ravel() for x in own.values()]))

@@ -56,6 +56,7 @@ def test_examples_alone_resolve_nothing() -> None:
     assert str(found).endswith("not resolved")
 
 
+@pytest.mark.slow
 def test_the_p_value_over_seeds_is_uniform_if_nothing_differs() -> None:
     """A tenth of the p-values of models that do not differ lies below 0.1; against a single model too."""
     rng = np.random.default_rng(1)
@@ -116,6 +117,7 @@ def test_p_over_seeds_for_any_seeds(one: list[int], other: list[int], number: in
         assert found.seeds_p == pytest.approx(welch.pvalue)
 
 
+@pytest.mark.slow
 def test_seeds_that_agree_by_chance_claim_nothing_more_often_than_they_may() -> None:
     """Of two models that do not differ, with two seeds each and few examples, a tenth of the p-values at most
     lies below 0.1. One comparison in ten has no variance to divide by."""
@@ -155,6 +157,7 @@ def test_packing_comes_back(bits: list[bool]) -> None:
     assert unpack(pack(np.array(bits)), len(bits)).tolist() == bits
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
 def test_the_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
     """On the tuning set; what the models have right of the reported set (nothing) has no say."""

@@ -173,6 +173,7 @@ def change_text(folder: Folder) -> None:
         file.write("\n\nOne document more.\n")
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_the_data_that_it_began_with(folder: Folder) -> None:
     first = folder.go("2x16/pretrained")
     assert [name.split("/")[0] for name in first] == ["1x16"] * 3
@@ -188,6 +189,7 @@ def test_a_study_goes_on_with_the_data_that_it_began_with(folder: Folder) -> Non
     assert len({json.dumps(line["data"]["pretrain"]) for line in lines}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop", "change", "words"),
     [
@@ -232,6 +234,7 @@ def test_changed_data_are_refused_before_anything_is_trained(
     assert folder.go()
 
 
+@pytest.mark.slow
 def test_what_no_run_reads_again_may_change(folder: Folder) -> None:
     folder.go("1x16/lr")  # pretrained, not finetuned
     change_table(folder)
@@ -256,6 +259,7 @@ def test_data_that_change_while_a_study_runs_are_noticed(
     assert len(folder.trained) == 2
 
 
+@pytest.mark.slow
 def test_results_of_earlier_versions_take_their_identities_from_their_runs(folder: Folder) -> None:
     folder.go("2x16/pretrained")
     complete = folder.lines()
@@ -282,6 +286,7 @@ def test_where_nothing_is_left_to_take_over_the_data_are_prepared_and_compared(f
     assert folder.trained == [], "before the second size is pretrained"
 
 
+@pytest.mark.slow
 def test_a_complete_study_of_an_earlier_version_is_shown_without_its_runs(
     folder: Folder, capsys: pytest.CaptureFixture
 ) -> None:
@@ -295,6 +300,7 @@ def test_a_complete_study_of_an_earlier_version_is_shown_without_its_runs(
     assert "results.jsonl line 1 does not name its data, and its run no longer exists" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_run_of_other_data_in_the_place_of_its_own(folder: Folder, stage: str, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
@@ -320,6 +326,7 @@ def test_another_run_of_the_same_data_in_the_place_of_its_own(folder: Folder) ->
         folder.go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -348,6 +355,7 @@ def edit(number: int, change: Callable[[bytes], bytes]) -> Callable[[Folder], No
     return edited
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -416,12 +424,14 @@ def test_results_without_their_runs_still_hold_their_data(folder: Folder) -> Non
     assert folder.trained == []
 
 
+@pytest.mark.slow
 def test_a_study_of_another_config_is_refused_field_by_field(folder: Folder) -> None:
     folder.go()
     with pytest.raises(UserError, match=r"study of another config: pretrain.seed is 3 but the study has 0"):
         folder.go("", "--pretrain.seed", "3")
 
 
+@pytest.mark.slow
 def test_a_study_with_further_steps_is_resumed_and_refused_others(folder: Folder) -> None:
     path = folder.root / "tiny.py"
     plain = path.read_text(encoding="utf-8")
@@ -442,6 +452,7 @@ def test_a_study_with_further_steps_is_resumed_and_refused_others(folder: Folder
             folder.go()
 
 
+@pytest.mark.slow
 def test_a_study_of_a_version_that_did_not_measure_what_compress_writes(folder: Folder) -> None:
     """Its quantizer had zero 'float': with that it is resumed, and without it is refused. It also has the old
     name of a field."""

@@ -46,6 +46,7 @@ def make(config: Config) -> Classification:
     return Classification(config, prepare_examples(config.data, 300, quiet, limit))
 
 
+@pytest.mark.slow
 def test_the_head_is_fairseqs() -> None:
     params = jax.jit(lambda key: init_classifier(MODEL, 3, key))(jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (5, 9), 4, 300).at[:, 0].set(0)
@@ -58,6 +59,7 @@ def test_the_head_is_fairseqs() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_first_values_are_torchs() -> None:
     """torch.nn.Linear: U(-1/sqrt(in), 1/sqrt(in)), the bias too."""
     config = dataclasses.replace(MODEL, hidden_size=64)
@@ -69,6 +71,7 @@ def test_first_values_are_torchs() -> None:
         assert abs(x.std() - 0.125 / np.sqrt(3)) < 0.015, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 24])
 def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
     """51 examples in batches that do not divide them, against one by one without padding."""
@@ -87,6 +90,7 @@ def test_every_example_is_counted_once(config: Config, batch_size: int) -> None:
     assert found["eval/test/loss"] == pytest.approx(loss / 51, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_auto_knows_the_memory_of_a_classifier(config: Config) -> None:
     auto = dataclasses.replace(config, micro_batch="auto", memory_gib=4.0)
     assert fitted(auto, make(auto), make_mesh(MeshConfig()), Console(quiet=True)).micro_batch == 16

@@ -170,6 +170,7 @@ def sample_size(sample: tuple[Any, ...], name: str) -> tuple[int, str]:
     return int(np.prod(shape)), dtype
 
 
+@pytest.mark.slow
 def test_losses_are_sums_as_by_brute_force(case: Case) -> None:
     batch = case.first_batch()
     losses, right = brute_force(case.logits(batch), batch)
@@ -181,6 +182,7 @@ def test_losses_are_sums_as_by_brute_force(case: Case) -> None:
     assert float(sums["correct"]) == (weights * right).sum()
 
 
+@pytest.mark.slow
 def test_metrics_of_a_set_are_as_by_brute_force(case: Case) -> None:
     """Sums over unequal batches, divided once; pads have no say."""
     name = case.sets()[-1]
@@ -198,6 +200,7 @@ def test_metrics_of_a_set_are_as_by_brute_force(case: Case) -> None:
     assert np.isfinite(metrics[case.task.primary_metric.name])
 
 
+@pytest.mark.slow
 def test_scores_of_examples_add_up_to_the_primary_metric(case: Case) -> None:
     """Of a batch, and of each of its examples alone."""
     batch = case.first_batch()
@@ -214,6 +217,7 @@ def mask(x: np.ndarray, row: int) -> np.ndarray:
     return (np.arange(len(x)) == row).reshape(-1, *[1] * (x.ndim - 1))
 
 
+@pytest.mark.slow
 def test_training_makes_the_primary_metric_better(case: Case) -> None:
     """On the batch that is trained on: the metric has the direction that it says."""
     batch, metric = case.first_batch(), case.task.primary_metric
@@ -235,6 +239,7 @@ def test_training_makes_the_primary_metric_better(case: Case) -> None:
     assert not metric.reached(before, after)
 
 
+@pytest.mark.slow
 def test_the_objective_needs_no_data(case: Case) -> None:
     """Its parameters, losses and shapes are those of the task, bit for bit."""
     objective = case.kind.objective(case.config, len(case.task.label_names))

@@ -104,6 +104,7 @@ def test_tokens_stand_for_the_bytes_of_their_text(name: str, tokenizers: dict[st
     assert specials == {token: float(token == "</s>") for token in layout.special}
 
 
+@pytest.mark.slow
 def test_nats_per_byte_of_masked_text(tmp_path) -> None:
     """With every token predicted: the sum of nats over the bytes of the decoded rows and their ends."""
     config = dataclasses.replace(config_of("mlm", tmp_path), task=MlmConfig(mask_rate=1.0))
@@ -121,6 +122,7 @@ def test_nats_per_byte_of_masked_text(tmp_path) -> None:
     assert "bytes" not in task.loss(params, jax.tree.map(jnp.asarray, batch), jax.random.key(0))[1]
 
 
+@pytest.mark.slow
 def test_nats_per_byte_of_translations(tmp_path) -> None:
     config = config_of("translation", tmp_path)
     data = kind_of(config).prepare(config, QUIET)
@@ -134,6 +136,7 @@ def test_nats_per_byte_of_translations(tmp_path) -> None:
     assert results["eval/test/nats_per_byte"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_data_set_names_the_metric_of_a_classification(tmp_path) -> None:
     """Matthews correlation of the predictions, of the model and of the baselines."""
     config = config_of("classification", tmp_path)

@@ -20,12 +20,14 @@ def ahead(logits: list[float], target: int) -> bool:
     return all(logits[target] > other for i, other in enumerate(logits) if i != target)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(LOGITS, LOGITS, LOGITS), min_size=1, max_size=6), st.integers(0, 2))
 def test_right_is_strictly_larger_than_every_other(rows: list[tuple[float, ...]], target: int) -> None:
     logits, targets = jnp.asarray(rows, jnp.float32), jnp.full(len(rows), target)
     assert is_right(logits, targets).tolist() == [ahead(list(row), target) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 3.5, -7.0])
 @pytest.mark.parametrize("classes", [2, 5, 3000])
 def test_a_model_that_says_nothing_is_never_right(value: float, classes: int) -> None:
@@ -35,6 +37,7 @@ def test_a_model_that_says_nothing_is_never_right(value: float, classes: int) ->
     assert float(sums["correct"]) == 0
 
 
+@pytest.mark.slow
 def test_what_counts_as_right_has_no_gradient_and_any_number_of_axes() -> None:
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(2, 3, 7)), jnp.bfloat16)

@@ -33,6 +33,7 @@ def test_adamw_equals_float64_reference() -> None:
     np.testing.assert_allclose(params["a"]["kernel"], p, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decayed", ["all", "matrices"])
 def test_what_decays(decayed: str) -> None:
     """With zero gradients only decay moves a parameter."""

@@ -67,6 +67,7 @@ def mean_gradients(*args):
     return jax.tree.map(lambda g: g / sums["weight"], grads), sums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [2, 4, 16])
 def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, micro_batches: int) -> None:
     params = task.init(jax.random.key(0))
@@ -83,6 +84,7 @@ def test_accumulation_equals_the_one_big_batch(task: MaskedLanguageModelling, mi
         np.testing.assert_allclose(gradient, tree.flatten(whole)[path], rtol=1e-4, atol=1e-7, err_msg=path)
 
 
+@pytest.mark.slow
 def test_the_mean_of_means_would_differ(task: MaskedLanguageModelling) -> None:
     """The check above has teeth: averaging micro-batch gradients gives another gradient."""
     params = task.init(jax.random.key(0))
@@ -114,6 +116,7 @@ def losses(task: MaskedLanguageModelling, config: Config, mesh: Mesh, steps: int
     return found, {path: np.asarray(value) for path, value in tree.flatten(state.params).items()}
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
     task: MaskedLanguageModelling, config: Config
 ) -> None:
@@ -126,6 +129,7 @@ def test_the_same_run_twice_is_bit_equal_and_dropout_follows_the_key(
     assert losses(task, config, one_device(), 3)[0] != first[0]
 
 
+@pytest.mark.slow
 def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModelling, config: Config) -> None:
     """Twice the same rows: with one key for both micro-batches their losses would be equal."""
     wet = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.5))
@@ -141,6 +145,7 @@ def test_micro_batches_take_dropout_keys_of_their_own(task: MaskedLanguageModell
     assert float(both["loss"]) == pytest.approx(float(sum(each)), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 24, 64])
 def test_evaluation_counts_every_row_once(task: MaskedLanguageModelling, batch_size: int) -> None:
     """Against a sum over rows one at a time, with batches that do not divide the set."""
@@ -181,6 +186,7 @@ def test_rows_are_masked_anew_each_epoch(task: MaskedLanguageModelling) -> None:
     assert np.mean([len(places) > 1 for places in seen.values()]) > 0.9
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
     task: MaskedLanguageModelling, config: Config
 ) -> None:

@@ -13,6 +13,7 @@ def a_step_that_hangs(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_a_hung_step_is_reported_with_all_stacks(capfd: pytest.CaptureFixture) -> None:
     said: list[str] = []
     with Watchdog(0.5, said.append) as watchdog:

@@ -90,8 +90,9 @@ def _without_smallest(
     gone: Mapping[str, Mask | None],
     kept: Mapping[str, Mask | None],
 ) -> dict[str, Mask]:
-    """Masks without the `count` smallest weights of these tensors together, among which are those that are
-    `gone`; where `kept` is True, none are pruned."""
+    """Masks without the `count` smallest weights of these tensors together, among which are all that are
+    `gone`, even where these are more; where `kept` is True, none are pruned."""
+    count = max(count, sum(int(mask.sum()) for mask in (gone[name] for name in names) if mask is not None))
     if count == 0:
         return {name: np.ones(tensors[name].shape, bool) for name in names}
 
