@@ -195,6 +195,7 @@ def test_one_flipped_byte_in_each_tensor_is_named(artifact: Path, tmp_path: Path
     read_artifact(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["manifest.json", "config.json", "tokenizer.json"])
 def test_one_flipped_byte_in_the_words_is_named(artifact: Path, tmp_path: Path, name: str) -> None:
     for at in range(0, (artifact / name).stat().st_size, 997):
@@ -205,6 +206,7 @@ def test_one_flipped_byte_in_the_words_is_named(artifact: Path, tmp_path: Path, 
         shutil.rmtree(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_missing_or_cut_file_is_named(artifact: Path, tmp_path: Path, name: str) -> None:
     copy = shutil.copytree(artifact, tmp_path / "copy")
@@ -216,6 +218,7 @@ def test_a_missing_or_cut_file_is_named(artifact: Path, tmp_path: Path, name: st
         read_artifact(copy)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(artifact: Path, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty: give a new folder"):
         compress.main(["--checkpoint", str(finished), "--out", str(artifact)])
@@ -280,6 +283,7 @@ def test_what_was_pruned_stays_pruned_when_an_artifact_is_compressed_again(
             assert (np.asarray(values[name])[np.asarray(x) == 0] == 0).all(), name
 
 
+@pytest.mark.slow
 def test_inspect_tells_what_is_there(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
     inspect.main([str(artifact), "--json"])

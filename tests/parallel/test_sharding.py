@@ -109,6 +109,7 @@ def test_every_mesh_has_the_losses_of_one_device(on_a_mesh: Trained, alone: list
     assert alone[-1] < alone[0] - 0.3, "it learns"
 
 
+@pytest.mark.slow
 @on_meshes
 def test_nothing_is_sent_from_one_device_to_another_only(on_a_mesh: Trained) -> None:
     """All-to-all and collective-permute are how the compiler mends a layout that the rules left open."""

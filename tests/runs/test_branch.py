@@ -132,6 +132,7 @@ def test_a_mark_is_evaluated(trunk: Path, capsys: pytest.CaptureFixture) -> None
         evaluate.main(["--checkpoint", f"{trunk}@1/3"])
 
 
+@pytest.mark.slow
 def test_refusals(trunk: Path, command, tmp_path: Path) -> None:
     def refused(says: str, *arguments: str) -> None:
         with pytest.raises(UserError, match=says):

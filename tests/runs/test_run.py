@@ -36,6 +36,7 @@ from tlc_jax.training.session import Session
 QUIET = Console(quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_directory_tells_its_story(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {

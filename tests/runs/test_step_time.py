@@ -121,6 +121,7 @@ def test_timing_file_of_the_largest_micro_batch_that_fits(timing: Path) -> None:
     assert 0 < found["median_seconds"] < 2 * found["mean_seconds"]
 
 
+@pytest.mark.slow
 def test_curve_over_measured_time(timing: Path, finished: Path, tmp_path: Path) -> None:
     mean = json.loads(timing.read_text())["mean_seconds"]
     lines = [line for line in builders.lines(finished) if "eval/held_out/perplexity" in line]
@@ -134,6 +135,7 @@ def test_curve_over_measured_time(timing: Path, finished: Path, tmp_path: Path) 
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(timing.read_text().replace('"num_layers": 2', '"num_layers": 3'))

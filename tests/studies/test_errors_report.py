@@ -55,6 +55,7 @@ def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
             assert line[f"{key}_variance"] == pytest.approx(np.var(values), rel=1e-2, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> None:
     """3 bits between the smallest and the largest weight, on a grid moved so that it holds zero."""
     own = matrices(finished)
@@ -68,6 +69,7 @@ def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> N
         assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -> None:
     grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
     assert len(grid) == 3 * 3 * 6

@@ -125,6 +125,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path,
         np.testing.assert_array_equal(params_of(tmp_path / "run")[path], x, err_msg=path)
 
 
+@pytest.mark.slow
 def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
     task = task_of(finished)
     for name, seed in (("validation", 1), ("test", 2)):
@@ -238,6 +239,7 @@ def test_n_best_is_sorted_and_begins_with_the_best(finished: Path) -> None:
             translated(str(finished), content, **{"beams": 3, **options})
 
 
+@pytest.mark.slow
 def test_long_lines_are_cut_between_sentences_then_words(finished: Path) -> None:
     tokenizer = task_of(finished).packed.tokenizer()
 
@@ -459,6 +461,7 @@ def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) ->
     assert not (tmp_path / "codes").exists()
 
 
+@pytest.mark.slow
 def test_fewer_hypotheses_than_asked_for_are_not_filled_up(finished: Path) -> None:
     model, tokenizer = RunDir(finished).read_config().model, task_of(finished).packed.tokenizer()
     decoder = Decoder(model, tokenizer, make_mesh(MeshConfig()), longest=64, beams=3, best=3)
