@@ -17,6 +17,7 @@ from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs import saving
 from tlc_jax.training import loop, view
+from tlc_jax.training.due import Stop
 from tlc_jax.training.session import Session
 
 
@@ -59,7 +60,7 @@ def full_disk(step: int) -> None:
 def tell_the_end() -> None:
     train_on = loop.train
 
-    def reported(session: Session) -> bool:
+    def reported(session: Session) -> Stop:
         try:
             return train_on(session)
         finally:

@@ -30,6 +30,7 @@ from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training import loop
+from tlc_jax.training.due import Stop
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.session import Session
 
@@ -113,7 +114,7 @@ def test_an_interrupted_run_equals_an_unbroken_one(
     monkeypatch.setattr(stopping, "_requested", False)  # and again when the patches are undone
     train_on = loop.train
 
-    def interrupted(session: Session) -> bool:
+    def interrupted(session: Session) -> Stop:
         step_on = session.view.stepped
 
         def stepped(step: int, seconds: float) -> None:
@@ -355,10 +356,10 @@ def test_ctrl_c_on_a_terminal_saves_and_exits_75(command, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
-    finished: Path, command, tmp_path: Path
+    finished: Path, command, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Fewer nats per byte are better: the target is what the evaluation after step 6 finds, or one that a new
-    model reaches before its first update. A run that has stopped has nothing left to do."""
+    model reaches before its first update. A run that has stopped has nothing left to do, and says why."""
     name, every = "eval/held_out/nats_per_byte", read_metrics(finished / "metrics.jsonl")
     target = next(line[name] for line in every if line["step"] == 6 and name in line)
     for workdir, stop_at, last in ((tmp_path / "w", target, 6), (tmp_path / "now", 1e3, 0)):
@@ -367,4 +368,6 @@ def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
             found = read_metrics(workdir / "metrics.jsonl")
             assert found[-1]["step"] == last == whole_steps(workdir / "checkpoints")[-1]
             assert found[-1][name] <= stop_at
+            reason = f"nats_per_byte has reached evaluation.stop_at {stop_at:g}"
+            assert capsys.readouterr().out.splitlines()[-1].endswith(f" in {workdir}: {reason}")
         assert sum(name in line for line in found) == (2 if last else 1), "and one before the first update"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import types
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
+from tlc_jax.tasks.metric import NATS_PER_BYTE
 from tlc_jax.training.due import Agenda, Due, MarksAhead
 
 CONFIG = Config(
@@ -28,18 +31,37 @@ class Now:
         return self.seconds
 
 
-def agenda(now: Now, *, stop_after: float | None = None, in_a_row: bool = False) -> Agenda:
-    budget = Budget(CONFIG.budget, "steps", tokens_per_step=1.0)
-    saver = types.SimpleNamespace(longest_save=1.0, failed=lambda: False)
-    skipped = types.SimpleNamespace(in_a_row=in_a_row)
-    marks = MarksAhead(CONFIG.kept_marks, 0.0, 0.0)
-    deadline = Deadline(stop_after, 0.0, now)
-    return Agenda(CONFIG, budget, marks, lambda step: step / 100, deadline, saver, skipped)  # type: ignore[arg-type]
+def agenda(
+    now: Now,
+    *,
+    stop_after: float | None = None,
+    in_a_row: bool = False,
+    config: Config = CONFIG,
+    first: int = 0,
+) -> Agenda:
+    saver = types.SimpleNamespace(longest_save=1.0, failed=lambda: False, newest=None)
+    task = types.SimpleNamespace(
+        primary_metric=NATS_PER_BYTE, epochs=lambda step: step / 100, evaluation_sets=lambda: ("held_out",)
+    )
+    return Agenda(
+        config,
+        task,  # type: ignore[arg-type]
+        Budget(config.budget, "steps", tokens_per_step=1.0),
+        Deadline(stop_after, 0.0, now),
+        MarksAhead(config.kept_marks, 0.0, 0.0),
+        saver,  # type: ignore[arg-type]
+        types.SimpleNamespace(last=None),  # type: ignore[arg-type]
+        types.SimpleNamespace(in_a_row=in_a_row),  # type: ignore[arg-type]
+        first,
+    )
 
 
 def test_what_is_due_after_each_step() -> None:
     plan, clock = agenda(Now()), Clock(now=Now())
-    dues = {step: plan.due(step, clock) for step in range(1, 13)}
+    dues = {}
+    for step in range(1, 13):
+        dues[step] = plan.due(step, clock)
+        plan.marks.drop(dues[step].marks)
     assert [step for step, due in dues.items() if due.log] == [4, 8, 12]
     assert [step for step, due in dues.items() if due.marks] == [3]
     assert dues[3].marks == ("1/4",)
@@ -50,7 +72,8 @@ def test_what_is_due_after_each_step() -> None:
 
 def test_a_state_whose_last_step_was_skipped_is_not_saved_by_the_way() -> None:
     plan, clock = agenda(Now(), in_a_row=True), Clock(now=Now())
-    assert [step for step in range(1, 13) if plan.due(step, clock).save] == [3, 12]
+    plan.marks.drop(("1/4",))
+    assert [step for step in range(1, 13) if plan.due(step, clock).save] == [12]
 
 
 def test_a_signal_and_a_deadline_save_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +86,39 @@ def test_a_signal_and_a_deadline_save_and_stop(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stopping, "requested", lambda: True)
     assert plan.due(1, clock) == Due(0.0, save=True, stop="signal")
     assert plan.due(12, clock).stop == "budget", "a run that is complete was not interrupted"
+
+
+def evaluated(plan: Agenda, step: int, nats_per_byte: float) -> None:
+    plan.writer.last = {"step": step, "eval/held_out/loss": 9.0, "eval/held_out/nats_per_byte": nats_per_byte}
+
+
+def test_an_evaluation_that_reaches_the_target_stops_the_run() -> None:
+    """Before the first update, too. Fewer nats per byte are better; what was evaluated is not evaluated
+    again."""
+    config = dataclasses.replace(CONFIG, evaluation=EvaluationConfig(every_steps=6, stop_at=2.0))
+    plan, clock = agenda(Now(), config=config), Clock(now=Now())
+    assert plan.due(0, clock) == Due(0.0, evaluate=True)
+    evaluated(plan, 0, 2.1)
+    assert plan.due(0, clock) == Due(0.0)
+    evaluated(plan, 0, 2.0)
+    assert plan.due(0, clock) == Due(0.0, save=True, stop="target")
+    plan.marks.drop(("1/4",))
+    assert plan.due(6, clock) == Due(0.0, evaluate=True), "the line is of another step"
+    evaluated(plan, 6, math.nan)
+    assert plan.due(6, clock).stop == ""
+    evaluated(plan, 6, 1.9)
+    assert plan.due(6, clock).stop == "target"
+    evaluated(plan, 12, 1.9)
+    assert plan.due(12, clock).stop == "budget", "complete in any case"
+
+
+def test_nothing_is_due_twice_where_a_process_begins() -> None:
+    plan, clock = agenda(Now(), first=12), Clock(now=Now())
+    plan.marks.drop(("1/4",))
+    plan.saver.newest = 12
+    assert plan.due(12, clock) == Due(0.0, evaluate=True, stop="budget"), "its last line was torn"
+    evaluated(plan, 12, 1.0)
+    assert plan.due(12, clock) == Due(0.0, stop="budget")
+    resumed = agenda(Now(), first=4)
+    resumed.marks.drop(("1/4",))
+    assert resumed.due(4, clock) == Due(0.0), "its lines were written before"

@@ -35,6 +35,8 @@ def assemble(run: Run) -> Session:
     view = View(run.console, budget, step, clock.training_seconds, run.title)
     skipped = SkippedSteps(config.max_skipped)
     marks = MarksAhead(config.kept_marks, budget.fraction(step, clock.training_seconds), task.epochs(step))
+    writer = _writer(run, step, clock, view)
+    deadline = Deadline(config.stop_after, run.started)
     session = Session(
         config=config,
         task=task,
@@ -45,18 +47,16 @@ def assemble(run: Run) -> Session:
         key=dropout_key,
         evaluator=Evaluator(task, config.at_once, run.mesh, decode=True),
         saver=run.saver,
-        writer=_writer(run, step, clock, view),
+        writer=writer,
         meter=Meter(meta.get("meter")),
-        agenda=Agenda(
-            config, budget, marks, task.epochs, Deadline(config.stop_after, run.started), run.saver, skipped
-        ),
+        agenda=Agenda(config, task, budget, deadline, marks, run.saver, writer, skipped, first=step),
         clock=clock,
         view=view,
         data_identity=run.data.manifest["identity"],
         check_folder=run.check_folder,
         fractions=list(meta.get("fractions", [])),
     )
-    if not session.complete():
+    if not session.due().stop:
         session.compile()
     return session
 

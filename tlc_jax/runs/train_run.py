@@ -30,8 +30,11 @@ def train_run(
     console = console or make_console()
     with open_run(config, workdir, begin or Fresh(), console, document=document, title=title) as run:
         session = assemble(run)
-        trained = loop.train(session)
-    if trained:
-        console.print(f"done: {session.step:,} steps in {workdir}")
+        first, stop = session.step, loop.train(session)
+    why = ""
+    if stop == "target":
+        why = f": {run.task.primary_metric.name} has reached evaluation.stop_at {config.evaluation.stop_at:g}"
+    if session.step > first:
+        console.print(f"done: {session.step:,} steps in {workdir}{why}")
     else:
-        console.print(f"complete: {session.step:,} steps, nothing left to do in {workdir}")
+        console.print(f"complete: {session.step:,} steps, nothing left to do in {workdir}{why}")

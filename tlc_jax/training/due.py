@@ -1,8 +1,8 @@
-"""What is due after a step, and why a run stops: decided once for each step, by process 0 for all."""
+"""What is due after a step, and why a run stops: decided in one place, by process 0 for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,8 @@ from tlc_jax.config.marks import Mark
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.parallel.hosts import leader
+from tlc_jax.tasks.base import Task
+from tlc_jax.training.metrics import MetricsWriter
 from tlc_jax.training.saver import Saver
 from tlc_jax.training.skipped import SkippedSteps
 
@@ -25,7 +27,7 @@ class Due:
     seconds: float
     """Of training until now, by the clock of process 0."""
     marks: tuple[str, ...] = ()
-    """Marks that this step reaches; its checkpoint is kept for them."""
+    """Marks that are reached and not saved yet; the next checkpoint is kept for them."""
     log: bool = False
     evaluate: bool = False
     save: bool = False
@@ -35,33 +37,39 @@ class Due:
 
 
 class MarksAhead:
-    """The marks that a run has not reached yet."""
+    """The marks of a run that are not saved yet."""
 
     def __init__(self, marks: Iterable[Mark], share: float, epochs: float):
         self._ahead = [mark for mark in marks if not mark.reached(share, epochs)]
 
     def reached(self, share: float, epochs: float) -> tuple[str, ...]:
-        """Names of the marks reached since the last call."""
-        reached = [mark for mark in self._ahead if mark.reached(share, epochs)]
-        self._ahead = [mark for mark in self._ahead if mark not in reached]
-        return tuple(mark.name for mark in reached)
+        """Names of those that are reached."""
+        return tuple(mark.name for mark in self._ahead if mark.reached(share, epochs))
+
+    def drop(self, names: tuple[str, ...]) -> None:
+        """They have been saved."""
+        self._ahead = [mark for mark in self._ahead if mark.name not in names]
 
 
 @dataclass
 class Agenda:
-    """What has to happen when in a run. Each process has one, and calls `due` once after each step."""
+    """What has to happen when in a run. Each process has one, and calls `due` at the same moments."""
 
     config: Config
+    task: Task
     budget: Budget
-    marks: MarksAhead
-    epochs: Callable[[int], float]
     deadline: Deadline
+    marks: MarksAhead
     saver: Saver
+    writer: MetricsWriter
     skipped: SkippedSteps
+    first: int
+    """The step after which this process began: what was periodically due then was done."""
 
     def due(self, step: int, clock: Clock) -> Due:
-        """What is due after `step` finished steps."""
-        reason = leader.stop_reason(self._interrupted())
+        """What is due after `step` finished steps, and is not done yet. To be asked again after an
+        evaluation, which may have reached `evaluation.stop_at`."""
+        reason = leader.stop_reason(self._interrupted()) if step > self.first else ""
         due = leader.decide(lambda: vars(self._due(step, clock.training_seconds, reason)))
         return Due(**{**due, "marks": tuple(due["marks"])})
 
@@ -71,19 +79,35 @@ class Agenda:
         return "deadline" if near else "signal" if stopping.requested() else ""
 
     def _due(self, step: int, seconds: float, reason: str) -> Due:
-        config, complete = self.config, self.budget.done(step, seconds)
-        marks = self.marks.reached(self.budget.fraction(step, seconds), self.epochs(step))
-        periodic = _every(config.checkpoint.every_steps, step) and not self.skipped.in_a_row
+        evaluation, stop_at = self.config.evaluation, self.config.evaluation.stop_at
+        marks = self.marks.reached(self.budget.fraction(step, seconds), self.task.epochs(step))
+        complete = self.budget.done(step, seconds)
+        stop = "budget" if complete else "target" if self._reached(step) else reason
+        evaluated = self._evaluation(step, "loss") is not None
+        special = complete or bool(marks) or (step == 0 and stop_at is not None)
+        periodic_save = self._every(self.config.checkpoint.every_steps, step) and not self.skipped.in_a_row
         return Due(
             seconds,
             marks,
-            log=_every(config.log_every, step),
-            evaluate=complete or bool(marks) or _every(config.evaluation.every_steps, step),
-            save=complete or bool(marks or reason) or periodic,
+            log=not evaluated and self._every(self.config.log_every, step),
+            evaluate=not evaluated and (special or self._every(evaluation.every_steps, step)),
+            save=self.saver.newest != step and bool(stop or marks or periodic_save),
             failed_save=self.saver.failed(),
-            stop="budget" if complete else reason,  # type: ignore[arg-type]
+            stop=stop,  # type: ignore[arg-type]
         )
 
+    def _every(self, steps: int | None, step: int) -> bool:
+        return steps is not None and step % steps == 0 and step > self.first
 
-def _every(steps: int | None, step: int) -> bool:
-    return steps is not None and step % steps == 0
+    def _reached(self, step: int) -> bool:
+        """Whether an evaluation after this very step has reached `evaluation.stop_at`."""
+        target, metric = self.config.evaluation.stop_at, self.task.primary_metric
+        value = self._evaluation(step, metric.name)
+        return target is not None and value is not None and metric.reached(value, target)
+
+    def _evaluation(self, step: int, metric: str) -> float | None:
+        """A metric of the set that decisions are made on; None where this very step was not evaluated."""
+        last = self.writer.last
+        if last is None or last["step"] != step:
+            return None
+        return last.get(f"eval/{self.task.evaluation_sets()[0]}/{metric}")

@@ -87,33 +87,8 @@ class Session:
     def due(self) -> Due:
         """What is due after the step that just ended."""
         due = self.agenda.due(self.step, self.clock)
-        self.marks += due.marks
+        self.marks = due.marks
         return due
-
-    def complete(self) -> bool:
-        """Whether the budget is used, or the target of `evaluation.stop_at` is reached."""
-        return self.agenda.budget.done(self.step, self.seconds()) or self.reached()
-
-    def seconds(self) -> float:
-        """Training seconds by the clock of process 0."""
-        return leader.decide(lambda: self.clock.training_seconds)
-
-    def reached(self) -> bool:
-        """Whether the evaluation after this very step has reached `evaluation.stop_at`."""
-        target, metric = self.config.evaluation.stop_at, self.task.primary_metric
-        value = self._last_evaluation(metric.name)
-        return target is not None and value is not None and metric.reached(value, target)
-
-    def evaluated(self) -> bool:
-        """Whether the last line of metrics is an evaluation after this very step."""
-        return self._last_evaluation("loss") is not None
-
-    def _last_evaluation(self, metric: str) -> float | None:
-        """A metric of the set that decisions are made on; None where this very step was not evaluated."""
-        last = self.writer.last
-        if last is None or last["step"] != self.step:
-            return None
-        return last.get(f"eval/{self.task.evaluation_sets()[0]}/{metric}")
 
     def log(self) -> None:
         """Write a line of training metrics, of the steps since the last one."""
@@ -160,6 +135,7 @@ class Session:
                 "config": digest(self.config),
             }
             marks, self.marks = self.marks, ()
+            self.agenda.marks.drop(marks)
             try:
                 self.saver.save(
                     self.step, self.state, {**self.clock.state(), **meta}, marks, self._before_a_save_counts
