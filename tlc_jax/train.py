@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         begin = branch = parse_branch(args.branch_from)
         document = branch.trunk.read_config()
     elif args.init_from:
-        begin = InitFrom(parse_path(args.init_from))
+        begin = InitFrom(args.init_from)
     with joined(args.hosts):
         if args.dry_run:
             show_run(args.settings, document, workdir, begin, make_console())

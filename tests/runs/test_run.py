@@ -288,9 +288,11 @@ def test_starting_from_another_run(
     ours, theirs = (read_metrics(w / "metrics.jsonl") for w in (tmp_path / "w", finished))
     assert ours[1]["train/loss"] < theirs[1]["train/loss"] - 0.2, "it starts from what the other learned"
     assert (tmp_path / "w" / "tokenizer.json").read_bytes() == (finished / "tokenizer.json").read_bytes()
+    train.main(command(tmp_path / "mean", "--init-from", f"{finished}@last2", "--budget.steps", "1"))
+    assert f"parameters from {finished}@last2, step 12" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"give no --model"):
         train.main(command(tmp_path / "x", "--init-from", str(finished), "--model.num-layers", "3"))
-    with pytest.raises(UserError, match=r"is neither a run that has saved"):
+    with pytest.raises(UserError, match=r"is neither a run directory"):
         train.main(command(tmp_path / "x", "--init-from", str(tmp_path)))
 
 

@@ -22,7 +22,6 @@ from tlc_jax.config import CompressConfig, Config, DataConfig
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data import cache
 from tlc_jax.data.text import installed_docs
-from tlc_jax.runs import begin
 from tlc_jax.runs.begin import Begin
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies import finished, grid
@@ -157,8 +156,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     found = Folder(tmp_path)
     monkeypatch.setattr(grid, "train_run", found.train_run)
     monkeypatch.setattr(grid, "measure_compressed", measured)
-    for module in (begin, finished):
-        monkeypatch.setattr(module, "whole_steps", lambda folder: [4])
+    monkeypatch.setattr(finished, "whole_steps", lambda folder: [4])
     return found
 
 

@@ -21,17 +21,23 @@ def mean_of_last(folder: AnyPath, like: Params, count: int) -> tuple[Params, Ten
     the others is another model.
     """
     for _ in range(_TRIES):
-        steps = whole_steps(folder)
-        if len(steps) < count:
-            raise UserError(
-                f"{folder} holds {len(steps)} checkpoints, not {count}: train with --checkpoint.keep "
-                f"{count}, or take @last{max(len(steps), 1)}"
-            )
+        steps = last_steps(folder, count)
         try:
-            return *_mean(folder, like, steps[-count:]), steps[-count:]
+            return *_mean(folder, like, steps), steps
         except Gone:  # the run is training, and has newer ones
             continue
     raise Gone(f"the run of {folder} removes its checkpoints faster than they can be read: try again")
+
+
+def last_steps(folder: AnyPath, count: int) -> list[int]:
+    """The `count` newest checkpoints, oldest first; UserError where there are fewer."""
+    steps = whole_steps(folder)
+    if len(steps) < count:
+        raise UserError(
+            f"{folder} holds {len(steps)} checkpoints, not {count}: train with --checkpoint.keep {count}, or "
+            f"take @last{max(len(steps), 1)}"
+        )
+    return steps[-count:]
 
 
 def _mean(folder: AnyPath, like: Params, steps: list[int]) -> tuple[Params, Tensors]:

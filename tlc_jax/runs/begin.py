@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import jax
 
-from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import BudgetConfig, Config, MeshConfig
 from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
-from tlc_jax.runs.checkpoint import Restored, marked_steps, restore_state, whole_steps
-from tlc_jax.runs.load import load_model
+from tlc_jax.runs.checkpoint import Restored, restore_state, whole_steps
+from tlc_jax.runs.load import check_saved, folder_of, load_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.training.state import TrainState, pruned_state
@@ -68,38 +67,37 @@ class Fresh(Begin):
 
 @dataclass(frozen=True)
 class InitFrom(Begin):
-    """The model, the tokenizer and the newest parameters of another run, or those of an artifact."""
+    """The model, the tokenizer and the parameters of another run, of one of its marks, of the mean of its
+    newest checkpoints, or of an artifact."""
 
-    run: AnyPath
+    reference: str
 
     def record(self) -> dict[str, str | None]:
-        return {"init_from": str(self.run), "branch_from": None}
+        return {"init_from": self.reference, "branch_from": None}
 
     def resolve(self, config: Config) -> Config:
-        source = RunDir(self.run)
-        trained = is_artifact(self.run) or bool(whole_steps(source.checkpoints))
-        if not source.config.is_file() or not trained:
-            raise UserError(
-                f"--init-from {self.run} is neither a run that has saved a checkpoint nor an artifact"
-            )
+        source, _ = folder_of(self.reference)
         model = source.read_config().model
         data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
         if model.longest_input is not None and data.sequence_length > model.longest_input:
             raise UserError(
-                f"data.sequence_length is {data.sequence_length} but the model of {self.run} has "
+                f"data.sequence_length is {data.sequence_length} but the model of {source.root} has "
                 f"{model.longest_input} positions: set --data.sequence-length {model.longest_input}"
             )
         try:
             return dataclasses.replace(config, model=model, data=data)
         except ValueError as error:
-            raise UserError(f"--init-from {self.run} does not go with this config: {error}") from error
+            raise UserError(f"--init-from {self.reference} does not go with this config: {error}") from error
+
+    def check(self) -> None:
+        check_saved(self.reference)
 
     def initial(
         self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
     ) -> Restored:
         """Takes what both models have in the same shape: the encoder always, and a head of the same kind. A
         head of another task stays new."""
-        model, state = load_model(str(self.run), mesh, warn=say), new()
+        model, state = load_model(self.reference, mesh, warn=say), new()
         shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in state.params.items()}
         taken = {
             name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), part, state.params[name])
@@ -107,8 +105,8 @@ class InitFrom(Begin):
             if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
         }
         if "encoder" not in taken:
-            raise UserError(f"the encoder of {self.run} does not have the shape that this run needs")
-        say(f"parameters from {self.run}, step {model.step:,}")
+            raise UserError(f"the encoder of {self.reference} does not have the shape that this run needs")
+        say(f"parameters from {self.reference}, step {model.step:,}")
         return Restored(0, dataclasses.replace(state, params={**state.params, **taken}), {}, [])
 
 
@@ -162,7 +160,7 @@ class Branch(Begin):
 
     def check(self) -> None:
         point = branch_point(self.mark).name
-        if not marked_steps(self.trunk.checkpoints, point):
+        if not whole_steps(self.trunk.checkpoints, point):
             raise UserError(
                 f"{self.trunk.root} holds no checkpoint {point!r}, from which the branch begins: train it on"
             )

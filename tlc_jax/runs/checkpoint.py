@@ -75,16 +75,20 @@ def is_step(name: str) -> bool:
     return re.fullmatch("0|[1-9][0-9]{0,9}", name) is not None and int(name) < 2**31
 
 
-def whole_steps(folder: AnyPath) -> list[int]:
-    """The sealed steps in `folder`, oldest first."""
+def whole_steps(folder: AnyPath, mark: str | None = None) -> list[int]:
+    """The sealed steps in `folder`, oldest first; with a `mark`, the one that was kept for it, or none."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if is_step(path.name) and is_sealed(path))
+    steps = sorted(int(path.name) for path in folder.iterdir() if is_step(path.name) and is_sealed(path))
+    return steps if mark is None else [step for step in steps if mark in marks_of(folder, step)]
 
 
-def marked_steps(folder: AnyPath, mark: str) -> list[int]:
-    """The whole steps in `folder` that were kept for a mark: one, or none."""
-    return [step for step in whole_steps(folder) if mark in marks_of(folder, step)]
+def missing(folder: AnyPath, mark: str | None) -> UserError:
+    """Says that `folder` holds no checkpoint of the mark, or none at all, and what to give instead."""
+    if mark is None:
+        return UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
+    marks = sorted({name for step in whole_steps(folder) for name in marks_of(folder, step)})
+    return UserError(f"{folder} holds no mark {mark}: it has {', '.join(marks) or 'none'}")
 
 
 def marks_of(folder: AnyPath, step: int) -> list[str]:
@@ -143,10 +147,7 @@ def restore_model(
     if newest is None:
         if steps is not None:
             raise Gone(f"{folder} holds no checkpoint of step {steps[-1]:,} any more: its run removed it")
-        if mark is not None:
-            marks = sorted({name for step in whole_steps(folder) for name in marks_of(folder, step)})
-            raise UserError(f"{folder} holds no mark {mark}: it has {', '.join(marks) or 'none'}")
-        raise UserError(f"{folder} holds no checkpoint: give the folder of a run that has saved one")
+        raise missing(folder, mark)
     step, (params, masks), refused = newest
     for text in refused:
         warn(f"{text}; step {step:,} is used instead")
@@ -212,9 +213,7 @@ def _choose(
 ) -> tuple[int | None, list[str]]:
     """The newest step whose `part` is whole, or None, and what was wrong with newer ones."""
     for _ in range(_TRIES):
-        listed = steps
-        if listed is None:
-            listed = whole_steps(folder) if mark is None else marked_steps(folder, mark)
+        listed = whole_steps(folder, mark) if steps is None else steps
         refused, vanished = [], False
         for step in reversed(listed):
             path = absolute(folder) / str(step)

@@ -21,8 +21,8 @@ from tlc_jax.core.tree import Params, flatten
 from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.parallel.sharding import param_shardings
-from tlc_jax.runs.average import mean_of_last
-from tlc_jax.runs.checkpoint import restore_model
+from tlc_jax.runs.average import last_steps, mean_of_last
+from tlc_jax.runs.checkpoint import missing, restore_model, whole_steps
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.tasks.kinds import kind_of
@@ -64,11 +64,9 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     Parameters are sharded over the mesh of `mesh_config`, else over that of the model's own config. `warn` is
     called with a sentence for each damaged checkpoint that is passed over.
     """
-    if is_artifact(parse_path(reference)):
-        return _load_artifact(parse_path(reference), mesh_config, warn)
-    rundir, mark = split_mark(reference)
-    if not rundir.config.is_file():
-        raise UserError(f"{reference} is neither a run directory nor an artifact: it has no config.json")
+    rundir, mark = folder_of(reference)
+    if is_artifact(rundir.root):
+        return _load_artifact(rundir.root, mesh_config, warn)
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
     names = kind_of(config).label_names(config, rundir.data)
     abstract = abstract_params(kind_of(config).objective(config, len(names)))
@@ -77,12 +75,38 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
         abstract,
         param_shardings(make_mesh(config.mesh), abstract, family_of(config.model).sharding_rules),
     )
-    if mark is not None and (last := re.fullmatch(r"last([1-9][0-9]{0,5})", mark)):
-        params, masks, steps = mean_of_last(rundir.checkpoints, like, int(last[1]))
+    if (count := _averaged(mark)) is not None:
+        params, masks, steps = mean_of_last(rundir.checkpoints, like, count)
     else:
         params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
         steps = [step]
     return TrainedModel(rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps))
+
+
+def folder_of(reference: str) -> tuple[RunDir, str | None]:
+    """The run directory or artifact that a reference names, and what stands behind its @. UserError where
+    there is none."""
+    if is_artifact(parse_path(reference)):
+        return RunDir(parse_path(reference)), None
+    rundir, mark = split_mark(reference)
+    if not rundir.config.is_file():
+        raise UserError(f"{reference} is neither a run directory nor an artifact: it has no config.json")
+    return rundir, mark
+
+
+def check_saved(reference: str) -> None:
+    """UserError where a run has not saved what a reference names; nothing is loaded."""
+    rundir, mark = folder_of(reference)
+    if (count := _averaged(mark)) is not None:
+        last_steps(rundir.checkpoints, count)
+    elif not is_artifact(rundir.root) and not whole_steps(rundir.checkpoints, mark):
+        raise missing(rundir.checkpoints, mark)
+
+
+def _averaged(mark: str | None) -> int | None:
+    """N of lastN; None for every other mark."""
+    last = re.fullmatch(r"last([1-9][0-9]{0,5})", mark or "")
+    return int(last[1]) if last else None
 
 
 def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) -> TrainedModel:

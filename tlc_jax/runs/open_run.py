@@ -66,7 +66,9 @@ class Run:
 
 def show_run(config: Config, document: Config, workdir: AnyPath, begin: Begin, console: Console) -> None:
     """Print what `open_run` would do; nothing is written. `document` is the config before options."""
-    config, _, _ = _resolve(config, workdir, begin, console, dry_run=True)
+    config, _, resumed = _resolve(config, workdir, begin, console, dry_run=True)
+    if not resumed:
+        leader.decide(begin.check)
     rundir = RunDir(workdir)
     show_config(console, config, document)
     show_facts(console, facts(config, None, rundir, data_facts(config, rundir)))

@@ -78,7 +78,9 @@ def _train(
     data_from = None
     if run_data(run.folder) is None:
         data_from = same_data.prepare(run.stage, run.config, source and RunDir(source.folder), console)
-    begin = Fresh(data_from=data_from) if source is None else InitFrom(source.folder, data_from=data_from)
+    begin = (
+        Fresh(data_from=data_from) if source is None else InitFrom(str(source.folder), data_from=data_from)
+    )
     train_run(run.config, run.folder, begin, console, title=title)
     same_data.meet_run(run.stage, run.folder)
     data: Data = {} if source is None else dict(store.find(**source.fields)[0].get("data", {}))

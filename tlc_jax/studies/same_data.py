@@ -111,7 +111,7 @@ class SameData:
         if stage in self._first:
             return self._first[stage]
         description, files = _read_sources(config)
-        resolved = config if source is None else InitFrom(source.root).resolve(config)
+        resolved = config if source is None else InitFrom(str(source.root)).resolve(config)
         identity = kind_of(resolved).prepare(resolved, console).manifest["identity"]
         known = self._known.get(stage)
         if known is not None and identity != known[1]["identity"]:
