@@ -68,6 +68,7 @@ class Bucket:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # whoever finds a full queue tries again a second later
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may go before it has its answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorstore
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from tests import builders
 from tests.bucket import Bucket
@@ -21,6 +24,7 @@ from tests.runs.test_checkpoint import restored, save
 from tlc_jax import evaluate, train
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.runs import stored
 from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.storage import lock, paths
 from tlc_jax.storage.lock import locked
@@ -41,8 +45,14 @@ def served() -> Bucket:
 def bucket(served: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     from gcsfs import retry  # reads what `start` has set
 
-    sooner = types.SimpleNamespace(sleep=lambda seconds: asyncio.sleep(seconds / 50))
-    monkeypatch.setattr(retry, "asyncio", sooner)  # it waits a second and more before it tries again
+    # clients wait a second and more before they try again: here, a hundredth of that
+    sooner = types.SimpleNamespace(sleep=lambda seconds: asyncio.sleep(seconds / 100))
+    monkeypatch.setattr(retry, "asyncio", sooner)
+    retries = {"gcs_request_retries": {"initial_delay": "10ms", "max_delay": "320ms"}}
+    for name in ("_BASE_TS_CONTEXT", "_DEFAULT_OCDBT_TS_CONTEXT"):
+        monkeypatch.setattr(tensorstore_utils, name, getattr(tensorstore_utils, name) | retries)
+    opened = functools.partial(tensorstore.KvStore.open, context=tensorstore.Context(retries))
+    monkeypatch.setattr(stored, "ts", types.SimpleNamespace(KvStore=types.SimpleNamespace(open=opened)))
     yield served
     served.fail_every = served.denied = None
     served.failed = 0
@@ -64,7 +74,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(
     """Interrupted, then gone on with by a machine that has no cache, with requests that fail."""
     workdir, bucket.fail_every = f"{ROOT}/run", 25
     looks = itertools.count(1)
-    monkeypatch.setattr(stopping, "requested", lambda: next(looks) >= 7)
+    monkeypatch.setattr(stopping, "requested", lambda: next(looks) > 7)  # the first is before step 1
     with pytest.raises(Interrupted, match="after step 7, saved"):
         train.main(command(workdir))
     monkeypatch.setattr(stopping, "requested", lambda: False)
