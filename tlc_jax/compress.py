@@ -20,11 +20,11 @@ class Compress:
     out: str
     """The folder to create."""
     settings: cli.Settings[CompressConfig]
-    checkpoint: Optional[str] = None
-    """A run directory, or RUN@MARK for a checkpoint kept at a mark."""
+    checkpoint: cli.Model[Optional[str]] = None
     hf: Optional[str] = None
-    """In place of --checkpoint: a folder with .safetensors files of any model. Unless options or --config say
-    otherwise, groups of 64 weights share a range of least squares, and vectors stay float32."""
+    """In place of --checkpoint: a folder with .safetensors files of any model. Unless options say otherwise,
+    groups of 64 weights share a range of least squares, and vectors stay float32; with --config, the document
+    says all that options do not."""
     config: Optional[str] = None
     """A recipe's config document: a path, or the bare name of one in configs/."""
     workdir: Optional[str] = None
@@ -34,9 +34,11 @@ class Compress:
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     args = cli.parse(Compress, arguments, settings=OF_FOLDERS if cli.option(arguments, "--hf") else None)
+    from tlc_jax.compression.pipeline import recipe_of
     from tlc_jax.recipes.compress_folder import compress_folder
     from tlc_jax.recipes.compress_run import compress_run, report
     from tlc_jax.recipes.fidelity import report_coarse
+    from tlc_jax.recipes.recover import trains
     from tlc_jax.storage.claim import claimed
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.training.view import make_console
@@ -45,15 +47,15 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("give either --checkpoint RUN or --hf FOLDER")
     console, out = make_console(), parse_path(args.out)
     workdir = parse_path(args.workdir) if args.workdir else None
-    if args.hf is not None and args.workdir is not None:
-        raise UserError("--workdir is for rounds of finetuning, which --hf has not: omit it")
-    report_coarse(args.settings, arguments, args.out, console)
+    if workdir is not None and not trains(recipe_of(args.settings)):
+        raise UserError("--workdir is for rounds of pruning, and this recipe has none: omit it")
     with claimed(out):
         if args.checkpoint is None:
             manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
         else:
             manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
     report(manifest, out, console)
+    report_coarse(manifest, args.settings, arguments, args.out, console)
 
 
 if __name__ == "__main__":

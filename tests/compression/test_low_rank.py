@@ -20,7 +20,7 @@ from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.compression.methods import ByRule, LowRank, PruneMagnitude, Quantize
 from tlc_jax.compression.methods.low_rank import LowRankTensor, factors
-from tlc_jax.compression.pipeline import compress
+from tlc_jax.compression.pipeline import compress, make_plan
 from tlc_jax.compression.plain import FloatTensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec, Rule
@@ -84,7 +84,7 @@ def test_the_rank_that_saves_bytes(step: LowRank, shape: tuple[int, int], rank: 
     assert step.rank_of(shape) == rank
     result = compress({"x": drawn(*shape)}, (step,))
     assert isinstance(result.tensors["x"], LowRankTensor) == bool(rank)
-    assert ("factors would be no smaller" in result.rules["x"].why) == (not rank)
+    assert ("since that saves no bytes" in result.rules["x"].why) == (not rank)
 
 
 def test_matrices_by_the_rules() -> None:
@@ -93,10 +93,10 @@ def test_matrices_by_the_rules() -> None:
     rules = (Rule("one|cube", prune=True), Rule(".*"))
     leaves = compress(tensors, (ByRule(rules), LowRank())).tensors
     assert [name for name, leaf in leaves.items() if isinstance(leaf, LowRankTensor)] == ["one"]
-    step, pruned = LowRank(), compress(tensors, (PruneMagnitude(0.3), LowRank()))
-    assert all(isinstance(leaf, FloatTensor) for leaf in pruned.tensors.values())
-    remarks = step.remarks(pruned.rules, pruned.masks)
-    assert list(remarks["not factored, since some of their weights are pruned"]) == ["one", "other"]
+    plan = make_plan(tensors, (PruneMagnitude(0.3), LowRank()))
+    assert all(isinstance(plan.convert(name, x), FloatTensor) for name, x in tensors.items())
+    assert plan.undone == {"not factored, since some weights are pruned": ["one", "other"]}
+    assert plan.idle() == [1]
     whole = compress(tensors, (LowRank(),), masks={"one": np.ones((24, 24), bool)})
     assert isinstance(whole.tensors["one"], LowRankTensor)
 
@@ -142,8 +142,9 @@ def test_quantized_factors_have_a_range_for_each_component() -> None:
 
 def test_codes_whose_ranges_take_more_than_they_save_are_not_made() -> None:
     """24 x 24 at 8 bits are 576 bytes; factors of rank 11 are 528, and their ranges 176."""
-    leaves = compress({"x": drawn(24, 24)}, (LowRank(rank=11), Quantize(QuantSpec(8)))).tensors
-    assert isinstance(leaves["x"], QuantizedTensor)
+    result = compress({"x": drawn(24, 24)}, (LowRank(rank=11), Quantize(QuantSpec(8))))
+    assert isinstance(result.tensors["x"], QuantizedTensor)
+    assert result.rules["x"].why == "not factored (rank 11), since that saves no bytes"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -196,7 +197,7 @@ def test_the_config_document(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
     artifact = compressed(folder, tmp_path / "out", *options)
-    assert "not factored, since their factors would be no smaller: tiny.weight\n" in capsys.readouterr().out
+    assert "not factored (share 0.5), since that saves no bytes: tiny.weight\n" in capsys.readouterr().out
     found, bits = read_artifact(artifact), 32 if "32" in options else 8
     spec = QuantSpec(bits, "row")
     expected = compress(ARRAYS, (LowRank(), Quantize(spec, matrices_only=True)))

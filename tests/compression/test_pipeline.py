@@ -10,7 +10,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 
-from tlc_jax.compression.methods import ByRule, FitBytes, KeepUnits, PruneMagnitude, Quantize
+from tlc_jax.artifacts.encoding import encode
+from tlc_jax.compression.methods import (
+    ByRule,
+    FitBytes,
+    KeepUnits,
+    LowRank,
+    PruneMagnitude,
+    PruneNOfM,
+    Quantize,
+)
+from tlc_jax.compression.methods.low_rank import LowRankTensor
 from tlc_jax.compression.pipeline import compress, make_plan, recipe_of, shrinks
 from tlc_jax.compression.steps import Needs
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
@@ -91,12 +101,45 @@ def test_one_tensor_is_in_memory_at_a_time() -> None:
         np.testing.assert_array_equal(plan.convert(name, np.asarray(x)).dense(), whole.tensors[name].dense())
 
 
-def test_the_first_step_that_converts_a_tensor_decides() -> None:
-    rules = (Rule(".*kernel", QuantSpec(4, "row"), why="first"), Rule(".*"))
-    result = compress(drawn(), (ByRule(rules), Quantize(QuantSpec(8))))
-    assert result.rules["layers/0/kernel"].quant == QuantSpec(4, "row")
-    assert result.rules["token_embedding"].quant == QuantSpec(8)
-    assert result.rules["layers/0/kernel"].why == "first"
+def test_the_first_step_that_says_how_a_tensor_is_quantized_decides() -> None:
+    """The others hold for the rest; one with nothing left to it is named."""
+    by_rule = ByRule((Rule(".*kernel", QuantSpec(4, "row"), why="first"), Rule(".*bias")))
+    eight, three = Quantize(QuantSpec(8)), Quantize(QuantSpec(3))
+    for recipe in itertools.permutations((by_rule, eight, three)):
+        plan = make_plan(drawn(), recipe)
+        bits = {name: encode(plan.convert(name, x), False)[0]["bits"] for name, x in drawn().items()}
+        first = next(step.spec.bits for step in recipe if isinstance(step, Quantize))
+        ruled = {"layers/0/kernel": 4, "layers/0/bias": 32} if recipe[0] is by_rule else {}
+        assert bits == {**dict.fromkeys(SHAPES, first), **ruled}
+        assert plan.idle() == ([2] if recipe[0] is by_rule else [1, 2])
+    assert make_plan(drawn(), (by_rule, eight)).rules["layers/0/kernel"].why == "first"
+
+
+def test_quantization_comes_last_whatever_the_order() -> None:
+    """A step that stores a tensor in its own way finds it as it was; a second one finds nothing."""
+    ranks = {LowRank(rank=1): 1, LowRank(rank=2): 2}
+    for recipe in itertools.permutations((*ranks, Quantize(QuantSpec(5)))):
+        plan, x = make_plan(drawn(), recipe), drawn()["layers/0/kernel"]
+        leaf = plan.convert("layers/0/kernel", x)
+        assert isinstance(leaf, LowRankTensor)
+        entry = encode(leaf, False)[0]
+        first, second = (step for step in recipe if isinstance(step, LowRank))
+        assert (entry["rank"], entry["bits"]) == (ranks[first], 5)
+        assert [recipe[index] for index in plan.idle()] == [second]
+
+
+def test_what_is_pruned_counts_for_later_pruning() -> None:
+    x = {"x": drawn()["token_embedding"]}
+    for recipe, zeros in (
+        ((PruneMagnitude(0.3), PruneMagnitude(0.5)), 120),
+        ((PruneMagnitude(0.5), PruneMagnitude(0.3)), 120),
+        ((PruneNOfM(2, 4), PruneMagnitude(0.5)), 120),
+        ((PruneNOfM(2, 4), PruneMagnitude(0.6)), 144),
+    ):
+        assert int((~compress(x, recipe).masks["x"]).sum()) == zeros, recipe
+    mask = compress(x, (PruneMagnitude(0.5), PruneNOfM(2, 4))).masks["x"]
+    assert (mask.reshape(-1, 4).sum(axis=1) <= 2).all()
+    assert (~mask).sum() > 120, "groups of more than two zeros get none back"
 
 
 def test_a_sparsity_of_its_own_comes_beside_the_common_one() -> None:
@@ -116,7 +159,11 @@ def test_options_are_the_short_form_of_recipes() -> None:
     assert shrinks(recipe_of(options))
     assert not shrinks(recipe_of(CompressConfig()))
     rules = (Rule(".*", QuantSpec(3), prune=True),)
-    assert recipe_of(CompressConfig(rules=rules, sparsity=0.3)) == (ByRule(rules), PruneMagnitude(0.3))
+    assert recipe_of(CompressConfig(rules=rules, sparsity=0.3)) == (
+        ByRule(rules),
+        PruneMagnitude(0.3),
+        Quantize(),
+    )
     budget = CompressConfig(target_mb=2.0, sparsity=0.1, granularity="row")
     assert recipe_of(budget) == (PruneMagnitude(0.1), FitBytes(2.0, QuantSpec(granularity="row")))
 

@@ -132,10 +132,10 @@ def test_the_config_document(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     safetensors.numpy.save_file(arrays, tmp_path / "hf" / "model.safetensors")
     options = ["--hf", str(tmp_path / "hf"), "--config", "prune_2_4"]
     compress_command.main([*options, "--out", str(tmp_path / "out")])
-    assert "not pruned 2:4, since 4 does not divide their rows: odd.weight\n" in capsys.readouterr().out
+    assert "not pruned 2:4, since 4 does not divide the rows: odd.weight\n" in capsys.readouterr().out
     found = read_artifact(tmp_path / "out")
     entries = found.manifest["tensors"]
-    assert entries["odd.weight"]["why"] == "not pruned 2:4: 4 does not divide its rows"
+    assert entries["odd.weight"]["why"] == "not pruned 2:4, since 4 does not divide the rows"
     assert entries["odd.weight"]["nonzeros"] == entries["odd.weight"]["weights"]
     assert (entries["dense.weight"]["nonzeros"], entries["dense.weight"]["layout"]) == (96, "bitmap")
     dense = np.asarray(found.tensors["dense.weight"].dense())

@@ -58,10 +58,12 @@ def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights' file and of the manifest, whose keys stay in their order, without the program's
     version and the last digits of relative errors, which depend on the processor."""
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    del manifest["made_by"], manifest["digest"]
+    del manifest["made_by"], manifest["digest"], manifest["recipe"]  # the recipe is newer
     manifest["files"].pop("config.json", None)  # configs get new fields
     for entry in (manifest, *manifest["tensors"].values()):
         entry["relative_error"] = float(f"{entry['relative_error']:.4g}")
+        if "why" in entry:
+            entry["why"] = entry["why"].replace("a scalar", "a vector")  # as it was called then
     weights = (folder / "model.safetensors").read_bytes()
     contents = {"weights": weights, "manifest": json.dumps(manifest).encode()}
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}

@@ -238,14 +238,63 @@ def test_report_of_sensitivity(finished: Path, tmp_path: Path) -> None:
     assert 0 < table["quantized"]["8"] < table["quantized"]["2"] < table["pruned"]["0.9"]
 
 
-def test_a_step_that_stores_tensors_itself_is_refused(tmp_path: Path) -> None:
-    """The rules that are found would silently take its place."""
+BEFORE = """
+from tlc_jax.compression.methods import ByRule, FitBytes, LowRank, PruneMagnitude, Quantize
+from tlc_jax.config import CompressConfig
+from tlc_jax.config.quantization import QuantSpec, Rule
+
+HALF = Rule("half", QuantSpec(6), prune=True, sparsity=0.5)
+RULES = (Rule("kept", QuantSpec(7, "row")), HALF, Rule("float"))
+BUDGET = FitBytes(0.0145, QuantSpec(granularity="row"), matrices_only=True)
+
+
+def get_config():
+    return CompressConfig(granularity="row", matrices_only=True, {options})
+"""
+BUDGETS = {
+    "rules, then --target-mb": "rules=RULES, steps=(LowRank(rank=4),), target_mb=0.0145",
+    "steps only": "steps=(ByRule(RULES), LowRank(rank=4), BUDGET)",
+    "steps in another order": "steps=(ByRule(RULES), BUDGET, LowRank(rank=4))",
+}
+
+
+@pytest.mark.parametrize("options", BUDGETS.values(), ids=BUDGETS)
+def test_a_budget_is_for_what_other_steps_leave(
+    options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rules and factors are kept, and their bytes count; the rules that are found are recorded."""
+    rng = np.random.default_rng(0)
+    sizes = {"kept": (16, 32), "half": (32, 16), "float": (8, 8), "free": (32, 64), "wide": (96, 64)}
+    sizes |= {"bias": (64,), "small": (6, 4)}
+    tensors = {name: rng.standard_t(4, size=size).astype("f4") for name, size in sizes.items()}
+    (tmp_path / "hf").mkdir()
+    safetensors.numpy.save_file(tensors, tmp_path / "hf" / WEIGHTS)
+    (tmp_path / "recipe.py").write_text(BEFORE.format(options=options))
+    out = tmp_path / "out"
+    compress.main(["--hf", str(tmp_path / "hf"), "--config", str(tmp_path / "recipe.py"), "--out", str(out)])
+    manifest, entries = read_artifact(out).manifest, read_artifact(out).manifest["tensors"]
+    quantized = {
+        n: [entries[n][key] for key in ("bits", "granularity", "nonzeros")] for n in ("kept", "half")
+    }
+    assert quantized == {"kept": [7, "row", 512], "half": [6, "tensor", 256]}
+    assert (entries["float"]["bits"], entries["bias"]["bits"]) == (32, 32)
+    for name in ("free", "wide"):
+        assert (entries[name]["layout"], entries[name]["rank"], entries[name]["bits"]) == ("low_rank", 4, 8)
+    assert entries["small"]["layout"] == "dense"
+    assert (out / WEIGHTS).stat().st_size <= 14_500
+    found = {rule["pattern"]: rule["quant"] for rule in manifest["target"]["rules"]}
+    assert (found["small"]["bits"], found["small"]["range"]) == (entries["small"]["bits"], "mse")
+    assert "FitBytes" in [step["step"] for step in manifest["recipe"]]
+    assert "not factored (rank 4), since that saves no bytes: small\n" in capsys.readouterr().out
+
+
+def test_two_budgets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     safetensors.numpy.save_file({"a.weight": np.ones((8, 8), "f4")}, tmp_path / "hf" / WEIGHTS)
     (tmp_path / "recipe.py").write_text(
-        "from tlc_jax.compression.methods import Quantize\nfrom tlc_jax.config import CompressConfig\n\n"
-        "def get_config():\n    return CompressConfig(steps=(Quantize(),), target_mb=1.0)\n"
+        "from tlc_jax.compression.methods import FitBytes\nfrom tlc_jax.config import CompressConfig\n\n"
+        "def get_config():\n    return CompressConfig(steps=(FitBytes(),), target_mb=1.0)\n"
     )
     options = ["--hf", str(tmp_path / "hf"), "--config", str(tmp_path / "recipe.py")]
-    with pytest.raises(UserError, match="Quantize decides how tensors are stored, and so does a byte budget"):
+    with pytest.raises(UserError, match="the recipe has 2 byte budgets: leave one of them"):
         compress.main([*options, "--out", str(tmp_path / "out")])

@@ -7,8 +7,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,6 @@ from tlc_jax.config.compression import OF_FOLDERS
 from tlc_jax.config.quantization import Rule
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import Interrupted, UserError
-from tlc_jax.core.leaf import Masks
 
 Capture = pytest.CaptureFixture[str]
 SHAPES = {
@@ -199,9 +198,8 @@ def test_a_request_to_stop_is_obeyed_anywhere(
 class OnlyMatrices(Step):
     """A step that leaves vectors alone, and says so."""
 
-    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> dict[str, list[str]]:
-        vectors = [name for name, rule in rules.items() if not rule.prune]
-        return {"no matrix": vectors, "pruned before": list(masks)}
+    def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:
+        return "" if rule.prune else "no matrix"
 
 
 def test_what_a_step_does_not_do_is_printed(folder: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -212,7 +210,7 @@ def test_what_a_step_does_not_do_is_printed(folder: Path, tmp_path: Path, capsys
     compressed(folder, tmp_path / "out", "--config", str(tmp_path / "recipe.py"))
     said = capsys.readouterr().out
     assert "no matrix: dense.bias, norm.weight\n" in said
-    assert "pruned before" not in said, "there are no such tensors"
+    assert read_artifact(tmp_path / "out").manifest["tensors"]["dense.bias"]["why"].endswith("; no matrix")
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@
     leaf = plan.convert(name, tensors[name])     # one tensor: nothing but masks is held besides
     compressed = compress(tensors, recipe)       # both, of a whole model
 
-Steps cannot contradict each other: pruning comes before conversion whatever their order, masks only grow, and
-the first step that converts a tensor decides how it is stored.
+Steps cannot contradict each other, whatever their order: pruning comes before conversion, and masks only
+grow; the first step that says how a tensor is quantized decides that, and the first that converts it, how it
+is stored; what none converts is quantized at the end.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,7 +21,8 @@ import jax
 from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quantize
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.plain import plain
-from tlc_jax.compression.select import default_rules, select
+from tlc_jax.compression.quantize import quantize_tensor
+from tlc_jax.compression.select import default_rules
 from tlc_jax.compression.steps import Model, Needs, Recipe, Step
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import Rule
@@ -49,21 +52,42 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe does with each tensor; `masks` are of all that is pruned, now and before."""
+    """What a recipe does with each tensor; `masks` are of all that is pruned, now and before. `undone` has
+    the tensors that steps leave alone, by reason; `acted` the steps that have decided or converted."""
 
     recipe: Recipe
     rules: dict[str, Rule]
     masks: Masks
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    undone: Mapping[str, list[str]] = field(default_factory=dict)
+    acted: set[int] = field(default_factory=set)
 
     def convert(self, name: str, x: Any) -> Leaf:
         """The leaf of one tensor. A request to stop is obeyed."""
+        leaf = self.convert_by_steps(name, x)
+        if (floats := leaf.unconverted()) is None:
+            return leaf
+        return quantize_tensor(name, floats.values, self.rules[name].quant, floats.mask)
+
+    def convert_by_steps(self, name: str, x: Any) -> Leaf:
+        """The leaf of one tensor as the steps store it: floats where none of them converts it."""
         stopping.check()
         leaf = plain(x, self.masks.get(name))
-        for step in self.recipe:
+        for index, step in enumerate(self.recipe):
             if (floats := leaf.unconverted()) is not None:
                 leaf = step.convert(name, floats, self.rules[name], self.inputs.get(name))
+                if leaf is not floats:
+                    self.acted.add(index)
         return leaf
+
+    def idle(self) -> list[int]:
+        """The indices of steps that neither decided anything nor, once all tensors are converted, converted
+        any, although that is what they are for."""
+        return [
+            index
+            for index, step in enumerate(self.recipe)
+            if index not in self.acted and (step.leaf is not None or type(step).choose is not Step.choose)
+        ]
 
 
 def make_plan(
@@ -85,13 +109,26 @@ def make_plan(
             raise UserError(f"{name} needs {step.needs.value}: that takes a run (--checkpoint)")
     if shapes is None:
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
-    rules = select(shapes, default_rules(shapes))
-    for step in recipe:
-        rules = step.choose(shapes, rules)
+    rules, acted = choose_rules(shapes, recipe)
     pruned = dict(masks or {})
     for step in recipe:
         pruned = step.prune(tensors, rules, pruned)
-    return Plan(recipe, rules, pruned, inputs or {})
+    undone: dict[str, list[str]] = {}
+    for step, name in itertools.product(recipe, rules):
+        if reason := step.undone(name, shapes[name], rules[name], pruned.get(name)):
+            rules[name] = rules[name].noting(reason)
+            undone.setdefault(reason, []).append(name)
+    return Plan(recipe, rules, pruned, inputs or {}, undone, acted)
+
+
+def choose_rules(shapes: Mapping[str, Any], recipe: Recipe) -> tuple[dict[str, Rule], set[int]]:
+    """(the rule that the steps choose for each tensor, the indices of steps that have changed one)."""
+    rules, acted = default_rules(shapes), set[int]()
+    for index, step in enumerate(recipe):
+        rules, before = step.choose(shapes, rules), rules
+        if rules != before:
+            acted.add(index)
+    return rules, acted
 
 
 def compress(
@@ -133,6 +170,6 @@ def recipe_of(config: CompressConfig) -> Recipe:
     steps += cast(Recipe, config.steps)
     if config.target_mb is not None:
         steps.append(FitBytes(config.target_mb, config.spec, config.matrices_only))
-    elif not config.rules:
+    else:
         steps.append(Quantize(config.spec, config.matrices_only))
     return tuple(steps)

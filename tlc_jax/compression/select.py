@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,20 +19,23 @@ UNDIVIDED = "one range a row: groups do not divide its rows"
 _HEAD = "classification_head/"
 
 
-def default_rules(tensors: Mapping[str, Any]) -> list[Rule]:
+def default_rules(tensors: Mapping[str, Any]) -> dict[str, Rule]:
     """The paper's rules: all matrices may be pruned, the embeddings among them (4.3), vectors may not.
 
     Nor may the head of a classification: finetuning leaves its weights so small that at 60 % next to nothing
     of it is left, and the model gives one class to everything (docs/results/study_sst2.md)."""
-    weights = {name: x for name, x in tensors.items() if holds_weights(x)}
-    vectors = [name for name, x in weights.items() if x.ndim < 2]
-    head = [name for name in weights if name.startswith(_HEAD) and name not in vectors]
-    rules = (
-        Rule(_any_of(name for name in tensors if name not in weights), why="no weights"),
-        Rule(_any_of(vectors), why="not pruned: a vector"),
-        Rule(_any_of(head), why="not pruned: the head of a classification, whose weights are the smallest"),
-    )
-    return [*(rule for rule in rules if rule.pattern), Rule(r"(?s).*", prune=True)]
+    reasons = {name: _not_pruned(name, x) for name, x in tensors.items()}
+    return {name: Rule(re.escape(name), prune=not why, why=why) for name, why in reasons.items()}
+
+
+def _not_pruned(name: str, x: Any) -> str:
+    if not holds_weights(x):
+        return "no weights"
+    if x.ndim < 2:
+        return f"not pruned: a {'vector' if x.ndim else 'scalar'}"
+    if name.startswith(_HEAD):
+        return "not pruned: the head of a classification, whose weights are the smallest"
+    return ""
 
 
 def holds_weights(x: Any) -> bool:
@@ -41,15 +44,16 @@ def holds_weights(x: Any) -> bool:
 
 
 def select(tensors: Mapping[str, Any], rules: Sequence[Rule]) -> dict[str, Rule]:
-    """The rule of each tensor; where groups do not divide its rows, with one range per row and the reason
-    UNDIVIDED. UserError names tensors without a rule and rules without a tensor."""
-    selected = match_rules([(rule.pattern, rule) for rule in rules], dict(tensors))
+    """The rule of each tensor that a rule matches. UserError names rules without a tensor."""
+    others = [(re.escape(name), None) for name in tensors]
+    matched = match_rules([*((rule.pattern, rule) for rule in rules), *others], dict(tensors))
+    selected = {name: rule for name, rule in matched.items() if rule is not None}
     for name, rule in selected.items():
         if rule.prune and tensors[name].ndim < 2:
             raise UserError(
                 f"the rule {rule.pattern} prunes {name}, which is a vector: pruning is for matrices"
             )
-    return {name: divided(name, tensors[name].shape, rule) for name, rule in selected.items()}
+    return selected
 
 
 def undivided(selected: dict[str, Rule]) -> list[str]:
@@ -62,9 +66,4 @@ def divided(name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
     spec = rule.quant
     if spec is None or spec.group_size is None or not row_length(name, shape) % spec.group_size:
         return rule
-    why = f"{rule.why}; {UNDIVIDED}" if rule.why else UNDIVIDED
-    return dataclasses.replace(rule, quant=dataclasses.replace(spec, granularity="row"), why=why)
-
-
-def _any_of(names: Iterable[str]) -> str:
-    return "|".join(re.escape(name) for name in names)
+    return dataclasses.replace(rule, quant=dataclasses.replace(spec, granularity="row")).noting(UNDIVIDED)

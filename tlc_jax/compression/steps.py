@@ -6,17 +6,17 @@ those of the functions below that it has something to do in:
     shrink     removes parts of a model, so that a smaller model is left
     choose     decides what is done with which tensor
     prune      decides which weights become zero
-    convert    stores one tensor in another way
-    remarks    says what was not done, for the user
+    undone     says why the step leaves a tensor alone
+    convert    stores one tensor in a way of its own
 
-The pipeline calls each of them for all steps in the recipe's order before it calls the next; a command prints
-remarks before it converts.
+The pipeline calls each of them for all steps in the recipe's order before it calls the next. At the end it
+quantizes what no step has converted, as the tensor's rule says.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -55,7 +55,7 @@ class Step(CompressionStep):
     """One step of a recipe; its fields are its options, checked against their types."""
 
     leaf: ClassVar[type[Leaf] | None] = None
-    """The kind of leaf that `convert` returns, if artifacts have to know one more kind for this step."""
+    """The kind of leaf that `convert` returns; None where the step does not convert."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -83,15 +83,16 @@ class Step(CompressionStep):
         Tensors may be read from files: hold one at a time."""
         return masks
 
-    def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: Any) -> Leaf:
-        """One tensor stored in another way, or as it is; zeros of its mask stay exact zeros. `inputs` are
-        what the tensor's inputs are in the calibration data, or None."""
-        return tensor
+    def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:
+        """What the step does not do to a tensor, and why, given its shape, and what `choose` and `prune` of
+        all steps decided; empty where there is nothing to say. It is printed once for all tensors of one
+        reason, and recorded in the manifest."""
+        return ""
 
-    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> Mapping[str, Sequence[str]]:
-        """{what was not done, and why: the tensors}, given what `choose` and `prune` of all steps decided;
-        printed with the first few names."""
-        return {}
+    def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: Any) -> Leaf:
+        """One tensor stored in a way of the step's own, or `tensor` itself; zeros of its mask stay exact
+        zeros. `inputs` are what the tensor's inputs are in the calibration data, or None."""
+        return tensor
 
 
 Recipe = tuple[Step, ...]

@@ -43,6 +43,10 @@ class RecoveryConfig:
 class CompressionStep:
     """The options of any step of compression/methods/."""
 
+    def recorded(self) -> dict[str, Any]:
+        """The name of the step and its options, as the manifest of an artifact records them."""
+        return {"step": type(self).__name__, **json.loads(json.dumps(dataclasses.asdict(self)))}
+
 
 @dataclass(frozen=True)
 class CompressConfig:
@@ -74,11 +78,12 @@ class CompressConfig:
     """The number of units to keep in each feed-forward layer. None: all."""
     target_mb: Optional[float] = None
     """The size that the weights' file may have, in megabytes (10^6 bytes), before zstd. In place of bits and
-    range, bits (2 to 8) and a sparsity are chosen for each tensor, so that the model's predictions change
-    least; with --hf, which has no data, so that the weights change least."""
+    range, bits (2 to 8) and a sparsity are chosen for each tensor that neither `rules` nor `steps` decide, so
+    that the model's predictions change least; with --hf, which has no data, so that the weights change
+    least."""
     rules: tuple[Rule, ...] = ()
-    """In a config document: how each tensor is quantized and pruned, in place of bits, granularity, range and
-    zero."""
+    """In a config document: how the tensors that they match are quantized and pruned. The other options hold
+    for the rest."""
     recovery: Optional[RecoveryConfig] = None
     """Prune in rounds with finetuning between them, up to `sparsity`; None: at once, without finetuning."""
     steps: tuple[CompressionStep, ...] = ()
@@ -100,24 +105,14 @@ class CompressConfig:
 
     @property
     def spec(self) -> QuantSpec:
-        """How tensors are quantized, where there are no `rules`."""
+        """How tensors are quantized that no rule matches."""
         return QuantSpec(self.bits, self.granularity, self.range, self.zero)
 
     def recorded(self) -> dict[str, Any]:
         """The options as the manifest of an artifact records them; steps have their names."""
         options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        steps = [{"step": type(s).__name__, **o} for s, o in zip(self.steps, options["steps"], strict=True)]
         del options["steps"]
-        return {**options, "steps": steps} if steps else options
-
-    @property
-    def is_coarse(self) -> bool:
-        """Whether there are fewer than 8 bits for one range a tensor, which loses much of most models."""
-        specs = [rule.quant for rule in self.rules] or [self.spec]
-        few = self.target_mb is not None
-        return any(
-            spec is not None and (spec.bits < 8 or few) and spec.granularity == "tensor" for spec in specs
-        )
+        return {**options, "steps": [step.recorded() for step in self.steps]} if self.steps else options
 
 
 OF_FOLDERS = CompressConfig(granularity="group:64", range="mse", matrices_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Literal, Optional
@@ -57,7 +58,8 @@ class QuantSpec:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the tensors whose whole names match are compressed; the first rule that matches applies."""
+    """How the tensors whose whole names match are compressed; the first rule that matches applies. Tensors
+    that no rule matches are compressed as the recipe's other steps say."""
 
     pattern: str
     """A regular expression over names such as encoder/layers/3/attention/query/kernel."""
@@ -75,3 +77,7 @@ class Rule:
         re.compile(self.pattern)
         if self.sparsity is not None and not (self.prune and 0 <= self.sparsity < 1):
             raise ValueError(f"the sparsity of the rule {self.pattern} must be in [0, 1), with prune=True")
+
+    def noting(self, reason: str) -> Rule:
+        """The rule with one more reason why something is not done."""
+        return dataclasses.replace(self, why="; ".join(filter(None, (self.why, reason))))

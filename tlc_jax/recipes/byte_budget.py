@@ -15,11 +15,12 @@ from rich.console import Console
 
 from tlc_jax.artifacts.artifact import file_bytes
 from tlc_jax.compression.allocate import Option, allocate
-from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude, Quantize
-from tlc_jax.compression.pipeline import make_plan
+from tlc_jax.compression.methods import FitBytes, Quantize
+from tlc_jax.compression.methods.by_rule import prune_each
+from tlc_jax.compression.pipeline import Plan, choose_rules, make_plan
+from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.quantize import block_shape
 from tlc_jax.compression.steps import Needs, Recipe
-from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import sizes
 from tlc_jax.core.errors import UserError
@@ -51,12 +52,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Fit:
-    """What is left of a recipe: steps with `rules` in place of its byte budget, to be done with the `masks`
-    of the steps before it. `report` is the manifest's on all candidates."""
+    """The plan of a recipe whose byte budget is spent. `report` is the manifest's on all candidates, with the
+    rules of the best."""
 
-    recipe: Recipe
-    masks: Masks
-    rules: tuple[Rule, ...]
+    plan: Plan
     report: dict[str, Any]
 
 
@@ -84,27 +83,18 @@ def has_budget(recipe: Recipe) -> bool:
     return any(step.needs is Needs.SEARCH for step in recipe)
 
 
-def recorded(config: CompressConfig, fit: Fit | None) -> dict[str, Any]:
-    """The manifest's entry on a recipe: its options, with the rules that were found for a budget."""
-    if fit is not None and config.target_mb is not None:
-        config = dataclasses.replace(config, target_mb=None, rules=fit.rules)
-    return config.recorded()
-
-
 def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, console: Console) -> Fit:
     """Find the rules of the best candidate within the recipe's budget. The best one has the best primary
     metric by `evaluate`, of equals the least damage; without `evaluate`, the least damage. UserError where
-    nothing fits, or where a step before the budget stores tensors in its own way."""
-    index = next(i for i, step in enumerate(recipe) if step.needs is Needs.SEARCH)
-    step = cast(FitBytes, recipe[index])
-    if storing := [type(other).__name__ for other in recipe[:index] if other.leaf is not None]:
-        raise UserError(
-            f"{', '.join(storing)} decides how tensors are stored, and so does a byte budget: omit "
-            "--target-mb, or the step"
-        )
-    search = _Search(source, recipe[:index], step, recipe[index + 1 :])
+    nothing fits."""
+    index, *more = (i for i, step in enumerate(recipe) if step.needs is Needs.SEARCH)
+    if more:
+        raise UserError(f"the recipe has {1 + len(more)} byte budgets: leave one of them")
+    step, search = cast(FitBytes, recipe[index]), _Search(source, recipe, index)
     if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
         console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")
+    if not search.mixed:
+        console.print("other steps decide for every matrix: nothing is left to choose for the budget")
     budget = round(step.megabytes * 1e6)
     if (least := search.file_bytes(search.smallest())) > budget:
         raise UserError(
@@ -127,8 +117,9 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
         best = evaluate.metric.best(by_damage, lambda candidate: candidate.metrics[evaluate.key])
     console.print(f"best: {best.name}")
     records = [candidate.record() for candidate in candidates]
-    report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records}
-    return Fit(search.recipe(best.rules), search.masks, tuple(best.rules.values()), report)
+    found = [dataclasses.asdict(rule) for rule in best.rules.values()]
+    report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records, "rules": found}
+    return Fit(search.plan(best.rules), report)
 
 
 def _listed(metrics: Mapping[str, float]) -> str:
@@ -136,8 +127,8 @@ def _listed(metrics: Mapping[str, float]) -> str:
 
 
 def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -> dict[str, Sensitivity]:
-    """The sensitivity of each matrix that is quantized."""
-    names = [name for name, x in source.shapes.items() if _is_mixed(x, rules[name])]
+    """The sensitivity of each matrix with a rule."""
+    names = [n for n, x in source.shapes.items() if n in rules and x.ndim >= 2 and x.size]
     measured = {}
     for number, name in enumerate(names, 1):
         mask = source.masks.get(name)
@@ -147,41 +138,50 @@ def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -
     return measured
 
 
-def _is_mixed(x: Any, rule: Rule) -> bool:
-    """Whether a tensor gets bits and a sparsity of its own."""
-    return rule.quant is not None and x.ndim >= 2 and x.size > 0
-
-
 class _Search:
-    """The search for rules in place of `step`, which stands between other steps of a recipe."""
+    """The search for rules in place of the step FitBytes at `index` of a recipe. The other steps have pruned
+    before, and what they decide or convert is as it is."""
 
-    def __init__(self, source: Source, before: Recipe, step: FitBytes, after: Recipe):
-        self._source, self._after = source, after
+    def __init__(self, source: Source, recipe: Recipe, index: int):
+        self._source, step = source, cast(FitBytes, recipe[index])
         quantize = Quantize(step.spec, step.matrices_only)
-        plan = make_plan(source.tensors, (*before, quantize), masks=source.masks, shapes=source.shapes)
-        self._rules, self.masks = plan.rules, plan.masks
-        self._mixed = {name: _is_mixed(x, plan.rules[name]) for name, x in source.shapes.items()}
+        without = (*recipe[:index], quantize, *recipe[index + 1 :])
+        plan = make_plan(source.tensors, without, masks=source.masks, shapes=source.shapes)
+        self._plan, self._rules = dataclasses.replace(plan, recipe=recipe), plan.rules
+        before, after = (choose_rules(source.shapes, without[:end])[0] for end in (index, index + 1))
+        self._fixed: dict[str, Leaf] = {}
+        for name, x in source.tensors.items():
+            leaf = plan.convert_by_steps(name, x)
+            if leaf.unconverted() is None:
+                self._fixed[name] = leaf
+            elif before[name].quant is not None or after[name].quant is None:
+                self._fixed[name] = plan.convert(name, x)
+        self.mixed = {n for n, x in source.shapes.items() if n not in self._fixed and x.ndim >= 2 and x.size}
+        """The matrices that get bits and a sparsity of their own."""
 
     def makers(self, console: Console) -> Iterator[tuple[str, Make]]:
         """The names of the candidates, and functions that make their rules."""
-        known = sensitivities(dataclasses.replace(self._source, masks=self.masks), self._rules, console)
+        source = dataclasses.replace(self._source, masks=self._plan.masks)
+        known = sensitivities(source, {name: self._rules[name] for name in self.mixed}, console)
         options = {name: list(self._options(name, x, known)) for name, x in self._source.shapes.items()}
         yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
         for bits in BITS:
             yield f"{bits} bits", lambda limit, bits=bits: self._uniform(bits, limit)
 
-    def recipe(self, rules: Rules) -> Recipe:
-        """The steps that are left, with these rules."""
-        return (ByRule(tuple(rules.values())), *self._after)
+    def plan(self, rules: Rules) -> Plan:
+        """The plan of the recipe with these rules."""
+        masks = prune_each(self._source.tensors, rules, self._plan.masks)
+        return dataclasses.replace(self._plan, rules=rules, masks=masks)
 
     def smallest(self) -> Rules:
         """The fewest bits and the fewest weights for every matrix."""
-        rules = {}
-        for name, rule in self._rules.items():
-            bits = BITS[-1] if self._mixed[name] else VECTOR_BITS
-            sparsity = SPARSITIES[-1] if self._mixed[name] and rule.prune else None
-            rules[name] = _rule(name, rule, bits, sparsity)
-        return rules
+        rules = self._uniform_rules(BITS[-1])
+        return {
+            name: dataclasses.replace(rule, sparsity=SPARSITIES[-1])
+            if name in self.mixed and rule.prune
+            else rule
+            for name, rule in rules.items()
+        }
 
     def fitting(self, make: Make, budget: int) -> Rules | None:
         """Rules whose file, with its header, is within the budget; None if there are none."""
@@ -215,17 +215,17 @@ class _Search:
 
     def _compressed(self, rules: Rules) -> Iterator[tuple[str, Leaf]]:
         """The leaves that the recipe makes with these rules, one at a time."""
-        source = self._source
-        plan = make_plan(source.tensors, self.recipe(rules), masks=self.masks, shapes=source.shapes)
-        for name, x in source.tensors.items():
-            yield name, plan.convert(name, x)
+        plan, tensors = self.plan(rules), self._source.tensors
+        for name in tensors:
+            fixed = self._fixed.get(name)
+            yield name, plan.convert(name, tensors[name]) if fixed is None else fixed
 
     def _options(self, name: str, x: Any, known: Mapping[str, Sensitivity]) -> Iterator[Option]:
         """All ways to compress a tensor, each as its rule."""
-        rule, before = self._rules[name], _kept(x, self.masks.get(name))
+        rule, before = self._rules[name], _kept(x, self._plan.masks.get(name))
         if name not in known:
-            rule = _rule(name, rule, VECTOR_BITS)
-            yield Option(_expected(name, x, rule, before), 0.0, rule)
+            rule = self._uniform_rule(name, VECTOR_BITS)
+            yield Option(self._bytes(name, x, rule, before), 0.0, rule)
             return
         for bits in BITS:
             for sparsity, damage in known[name].finer(bits).items():
@@ -235,19 +235,18 @@ class _Search:
 
     def _uniform(self, bits: int, limit: int) -> Rules:
         """The same number of bits for all matrices, and the lowest sparsity that fits, with the smallest
-        weights of all tensors pruned. Vectors have as many bits as in the mix."""
-        rules = {
-            name: _rule(name, rule, bits if self._mixed[name] else VECTOR_BITS)
-            for name, rule in self._rules.items()
-        }
+        weights of all these pruned. Vectors have as many bits as in the mix."""
+        rules = self._uniform_rules(bits)
+        names = [name for name, rule in rules.items() if name in self.mixed and rule.prune]
 
         def masks(sparsity: float) -> Masks:
-            return PruneMagnitude(sparsity).prune(self._source.tensors, rules, self.masks)
+            before, tensors = self._plan.masks, self._source.tensors
+            return {**before, **magnitude_masks(tensors, sparsity, previous=before, names=names)}
 
         def size(sparsity: float) -> int:
             pruned = masks(sparsity)
             return sum(
-                _expected(name, x, rules[name], _kept(x, pruned.get(name)))
+                self._bytes(name, x, rules[name], _kept(x, pruned.get(name)))
                 for name, x in self._source.shapes.items()
             )
 
@@ -260,12 +259,24 @@ class _Search:
             middle = (low + high) / 2
             low, high = (low, middle) if size(middle) <= limit else (middle, high)
         pruned = masks(high)
-        return {
-            name: dataclasses.replace(rule, sparsity=_share(pruned[name]))
-            if rule.prune and name in pruned
-            else rule
-            for name, rule in rules.items()
+        shares = {
+            name: dataclasses.replace(rules[name], sparsity=_share(pruned[name]) or None) for name in names
         }
+        return {**rules, **shares}
+
+    def _uniform_rules(self, bits: int) -> Rules:
+        return {name: self._uniform_rule(name, bits) for name in self._rules}
+
+    def _uniform_rule(self, name: str, bits: int) -> Rule:
+        """The rule of a tensor with so many bits if it is a matrix; as it is if other steps decide."""
+        rule = self._rules[name]
+        return rule if name in self._fixed else _rule(name, rule, bits if name in self.mixed else VECTOR_BITS)
+
+    def _bytes(self, name: str, x: Any, rule: Rule, kept: int) -> int:
+        """Bytes of a tensor of which `kept` weights are not pruned."""
+        if (fixed := self._fixed.get(name)) is not None:
+            return fixed.sizes().format_bytes
+        return _expected(name, x, rule, kept)
 
 
 def _rule(name: str, rule: Rule, bits: int, sparsity: float | None = None) -> Rule:

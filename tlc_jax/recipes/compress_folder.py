@@ -17,9 +17,9 @@ from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.sizes import Sizes
-from tlc_jax.recipes.byte_budget import Source, fit_bytes, has_budget, recorded
+from tlc_jax.recipes.byte_budget import Source, fit_bytes, has_budget
 from tlc_jax.recipes.compress_run import MADE_BY
-from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_plan
+from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
 from tlc_jax.recipes.sensitivity import squared_error
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import fingerprint
@@ -29,7 +29,7 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
     """Write the artifact of a checkpoint's folder to the new folder `out` and return its manifest. Its
     configuration and tokenizer are copied. Memory holds one tensor at a time, and what was written."""
     check_new(out)
-    recipe, masks, fit = recipe_of(config), dict[str, Any](), None
+    recipe, fit = recipe_of(config), None
     if shrinks(recipe):
         raise UserError(
             "heads and feed-forward units can only be removed from a run (--checkpoint): omit --heads and "
@@ -44,11 +44,9 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
     if has_budget(recipe):
         for name in floats:
             check_weights(name, source[name], None, console)
-        fit = fit_bytes(
-            recipe, Source(source, {}, squared_error(source, floats), source.shapes), None, console
-        )
-        recipe, masks = fit.recipe, fit.masks
-    plan = make_plan(source, recipe, masks=masks, shapes=source.shapes)
+        damage = squared_error(source, floats)
+        fit = fit_bytes(recipe, Source(source, {}, damage, source.shapes), None, console)
+    plan = fit.plan if fit else make_plan(source, recipe, shapes=source.shapes)
     report_plan(plan, console)
     sizes, fidelity = list[Sizes](), Fidelity()
 
@@ -56,16 +54,18 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
         return {
             "made_by": MADE_BY,
             "source": {"kind": "folder", "files": {n: fingerprint(folder / n) for n in source.files}},
-            "compression": recorded(config, fit),
+            "compression": config.recorded(),
+            "recipe": [step.recorded() for step in recipe],
             "size": asdict(sum(sizes, Sizes())),
             "relative_error": fidelity.overall,
             **({"target": fit.report} if fit else {}),
         }
 
     others = {name: path.read_bytes() for name, path in source.others.items()}
-    return write_artifact(
-        out, _converted(source, plan, sizes, fidelity, console), about, others, zstd=config.zstd
-    )
+    items = _converted(source, plan, sizes, fidelity, console)
+    manifest = write_artifact(out, items, about, others, zstd=config.zstd)
+    report_idle(plan, console)
+    return manifest
 
 
 def _converted(

@@ -15,7 +15,6 @@ from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
-from tlc_jax.recipes.byte_budget import recorded
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Fidelity, report_errors
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
@@ -41,8 +40,6 @@ def compress_run(
             raise UserError("the recipe prunes in rounds: give --workdir, a folder for their runs")
         reference, rounds = prune_in_rounds(reference, recipe, workdir, console)
         recipe = without_training(recipe)
-    elif workdir is not None:
-        raise UserError("--workdir is for rounds of pruning, and this recipe has none: omit it")
     original, source = _load(reference, console)
     result, fidelity = compress_model(original, recipe, console), Fidelity()
     items = result.items(fidelity)
@@ -51,7 +48,8 @@ def compress_run(
     about = {
         "made_by": MADE_BY,
         "source": source,
-        "compression": recorded(config, result.fit),
+        "compression": config.recorded(),
+        "recipe": [step.recorded() for step in recipe_of(config)],
         **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
         **({"target": result.fit.report} if result.fit else {}),
         "label_names": list(original.label_names),

@@ -18,7 +18,7 @@ from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.models.families import family_of
 from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
-from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_plan
+from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
 from tlc_jax.recipes.sensitivity import Divergence
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import TrainedModel
@@ -62,17 +62,17 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
     are not finite, before or after."""
     model = shrunk(model, recipe)
     tensors = split(jax.device_get(model.params))  # one device is enough
-    masks, fit = model.masks, None
+    fit = None
     if has_budget(recipe):
         evaluator = evaluator_of(model)
         damage = Divergence(evaluator.task, tensors, model.config)
         fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors), evaluator, console)
-        recipe, masks = fit.recipe, fit.masks
-    plan = make_plan(tensors, recipe, masks=masks)
+    plan = fit.plan if fit else make_plan(tensors, recipe, masks=model.masks)
     for name, x in tensors.items():
         check_weights(name, x, plan.rules[name], console)
     report_plan(plan, console)
     leaves = {name: plan.convert(name, x) for name, x in tensors.items()}
+    report_idle(plan, console)
     return CompressedModel(model, tensors, Compressed(leaves, plan.masks, plan.rules), fit)
 
 

@@ -45,18 +45,25 @@ def check_weights(name: str, x: Any, rule: Rule | None, console: Console) -> Non
 
 
 def report_plan(plan: Plan, console: Console) -> None:
-    """Print which tensors have one range per row in place of groups, what else the recipe's steps did not do,
+    """Print which tensors have one range per row in place of groups, what else the recipe's steps do not do,
     and which tensors lose nearly all weights."""
     if names := undivided(plan.rules):
         console.print(f"one range per row, since groups do not divide their rows: {first_of(names)}")
-    for step in plan.recipe:
-        for remark, names in step.remarks(plan.rules, plan.masks).items():
-            if names:
-                console.print(f"{remark}: {first_of(names)}")
+    for reason, names in plan.undone.items():
+        console.print(f"{reason}: {first_of(names)}")
     for name in nearly_gone(plan.masks):
         console.print(
             f"warning: {name} has lost {100 * (~plan.masks[name]).mean():.1f} % of its weights, which the "
             "model may not survive; see --max-tensor-sparsity"
+        )
+
+
+def report_idle(plan: Plan, console: Console) -> None:
+    """Print which steps of a recipe have done nothing, after all tensors are converted."""
+    for index in plan.idle():
+        console.print(
+            f"step {index + 1} of the recipe's {len(plan.recipe)}, {type(plan.recipe[index]).__name__}, did "
+            "nothing: no tensor was left to it"
         )
 
 
@@ -86,14 +93,26 @@ class Fidelity:
         return ratio(self._change, self._total)
 
 
-def report_coarse(config: CompressConfig, arguments: Sequence[str], out: str, console: Console) -> None:
-    """Warn if few bits share one range per tensor, with a command that does better."""
-    if not config.is_coarse:
+def report_coarse(
+    manifest: Mapping[str, Any], config: CompressConfig, arguments: Sequence[str], out: str, console: Console
+) -> None:
+    """Warn if matrices of an artifact have fewer than 8 bits and one range each, with the command that does
+    better, or, where rules or steps of a document have decided so, with what to write there."""
+    bits = {
+        entry["bits"]
+        for entry in manifest["tensors"].values()
+        if entry["bits"] < 8 and entry.get("granularity") == "tensor" and len(entry["shape"]) > 1
+    }
+    if not bits:
         return
     console.print(
         "warning: below 8 bits one range per tensor loses much; one for every 64 weights, of least squares, "
         "loses several times less for about half a bit more per weight:"
     )
+    by_options = config.granularity == "tensor" and (config.target_mb is not None or config.bits in bits)
+    if not by_options:
+        console.print(f'  QuantSpec({min(bits)}, "group:64", "mse") in the rules or steps of --config')
+        return
     better = {
         "--granularity": "group:64",
         "--range": "mse",

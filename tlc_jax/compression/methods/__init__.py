@@ -10,6 +10,7 @@ from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
 from tlc_jax.compression.methods.prune_n_of_m import PruneNOfM
 from tlc_jax.compression.methods.quantize_uniform import Quantize
 from tlc_jax.compression.plain import FloatTensor, IntegerTensor
+from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.compression.steps import Step
 from tlc_jax.core.leaf import Leaf
 
@@ -25,6 +26,7 @@ STEPS: tuple[type[Step], ...] = (
 LEAVES: tuple[type[Leaf], ...] = (
     FloatTensor,
     IntegerTensor,
+    QuantizedTensor,
     *(step.leaf for step in STEPS if step.leaf is not None),
 )
 """The kinds of leaves that artifacts hold."""

@@ -18,7 +18,7 @@ A factored tensor is stored as
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
@@ -35,14 +35,13 @@ from tlc_jax.config.quantization import BITS, QuantSpec, Rule
 from tlc_jax.config.validation import check
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.leaf import Entry, Leaf, Masks, Parts, Stream
+from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.schema import Count, TypedDict, record
 from tlc_jax.core.sizes import Sizes, packed_bytes, paper_bytes
 
 _BLOCK = 1 << 20  # weights of the product that are computed at once
 _LARGEST = float(np.finfo(np.float32).max)
-_NO_SMALLER = "not factored: its factors would be no smaller"  # manifests contain this text
 
 
 @record
@@ -173,39 +172,31 @@ class LowRank(Step):
         rank = int(self.share * size / each) if self.rank is None else self.rank
         return rank if rank * each < size else 0
 
-    def choose(self, tensors: Mapping[str, Any], rules: dict[str, Rule]) -> dict[str, Rule]:
-        return {name: self._rule(tensors[name].shape, rule) for name, rule in rules.items()}
+    def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:
+        if not rule.prune or len(tensor.shape) != 2:
+            return ""
+        if _is_pruned(mask):
+            return "not factored, since some weights are pruned"
+        size = f"share {self.share:g}" if self.rank is None else f"rank {self.rank}"
+        return "" if self._saves(tensor.shape, rule) else f"not factored ({size}), since that saves no bytes"
 
-    def _rule(self, shape: tuple[int, ...], rule: Rule) -> Rule:
-        if not rule.prune or len(shape) != 2 or self.rank_of(shape):
-            return rule
-        return dataclasses.replace(rule, why=f"{rule.why}; {_NO_SMALLER}" if rule.why else _NO_SMALLER)
+    def _saves(self, shape: tuple[int, ...], rule: Rule) -> bool:
+        """Whether the factors of a matrix, with their ranges, take fewer bytes than its own codes."""
+        rank, bits = self.rank_of(shape), rule.quant.bits if rule.quant else 32
+        ranges = 16 * rank if bits < 32 else 0
+        stored = packed_bytes(sum(shape) * rank, bits) + ranges
+        return rank > 0 and stored < packed_bytes(math.prod(shape), bits)
 
     def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: Any) -> Leaf:
-        if not rule.prune or len(tensor.shape) != 2 or _is_pruned(tensor.mask):
+        shape = tensor.shape
+        if not rule.prune or len(shape) != 2 or _is_pruned(tensor.mask) or not self._saves(shape, rule):
             return tensor
-        rank, bits = self.rank_of(tensor.shape), rule.quant.bits if rule.quant else 32
-        size, ranges = sum(tensor.shape) * rank, 16 * rank if bits < 32 else 0
-        if not rank or packed_bytes(size, bits) + ranges >= packed_bytes(tensor.values.size, bits):
-            return tensor
-        left, right = factors(name, np.asarray(tensor.values), rank)
+        left, right = factors(name, np.asarray(tensor.values), self.rank_of(shape))
         spec = dataclasses.replace(rule.quant, granularity="row") if rule.quant else QuantSpec(32)
         # a range for each component: of a column, as in a kernel, and of a row
         return LowRankTensor(
             quantize_tensor("left/kernel", left, spec), quantize_tensor("right", right, spec)
         )
-
-    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> dict[str, list[str]]:
-        return {
-            "not factored, since their factors would be no smaller": [
-                name for name, rule in rules.items() if _NO_SMALLER in rule.why
-            ],
-            "not factored, since some of their weights are pruned": [
-                name
-                for name, mask in masks.items()
-                if rules[name].prune and np.ndim(mask) == 2 and _is_pruned(mask)
-            ],
-        }
 
 
 def factors(

@@ -64,30 +64,18 @@ class PruneNOfM(Step):
         """The one pruning that recovery does, at once."""
         return (dataclasses.replace(self, recovery=None),)
 
-    @property
-    def undivided(self) -> str:
-        """The reason why a tensor is left alone; manifests contain this text."""
-        return f"not pruned {self.n}:{self.m}: {self.m} does not divide its rows"
-
-    def choose(self, tensors: Mapping[str, Any], rules: dict[str, Rule]) -> dict[str, Rule]:
-        return {name: self._rule(name, tensors[name].shape, rule) for name, rule in rules.items()}
-
-    def _rule(self, name: str, shape: tuple[int, ...], rule: Rule) -> Rule:
-        if not _is_pruned(rule) or row_length(name, shape) % self.m == 0:
-            return rule
-        why = f"{rule.why}; {self.undivided}" if rule.why else self.undivided
-        return dataclasses.replace(rule, why=why)
-
     def prune(self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks) -> Masks:
         masks = dict(masks)
-        for name in tensors:
-            if _is_pruned(rules[name]) and self.undivided not in rules[name].why:
-                masks[name] = largest_of_groups(name, tensors[name], self.n, self.m, masks.get(name))
+        for name in (name for name in tensors if _is_pruned(rules[name])):
+            x = tensors[name]
+            if row_length(name, x.shape) % self.m == 0:
+                masks[name] = largest_of_groups(name, x, self.n, self.m, masks.get(name))
         return masks
 
-    def remarks(self, rules: Mapping[str, Rule], masks: Masks) -> dict[str, list[str]]:
-        left_alone = [name for name, rule in rules.items() if self.undivided in rule.why]
-        return {f"not pruned {self.n}:{self.m}, since {self.m} does not divide their rows": left_alone}
+    def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:
+        if not _is_pruned(rule) or row_length(name, tensor.shape) % self.m == 0:
+            return ""
+        return f"not pruned {self.n}:{self.m}, since {self.m} does not divide the rows"
 
 
 def largest_of_groups(name: str, x: Any, n: int, m: int, previous: Any = None) -> np.ndarray:

@@ -5,26 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from tlc_jax.compression.plain import FloatTensor
-from tlc_jax.compression.quantize import quantize_tensor
-from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.compression.select import divided, holds_weights
 from tlc_jax.compression.steps import Step
 from tlc_jax.config.quantization import QuantSpec, Rule
-from tlc_jax.core.leaf import Leaf
 
 
 @dataclass(frozen=True)
 class Quantize(Step):
-    """Codes of a few bits, for every tensor with weights whose rule does not say how it is quantized."""
+    """Codes of a few bits, for every tensor with weights that no earlier step has decided on."""
 
     spec: QuantSpec = field(default_factory=QuantSpec)
     matrices_only: bool = False
     """Leave vectors (biases, normalisation) float32."""
-
-    leaf: ClassVar[type[Leaf] | None] = QuantizedTensor
 
     @classmethod
     def examples(cls) -> tuple[Step, ...]:
@@ -38,6 +32,3 @@ class Quantize(Step):
         if rule.quant is not None or not holds_weights(x) or (self.matrices_only and x.ndim < 2):
             return rule
         return divided(name, x.shape, dataclasses.replace(rule, quant=self.spec))
-
-    def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: Any) -> Leaf:
-        return quantize_tensor(name, tensor.values, rule.quant, tensor.mask)
