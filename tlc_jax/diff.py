@@ -12,10 +12,9 @@ from tlc_jax.core.entry_point import run_command
 class Diff:
     """Compare the weights of two models of the same shapes."""
 
-    one: cli.Positional[str]
-    """A run directory, RUN@MARK, or an artifact."""
+    one: cli.Positional[cli.Model[str]]
     other: cli.Positional[str]
-    """A second one."""
+    """Another one."""
     json: bool = False
     """Print one JSON object per tensor."""
 

@@ -21,8 +21,7 @@ class Data:
 class Evaluate:
     """Evaluate a model on all sets of its task, or compare a file of translations with references."""
 
-    checkpoint: Optional[str] = None
-    """A run directory, RUN@MARK for a checkpoint kept at a mark, RUN@lastN for a mean, or an artifact."""
+    checkpoint: cli.Model[Optional[str]] = None
     task: Optional[str] = None
     """The task that the model must have been trained for: mlm, classification, translation, or the name of a
     labelled data set, such as sst2; None: any."""

@@ -13,8 +13,7 @@ from tlc_jax.core.entry_point import run_command
 class Export:
     """Write the model of a run or of an artifact in a format that other tools load."""
 
-    checkpoint: str
-    """A run directory, RUN@MARK for a checkpoint kept at a mark, or an artifact."""
+    checkpoint: cli.Model[str]
     out: str
     """The folder to create."""
     format: Literal["huggingface", "compressed-tensors"]

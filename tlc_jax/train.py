@@ -25,7 +25,7 @@ class Train:
     config: Optional[str] = None
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
     init_from: Optional[str] = None
-    """A run or an artifact whose model, parameters and tokenizer this run begins with."""
+    """A run, RUN@MARK, RUN@lastN or an artifact: this run begins with its model, parameters and tokenizer."""
     branch_from: Optional[str] = None
     """RUN@MARK, instead of --config: finishes a trunk at one of its marks, with all of its settings."""
     dry_run: bool = False

@@ -14,8 +14,7 @@ from tlc_jax.core.entry_point import run_command
 class Translate:
     """Translate standard input line by line to standard output; progress is on standard error."""
 
-    checkpoint: str
-    """A run directory, RUN@lastN for the mean of its newest N checkpoints, RUN@MARK, or an artifact."""
+    checkpoint: cli.Model[str]
     beams: int = 4
     """Hypotheses that are kept alive; 1 is greedy."""
     alpha: float = 0.6

@@ -39,7 +39,7 @@ def old_config(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_an_old_run_keeps_its_digest(name: str) -> None:
-    assert digest(config_from_json(old_config(name))) == DIGESTS[name]
+    assert digest(old_config(name)) == DIGESTS[name]
 
 
 def test_an_old_field_is_read_by_its_new_name() -> None:
@@ -71,8 +71,23 @@ def test_a_field_added_since_has_the_value_of_old_runs(
     for name, value in old.items():
         values |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     fixed = {name: value for name, value in values.items() if name not in FREE_ON_RESUME}
-    assert digest(config) == hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    assert digest(new) != digest(config)
+    expected = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+    assert digest(run.read_document()) == expected
+    assert digest(dataclasses.asdict(new)) != expected
+
+
+@pytest.mark.parametrize(("name", "kept"), [("encoder", None), ("translation", None), ("classifier", 0.5)])
+def test_an_accuracy_is_no_target_of_a_run_that_is_judged_by_nats(
+    tmp_path: Path, name: str, kept: float | None
+) -> None:
+    """0.5 nats per byte is another target than an accuracy of 0.5."""
+    old, run = old_config(name), RunDir(tmp_path)
+    assert renamed.dropped(old) == ""
+    old["evaluation"]["stop_at_accuracy"] = 0.5
+    write_json(run.config, old)
+    assert run.read_config().evaluation.stop_at == kept
+    sentence = renamed.dropped(run.read_document())
+    assert ("0.5 is dropped: language models and translations now stop at" in sentence) == (kept is None)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,8 @@ def test_a_field_added_since_has_the_value_of_old_runs(
     ],
 )
 def test_an_old_option_is_answered_with_its_new_name(command: type, arguments: list[str], new: str) -> None:
-    with pytest.raises(UserError, match=f"^{arguments[0].partition('=')[0]} is now {new}: "):
+    says = f"^{arguments[0].partition('=')[0]} is now {new}: .*; language models .* nats per byte, or fewer$"
+    with pytest.raises(UserError, match=says):
         cli.parse(command, arguments)
 
 

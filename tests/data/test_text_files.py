@@ -93,7 +93,7 @@ def test_what_is_left_out_is_counted_and_named(folder: Path) -> None:
         "empty": 1,
         "linked to what is not there": 1,
     }
-    assert "5 of another kind (b.csv, c.parquet, d.txt.bz2, ...)" in result.description
+    assert "5 of another kind (b.csv, c.parquet, d.txt.bz2 and 2 more)" in result.description
     assert "1 empty (empty.txt)" in result.description
 
 

@@ -1,15 +1,19 @@
-"""What a run may begin from, before anything is loaded."""
+"""What a run may begin from, and what is refused before anything is loaded or printed."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tlc_jax.config import Config, ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.runs.begin import InitFrom
+from tlc_jax.runs.begin import Fresh, InitFrom
+from tlc_jax.runs.open_run import open_run
+from tlc_jax.storage.lock import locked
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import seal
 
@@ -56,3 +60,12 @@ def test_a_run_that_has_saved_nothing_is_refused(source: RunDir) -> None:
     source.checkpoints.rename(source.root / "elsewhere")
     with pytest.raises(UserError, match="holds no checkpoint: give the folder of a run that has saved one"):
         InitFrom(str(source.root)).check()
+
+
+def test_a_second_process_prints_nothing_before_it_is_refused(source: RunDir) -> None:
+    source.metrics.touch()
+    console = Console(record=True, file=io.StringIO())
+    refused = pytest.raises(UserError, match="run is in use by")
+    with locked(source.root), refused, open_run(SOURCE, source.root, Fresh(), console):
+        pass
+    assert console.export_text() == ""

@@ -32,9 +32,13 @@ def test_each_mark_is_reported_once_at_the_first_step_that_reaches_it(
     positions = [(step / steps, 4 * step / steps) for step in range(steps + 1)]
     first = data.draw(st.integers(0, steps))
     ahead = MarksAhead(marks, *positions[first])
-    reported = {
-        name: step for step in range(first + 1, steps + 1) for name in ahead.reached(*positions[step])
-    }
+    reported: dict[str, int] = {}
+    for step in range(first + 1, steps + 1):
+        names_now = ahead.reached(*positions[step])
+        assert ahead.reached(*positions[step]) == names_now, "until they are saved"
+        assert not reported.keys() & set(names_now)
+        reported |= dict.fromkeys(names_now, step)
+        ahead.drop(names_now)
     for mark in marks:
         at = next(step for step, position in enumerate(positions) if mark.reached(*position))
         assert reported.get(mark.name) == (at if at > first else None)

@@ -1,8 +1,7 @@
 """What older versions called by another name, or did not have yet.
 
 Their command lines and config documents are answered with the new name; their runs are read as if they had
-been written today, and keep the digest under which their checkpoints know them. A field that is renamed or
-added after version 0.1.0 gets a line here.
+been written today. A field that is renamed or added after version 0.1.0 gets a line here.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ from tlc_jax.config.compression import CompressConfig
 
 RENAMED: dict[str, dict[str, str]] = {"EvaluationConfig": {"stop_at_accuracy": "stop_at"}}
 """By dataclass: the old name of a field and its new name."""
+
+_BY_NATS = "language models and translations now stop at so many nats per byte, or fewer"
+MEANINGS = {"stop_at_accuracy": _BY_NATS}
+"""By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {"StudyConfig": {"compression": CompressConfig(zero="float")}}
 """By dataclass: a field added since, and the value that describes what older runs did."""
@@ -33,6 +36,13 @@ def renamed_option(kind: type, option: str) -> str | None:
     return "--" + ".".join([*parts, names[0]]).replace("_", "-") if names else None
 
 
+def instead(field: str, new: str) -> str:
+    """The answer to a `field` by its old name, of which `new` is the new one."""
+    meaning = MEANINGS.get(field.replace("-", "_"), "")
+    meaning = f"; {meaning}" if meaning else ""
+    return f"is now {new}: give that instead{meaning}"
+
+
 def members(hint: Any) -> list[type]:
     """The dataclasses that an annotation allows: itself, or members of a union."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -40,19 +50,25 @@ def members(hint: Any) -> list[type]:
 
 
 def upgraded(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `kind` as an older version wrote them, by their new names and with those added
-    since."""
+    """The fields of a `kind` as an older version wrote them, by their new names, with those added since and
+    without the value that `dropped` names."""
     values = dict(values)
+    if kind.__name__ == "Config" and dropped(values):
+        values["evaluation"] = {**values["evaluation"], "stop_at_accuracy": None}
     for old, new in RENAMED.get(kind.__name__, {}).items():
         if old in values and new not in values:
             values[new] = values.pop(old)
     return {**ADDED.get(kind.__name__, {}), **values}
 
 
-def first_name(kind: type, field: str, value: Any) -> str | None:
-    """The name of a field of a `kind` in version 0.1.0; None for one added since whose value is that of older
-    runs."""
-    added = ADDED.get(kind.__name__, {})
-    if field in added and added[field] == value:
-        return None
-    return next((old for old, new in RENAMED.get(kind.__name__, {}).items() if new == field), field)
+def dropped(document: dict[str, Any]) -> str:
+    """A sentence on the value in the config.json of an older run that has no meaning any more; '' for
+    most."""
+    match document:
+        case {"evaluation": {"stop_at_accuracy": int() | float() as target}, "task": {**task}}:
+            if "head_dropout" not in task:  # the primary metric of a classification is still its accuracy
+                return (
+                    f"evaluation.stop_at_accuracy {target:g} is dropped: {_BY_NATS}; this run ends with its "
+                    "budget"
+                )
+    return ""

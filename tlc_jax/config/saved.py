@@ -9,30 +9,25 @@ import typing
 from collections.abc import Collection
 from typing import Any
 
-from tlc_jax.config.renamed import first_name, members, upgraded
+from tlc_jax.config.renamed import members, upgraded
 from tlc_jax.config.run import FREE_ON_RESUME, Config
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """`{'model.num_layers': 12, ...}`: every field of a config by its option's name."""
+    """`{'model.num_layers': 12, ...}`: every field of a config, or of a config.json, by its option's name."""
     options: dict[str, Any] = {}
-    for name, value in vars(config).items():
-        if dataclasses.is_dataclass(value):
+    for name, value in (config if isinstance(config, dict) else vars(config)).items():
+        if isinstance(value, dict) or dataclasses.is_dataclass(value):
             options |= {f"{name}.{field}": inner for field, inner in flat(value).items()}
         else:
             options[name] = value
     return options
 
 
-def digest(config: Config) -> str:
-    """SHA-256 of all fields that may not change when a run is resumed; the same as in the version that began
-    the run."""
-    fixed: dict[str, Any] = {}
-    for option, value in flat(config).items():
-        part, dot, field = option.rpartition(".")
-        first = first_name(type(getattr(config, part)) if part else Config, field, value)
-        if first is not None and option not in FREE_ON_RESUME:
-            fixed[f"{part}{dot}{first}"] = value
+def digest(document: dict[str, Any]) -> str:
+    """SHA-256 of all fields of a config.json that may not change when a run is resumed, by the names that
+    they had in the version that began the run."""
+    fixed = {option: value for option, value in flat(document).items() if option not in FREE_ON_RESUME}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 

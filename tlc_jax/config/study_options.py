@@ -129,7 +129,7 @@ class ErrorsConfig:
     the error of each combination of bits, range and granularity."""
 
     run: tuple[str, ...]
-    """Run directories, RUN@MARK or artifacts."""
+    """Run directories, RUN@MARK, RUN@lastN or artifacts."""
     bits: int = 4
     """Bits for the errors by module."""
     sparsity: float = 0.6
@@ -150,7 +150,7 @@ class SensitivityConfig:
     sparsity and number of bits that compress --target-mb chooses from."""
 
     run: str
-    """A run directory, or RUN@MARK."""
+    """A run directory, RUN@MARK or RUN@lastN."""
     examples: int = 128
     """Number of training examples whose predictions are compared."""
     output: str = "sensitivity.jsonl"

@@ -100,8 +100,9 @@ class EvaluationConfig:
     max_rows: Optional[int] = None
     """Evaluate on this many held-out rows, evenly spread; None: on all."""
     stop_at: Optional[float] = None
-    """End the run once an evaluation reaches this value of the task's primary metric, such as an accuracy.
-    The model is evaluated before the first update too."""
+    """End the run once an evaluation reaches this value of the task's primary metric: an accuracy or Matthews
+    correlation of a classification at or above it, nats per byte of other tasks at or below it. The model is
+    evaluated before the first update too."""
 
     def __post_init__(self) -> None:
         check_types(self)

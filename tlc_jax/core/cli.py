@@ -23,7 +23,7 @@ import tyro
 
 import tlc_jax
 import tlc_jax.config
-from tlc_jax.config.renamed import RENAMED, renamed_option
+from tlc_jax.config.renamed import RENAMED, instead, renamed_option
 from tlc_jax.core.errors import UserError
 
 Command = TypeVar("Command")
@@ -32,6 +32,14 @@ Settings = Annotated[Kind, tyro.conf.arg(name="")]
 """`Settings[Config]`: a field whose own fields are options without a prefix."""
 Positional = Annotated[Kind, tyro.conf.Positional]
 """`Positional[str]`: an argument without a name."""
+Model = Annotated[
+    Kind,
+    tyro.conf.arg(
+        help="A run directory (its newest checkpoint), RUN@MARK (the checkpoint kept at a mark), RUN@lastN "
+        "(the mean of its newest N checkpoints), or an artifact."
+    ),
+]
+"""`Model[str]`: what `load_model` takes."""
 _OPTIONS = (  # help comes from docstrings; looking for comments as well takes 30 ms
     tyro.conf.AvoidSubcommands,
     tyro.conf.HelptextFromCommentsOff,
@@ -56,7 +64,7 @@ def parse(
     kind = typing.get_type_hints(command)["settings"]
     for argument in arguments:
         if new := renamed_option(kind, old := argument.partition("=")[0]):
-            raise UserError(f"{old} is now {new}: give that instead")
+            raise UserError(f"{old} {instead(old.rpartition('.')[2], new)}")
     document = option(arguments, "--config")
     values = (settings or kind()) if document is None else load_config(document, kind)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(command) if _required(field)}  # type: ignore[arg-type]
@@ -160,7 +168,7 @@ def _explain(error: BaseException) -> str:
         return text
     name, field = unknown.groups()
     if new := RENAMED.get(name, {}).get(field):
-        return f"the field {field} of {name} is now {new}: give that instead"
+        return f"the field {field} of {name} {instead(field, new)}"
     kind: Any = getattr(tlc_jax.config, name, None)
     fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
     near = difflib.get_close_matches(field, fields, n=1)

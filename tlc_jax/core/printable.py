@@ -17,12 +17,11 @@ def printable(text: object, most: int = 200) -> str:
     return shown if len(whole) <= most else f"{shown[: most - 3]}..."
 
 
-def first_of(names: Collection[str]) -> str:
-    """The first few names, and the number of the others."""
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
-    return ", ".join(list(names)[:_FEW]) + more
+def first_of(names: Collection[str], most: int = 10) -> str:
+    """The first names, made printable, and the number of the others."""
+    shown = ", ".join(printable(name, 80) for name in list(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
-_FEW = 5
 # control, format (bidirectional marks among them), half surrogates, line and paragraph separators
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tlc_jax.data.lines import read_lines
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
-_NAMED = 10
 _FEWEST = 5  # rows that show how a table is written
 _FROM_CSV = (
     "convert it (python -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
@@ -158,12 +157,6 @@ def kind_of(value: Any) -> str:
     """The kind of a JSON value, in words."""
     kinds = {type(None): "null", bool: "true or false", int: "a whole number", float: "a number"}
     return {**kinds, str: "text", list: "a list", dict: "an object"}[type(value)]
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names, made printable, and the number of the others."""
-    shown = ", ".join(printable(name, 60) for name in names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED:,} more"
 
 
 def column_name(name: str) -> str:

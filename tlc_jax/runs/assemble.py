@@ -7,7 +7,6 @@ import time
 
 import jax
 
-from tlc_jax.config.saved import digest
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.runs.checkpoint import Restored
 from tlc_jax.runs.open_run import Run
@@ -52,7 +51,7 @@ def assemble(run: Run) -> Session:
         agenda=Agenda(config, task, budget, deadline, marks, run.saver, writer, skipped, first=step),
         clock=clock,
         view=view,
-        data_identity=run.data.manifest["identity"],
+        identity=run.identity,
         check_folder=run.check_folder,
         fractions=list(meta.get("fractions", [])),
     )
@@ -70,7 +69,7 @@ def _initial(run: Run, key: jax.Array) -> Restored:
 
     restored = begin.initial(run.abstract, config.mesh, new, run.console.print)
     if restored.step:
-        run.saver.save(restored.step, restored.state, {**restored.meta, "config": digest(config)})
+        run.saver.save(restored.step, restored.state, {**restored.meta, **run.identity})
     return restored
 
 

@@ -14,6 +14,7 @@ import jax
 
 from tlc_jax.config import BudgetConfig, Config, MeshConfig
 from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
+from tlc_jax.config.renamed import dropped
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
@@ -171,6 +172,8 @@ class Branch(Begin):
         point = branch_point(self.mark).name
         restored = restore_state(self.trunk.checkpoints, abstract, point)
         assert restored is not None, "check() has seen it"
+        if sentence := dropped(self.trunk.read_document()):
+            say(f"{self.trunk.config}: {sentence}")
         say(f"{point} of {self.trunk.root}, step {restored.step:,}")
         return restored
 

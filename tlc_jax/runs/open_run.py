@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from tlc_jax.config import Config
+from tlc_jax.config.renamed import dropped
 from tlc_jax.config.saved import digest, flat
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.progress import duration
@@ -51,6 +52,8 @@ class Run:
     """Shapes, types and shardings of its state."""
     optimizer: Optimizer
     saver: Checkpoints
+    identity: dict[str, str]
+    """Of the config and the data, by which a checkpoint knows its run."""
     restored: Restored | None
     """The newest whole checkpoint; None where the run is to begin."""
     check_folder: Callable[[], None]
@@ -91,24 +94,30 @@ def open_run(
     """
     started, rundir = time.monotonic(), RunDir(workdir)
     config, mesh, resumed = _resolve(config, workdir, begin, console)
-    if title is None:
-        show_config(console, config, document or config)
+    screen = console if title is None else Console(quiet=True)
     with contextlib.ExitStack() as held:
         prepared = None
         if not resumed:
+            show_config(screen, config, document or config)
             prepared = leader.only(lambda: _prepare(config, rundir, begin, console))
             task = kind_of(config).task(config, prepared) if prepared else None
             config = fitted(config, task, mesh, console)
         claimed = leader.only(lambda: _claim(config, rundir, begin, prepared, held, console))
         check_folder, data = claimed or (lambda: None, kind_of(config).open(config, rundir.data))
         task = kind_of(config).task(config, data)
+        if resumed:  # not before it is known that no other process works on it
+            show_config(screen, config, document or config)
         if title is None:
             show_facts(console, facts(config, data, rundir, task.facts()))
         saver = held.enter_context(Checkpoints(rundir.checkpoints, config.checkpoint.keep))
         abstract, optimizer = abstract_state(task, config.optimizer, mesh, begin.pruned())
         restored = saver.restore(abstract)
+        stored = leader.decide(rundir.read_document)
+        if sentence := dropped(stored):
+            console.print(f"{rundir.config}: {sentence}")
+        identity = {"config": digest(stored), "data": data.manifest["identity"]}
         if restored is not None:
-            _check_belongs(restored, config, rundir, data)
+            _check_belongs(restored, identity, rundir)
         leader.only(lambda: _report(restored, rundir, console))
         yield Run(
             config=config,
@@ -120,6 +129,7 @@ def open_run(
             abstract=abstract,
             optimizer=optimizer,
             saver=saver,
+            identity=identity,
             restored=restored,
             check_folder=check_folder,
             console=console,
@@ -244,12 +254,12 @@ def _open_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
     return data
 
 
-def _check_belongs(restored: Restored, config: Config, rundir: RunDir, data: Prepared) -> None:
-    if restored.meta.get("config") != digest(config):
+def _check_belongs(restored: Restored, identity: dict[str, str], rundir: RunDir) -> None:
+    if restored.meta.get("config") != identity["config"]:
         raise UserError(
             f"the checkpoint of step {restored.step:,} in {rundir.checkpoints} is of another run: remove it"
         )
-    if restored.meta.get("data") != data.manifest["identity"]:
+    if restored.meta.get("data") != identity["data"]:
         raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
 
 

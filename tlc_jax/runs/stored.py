@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from tlc_jax.core.errors import one_line
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import first_of, printable
 from tlc_jax.core.schema import Count, NotRequired, TypedDict, checked, record
 from tlc_jax.storage.paths import AnyPath, files
 from tlc_jax.storage.sealed import Damaged
@@ -79,7 +79,7 @@ def check_stored(folder: AnyPath, like: Any) -> None:
         verb, names = "lacks", expected.keys() - stored
         if not names:
             verb, names = "also holds", stored - expected.keys()
-        raise ValueError(f"it {verb} {', '.join(printable(name, 100) for name in sorted(names)[:5])}")
+        raise ValueError(f"it {verb} {first_of(sorted(names))}")
     for name, x in expected.items():
         store.check(name, x.shape, np.dtype(x.dtype))
     kinds = {entry["value_metadata"]["value_type"] for entry in about["tree_metadata"].values()}

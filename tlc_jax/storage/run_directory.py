@@ -75,10 +75,14 @@ class RunDir:
         """The config of the run, written by this version or an older one; UserError if it is missing or
         invalid."""
         try:
-            return config_from_json(read_json(self.config, _LARGEST_CONFIG))
+            return config_from_json(self.read_document())
         except (OSError, ValueError, TypeError, ArithmeticError) as error:
             reason = printable(one_line(error), 400)
             raise UserError(f"{self.config} is not the config of a run: {reason}") from error
+
+    def read_document(self) -> dict[str, Any]:
+        """The fields in config.json as the version that began the run wrote them, unchecked."""
+        return read_json(self.config, _LARGEST_CONFIG)
 
     def check_same(self, config: Config) -> None:
         """UserError naming every field in which `config` is not the run's, but for those that may change."""

@@ -11,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.config import Config
-from tlc_jax.config.saved import digest
 from tlc_jax.core.clock import Clock
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel.hosts import leader
@@ -47,7 +46,8 @@ class Session:
     agenda: Agenda
     clock: Clock
     view: View
-    data_identity: str
+    identity: dict[str, str]
+    """Of the config and the data, by which a checkpoint knows its run."""
     check_folder: Callable[[], None]
     """Raises SaveFailed where the run directory was removed or replaced."""
     fractions: list[float]
@@ -131,8 +131,7 @@ class Session:
                 "meter": self.meter.peek(),
                 "fractions": self.fractions,
                 "micro_batches": self.config.micro_batches,
-                "data": self.data_identity,
-                "config": digest(self.config),
+                **self.identity,
             }
             marks, self.marks = self.marks, ()
             self.agenda.marks.drop(marks)

@@ -45,10 +45,12 @@ def summed_gradients(
     """
     parts = {name: x.reshape(-1, micro_batches, *x.shape[1:]) for name, x in batch.items()}
 
-    def gradient(i: Any) -> tuple[Params, Sums]:
+    def loss(params: Params, i: Any) -> tuple[jax.Array, Sums]:
         part = {name: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False) for name, x in parts.items()}
-        step_key = jax.random.fold_in(key, i)
-        grads, sums = jax.grad(task.loss, has_aux=True)(params, {**part, **(shared or {})}, step_key)
+        return task.loss(params, {**part, **(shared or {})}, jax.random.fold_in(key, i))
+
+    def gradient(i: Any) -> tuple[Params, Sums]:
+        grads, sums = jax.grad(loss, has_aux=True)(params, i)
         return sharded(grads), sums
 
     def add(total: tuple[Params, Sums], i: Any) -> tuple[tuple[Params, Sums], None]:
@@ -57,7 +59,8 @@ def summed_gradients(
     if micro_batches == 1:
         grads, sums = gradient(0)  # needs no memory for sums of gradients
     else:
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, 0))
+        _, like = jax.eval_shape(loss, params, 0)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, like))
         (grads, sums), _ = jax.lax.scan(add, zeros, jnp.arange(micro_batches))
     return grads, sums
 

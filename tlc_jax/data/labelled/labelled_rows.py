@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import first_of, printable
 from tlc_jax.data import tables
 from tlc_jax.data.labelled import labels
 from tlc_jax.data.lines import LONGEST_TEXT
@@ -130,7 +130,7 @@ def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
                 "names above it (sed -i '1i text\\tlabel' FILE)"
             )
         raise NoTextError(
-            f"{path} line {line} has the columns {tables.some(list(row))}; wanted are {WANTED}: {todo}"
+            f"{path} line {line} has the columns {first_of(list(row))}; wanted are {WANTED}: {todo}"
         )
     return tuple(field for field in _COLUMNS if field in row)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from etils import epath
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import first_of
 from tlc_jax.data import tables
 from tlc_jax.data.labelled import labels
 from tlc_jax.data.labelled.labelled_rows import WANTED, NoTextError, Table, read_table
@@ -36,10 +37,10 @@ def open_tables(folder: str | None, names: Sequence[str] | None = None) -> Label
     paths, left_out = _find(folder, names)
     read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
-    notes = [f"not read: {tables.some(left_out)}"] if left_out else []
+    notes = [f"not read: {first_of(left_out)}"] if left_out else []
     notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
     notes += [note for table in read.values() for note in table.notes]
-    notes += [f"{t.path.name}: columns not used: {tables.some(t.unused)}" for t in read.values() if t.unused]
+    notes += [f"{t.path.name}: columns not used: {first_of(t.unused)}" for t in read.values() if t.unused]
     of = "the classes of the model" if names is not None else f"the labels of {TRAIN}"
     if names is None:
         names = _names_of(read[TRAIN])
@@ -122,7 +123,7 @@ def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, 
         more = f"{TRAIN}.tsv or {TRAIN}.jsonl and at least one more table to report on"
         raise UserError(
             f"data.dir {location} needs {more if to_train else 'a table, .tsv or .jsonl'}; it holds "
-            f"{tables.some([path.name for path in paths.values()] or left_out) or 'nothing'}"
+            f"{first_of([path.name for path in paths.values()] or left_out) or 'nothing'}"
         )
     return paths, left_out
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
-from tlc_jax.data.tables import is_quoted, kind_of, some
+from tlc_jax.core.printable import first_of, printable
+from tlc_jax.data.tables import is_quoted, kind_of
 
 MOST_CLASSES = 1000
 LONGEST = 200  # characters of a label
@@ -117,7 +117,8 @@ def class_notes(labels: Sequence[str], lines: Sequence[int], path: Path) -> list
     if once := [label for label in counts if counts[label] == 1]:
         line = lines[labels.index(once[0])]
         notes.append(
-            f"{path.name}: in one row only, too few to learn from: {some(once)} (the first in line {line})"
+            f"{path.name}: in one row only, too few to learn from: {first_of(once)} (the first in line "
+            f"{line})"
         )
     return notes
 
@@ -149,4 +150,5 @@ def unknown_label(label: str, names: Sequence[str], location: str, of: str) -> U
     """The error for a label that is none of `names`; `of` says what these are the names of."""
     similar = [name for name in names if _spelling(name) == _spelling(label)]
     todo = f"write it as {similar[0]!r}" if similar else "correct or remove the row"
-    return UserError(f"{location}: label '{printable(label, 60)}' is none of {of} ({some(names)}): {todo}")
+    shown = printable(label, 60)
+    return UserError(f"{location}: label '{shown}' is none of {of} ({first_of(names)}): {todo}")

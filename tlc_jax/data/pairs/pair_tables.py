@@ -11,6 +11,7 @@ from etils import epath
 
 from tlc_jax.config.data import PairsConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import first_of
 from tlc_jax.data import tables
 from tlc_jax.data.lines import LONGEST_TEXT
 from tlc_jax.data.pairs import languages
@@ -90,7 +91,7 @@ def _sides(
     path: Path, number: int, cells: list[str], columns: tuple[str, str]
 ) -> tuple[tuple[int, int], list[str]]:
     """The columns of source and target, and the first line if it names the columns."""
-    wanted, has = " and ".join(columns), f"{path} line {number} has the columns {tables.some(cells)}"
+    wanted, has = " and ".join(columns), f"{path} line {number} has the columns {first_of(cells)}"
     name_them = f"name the columns above (sed -i '1i {columns[0]}\\t{columns[1]}' FILE)"
     try:
         sides = languages.columns_of(cells, *columns)

@@ -19,7 +19,7 @@ from typing import Any
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import first_of
 from tlc_jax.storage.paths import local_folder
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -47,9 +47,10 @@ class TextFiles:
 
     def notes(self) -> list[str]:
         """What to report beside the number of files, as parts of a sentence."""
-        notes = [f"through links to folders: {_some(self.links)}"] if self.links else []
+        notes = [f"through links to folders: {first_of(self.links, _NAMED)}"] if self.links else []
         if self.left_out:
-            reasons = [f"{len(names):,} {reason} ({_some(names)})" for reason, names in self.left_out.items()]
+            left_out = self.left_out.items()
+            reasons = (f"{len(names):,} {why} ({first_of(names, _NAMED)})" for why, names in left_out)
             notes.append(f"left out: {', '.join(reasons)}")
         return notes
 
@@ -235,9 +236,3 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_FOLDERS
-
-
-def _some(names: list[str]) -> str:
-    """The first names, made printable."""
-    shown = [printable(name, 80) for name in names[:_NAMED]]
-    return ", ".join([*shown, "..."] if len(names) > _NAMED else shown)
