@@ -195,6 +195,8 @@ class FeedForward(nn.Module):
         return linear(self.config, self.config.hidden_size, "contract", self.kernel_init, IN)(x)
 
 
+# traced once for each model, however often its shapes are asked for
+@functools.partial(jax.jit, static_argnums=0)
 def new_params(model: nn.Module, key: jax.Array, *inputs: Array) -> Params:
     """New parameters of a model: a plain nested dict of float32 arrays."""
     params = model.init(key, *inputs, train=False)["params"]
