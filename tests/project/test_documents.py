@@ -302,6 +302,18 @@ def test_the_changelog_has_this_version() -> None:
     }  # fmt: skip
 
 
+def test_moved_modules_are_where_the_changelog_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+→.+) \|$", text, flags=re.MULTILINE)
+    moved = {
+        (package, old): new for package, row in rows for old, new in re.findall(r"`(\w+)` → `(\S+)`", row)
+    }
+    assert moved["core", "quantspec"] == "config.quantization"
+    for (package, old), new in moved.items():
+        assert not (ROOT / "tlc_jax" / package / f"{old}.py").exists()
+        assert (ROOT / "tlc_jax" / f"{new.replace('.', '/')}.py").is_file(), new
+
+
 def test_the_packages_of_the_architecture_are_those_that_are_proved() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (.+?) \| .+ \| (.*?) ?\|$", text, flags=re.MULTILINE)
