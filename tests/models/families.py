@@ -52,72 +52,46 @@ EXAMPLES = {
 }
 """By the name of the family."""
 
+
+def _stack(side: str, *attentions: str, attention_biases: bool) -> list[str]:
+    """Paths and shapes of the layers of an encoder or a decoder, and of the norm after them."""
+    lines: list[str] = []
+
+    def norm(name: str) -> None:
+        lines.extend(f"layers/{name}_norm/{part} 3x20" for part in ("scale", "bias"))
+
+    def dense(name: str, inputs: int, outputs: int, biases: bool = True) -> None:
+        lines.append(f"layers/{name}/kernel 3x{inputs}x{outputs}")
+        lines.extend([f"layers/{name}/bias 3x{outputs}"] if biases else [])
+
+    for attention in attentions:
+        norm(attention)
+        for projection in ("query", "key", "value"):
+            dense(f"{attention}/{projection}", 20, 30, attention_biases)
+        dense(f"{attention}/output", 30, 20, attention_biases)
+    norm("feed_forward")
+    dense("feed_forward/expand", 20, 28)
+    dense("feed_forward/contract", 28, 20)
+    return [f"{side}/{line}" for line in (*lines, "final_norm/scale 20", "final_norm/bias 20")]
+
+
 PATHS = {
-    "encoder": """
-encoder/token_embedding 50x20
-encoder/position_embedding 18x20
-encoder/embedding_norm/scale 20
-encoder/embedding_norm/bias 20
-encoder/layers/attention_norm/scale 3x20
-encoder/layers/attention_norm/bias 3x20
-encoder/layers/attention/query/kernel 3x20x30
-encoder/layers/attention/query/bias 3x30
-encoder/layers/attention/key/kernel 3x20x30
-encoder/layers/attention/key/bias 3x30
-encoder/layers/attention/value/kernel 3x20x30
-encoder/layers/attention/value/bias 3x30
-encoder/layers/attention/output/kernel 3x30x20
-encoder/layers/attention/output/bias 3x20
-encoder/layers/feed_forward_norm/scale 3x20
-encoder/layers/feed_forward_norm/bias 3x20
-encoder/layers/feed_forward/expand/kernel 3x20x28
-encoder/layers/feed_forward/expand/bias 3x28
-encoder/layers/feed_forward/contract/kernel 3x28x20
-encoder/layers/feed_forward/contract/bias 3x20
-encoder/final_norm/scale 20
-encoder/final_norm/bias 20
-mlm_head/dense/kernel 20x20
-mlm_head/dense/bias 20
-mlm_head/norm/scale 20
-mlm_head/norm/bias 20
-mlm_head/bias 50
-""",
-    "encoder-decoder": """
-shared/token_embedding 50x20
-encoder/layers/attention_norm/scale 3x20
-encoder/layers/attention_norm/bias 3x20
-encoder/layers/attention/query/kernel 3x20x30
-encoder/layers/attention/key/kernel 3x20x30
-encoder/layers/attention/value/kernel 3x20x30
-encoder/layers/attention/output/kernel 3x30x20
-encoder/layers/feed_forward_norm/scale 3x20
-encoder/layers/feed_forward_norm/bias 3x20
-encoder/layers/feed_forward/expand/kernel 3x20x28
-encoder/layers/feed_forward/expand/bias 3x28
-encoder/layers/feed_forward/contract/kernel 3x28x20
-encoder/layers/feed_forward/contract/bias 3x20
-encoder/final_norm/scale 20
-encoder/final_norm/bias 20
-decoder/layers/attention_norm/scale 3x20
-decoder/layers/attention_norm/bias 3x20
-decoder/layers/attention/query/kernel 3x20x30
-decoder/layers/attention/key/kernel 3x20x30
-decoder/layers/attention/value/kernel 3x20x30
-decoder/layers/attention/output/kernel 3x30x20
-decoder/layers/cross_attention_norm/scale 3x20
-decoder/layers/cross_attention_norm/bias 3x20
-decoder/layers/cross_attention/query/kernel 3x20x30
-decoder/layers/cross_attention/key/kernel 3x20x30
-decoder/layers/cross_attention/value/kernel 3x20x30
-decoder/layers/cross_attention/output/kernel 3x30x20
-decoder/layers/feed_forward_norm/scale 3x20
-decoder/layers/feed_forward_norm/bias 3x20
-decoder/layers/feed_forward/expand/kernel 3x20x28
-decoder/layers/feed_forward/expand/bias 3x28
-decoder/layers/feed_forward/contract/kernel 3x28x20
-decoder/layers/feed_forward/contract/bias 3x20
-decoder/final_norm/scale 20
-decoder/final_norm/bias 20
-""",
+    "encoder": [
+        "encoder/token_embedding 50x20",
+        "encoder/position_embedding 18x20",
+        "encoder/embedding_norm/scale 20",
+        "encoder/embedding_norm/bias 20",
+        *_stack("encoder", "attention", attention_biases=True),
+        "mlm_head/dense/kernel 20x20",
+        "mlm_head/dense/bias 20",
+        "mlm_head/norm/scale 20",
+        "mlm_head/norm/bias 20",
+        "mlm_head/bias 50",
+    ],
+    "encoder-decoder": [
+        "shared/token_embedding 50x20",
+        *_stack("encoder", "attention", attention_biases=False),
+        *_stack("decoder", "attention", "cross_attention", attention_biases=False),
+    ],
 }
 """The parameters, which are public: runs and artifacts hold them under these names."""

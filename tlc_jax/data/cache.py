@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ CHANGED = "{} changed while it was read: run the same command again when nobody 
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(ABC):
     """Prepared data in a folder; `manifest` describes them. A kind of data is a subclass that says what its
     manifest must be and checks that the files agree with it."""
 
@@ -61,9 +62,9 @@ class Prepared:
             prepared.check()
         return prepared
 
+    @abstractmethod
     def check(self) -> None:
         """ValueError if the manifest, whose fields have the right types, and the files do not agree."""
-        raise NotImplementedError
 
 
 def root(cache_dir: str) -> Path:

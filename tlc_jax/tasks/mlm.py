@@ -8,7 +8,6 @@ from typing import cast
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
-from rich.console import Console
 
 from tlc_jax.config import Config, DataConfig, MlmConfig, ModelConfig
 from tlc_jax.core.tree import Params
@@ -30,10 +29,9 @@ from tlc_jax.tasks.base import (
     Objective,
     RowsOf,
     Source,
-    TaskKind,
     check_fits,
 )
-from tlc_jax.tasks.token_prediction import TokenPrediction
+from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
 
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
@@ -153,20 +151,15 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         )
 
 
-class MlmKind(TaskKind[PackedText]):
+class MlmKind(TokenPredictionKind[PackedText]):
     name = "mlm"
     config_type = MlmConfig
     data_type = PackedText
+    prepare_data = staticmethod(prepare_text)
     tokenizer_layout = ROBERTA
 
     def source(self, config: Config) -> Source:
         return open_source(cast(DataConfig, config.data))
-
-    def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
-    ) -> PackedText:
-        data, to_train = cast(DataConfig, config.data), label_names is None
-        return prepare_text(data, config.model.vocab_size, console, to_train=to_train)
 
     def objective(self, config: Config, classes: int | None = None) -> MlmObjective:
         return MlmObjective(config)

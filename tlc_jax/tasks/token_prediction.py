@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
+from rich.console import Console
 
+from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
-from tlc_jax.tasks.base import Batch, HostSums, Sums, Task, nats
+from tlc_jax.tasks.base import Batch, HostSums, PreparedData, Sums, Task, TaskKind, nats
 from tlc_jax.tasks.metric import NATS_PER_BYTE, ExampleScores, Metric
 
 
@@ -61,3 +64,15 @@ class TokenPrediction(Task, Protocol):
         """Nats of each row, and its bytes as weights."""
         losses = batch["weights"] * nats(self.logits(params, batch), batch["targets"])
         return ExampleScores(jnp.sum(losses, axis=-1), jnp.sum(self._bytes(batch), axis=-1))
+
+
+class TokenPredictionKind(TaskKind[PreparedData]):
+    """A kind of such tasks."""
+
+    prepare_data: Callable[..., PreparedData]
+    """(options of the data, size of the vocabulary, console, to_train) -> the data."""
+
+    def prepare(
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
+    ) -> PreparedData:
+        return self.prepare_data(config.data, config.model.vocab_size, console, to_train=label_names is None)

@@ -37,14 +37,13 @@ from tlc_jax.tasks.base import (
     RowsOf,
     Source,
     Sums,
-    TaskKind,
     at_targets,
     check_fits,
     prediction_loss,
 )
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
-from tlc_jax.tasks.token_prediction import TokenPrediction
+from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
 
 _EVALUATION_SHAPES = 6  # compiling more would cost more than the padding
 _FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
@@ -222,22 +221,17 @@ def _batch(pairs: EncodedPairs, shape: Shape, indices: Indices) -> HostBatch:
     return {"source": sides["source"], "targets": targets, "weights": (targets != PAD).astype(np.float32)}
 
 
-class TranslationKind(TaskKind[PackedPairs]):
+class TranslationKind(TokenPredictionKind[PackedPairs]):
     name = "translation"
     config_type = TranslationConfig
     data_type = PackedPairs
+    prepare_data = staticmethod(prepare_pairs)
     tokenizer_layout = TRANSLATION
     translates = True
     most_at_once = 1 << 15  # tokens
 
     def source(self, config: Config) -> Source:
         return open_pairs(cast(PairsConfig, config.data))
-
-    def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
-    ) -> PackedPairs:
-        data, to_train = cast(PairsConfig, config.data), label_names is None
-        return prepare_pairs(data, config.model.vocab_size, console, to_train=to_train)
 
     def objective(self, config: Config, classes: int | None = None) -> TranslationObjective:
         return TranslationObjective(config)
