@@ -23,10 +23,10 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Diff, argv)
     from tlc_jax.core.json_text import json_text
     from tlc_jax.core.output import check_delivered
-    from tlc_jax.inference.describe import differences, differences_table
+    from tlc_jax.inference.describe import differences_table, tensor_differences
     from tlc_jax.training.view import make_console
 
-    differing = differences(args.one, args.other)
+    differing = tensor_differences(args.one, args.other)
     if args.json:
         for difference in differing:
             print(json_text(dataclasses.asdict(difference)))

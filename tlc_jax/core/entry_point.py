@@ -17,6 +17,7 @@ from tlc_jax.core.errors import (
     Interrupted,
     SaveFailed,
     UserError,
+    is_out_of_memory,
     one_line,
 )
 from tlc_jax.core.printable import printable
@@ -64,7 +65,7 @@ def explained(error: BaseException) -> str | None:
         return f"{path or 'a file'} cannot be read or written ({reason}): {remedy}"
     if type(error).__name__ == "PanicException":  # raised by tokenizers, a library in Rust
         return f"the tokenizer cannot process this text ({one_line(error, 160)}): use another tokenizer"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
         return (
             f"there is not enough memory ({one_line(error, 160)}): use a smaller batch, beam or model, or a "
             "machine with more memory"

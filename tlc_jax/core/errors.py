@@ -22,3 +22,8 @@ class Interrupted(Exception):
 def one_line(error: BaseException | str, most: int = 300) -> str:
     """The message of a library's error on one line of at most `most` characters, to be part of a sentence."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether XLA raised it for a program that needs more memory than its device has."""
+    return "RESOURCE_EXHAUSTED" in str(error)

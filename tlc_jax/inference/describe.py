@@ -11,6 +11,7 @@ from rich.table import Table
 from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
+from tlc_jax.core.printable import first_of
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import parse_path
@@ -76,13 +77,13 @@ class TensorDifference:
     common_zeros: float | None
 
 
-def differences(first: str, second: str) -> list[TensorDifference]:
+def tensor_differences(first: str, second: str) -> list[TensorDifference]:
     """Differences of two models with the same tensors, each a run or an artifact, the largest first."""
     before, after = (_tensors(root) for root in (first, second))
     if unmatched := before.keys() ^ after.keys():
         raise UserError(
-            f"only one of {first} and {second} has {', '.join(sorted(unmatched)[:5])}: give two models with "
-            "the same tensors"
+            f"only one of {first} and {second} has {first_of(sorted(unmatched))}: give two models with the "
+            "same tensors"
         )
     changes = [_difference(name, np.asarray(before[name]), np.asarray(after[name])) for name in before]
     return sorted(changes, key=lambda difference: -difference.relative)

@@ -18,7 +18,7 @@ import jax
 
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core.entry_point import report
-from tlc_jax.core.errors import EXIT_INTERRUPTED, one_line
+from tlc_jax.core.errors import EXIT_INTERRUPTED, is_out_of_memory, one_line
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.joining import join
 
@@ -43,7 +43,7 @@ def joined(options: HostsOptions) -> Iterator[None]:
         hosts.leader.check_same({"--hosts.heartbeat": heartbeat, "--hosts.processes": options.processes})
         yield
     except BaseException as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if isinstance(error, jax.errors.JaxRuntimeError) and not is_out_of_memory(error):
             # perhaps a connection broke: the watch says whose, and ends this process
             time.sleep((1 + 2 / _CHECKS) * heartbeat)
         over.set()

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
-from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.errors import UserError, is_out_of_memory, one_line
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
 from tlc_jax.parallel.sharding import placements
@@ -97,7 +97,7 @@ def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]
     try:
         program = compile_abstract(objective, config, mesh, [objective.largest_batch()])
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return {**result, "fits": False, "compiler": one_line(str(error).split("\n")[0])}
     (text,) = (compiled.as_text() for compiled in program.by_shape.values())

@@ -58,7 +58,7 @@ class Begin:
     ) -> Restored:
         """The first state, with the shapes and shardings of `abstract`, which is sharded over `mesh`; `new`
         initializes one from the seed. `say` is called with the sentences that a person should read."""
-        return Restored(0, new(), {}, [])
+        return Restored(0, new())
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class InitFrom(Begin):
         if "encoder" not in taken:
             raise UserError(f"the encoder of {self.reference} does not have the shape that this run needs")
         say(f"parameters from {self.reference}, step {model.step:,}")
-        return Restored(0, dataclasses.replace(state, params={**state.params, **taken}), {}, [])
+        return Restored(0, dataclasses.replace(state, params={**state.params, **taken}))
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Pruned(Begin):
     def initial(
         self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
     ) -> Restored:
-        return Restored(0, pruned_state(new(), self.params, self.masks), {}, [])
+        return Restored(0, pruned_state(new(), self.params, self.masks))
 
 
 def parse_branch(text: str) -> Branch:

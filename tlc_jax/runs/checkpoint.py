@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import absl.logging
@@ -41,12 +41,13 @@ class Gone(UserError):
 
 @dataclass(frozen=True)
 class Restored:
-    """A state with its step and `meta` (JSON); `refused` says what was wrong with newer checkpoints."""
+    """A state with its step and `meta` (JSON; empty for a new state); `refused` says what was wrong with
+    newer checkpoints."""
 
     step: int
     state: TrainState
-    meta: dict[str, Any]
-    refused: list[str]
+    meta: dict[str, Any] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
 
 @record

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, is_out_of_memory
 from tlc_jax.core.schema import Count, TypedDict, checked, record
 from tlc_jax.data import cache
 from tlc_jax.parallel import hosts
@@ -179,6 +179,6 @@ def peak_or_infinite(peak: Callable[[], int]) -> float:
     try:
         return peak()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return math.inf

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from tlc_jax.config import Config, DataConfig, MlmConfig, ModelConfig
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
@@ -26,6 +27,7 @@ from tlc_jax.tasks.base import (
     AbstractBatch,
     Batch,
     HostBatch,
+    HostSums,
     Objective,
     RowsOf,
     Source,
@@ -117,6 +119,13 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         for start in range(0, len(self._held_out), batch_size):
             rows = np.arange(start, start + batch_size)
             yield np.where(rows < len(self._held_out), rows, -1)
+
+    def metrics(self, sums: HostSums) -> dict[str, float]:
+        if not sums["weight"]:
+            raise UserError(
+                "no token was masked: data.held_out keeps too little text to evaluate on, raise it"
+            )
+        return super().metrics(sums)
 
     def baselines(self) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
