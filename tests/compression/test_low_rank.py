@@ -16,6 +16,7 @@ import safetensors.numpy
 from tests.forging import forge, forge_parts
 from tlc_jax import compress as compress_command
 from tlc_jax import export, inspect
+from tlc_jax.artifacts import manifest
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.compression.methods import ByRule, LowRank, PruneMagnitude, Quantize
@@ -264,6 +265,19 @@ def test_forged_parts_are_refused(
     forge_parts(artifact, NAME, parts)
     with pytest.raises(UserError, match=message):
         read_artifact(artifact)
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound on weights for each byte holds for what is written, too."""
+    monkeypatch.setattr(manifest, "_LEAST", 1000)
+    monkeypatch.setattr(manifest, "_EXPANSION", 1)
+    with pytest.raises(
+        UserError, match="could not be read again .* do not hold .*: give a larger rank or share"
+    ):
+        compressed(folder, tmp_path / "out", "--steps.0.rank", "1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_many_weights_of_few_bytes_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -213,6 +213,48 @@ def test_what_a_step_does_not_do_is_printed(folder: Path, tmp_path: Path, capsys
     assert read_artifact(tmp_path / "out").manifest["tensors"]["dense.bias"]["why"].endswith("; no matrix")
 
 
+RECIPE = """
+from tlc_jax.compression.methods import Quantize
+from tlc_jax.config import CompressConfig
+from tlc_jax.config.quantization import QuantSpec, Rule
+
+
+def get_config():
+    return CompressConfig({options})
+"""
+
+
+def test_a_step_with_nothing_left_to_it_is_named(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    """The manifest has the recipe, and warnings are about the tensors, not about the options."""
+    document = tmp_path / "recipe.py"
+    document.write_text(RECIPE.format(options="bits=4, steps=(Quantize(QuantSpec(8)),)"))
+    manifest = read_artifact(compressed(folder, tmp_path / "8", "--config", str(document))).manifest
+    assert {entry["bits"] for entry in manifest["tensors"].values()} == {8}
+    assert [(step["step"], step["spec"]["bits"]) for step in manifest["recipe"]] == [
+        ("Quantize", 8),
+        ("Quantize", 4),
+    ]
+    said = capsys.readouterr().out
+    assert "step 2 of the recipe's 2, Quantize, did nothing: no tensor was left to it" in said
+    assert "warning" not in said
+    document.write_text(RECIPE.format(options="rules=(Rule('w.*', QuantSpec(3)),)"))
+    manifest = read_artifact(compressed(folder, tmp_path / "3", "--config", str(document))).manifest
+    assert {name: entry["bits"] for name, entry in manifest["tensors"].items() if entry["bits"] != 8} == {
+        "word.weight": 3
+    }
+    said = capsys.readouterr().out
+    assert "did nothing" not in said
+    assert '  QuantSpec(3, "group:64", "mse") in the rules or steps of --config' in said
+
+
+def test_nothing_is_said_of_what_is_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    coarse = ["--bits", "2", "--granularity", "tensor", "--out", str(tmp_path / "out")]
+    for wrong in (["--workdir", str(tmp_path / "rounds")], ["--heads", "1"], ["--target-mb", "0.0001"]):
+        with pytest.raises(UserError):
+            compress.main(["--hf", str(folder), *coarse, *wrong])
+    assert "warning" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_group_that_divides_nothing_is_a_row_for_runs_too(
     finished: Path, tmp_path: Path, capsys: Capture

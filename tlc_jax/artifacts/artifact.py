@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import decode, encode
-from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest
+from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest, check_tensors
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.leaf import Leaf, Parts
@@ -56,7 +56,8 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write a new folder and return its manifest. `tensors` are, in the order of names: a name, a leaf, and
     what else the manifest says of it; only their bytes are kept. `about` is called at the end for what the
-    manifest says of the whole; `others` are further files."""
+    manifest says of the whole; `others` are further files. UserError if `read_artifact` would refuse the
+    tensors, since so few bytes stand for so many weights."""
     check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
@@ -65,8 +66,15 @@ def write_artifact(
         entry, arrays = encode(leaf, zstd)
         entries[name] = {**entry, **more, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}
+    weights = safetensors.numpy.save(parts)
+    try:
+        check_tensors(entries, len(weights))
+    except ValueError as error:
+        raise UserError(
+            f"{folder} could not be read again ({error}): give a larger rank or share, or no zstd"
+        ) from error
     with new_folder(folder, exclusive=True) as making:
-        write_bytes(making / WEIGHTS, safetensors.numpy.save(parts))
+        write_bytes(making / WEIGHTS, weights)
         for name, content in others.items():
             write_bytes(making / name, content)
         return seal(making, {"format": FORMAT, **about(), "tensors": entries})

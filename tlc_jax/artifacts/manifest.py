@@ -76,13 +76,13 @@ def artifact_manifest(folder: AnyPath, weights: str) -> dict[str, Any]:
             raise ValueError("label_names: field required")
         if manifest["source"]["kind"] == "run" and "step" not in manifest["source"]:
             raise ValueError("source/step: field required")
-        _check_tensors(manifest["tensors"], manifest["files"][weights]["bytes"])
+        check_tensors(manifest["tensors"], manifest["files"][weights]["bytes"])
     except ValueError as error:
         raise Damaged(path, f"is no manifest of an artifact ({error})") from error
     return manifest
 
 
-def _check_tensors(tensors: dict[str, TensorEntry], present: int) -> None:
+def check_tensors(tensors: dict[str, TensorEntry], present: int) -> None:
     """ValueError where an entry is not what its kind of leaf takes, or where tensors are declared that the
     `present` bytes of their file cannot hold."""
     expanded = 0

@@ -11,7 +11,6 @@ is stored; what none converts is quantized at the end.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -114,8 +113,9 @@ def make_plan(
     for step in recipe:
         pruned = step.prune(tensors, rules, pruned)
     undone: dict[str, list[str]] = {}
-    for step, name in itertools.product(recipe, rules):
-        if reason := step.undone(name, shapes[name], rules[name], pruned.get(name)):
+    for name, rule in rules.items():
+        reasons = [step.undone(name, shapes[name], rule, pruned.get(name)) for step in recipe]
+        for reason in filter(None, dict.fromkeys(reasons)):
             rules[name] = rules[name].noting(reason)
             undone.setdefault(reason, []).append(name)
     return Plan(recipe, rules, pruned, inputs or {}, undone, acted)

@@ -93,14 +93,14 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
     step, search = cast(FitBytes, recipe[index]), _Search(source, recipe, index)
     if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
         console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")
-    if not search.mixed:
-        console.print("other steps decide for every matrix: nothing is left to choose for the budget")
     budget = round(step.megabytes * 1e6)
     if (least := search.file_bytes(search.smallest())) > budget:
         raise UserError(
-            f"--target-mb {step.megabytes:g} cannot be reached: the file has {least:,} bytes with "
-            f"{BITS[-1]} bits and {SPARSITIES[-1]:.0%} pruned; give --target-mb {least / 1e6:.6f} or more"
+            f"--target-mb {step.megabytes:g} cannot be reached: the file has {least:,} bytes at least; give "
+            f"--target-mb {least / 1e6:.6f} or more"
         )
+    if not search.mixed:
+        console.print("other steps decide for every matrix: nothing is left to choose for the budget")
     if evaluate is not None:
         console.print(f"uncompressed: {_listed(evaluate(dict(source.tensors)))}")
     candidates: list[Candidate] = []
@@ -165,7 +165,7 @@ class _Search:
         known = sensitivities(source, {name: self._rules[name] for name in self.mixed}, console)
         options = {name: list(self._options(name, x, known)) for name, x in self._source.shapes.items()}
         yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
-        for bits in BITS:
+        for bits in BITS if self.mixed else ():
             yield f"{bits} bits", lambda limit, bits=bits: self._uniform(bits, limit)
 
     def plan(self, rules: Rules) -> Plan:

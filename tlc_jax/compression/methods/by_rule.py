@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlc_jax.compression.prune import magnitude_masks
-from tlc_jax.compression.select import divided, select
+from tlc_jax.compression.select import divided, holds_weights, select
 from tlc_jax.compression.steps import Step
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.leaf import Masks
@@ -31,7 +31,7 @@ class ByRule(Step):
         chosen = {
             name: divided(name, tensors[name].shape, _whole(rule, rules[name]))
             for name, rule in select(tensors, self.rules).items()
-            if rules[name].quant is None
+            if rules[name].quant is None and holds_weights(tensors[name])
         }
         return {**rules, **chosen}
 
