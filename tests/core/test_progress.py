@@ -17,4 +17,6 @@ def test_brackets_of_a_path_are_no_markup(terminal: bool, monkeypatch: pytest.Mo
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200, record=True)
     with stage(console, "Reading a[/]b[red]c", 10, "lines") as advance:
         advance(5)
-    assert "Reading a[/]b[red]c: 5 lines in 0 s" in console.export_text()
+    said = console.export_text()
+    assert "Reading a[/]b[red]c: 5 lines in 0 s" in said
+    assert ("Reading a[/]b[red]c: 5 of 10 lines\n" in said) != terminal, "a terminal has a bar"

@@ -221,7 +221,7 @@ def test_steps_before_the_budget_are_done_first(tmp_path: Path, capsys: pytest.C
     assert manifest["size"]["nonzeros"] == weights.size // 2
     assert {entry["bits"] for entry in manifest["tensors"].values()} == {8}, "the budget has room for more"
     said = capsys.readouterr().out
-    assert "bits and ranges are chosen for the budget: 4 bits" in said
+    assert "bits and ranges are chosen for the budget: those of 4 bits" in said
     assert re.search(r"^  mix +[\d,]+ bytes  damage ", said, re.MULTILINE)
 
 

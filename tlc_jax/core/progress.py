@@ -51,7 +51,7 @@ def stage(console: Console, title: str, total: float | None, unit: str) -> Itera
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
             last = time.monotonic()
             of = f" of {total:,.0f}" if total else ""
-            console.print(f"{title}: {done:,.0f} {unit}{of}", markup=False)
+            console.print(f"{title}: {done:,.0f}{of} {unit}", markup=False)
 
     with bar:
         yield advance

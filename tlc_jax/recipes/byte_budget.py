@@ -92,7 +92,10 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
         raise UserError(f"the recipe has {1 + len(more)} byte budgets: leave one of them")
     step, search = cast(FitBytes, recipe[index]), _Search(source, recipe, index)
     if step.spec.bits != QuantSpec.bits or step.spec.range not in (QuantSpec.range, RANGE):
-        console.print(f"bits and ranges are chosen for the budget: {step.spec} is used but for both")
+        console.print(
+            f"bits and ranges are chosen for the budget: those of {step.spec} are used only where another "
+            "step converts a tensor"
+        )
     budget = round(step.megabytes * 1e6)
     if (least := search.file_bytes(search.smallest())) > budget:
         raise UserError(
@@ -117,8 +120,8 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
         best = evaluate.metric.best(by_damage, lambda candidate: candidate.metrics[evaluate.key])
     console.print(f"best: {best.name}")
     records = [candidate.record() for candidate in candidates]
-    found = [dataclasses.asdict(rule) for rule in best.rules.values()]
-    report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records, "rules": found}
+    rules = [dataclasses.asdict(rule) for rule in best.rules.values()]
+    report = {"megabytes": step.megabytes, "chosen": best.name, "candidates": records, "rules": rules}
     return Fit(search.plan(best.rules), report)
 
 
