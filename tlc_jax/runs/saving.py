@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint._src.metadata import array_metadata_store  # in no public module
 
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel import hosts
@@ -52,6 +53,16 @@ from tlc_jax.training.state import TrainState
 _RETIRED = "retired.json"  # the manifest of a step whose files are being removed
 _TIMES = ("training_seconds", "total_seconds")
 _TEMPORARY = ".orbax-checkpoint-tmp"
+_SLICED = 1 << 20
+"""Bytes from which on each device writes a slice of an array that all hold: small slices save no time."""
+
+ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(
+        min_slice_bytes_for_replica_parallel=_SLICED, array_metadata_store=array_metadata_store.Store()
+    ),
+    override=True,
+)
 
 
 class Checkpoints:
