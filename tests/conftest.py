@@ -1,6 +1,7 @@
 """Eight fake CPU devices, no silent broadcasting, and shapes of public signatures checked on every call."""
 
 import atexit
+import collections
 import importlib.metadata
 import os
 import shutil
@@ -43,6 +44,13 @@ from tests.builders import write_corpus
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("ci")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with most slow tests first: at the end no worker waits long for another's last file."""
+    tests = collections.Counter(item.path for item in items)
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

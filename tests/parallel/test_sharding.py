@@ -135,7 +135,7 @@ def test_each_device_holds_its_share(task, config: Config) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_resumed_on_another_mesh(command, finished, tmp_path, monkeypatch, capsys) -> None:
-    asked = iter([False] * 5 + [True])
+    asked = iter([False] * 6 + [True])  # step 6 asks again after its evaluation
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "requested", lambda: next(asked))
         with pytest.raises(Interrupted, match="step 6"):

@@ -74,7 +74,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(
     """Interrupted, then gone on with by a machine that has no cache, with requests that fail."""
     workdir, bucket.fail_every = f"{ROOT}/run", 25
     looks = itertools.count(1)
-    monkeypatch.setattr(stopping, "requested", lambda: next(looks) > 7)  # the first is before step 1
+    monkeypatch.setattr(stopping, "requested", lambda: next(looks) > 7)  # step 6 asks twice
     with pytest.raises(Interrupted, match="after step 7, saved"):
         train.main(command(workdir))
     monkeypatch.setattr(stopping, "requested", lambda: False)

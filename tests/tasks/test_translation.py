@@ -114,7 +114,7 @@ def test_a_run_learns_and_reports_bleu(finished: Path) -> None:
 def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path, monkeypatch) -> None:
     from tlc_jax.core import stopping
 
-    asked = iter([False] * 5 + [True])
+    asked = iter([False] * 6 + [True])  # step 6 asks again after its evaluation
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "requested", lambda: next(asked))
         with pytest.raises(Interrupted, match="step 6"):
