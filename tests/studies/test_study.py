@@ -218,7 +218,9 @@ def test_a_search_is_a_grid_over_as_many_rows() -> None:
     assert only == {"seed0": StudyConfig().finetune}
     with pytest.raises(ValueError, match="a value twice"):
         SearchConfig(seeds=(1, 1))
-    for option in ({"bits": 4}, {"sparsity": 0.5}, {"target_mb": 1.0}, {"rules": (Rule("x"),)}):
+    rules = CompressConfig(rules=(Rule("x"),))
+    assert all(each.rules == rules.rules for each in StudyConfig(compression=rules).compressions())
+    for option in ({"bits": 4}, {"sparsity": 0.5}, {"target_mb": 1.0}):
         with pytest.raises(ValueError, match="give none of compression.bits, compression.sparsity"):
             StudyConfig(compression=CompressConfig(**option))
 

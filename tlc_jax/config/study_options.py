@@ -37,7 +37,7 @@ class SearchConfig:
             check(len(set(values)) == len(values), f"search.{name} has a value twice: {values}")
 
 
-_NOT_FOR_STUDIES = ("bits", "sparsity", "rules", "recovery", "target_mb")
+_NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
 """Fields of a compression that are those of the study, or need more than a finetuned model."""
 
 
