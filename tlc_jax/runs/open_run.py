@@ -107,8 +107,7 @@ def open_run(
         task = kind_of(config).task(config, data)
         if resumed:  # not before it is known that no other process works on it
             show_config(screen, config, document or config)
-        if title is None:
-            show_facts(console, facts(config, data, rundir, task.facts()))
+        show_facts(screen, facts(config, data, rundir, task.facts()))
         saver = held.enter_context(Checkpoints(rundir.checkpoints, config.checkpoint.keep))
         abstract, optimizer = abstract_state(task, config.optimizer, mesh, begin.pruned())
         restored = saver.restore(abstract)
