@@ -92,6 +92,14 @@ def test_what_rules_do_not_leave_to_it_stays() -> None:
     assert (other.sum(axis=1) <= 2).all()
 
 
+def test_rules_of_a_later_step_leave_what_does_not_divide_alone() -> None:
+    tensors = {"even": drawn(8, 8), "odd": drawn(8, 6)}
+    rules = (Rule("even|odd", QuantSpec(4), prune=True),)
+    plan = make_plan(tensors, (PruneNOfM(), ByRule(rules), PruneNOfM()))
+    assert list(plan.masks) == ["even"]
+    assert plan.undone == {"not pruned 2:4, since 4 does not divide the rows": ["odd"]}
+
+
 def test_a_pruned_matrix_has_a_bit_a_weight_and_the_kept_codes() -> None:
     sizes = compress({"x": drawn(16, 64)}, (PruneNOfM(), Quantize(QuantSpec(8)))).sizes()
     assert sizes.nonzeros == sizes.paper_bytes == 512
