@@ -37,6 +37,26 @@ def get_config():
         log_every=4,
     )
 """
+TRANSLATION = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        model=EncoderDecoderConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=320),
+        task=TranslationConfig(bleu_sentences=4),
+        data=PairsConfig(train="one.tsv=2,two.tsv.gz=1", validation="validation.tsv", test="test.tsv",
+                         sequence_length=40, max_shapes=2),
+        optimizer=OptimizerConfig(learning_rate=0.5, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
+        schedule=ScheduleConfig(warmup=0.0, noam_steps=8),
+        budget=BudgetConfig(steps=12),
+        evaluation=EvaluationConfig(every_steps=6),
+        checkpoint=CheckpointConfig(every_steps=4, keep=3),
+        batch_size=640,
+        micro_batch="auto",
+        memory_gib=4.0,
+        log_every=4,
+    )
+"""
 TIMES = {"training_seconds", "total_seconds"}
 
 

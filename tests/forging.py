@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,14 @@ def forge_parts(folder: Path, name: str, parts: dict[str, np.ndarray], **entry: 
     arrays |= {f"{name}.{part}": x for part, x in own.items()}
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(arrays))
     forge(folder, lambda m: m["tensors"][name].update(sha256=_checksum(name, own), **entry))
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Bytes of Python's memory that a call needs at most."""
+    tracemalloc.start()
+    try:
+        call()
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak

@@ -3,7 +3,6 @@ exports."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -13,67 +12,43 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
 from rich.console import Console
 
-from tests.builders import lines, sentence_pairs, write_pairs
+from tests.builders import TRANSLATION, lines, sentence_pairs, write_pairs
 from tests.exports import params_from_pegasus
 from tlc_jax import compress, evaluate, export, train
 from tlc_jax.config import MeshConfig, TranslationConfig
 from tlc_jax.core import tree
-from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
+from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.inference import translator
-from tlc_jax.inference.translator import Translator, lines_of, translate_stream, writer_to
+from tlc_jax.inference.translator import Translator, translate_stream
 from tlc_jax.models.beam_search import NEVER, Hypotheses
 from tlc_jax.models.families import ENCODER_DECODER
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
-from tlc_jax.tasks.base import prediction_loss
 from tlc_jax.tasks.decoder import Decoder, bytes_of_row
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.long_sentences import pieces
-from tlc_jax.tasks.translation import Translation, smoothing
+from tlc_jax.tasks.translation import Translation
 
 QUIET = Console(quiet=True)
-CONFIG = """
-from tlc_jax.config import *
-
-def get_config():
-    return Config(
-        model=EncoderDecoderConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=320),
-        task=TranslationConfig(bleu_sentences=4),
-        data=PairsConfig(train="one.tsv=2,two.tsv.gz=1", validation="validation.tsv", test="test.tsv",
-                         sequence_length=40, max_shapes=2),
-        optimizer=OptimizerConfig(learning_rate=0.5, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
-        schedule=ScheduleConfig(warmup=0.0, noam_steps=8),
-        budget=BudgetConfig(steps=12),
-        evaluation=EvaluationConfig(every_steps=6),
-        checkpoint=CheckpointConfig(every_steps=4, keep=3),
-        batch_size=640,
-        micro_batch="auto",
-        memory_gib=4.0,
-        log_every=4,
-    )
-"""
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("translation")
-    (root / "tiny.py").write_text(CONFIG)
+    (root / "tiny.py").write_text(TRANSLATION)
     (root / "pairs").mkdir()
     data = ["--data.dir", str(write_pairs(root / "pairs")), "--data.cache-dir", str(root / "cache")]
     fixed = ["--config", str(root / "tiny.py"), *data]
@@ -137,23 +112,6 @@ def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
                 texts += [task.packed.tokenizer().decode(row[:-1].tolist()) for row in rows if len(row)]
                 np.testing.assert_array_equal(batch["weights"], batch["targets"] != 0)
             assert sorted(texts) == expected
-
-
-@pytest.mark.slow
-def test_smoothed_loss_equals_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    logits, vocab, share = rng.normal(0, 2, (3, 4, 7)), 7, 0.1
-    targets, weights = rng.integers(0, vocab, (3, 4)), rng.integers(0, 2, (3, 4)).astype(np.float32)
-    expected = 0.0
-    for place in np.ndindex(3, 4):
-        log_probs = logits[place] - np.log(np.exp(logits[place]).sum())
-        wanted = np.full(vocab, share / (vocab - 1))
-        wanted[targets[place]] = 1 - share
-        expected -= weights[place] * (wanted * log_probs).sum()
-    batch = {"targets": jnp.asarray(targets), "weights": jnp.asarray(weights)}
-    plain, _ = prediction_loss(jnp.asarray(logits, jnp.float32), batch)
-    found = plain + smoothing(jnp.asarray(logits, jnp.float32), batch, share)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -301,35 +259,6 @@ def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Pat
         assert ("1 lines are translated; to resume, give the lines from 2 on" in told) == stop
 
 
-def test_what_cannot_be_written_or_read_is_told() -> None:
-    told = "standard output cannot be written: .*No space left"
-    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(SaveFailed, match=told):
-        writer_to(full)("text")
-    folder = os.open("/", os.O_RDONLY)
-    with pytest.raises(UserError, match="standard input cannot be read"):
-        list(lines_of(folder))
-    os.close(folder)
-
-
-def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
-    reading, writing = os.pipe()
-
-    def write() -> None:
-        with os.fdopen(writing, "wb") as file, contextlib.suppress(BrokenPipeError):
-            file.write(b"one\ntwo\n")
-            for _ in range(1000):
-                file.write(b"x" * (1 << 20))
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    found = lines_of(reading)
-    assert [next(found), next(found)] == [b"one", b"two"]
-    with pytest.raises(UserError, match="line 3 of standard input is longer than 1,048,576 bytes"):
-        next(found)
-    os.close(reading)
-    thread.join(10)
-
-
 @pytest.mark.slow
 def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None:
     def lines() -> Iterator[bytes]:
@@ -409,16 +338,6 @@ def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.
     devices = jax.device_count()
     for rows, length in shapes:
         assert rows == devices or rows * bytes_of_row(config, 6, length) <= devices * limit
-
-
-@given(st.binary(max_size=60))
-def test_lines_are_those_between_line_feeds(content: bytes) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, content)
-    os.close(writing)
-    whole = content.split(b"\n")
-    assert list(lines_of(reading)) == (whole if whole[-1] else whole[:-1])
-    os.close(reading)
 
 
 @pytest.mark.slow
