@@ -18,6 +18,8 @@ from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("unacceptable", "acceptable")
 SIZES = {"train": 500, "validation": 80, "test": 10}
 SMALL = "--data.sequence-length 32 --data.held-out 0.2 --budget.steps 60 --evaluation.every-steps 5".split()
@@ -71,7 +73,6 @@ def said_by(capsys: pytest.CaptureFixture) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.slow
 def test_evaluate_says_the_correlation_of_the_predictions_and_of_the_baselines(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -94,7 +95,6 @@ def test_evaluate_says_the_correlation_of_the_predictions_and_of_the_baselines(
     assert expected in said_by(capsys)
 
 
-@pytest.mark.slow
 def test_early_stopping_follows_the_correlation(
     finished: Path, tfds: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -117,7 +117,6 @@ def get_config():
 """
 
 
-@pytest.mark.slow
 def test_compression_and_recovery_follow_the_correlation(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -137,7 +136,6 @@ def test_compression_and_recovery_follow_the_correlation(
         assert all(matthews < 0.9 * dense for matthews in trained[:-1]), "it ends once the target is reached"
 
 
-@pytest.mark.slow
 def test_a_file_of_so_many_bytes_is_chosen_by_the_correlation(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -176,7 +174,6 @@ def get_config():
 """
 
 
-@pytest.mark.slow
 def test_a_study_judges_by_the_correlation(
     corpus: Path, tfds: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -95,7 +95,7 @@ CONFIGS = {
     "pretrain": f'model={MODEL}, data=DataConfig(dir="my_text/", {{data}}), {RUN}',
     "finetune": f'task=ClassificationConfig(), data=DataConfig(dir="tfds/", {{data}}), {RUN}',
     "translate": "model=EncoderDecoderConfig(num_layers=1, hidden_size=16, head_size=8, vocab_size=300), "
-    "task=TranslationConfig(), data=PairsConfig({data}, max_shapes=2), budget=BudgetConfig(steps={steps}), "
+    "task=TranslationConfig(), data=PairsConfig({data}, max_shapes=1), budget=BudgetConfig(steps={steps}), "
     "checkpoint=CheckpointConfig(every_steps=2, keep=5), batch_size=512, log_every=4",
 }
 PAIRS = {

@@ -10,7 +10,6 @@ from tlc_jax.tasks.base import prediction_loss
 from tlc_jax.tasks.translation import smoothing
 
 
-@pytest.mark.slow
 def test_smoothed_loss_equals_its_definition() -> None:
     rng = np.random.default_rng(0)
     logits, vocab, share = rng.normal(0, 2, (3, 4, 7)), 7, 0.1

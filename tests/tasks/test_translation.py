@@ -42,6 +42,8 @@ from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.long_sentences import pieces
 from tlc_jax.tasks.translation import Translation
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 
@@ -73,7 +75,6 @@ def task_of(run: Path) -> Translation:
     return task
 
 
-@pytest.mark.slow
 def test_a_run_learns_and_reports_bleu(finished: Path) -> None:
     assert RunDir(finished).read_config().micro_batch == 640, "auto: all of it fits"
     found = [line for line in lines(finished) if "eval/validation/loss" in line]
@@ -85,7 +86,6 @@ def test_a_run_learns_and_reports_bleu(finished: Path) -> None:
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path, monkeypatch) -> None:
     from tlc_jax.core import stopping
 
@@ -100,7 +100,6 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path,
         np.testing.assert_array_equal(params_of(tmp_path / "run")[path], x, err_msg=path)
 
 
-@pytest.mark.slow
 def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
     task = task_of(finished)
     for name, seed in (("validation", 1), ("test", 2)):
@@ -114,7 +113,6 @@ def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:
             assert sorted(texts) == expected
 
 
-@pytest.mark.slow
 def test_only_training_is_smoothed(finished: Path) -> None:
     task, params = task_of(finished), load_model(str(finished), warn=pytest.fail).params
     assert RunDir(finished).read_config().task == TranslationConfig(bleu_sentences=4)
@@ -125,7 +123,6 @@ def test_only_training_is_smoothed(finished: Path) -> None:
     assert float(trained) != float(evaluated)
 
 
-@pytest.mark.slow
 def test_the_mean_of_the_last_checkpoints(finished: Path) -> None:
     mean = params_of(f"{finished}@last3")
     # keep=3: steps 4, 8 and 12
@@ -166,7 +163,6 @@ def translated(root: str, content: bytes, **options) -> list[str]:
     return "".join(out).split("\n")
 
 
-@pytest.mark.slow
 def test_every_line_has_a_translation_in_its_place(finished: Path) -> None:
     content = "".join(f"{line}\n" for line in ODD).encode() + b"not \xff UTF-8\n" + b"last"
     found = translated(str(finished), content)
@@ -179,7 +175,6 @@ def test_every_line_has_a_translation_in_its_place(finished: Path) -> None:
     assert translated(str(finished), b"") == [""]
 
 
-@pytest.mark.slow
 def test_n_best_is_sorted_and_begins_with_the_best(finished: Path) -> None:
     content = b"the model keeps\n\na layer of weight\n"
     best = translated(str(finished), content, beams=3)
@@ -197,7 +192,6 @@ def test_n_best_is_sorted_and_begins_with_the_best(finished: Path) -> None:
             translated(str(finished), content, **{"beams": 3, **options})
 
 
-@pytest.mark.slow
 def test_long_lines_are_cut_between_sentences_then_words(finished: Path) -> None:
     tokenizer = task_of(finished).packed.tokenizer()
 
@@ -215,7 +209,6 @@ def test_long_lines_are_cut_between_sentences_then_words(finished: Path) -> None
     assert pieces("short", tokenizer, 20) == ["short"]
 
 
-@pytest.mark.slow
 def test_lines_that_come_slowly_are_answered_at_once(finished: Path) -> None:
     command = [sys.executable, "-m", "tlc_jax.translate", "--checkpoint", str(finished), "--beams", "1"]
     with subprocess.Popen(
@@ -234,7 +227,6 @@ def test_lines_that_come_slowly_are_answered_at_once(finished: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.slow
 def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Path) -> None:
     """The thread that waits for lines once took a lock that Python needs at its end (exit code 134)."""
     command = [sys.executable, "-m", "tlc_jax.translate", "--checkpoint", str(finished), "--beams", "1"]
@@ -259,7 +251,6 @@ def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Pat
         assert ("1 lines are translated; to resume, give the lines from 2 on" in told) == stop
 
 
-@pytest.mark.slow
 def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None:
     def lines() -> Iterator[bytes]:
         yield from (b"the model keeps", b"a row")
@@ -274,7 +265,6 @@ def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None
     ]
 
 
-@pytest.mark.slow
 def test_a_byte_order_mark_is_no_text(finished: Path) -> None:
     plain = b"the model keeps\na row\n"
     expected = translated(str(finished), plain)
@@ -284,7 +274,6 @@ def test_a_byte_order_mark_is_no_text(finished: Path) -> None:
     assert len(inside) == 3
 
 
-@pytest.mark.slow
 def test_what_happens_to_lines_is_counted_at_the_end(finished: Path) -> None:
     told = Console(file=io.StringIO(), width=200)
     content = "".join(f"{line}\n" for line in ODD).encode() + b"not \xff UTF-8\n" + b"the model\n"
@@ -308,7 +297,6 @@ def test_what_happens_to_lines_is_counted_at_the_end(finished: Path) -> None:
     assert " of 1 lines" not in quiet.file.getvalue()
 
 
-@pytest.mark.slow
 def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--beams 5000 is more than the 320 entries"):
         Translator(str(finished), QUIET, beams=5000)
@@ -320,7 +308,6 @@ def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: p
     assert Translator(str(finished), QUIET, beams=1)(["a row"])
 
 
-@pytest.mark.slow
 def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a batch needs no more memory than there is; what it says does not change."""
     sentences = [" ".join(pair) for pair in sentence_pairs(20, 5)]
@@ -340,7 +327,6 @@ def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.
         assert rows == devices or rows * bytes_of_row(config, 6, length) <= devices * limit
 
 
-@pytest.mark.slow
 def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "small"
     run = f"{finished}@last2"
@@ -367,7 +353,6 @@ def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: 
         np.testing.assert_array_equal(again[path], x, err_msg=path)
 
 
-@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--task sst2"):
         evaluate.main(["--checkpoint", str(finished), "--task", "sst2"])
@@ -380,7 +365,6 @@ def test_what_does_not_go_together_is_refused(finished: Path, tmp_path: Path) ->
     assert not (tmp_path / "codes").exists()
 
 
-@pytest.mark.slow
 def test_fewer_hypotheses_than_asked_for_are_not_filled_up(finished: Path) -> None:
     model, tokenizer = RunDir(finished).read_config().model, task_of(finished).packed.tokenizer()
     decoder = Decoder(model, tokenizer, make_mesh(MeshConfig()), longest=64, beams=3, best=3)
