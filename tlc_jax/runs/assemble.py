@@ -70,6 +70,7 @@ def _initial(run: Run, key: jax.Array) -> Restored:
     restored = begin.initial(run.abstract, config.mesh, new, run.console.print)
     if restored.step:
         run.saver.save(restored.step, restored.state, {**restored.meta, **run.identity})
+        run.saver.wait()  # else what is due then would save this step again
     return restored
 
 
