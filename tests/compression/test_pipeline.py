@@ -55,7 +55,7 @@ def by_formulas(tensors: dict[str, np.ndarray], sparsity: float, bits: int) -> d
 
 
 @pytest.mark.parametrize(
-    "steps", itertools.permutations((PruneMagnitude(0.45), Quantize(QuantSpec(6, zero="float"))))
+    "steps", [*itertools.permutations((PruneMagnitude(0.45), Quantize(QuantSpec(6, zero="float"))))]
 )
 def test_a_recipe_is_the_papers_formulas_in_whatever_order(steps: tuple) -> None:
     result = compress(drawn(), steps)

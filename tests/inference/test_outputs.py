@@ -141,7 +141,7 @@ from tlc_jax.core.entry_point import run_command
 from tlc_jax.inference import describe
 from tlc_jax.inference.describe import TensorDifference
 many = [TensorDifference(f"tensor{i}", float("nan"), 1.0, None) for i in range(100_000)]
-describe.differences = lambda one, other: many
+describe.tensor_differences = lambda one, other: many
 run_command(lambda: diff.main(["a", "b", "--json"]))
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,11 @@ def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -
 
 @pytest.mark.slow
 def test_each_choice_is_evaluated_if_asked(finished: Path, tmp_path: Path) -> None:
-    results = measured(finished, tmp_path, "--evaluate")
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["evaluation"]["max_rows"] = 16  # of 194, for each of 54 choices
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    results = measured(run, tmp_path, "--evaluate")
     grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
     assert grid["tensor", "mse", 8]["eval/held_out/loss"] != grid["tensor", "mse", 2]["eval/held_out/loss"]
 
