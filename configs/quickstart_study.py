@@ -6,9 +6,9 @@ Pretrains 2x64 and 2x128 for 45 seconds each on the documentation installed with
 finetunes both to tell numpy's sentences from scipy's, quantizes each to 8, 6, 4 and 3 bits at 0, 30, 60 and
 90 % sparsity, and draws the paper's two plots. No download. On your own text, with SST-2: `study_sst2`.
 
-Cost: 3 min 25 s from a cold start on 2 CPU cores, of which some seconds collect and pack the text; twice that beside
-other jobs on the same cores, with fewer updates. Perplexity ended at 82 (2x64) and 64 (2x128); the bigram line is 66,
-and bag of words is ahead of both after finetuning: the study says so."""
+Cost: 3 min 25 s from a cold start on 2 CPU cores; longer, with fewer updates in the same time, beside other
+jobs. Perplexity ended at 82 (2x64) and 64 (2x128); the bigram line is 66, and bag of words is ahead of both
+after finetuning: the study says so."""
 
 from tlc_jax.config import (
     BudgetConfig,
