@@ -40,7 +40,9 @@ ONLY_HERE = {
     "sacrebleu": "tasks",
     "safetensors": "artifacts",
     "matplotlib": "studies",
+    "filelock": "storage",
 }
+POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
 HEAVY = {"numpy", "jax", "jaxtyping"}  # takes longer to import than --help may take
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -148,6 +150,11 @@ def test_data_need_no_jax() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_answered_before_anything_heavy_is_imported(name: str) -> None:
     assert not libraries(name, top=True) & HEAVY
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_module_needs_what_windows_lacks(path: Path) -> None:
+    assert not imports(path, top=True) & POSIX_ONLY, path
 
 
 def test_every_package_has_a_level() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from tlc_jax.storage.run_directory import LOCK
 def held_elsewhere(folder: Path, words: bytes) -> int:
     """Another process's lock (they are of descriptors, so one's own other one will do), with its words."""
     file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-    file_lock.fcntl.flock(file, file_lock.fcntl.LOCK_EX)
+    fcntl.flock(file, fcntl.LOCK_EX)  # as versions before filelock took it: old and new exclude each other
     os.write(file, words)
     return file
 
@@ -31,12 +32,13 @@ def test_a_file_system_without_locks_is_told_as_that(
     def flock(file: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(file_lock.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError) as told, locked(tmp_path):
         pass
     assert f"the file system of {tmp_path} cannot lock files ({os.strerror(number)})" in str(told.value)
     assert "in use" not in str(told.value)
     assert "--workdir on a local disk" in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK], "no other kind of lock, which a kill leaves"
 
 
 def test_what_a_stranger_wrote_there_is_shown_in_bounds(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(file_lock.os, "pwrite", full)
+    monkeypatch.setattr(file_lock.os, "write", full)
     with locked(tmp_path) as check:
         check()
 

@@ -23,8 +23,9 @@ _requested = False
 def listen() -> None:
     """Install the signal handlers. A second Ctrl-C ends the process at once. Under nohup SIGHUP stays
     ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    for number in filter(None, (signal.SIGINT, signal.SIGTERM, hangup)):
+        if number != hangup or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)
 
 

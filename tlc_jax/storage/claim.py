@@ -4,17 +4,13 @@ same one."""
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.lock import locked
-from tlc_jax.storage.paths import AnyPath, make_folder, open_folder
+from tlc_jax.storage.paths import AnyPath, locked_folder, make_folder
 from tlc_jax.storage.run_directory import LOCK
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 
 @contextlib.contextmanager
@@ -31,8 +27,11 @@ def claimed(folder: AnyPath) -> Iterator[None]:
     check_empty(folder)
     new = not folder.exists()
     make_folder(folder)
-    with open_folder(folder) as descriptor:
-        _lock(folder, descriptor)
+    with locked_folder(folder) as ours:
+        if ours is False:  # without locks, the process that finishes last finds the folder full
+            raise UserError(
+                f"--out {folder} is being written by another process: wait for it, or give another folder"
+            )
         try:
             check_empty(folder)
             yield
@@ -48,14 +47,3 @@ def check_empty(folder: AnyPath) -> None:
         not folder.is_dir() or any(path.name != LOCK or isinstance(path, Path) for path in folder.iterdir())
     ):
         raise UserError(f"--out {folder} is not empty: give a new folder")
-
-
-def _lock(folder: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:  # without locks, the process that finishes last finds the folder full
-            return
-        raise UserError(
-            f"--out {folder} is being written by another process: wait for it, or give another folder"
-        ) from error

@@ -1,19 +1,21 @@
-"""A lock on a local folder: a file in it that the system unlocks when the process ends."""
+"""A lock on a local folder: a file in it that the system unlocks when the process ends, also by kill -9."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import stat
 from pathlib import Path
 
-from tlc_jax.core.errors import SaveFailed, UserError
+from filelock import lock_descriptor
 
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.storage.paths import open_flags, open_folder
+
 _MOST = 1000  # bytes that are read of another process's words
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN = open_flags("O_RDWR", "O_CREAT", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+_ON_WINDOWS = os.name == "nt"
+_WORDS_AT = 1 if _ON_WINDOWS else 0  # Windows locks the first byte against reading, flock none
 
 
 class Taken(Exception):
@@ -30,17 +32,16 @@ class FileLock:
 
     def __init__(self, folder: Path, name: str, holder: str):
         self._folder, self._path, self._holder = folder, folder / name, holder
-        self._inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with contextlib.ExitStack() as opened:
+            # on Windows no folder can be removed or replaced in which a file is open
+            self._inside = None if _ON_WINDOWS else opened.enter_context(open_folder(folder))
             self._file = self._take()
-        except BaseException:
-            os.close(self._inside)
-            raise
+            self._opened = opened.pop_all()
 
     def check(self) -> None:
         """SaveFailed if the folder was replaced since it was locked, or if another process holds the lock
         now."""
-        if not _is_at(self._inside, self._folder):
+        if self._inside is not None and not _is_at(self._inside, self._folder):
             raise SaveFailed(
                 f"{self._folder} was removed or replaced while its run was active: nothing more is written "
                 "there; restore it and run the same command again, or start again in a new --workdir"
@@ -59,7 +60,7 @@ class FileLock:
 
     def close(self) -> None:
         os.close(self._file)
-        os.close(self._inside)
+        self._opened.close()
 
     def _take(self) -> int:
         file = os.open(self._path, _OPEN, 0o666)
@@ -69,7 +70,8 @@ class FileLock:
             _lock(file, self._folder)
             with contextlib.suppress(OSError):  # the words only inform, and a disk may be full
                 os.ftruncate(file, 0)
-                os.pwrite(file, self._holder.encode("utf-8", "replace"), 0)
+                os.lseek(file, _WORDS_AT, os.SEEK_SET)
+                os.write(file, self._holder.encode("utf-8", "replace"))
         except BaseException:
             os.close(file)
             raise
@@ -77,16 +79,19 @@ class FileLock:
 
 
 def _lock(file: int, folder: Path) -> None:
+    """Lock an open file by flock, or by LockFileEx on Windows. `filelock.FileLock` itself would replace a
+    missing flock by a file that outlives its process, and could not name the holder."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = lock_descriptor(file, blocking=False)
     except OSError as error:
-        if error.errno in _HELD:
-            raise Taken(os.pread(file, _MOST, 0).decode("utf-8", "replace").strip()) from error
         raise UserError(
             f"the file system of {folder} cannot lock files ({error.strerror}), so two jobs could write "
             "into one run: give a --workdir on a local disk or in a bucket, or mount it with locks (Lustre: "
             "-o flock)"
         ) from error
+    if not ours:
+        os.lseek(file, _WORDS_AT, os.SEEK_SET)
+        raise Taken(os.read(file, _MOST).decode("utf-8", "replace").strip())
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import functools
 import importlib.util
+import operator
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from etils import epath
+from filelock import lock_descriptor
 
 from tlc_jax.core.errors import UserError, one_line
 
@@ -118,7 +120,7 @@ def new_folder(folder: PathT, *, exclusive: bool = False) -> Iterator[PathT]:
     remove_leftovers(folder.parent)
     temporary = _temporary(folder)
     make_folder(temporary)
-    with _locked(temporary):
+    with locked_folder(temporary):
         try:
             yield temporary
             try:
@@ -143,8 +145,10 @@ def remove_leftovers(folder: Path) -> None:
                 continue
             if not other.is_dir():
                 other.unlink()
-            elif _abandoned(other):
-                shutil.rmtree(other, ignore_errors=True)
+            else:
+                with locked_folder(other) as abandoned:
+                    if abandoned:  # where folders cannot be locked, they stay
+                        shutil.rmtree(other, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -152,10 +156,15 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(_TOKEN)}{_TEMPORARY}")
 
 
+def open_flags(*names: str) -> int:
+    """Flags of `os.open` by their names; those that a system does not have (Windows) are left out."""
+    return functools.reduce(operator.or_, (getattr(os, name, 0) for name in names))
+
+
 @contextlib.contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
     """A descriptor of a folder itself, to lock it or to name it whatever its path."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, open_flags("O_RDONLY", "O_DIRECTORY", "O_CLOEXEC"))
     try:
         yield descriptor
     finally:
@@ -163,21 +172,14 @@ def open_folder(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder itself; the system releases the lock when the process ends."""
-    with open_folder(folder) as descriptor:
-        with contextlib.suppress(OSError):  # without locks leftovers are not removed
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-def _abandoned(folder: Path) -> bool:
-    with open_folder(folder) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # in use, or no locks
-            return False
-        return True
+def locked_folder(folder: Path) -> Iterator[bool | None]:
+    """Lock a folder itself until the block or the process ends. Yields False if another process has locked
+    it, None if it cannot be locked: on some network file systems, and on Windows."""
+    with contextlib.ExitStack() as held:
+        ours = None
+        with contextlib.suppress(OSError):
+            ours = lock_descriptor(held.enter_context(open_folder(folder)), blocking=False)
+        yield ours
 
 
 def remove_folder(path: AnyPath, last: str | None = None) -> None:

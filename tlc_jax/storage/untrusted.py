@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from tlc_jax.core.printable import printable
-from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.paths import AnyPath, open_flags
 
 DOCUMENT = 32 << 20  # bytes of a configuration, manifest or tokenizer: many times the largest known one
 _BLOCK = 1 << 20
@@ -24,7 +24,7 @@ _LONGEST_NAME = 1024
 # limits of JSON, of which two bytes may become hundreds in memory; the merges of the largest tokenizers are
 # 600,000 lists
 _MOST_VALUES, _MOST_CONTAINERS, _DEEPEST = 4_000_000, 1_000_000, 64
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # opening a FIFO would block
+_OPEN = open_flags("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")  # a FIFO would block
 
 
 def open_regular(path: AnyPath) -> BinaryIO:
