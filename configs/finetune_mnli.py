@@ -30,7 +30,7 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=3e-4, weight_decay=0.1),
         schedule=ScheduleConfig(follows="steps", warmup=0.06),
         budget=BudgetConfig(steps=23_000),
-        evaluation=EvaluationConfig(every_steps=1000),
+        evaluation=EvaluationConfig(every_steps=None, per_run=20),
         checkpoint=CheckpointConfig(every_steps=1000),
         batch_size=32,
         log_every=50,

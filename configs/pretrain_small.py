@@ -36,7 +36,7 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=1e-3),
         schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.3),
         budget=BudgetConfig(training_seconds=3600),
-        evaluation=EvaluationConfig(every_steps=1000),
+        evaluation=EvaluationConfig(every_steps=None, per_run=20),
         checkpoint=CheckpointConfig(every_steps=1000),
         batch_size=16,
         log_every=50,

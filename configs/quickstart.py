@@ -36,7 +36,7 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=3e-3),
         schedule=ScheduleConfig(follows="training_seconds", local_attention=0.9),
         budget=BudgetConfig(training_seconds=120),
-        evaluation=EvaluationConfig(every_steps=500),
+        evaluation=EvaluationConfig(every_steps=None, per_run=10),
         checkpoint=CheckpointConfig(every_steps=500),
         batch_size=16,
         log_every=50,

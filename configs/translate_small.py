@@ -31,7 +31,7 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=1.0, beta2=0.997, epsilon=1e-9, weight_decay=0.0),
         schedule=ScheduleConfig(follows="training_seconds", warmup=0.0, noam_steps=1000),
         budget=BudgetConfig(training_seconds=7200),
-        evaluation=EvaluationConfig(every_steps=1000),
+        evaluation=EvaluationConfig(every_steps=None, per_run=20),
         checkpoint=CheckpointConfig(every_steps=500, keep=5),
         batch_size=1024,
         log_every=50,

@@ -57,7 +57,7 @@ def test_a_field_added_since_has_the_value_of_old_runs(
     old = old_config("encoder")
     assert old["optimizer"].pop("epsilon") != 0.5
     del old["task"]["mask_rate"]
-    added = {"OptimizerConfig": {"epsilon": 0.5}, "MlmConfig": {"mask_rate": 0.25}}
+    added = {**renamed.ADDED, "OptimizerConfig": {"epsilon": 0.5}, "MlmConfig": {"mask_rate": 0.25}}
     monkeypatch.setattr(renamed, "ADDED", added)
     run = RunDir(tmp_path)
     write_json(run.config, old)

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig
+from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig, ScheduleConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.tasks.metric import NATS_PER_BYTE
@@ -46,11 +46,11 @@ def agenda(
     return Agenda(
         config,
         task,  # type: ignore[arg-type]
-        Budget(config.budget, "steps", tokens_per_step=1.0),
+        Budget(config.budget, config.schedule.follows, tokens_per_step=1.0),
         Deadline(stop_after, 0.0, now),
         MarksAhead(config.kept_marks, 0.0, 0.0),
         saver,  # type: ignore[arg-type]
-        types.SimpleNamespace(last=None),  # type: ignore[arg-type]
+        types.SimpleNamespace(evaluation=None),  # type: ignore[arg-type]
         types.SimpleNamespace(in_a_row=in_a_row),  # type: ignore[arg-type]
         first,
     )
@@ -89,7 +89,11 @@ def test_a_signal_and_a_deadline_save_and_stop(monkeypatch: pytest.MonkeyPatch) 
 
 
 def evaluated(plan: Agenda, step: int, nats_per_byte: float) -> None:
-    plan.writer.last = {"step": step, "eval/held_out/loss": 9.0, "eval/held_out/nats_per_byte": nats_per_byte}
+    plan.writer.evaluation = {
+        "step": step,
+        "eval/held_out/loss": 9.0,
+        "eval/held_out/nats_per_byte": nats_per_byte,
+    }
 
 
 def test_an_evaluation_that_reaches_the_target_stops_the_run() -> None:
@@ -122,3 +126,46 @@ def test_nothing_is_due_twice_where_a_process_begins() -> None:
     resumed = agenda(Now(), first=4)
     resumed.marks.drop(("1/4",))
     assert resumed.due(4, clock) == Due(0.0), "its lines were written before"
+
+
+def evaluations(plan: Agenda, steps: list[int], clock: Clock, now: Now, seconds_a_step: float) -> list[int]:
+    """The steps after which an evaluation is due; each takes a line, rounded as metrics.jsonl has it."""
+    due = []
+    for step in steps:
+        now.seconds = step * seconds_a_step
+        if plan.due(step, clock).evaluate:
+            due.append(step)
+            line = {"step": step, "training_seconds": round(clock.training_seconds, 3)}
+            plan.writer.evaluation = {**line, "eval/held_out/loss": 9.0}
+        assert not plan.due(step, clock).evaluate, "once"
+    return due
+
+
+@pytest.mark.parametrize(("steps", "per_run"), [(12, 4), (1000, 20), (7, 3), (3, 20), (100, 100)])
+def test_evaluations_are_spread_over_a_budget_of_any_length(steps: int, per_run: int) -> None:
+    config = Config(
+        budget=BudgetConfig(steps=steps), evaluation=EvaluationConfig(every_steps=None, per_run=per_run)
+    )
+    now = Now()
+    expected = sorted({math.ceil(steps * i / per_run) for i in range(1, per_run + 1)})
+    whole = evaluations(agenda(now, config=config), [*range(1, steps + 1)], Clock(now=now), now, 0.1)
+    assert whole == expected
+    for stopped in {1, steps // 2, steps - 1}:  # an interrupted run evaluates after the same updates
+        first, second = agenda(now, config=config), agenda(now, config=config, first=stopped)
+        parts = evaluations(first, [*range(1, stopped + 1)], Clock(now=now), now, 0.1)
+        second.writer.evaluation = first.writer.evaluation
+        assert parts + evaluations(second, [*range(stopped, steps + 1)], Clock(now=now), now, 0.1) == expected
+
+
+def test_evaluations_over_a_budget_of_seconds_follow_the_clock() -> None:
+    """10 s and updates of 0.07 s: every 2.5 s. Those by steps come beside them."""
+    config = Config(
+        budget=BudgetConfig(training_seconds=10.0),
+        schedule=ScheduleConfig(follows="training_seconds"),
+        evaluation=EvaluationConfig(every_steps=50, per_run=4),
+    )
+    now = Now()
+    plan, clock = agenda(now, config=config), Clock(now=now)
+    with clock.running():
+        due = evaluations(plan, [*range(1, 144)], clock, now, 0.07)
+    assert due == [36, 50, 72, 100, 108, 143], "after 2.52, 5.04, 7.56 and 10.01 s"

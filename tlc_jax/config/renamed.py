@@ -20,7 +20,10 @@ _BY_NATS = "language models and translations now stop at so many nats per byte, 
 MEANINGS = {"stop_at_accuracy": _BY_NATS}
 """By the old name of a field: what is not only renamed."""
 
-ADDED: dict[str, dict[str, Any]] = {"StudyConfig": {"compression": CompressConfig(zero="float")}}
+ADDED: dict[str, dict[str, Any]] = {
+    "StudyConfig": {"compression": CompressConfig(zero="float")},
+    "EvaluationConfig": {"per_run": None},
+}
 """By dataclass: a field added since, and the value that describes what older runs did."""
 
 

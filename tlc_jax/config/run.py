@@ -146,6 +146,7 @@ FREE_ON_RESUME = (
     "hung_after",
     "stop_after",
     "evaluation.every_steps",
+    "evaluation.per_run",
     "evaluation.max_rows",
     "checkpoint.every_steps",
     "checkpoint.keep",

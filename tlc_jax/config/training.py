@@ -96,7 +96,9 @@ class BudgetConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     every_steps: Optional[int] = 1000
-    """Updates between evaluations on held-out rows; the end is always evaluated. None: only the end."""
+    """Updates between evaluations on held-out rows; the end is always evaluated. None: not by steps."""
+    per_run: Optional[int] = None
+    """Evaluations over the whole budget, evenly spread, whatever its length; beside those of every_steps."""
     max_rows: Optional[int] = None
     """Evaluate on this many held-out rows, evenly spread; None: on all."""
     stop_at: Optional[float] = None
@@ -106,7 +108,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_fields(self, "evaluation.", ("every_steps", "max_rows"), lambda n: n > 0, "positive")
+        check_fields(self, "evaluation.", ("every_steps", "per_run", "max_rows"), lambda n: n > 0, "positive")
         check_fields(self, "evaluation.", ("stop_at",), math.isfinite, "finite")
 
 

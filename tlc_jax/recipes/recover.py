@@ -131,7 +131,7 @@ def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: flo
         optimizer=dataclasses.replace(config.optimizer, learning_rate=rate),
         schedule=dataclasses.replace(config.schedule, follows="steps", noam_steps=None),
         budget=dataclasses.replace(config.budget, steps=steps, training_seconds=None, tokens=None),
-        evaluation=dataclasses.replace(config.evaluation, every_steps=every, stop_at=target),
+        evaluation=dataclasses.replace(config.evaluation, every_steps=every, per_run=None, stop_at=target),
         checkpoint=dataclasses.replace(config.checkpoint, marks=""),
     )
 

@@ -53,7 +53,6 @@ def assemble(run: Run) -> Session:
         view=view,
         identity=run.identity,
         check_folder=run.check_folder,
-        fractions=list(meta.get("fractions", [])),
     )
     if not session.due().stop:
         session.compile()

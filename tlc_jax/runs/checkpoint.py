@@ -66,7 +66,6 @@ class _Record(TypedDict):
     training_seconds: NotRequired[float]
     total_seconds: NotRequired[float]
     meter: NotRequired[dict[str, float]]
-    fractions: NotRequired[list[float]]
     data: NotRequired[str]
     config: NotRequired[str]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,7 @@ from tlc_jax.training.metrics import MetricsWriter
 from tlc_jax.training.saver import Saver
 from tlc_jax.training.skipped import SkippedSteps
 
+_ROUNDED = 0.001  # seconds by which a line of metrics may be too early
 Stop = Literal["", "budget", "target", "deadline", "signal"]
 """Why a run stops after a step: it is complete ('budget', 'target') or interrupted; '' where it does not."""
 
@@ -90,7 +92,12 @@ class Agenda:
             seconds,
             marks,
             log=not evaluated and self._every(self.config.log_every, step),
-            evaluate=not evaluated and (special or self._every(evaluation.every_steps, step)),
+            evaluate=not evaluated
+            and (
+                special
+                or self._every(evaluation.every_steps, step)
+                or self._share(evaluation.per_run, step, seconds)
+            ),
             save=self.saver.newest != step and bool(stop or marks or periodic_save),
             failed_save=self.saver.failed(),
             stop=stop,  # type: ignore[arg-type]
@@ -98,6 +105,16 @@ class Agenda:
 
     def _every(self, steps: int | None, step: int) -> bool:
         return steps is not None and step % steps == 0 and step > self.first
+
+    def _share(self, count: int | None, step: int, seconds: float) -> bool:
+        """Whether one more of the `count` evaluations spread over the budget is reached than at the last
+        evaluation of all."""
+        if count is None or step <= self.first:
+            return False
+        last = self.writer.evaluation or {"step": 0, "training_seconds": 0.0}
+        now = self.budget.used(step, seconds)
+        before = self.budget.used(last["step"], last["training_seconds"] + _ROUNDED)
+        return math.floor(count * now + 1e-9) > math.floor(count * before + 1e-9)
 
     def _reached(self, step: int) -> bool:
         """Whether an evaluation after this very step has reached `evaluation.stop_at`."""
@@ -107,7 +124,7 @@ class Agenda:
 
     def _evaluation(self, step: int, metric: str) -> float | None:
         """A metric of the set that decisions are made on; None where this very step was not evaluated."""
-        last = self.writer.last
+        last = self.writer.evaluation
         if last is None or last["step"] != step:
             return None
         return last.get(f"eval/{self.task.evaluation_sets()[0]}/{metric}")

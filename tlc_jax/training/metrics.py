@@ -20,9 +20,10 @@ from tlc_jax.tasks.base import Sums
 from tlc_jax.training.metrics_log import MetricsLog
 
 Seconds = Annotated[float, Field(ge=0)]
-_LONGEST_LINE = 64 << 20  # bytes; a line may hold a number for each step since the last one
+_LONGEST_LINE = 64 << 20  # bytes; lines of older runs hold a number for each step since the last one
 _MEASURED = ("train/", "eval/")
 _Numbers = dict[str, float]
+_LineOrNone = dict[str, Any] | None
 GAUGES = ("gradient_norm",)  # the last value is reported, not a mean
 
 
@@ -66,12 +67,15 @@ class MetricsWriter:
     ):
         self._path, self._warn, self._source = path, warn, source or path
         self._log: MetricsLog | None = None
-        self.last: dict[str, Any] | None = leader.decide(lambda: self._open(restored_step))
+        self.last: _LineOrNone
+        self.evaluation: _LineOrNone
+        """The last line of all, and the last one of an evaluation."""
+        self.last, self.evaluation = leader.decide(lambda: self._open(restored_step))
 
-    def _open(self, restored_step: int) -> dict[str, Any] | None:
+    def _open(self, restored_step: int) -> list[_LineOrNone]:
         kept = [line for line in read_metrics(self._source) if line["step"] <= restored_step]
         self._log = MetricsLog(self._path, [json.dumps(line) + "\n" for line in kept], self._warn)
-        return kept[-1] if kept else None
+        return [next(reversed(lines), None) for lines in (kept, [*filter(_is_evaluation, kept)])]
 
     def write(self, step: int, times: dict[str, float], values: dict[str, Any]) -> dict[str, Any]:
         """Returns the line. Where it cannot be written now, `warn` is called and it is written later."""
@@ -79,6 +83,8 @@ class MetricsWriter:
         if self._log is not None:
             self._log.add(json.dumps(line) + "\n")
         self.last = line
+        if _is_evaluation(line):
+            self.evaluation = line
         return line
 
     def flush(self) -> None:
@@ -113,6 +119,11 @@ def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
                 f"{path} line {number} is not a line of metrics ({why}): correct or remove it"
             ) from error
     return lines  # type: ignore[return-value]
+
+
+def _is_evaluation(line: dict[str, Any]) -> bool:
+    """Whether a line is of an evaluation, and not only of baselines."""
+    return any(name.startswith("eval/") and name.endswith("/loss") for name in line)
 
 
 def _whole_lines(path: AnyPath) -> Iterator[bytes]:

@@ -50,8 +50,6 @@ class Session:
     """Of the config and the data, by which a checkpoint knows its run."""
     check_folder: Callable[[], None]
     """Raises SaveFailed where the run directory was removed or replaced."""
-    fractions: list[float]
-    """Of the budget, for each step since the last line; only where they depend on the clock."""
     marks: tuple[str, ...] = ()
     """Those that are reached and not saved yet."""
     fraction: float = 0.0
@@ -80,8 +78,6 @@ class Session:
         self.state, sums = self.train_step(self.state, batch, self.key, self.control)
         self.step += 1
         self.meter.add(sums)
-        if self.config.schedule.follows == "training_seconds":
-            self.fractions.append(self.fraction)  # they cannot be computed again
         return sums
 
     def due(self) -> Due:
@@ -102,12 +98,10 @@ class Session:
             "tokens": round(self.step * self.task.tokens_per_step),
             "epoch": round(self.task.epochs(self.step), 4),
             "budget_fraction": self.fraction,
-            **({"budget_fractions": self.fractions} if self.fractions else {}),
         }
         self.check_folder()
         line = self.writer.write(self.step, self.clock.state(), values)
         self.meter.clear()
-        self.fractions = []
         self.view.logged(line)
 
     def evaluate(self) -> None:
@@ -129,7 +123,6 @@ class Session:
             leader.decide(self.check_folder)
             meta = {
                 "meter": self.meter.peek(),
-                "fractions": self.fractions,
                 "micro_batches": self.config.micro_batches,
                 **self.identity,
             }
