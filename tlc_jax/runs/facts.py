@@ -1,29 +1,19 @@
-"""What is known of a run before its first step, for the first screen and for environment.json."""
+"""What is known of a run before its first step, for the first screen."""
 
 from __future__ import annotations
-
-import datetime
-import importlib.metadata
-import platform
-import sys
-from typing import Any
 
 import jax
 
 from tlc_jax.config import Config
 from tlc_jax.core import tree
-from tlc_jax.core.errors import UserError, one_line
-from tlc_jax.core.schema import TypedDict, checked, record
+from tlc_jax.core.errors import UserError
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.parallel import hosts
-from tlc_jax.storage.run_directory import RunDir, write_json
-from tlc_jax.storage.untrusted import read_json
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_params
 from tlc_jax.training.view import budget_text
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy", "tlc-jax")
 
 
 def facts(config: Config, data: Prepared | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
@@ -57,39 +47,3 @@ def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
         return {"data": f"there: {kind_of(config).source(config).description}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
-
-
-@record
-class _Environment(TypedDict):
-    starts: list[dict[str, Any]]
-
-
-def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:
-    """Add an entry to environment.json: when, with what command, versions and devices, and how it began."""
-    starts = []
-    if rundir.environment.exists():
-        try:
-            starts = checked(read_json(rundir.environment), _Environment)["starts"]
-        except (OSError, ValueError) as error:
-            why = one_line(error)
-            raise UserError(f"{rundir.environment} is damaged ({why}): remove it to continue") from error
-    starts.append(
-        {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            **begin,
-            "python": platform.python_version(),
-            "packages": {name: _version(name) for name in _PACKAGES},
-            "devices": [device.device_kind for device in jax.devices()],
-            "processes": hosts.count(),
-            "platform": platform.platform(),
-        }
-    )
-    write_json(rundir.environment, {"starts": starts})
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # run from a checkout that is not installed

@@ -23,9 +23,10 @@ from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
 from tlc_jax.runs.checkpoint import Restored, saved_data_identity, whole_steps
-from tlc_jax.runs.facts import data_facts, facts, record_start
+from tlc_jax.runs.facts import data_facts, facts
 from tlc_jax.runs.memory import fitted
 from tlc_jax.runs.saving import Checkpoints
+from tlc_jax.runs.starts import record_start
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.storage.run_directory import RunDir, write_json
