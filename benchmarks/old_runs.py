@@ -83,13 +83,14 @@ def _saved(step: Path) -> dict[str, str]:
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Of two dictionaries of the same numbers or digests: how many there are, and what is not equal."""
+    """Of two dictionaries of numbers or digests: how many there were before, which of them are not equal, and
+    which are new."""
     different = {
-        name: {"before": before.get(name), "after": after.get(name)}
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        name: {"before": value, "after": after.get(name)}
+        for name, value in sorted(before.items())
+        if value != after.get(name)
     }
-    return {"compared": len(before), "different": different}
+    return {"compared": len(before), "different": different, "new": sorted(after.keys() - before.keys())}
 
 
 def main() -> None:
@@ -116,7 +117,10 @@ def main() -> None:
         for name in (*old.MODELS, *(f"artifacts/{name}" for name in old.ARTIFACTS)):
             evaluations[name] = _compared(one.evaluated(name), other.evaluated(name))
             print(f"{name}: {evaluations[name]}")
-    equal = all(own["losses_equal"] and not own["state"]["different"] for own in updates.values())
+    equal = all(
+        own["losses_equal"] and not own["state"]["different"] and not own["state"]["new"]
+        for own in updates.values()
+    )
     equal = equal and not any(own["different"] for own in evaluations.values())
     result = {
         **about(),
