@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     document = _document(args)
     from tlc_jax.parallel.peers import joined  # jax is imported only when it is needed
     from tlc_jax.runs.begin import Begin, Fresh, InitFrom, parse_branch
+    from tlc_jax.runs.facts import Document
     from tlc_jax.runs.open_run import show_run
     from tlc_jax.runs.train_run import train_run
     from tlc_jax.storage.paths import parse_path
@@ -50,11 +51,12 @@ def main(argv: list[str] | None = None) -> None:
         document = branch.trunk.read_config()
     elif args.init_from:
         begin = InitFrom(args.init_from)
+    named = Document(str(args.config or args.branch_from), document)
     with joined(args.hosts):
         if args.dry_run:
-            show_run(args.settings, document, workdir, begin, make_console())
+            show_run(args.settings, named, workdir, begin, make_console())
         else:
-            train_run(args.settings, workdir, begin, document=document)
+            train_run(args.settings, workdir, begin, document=named)
     output.mention_lost(f"all metrics of the run are in {workdir / 'metrics.jsonl'}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -74,11 +75,10 @@ def test_the_first_screen(command, tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     for piece in (
         "num_layers             3   (file: 2)",
-        "parameters",
-        "50,348",
-        "there: 3 text files",
-        "8 x cpu",
-        str(tmp_path),
+        "changed    model.num_layers 3 (was 2)",
+        "model      3 layers of width 32, 50,348 parameters, on 8 x cpu",
+        "data       there: 3 text files",
+        f"writes to  {tmp_path / 'w'}",
     ):
         assert piece in shown
     assert not (tmp_path / "w").exists(), "a dry run writes nothing"
@@ -371,5 +371,10 @@ def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
             assert found[-1]["step"] == last == whole_steps(workdir / "checkpoints")[-1]
             assert found[-1][name] <= stop_at
             reason = f"nats_per_byte has reached evaluation.stop_at {stop_at:g}"
-            assert capsys.readouterr().out.splitlines()[-1].endswith(f" in {workdir}: {reason}")
+            *_, ended, result, then = capsys.readouterr().out.splitlines()
+            assert ended.endswith(f" in {workdir}: {reason}")
+            assert re.match(
+                r"held_out: nats_per_byte [\d.]+, .*perplexity [\d.]+ \(unigram [\d.]+, bigram", result
+            )
+            assert then.startswith("next: python -m tlc_jax.train --config finetune_sst2 ")
         assert sum(name in line for line in found) == (2 if last else 1), "and one before the first update"

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import io
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,9 +25,12 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import flatten
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.runs.facts import Document, facts, next_commands, result
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks.base import Task, TaskKind
 from tlc_jax.tasks.kinds import KINDS, kind_of
 from tlc_jax.tasks.metric import ExampleScores
+from tlc_jax.training.view import show_facts
 
 QUIET = Console(quiet=True)
 
@@ -111,7 +118,63 @@ def test_a_config_finds_its_kind_and_its_data(case: Case) -> None:
     names = kind.label_names(config, case.data.folder)
     assert names == case.task.label_names == kind.label_names(config, None)
     load_tokenizer(case.data.folder / "tokenizer.json", config.model.vocab_size, kind.tokenizer_layout)
-    assert all(isinstance(text, str) for text in case.task.facts().values())
+    assert len(case.task.facts()) <= 3
+
+
+def test_the_first_screen_has_few_lines(case: Case, tmp_path: Path) -> None:
+    """On a terminal of 80 columns, with every line that may be there; one more says what was compiled."""
+    model = dataclasses.replace(case.config.model, num_layers=2)
+    options = dataclasses.replace(case.config, model=model, log_every=7)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, record=True)
+    more = Document("quickstart", case.config).facts(options)
+    show_facts(console, facts(case.config, RunDir(tmp_path / "a" / "workdir"), case.task, more))
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 14
+    assert "config     quickstart" in lines
+    assert "changed    model.num_layers 2 (was 1), log_every 7 (was 20)" in lines
+    count = f"1 layer of width 16, {sum(x.size for x in flatten(case.params).values()):,} parameters"
+    assert any(line.startswith(f"model      {count}, on ") for line in lines)
+    assert f"budget     {case.config.budget.steps} updates" in lines
+
+
+def test_a_result_stands_beside_what_counts_reach(case: Case) -> None:
+    """The primary metric first, and no set on which nothing may be chosen."""
+    name, primary = case.task.evaluation_sets()[0], case.task.primary_metric.name
+    metrics = dict.fromkeys((primary, "loss", "accuracy", "perplexity"), 0.5)
+    line = {"step": 3, **{f"eval/{name}/{metric}": value for metric, value in metrics.items()}}
+    text = result(case.task, line)
+    assert text.startswith(f"{name}: {primary} 0.5")
+    assert "loss" not in text
+    for key, value in case.task.baselines().items():
+        split, _, model = key.partition("/")
+        assert (f" {value:.4g}" in text) == (split == name and "_" in model and "tokens" not in model), key
+
+
+def test_what_may_be_done_next_are_commands_of_the_run(case: Case) -> None:
+    for command in next_commands(case.config, "runs/my run"):
+        program, name, *options = re.fullmatch(r"(python -m) tlc_jax\.(\w+) (.*)", command).groups()
+        assert importlib.util.find_spec(f"tlc_jax.{name}"), program
+        assert "'runs/my run'" in options[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "says"),
+    [
+        ("mlm", {"documents": {"held_out": 3}}, "only 3 documents are held out to evaluate on"),
+        ("mlm", {"documents": {"held_out": 20}}, ""),
+        ("classification", {"examples": {"tuning": 99}}, "only 99 examples are kept to tune on"),
+        ("classification", {"examples": {"tuning": 100}}, ""),
+    ],
+)
+def test_too_few_held_out_are_said_so(case: Case, kind: str, count: dict[str, dict], says: str) -> None:
+    """With what to change."""
+    if case.kind.name != kind:
+        pytest.skip("another kind")
+    changed = {key: {**case.data.manifest[key], **sizes} for key, sizes in count.items()}
+    data = dataclasses.replace(case.data, manifest={**case.data.manifest, **changed})
+    notes = case.kind.task(case.config, data).notes()
+    expected = f"{says}, too few to judge a model by: raise --data.held-out (now 0.2) or give more data"
+    assert [note for note in notes if "too few" in note] == ([expected] if says else [])
 
 
 def test_data_of_another_model_are_refused(case: Case) -> None:

@@ -7,11 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from tlc_jax.core import stopping
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines
+_BAR = 16  # columns
 
 
 def duration(seconds: float) -> str:
@@ -26,20 +35,33 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
+def progress_bar(console: Console, *columns: ProgressColumn, text: str, transient: bool = False) -> Progress:
+    """A bar as wide as the terminal, on terminals only. `columns` come first and are shown whole; of `text`,
+    a format such as `{task.description}`, what does not fit after them is cut."""
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return Progress(
+        *columns,
+        TextColumn(text, markup=False, table_column=rest),  # paths hold [brackets]
+        console=console,
+        expand=True,
+        transient=transient,
+        disable=not console.is_terminal,
+    )
+
+
 @contextlib.contextmanager
 def stage(console: Console, title: str, total: float | None, unit: str) -> Iterator[Callable[[float], None]]:
     """A context that gives a function to advance the stage by an amount of `unit`; `total` may be unknown."""
     started = last = time.monotonic()
     done = 0.0
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),  # paths hold [brackets]
-        BarColumn(),
+    bar = progress_bar(
+        console,
         TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
+        BarColumn(_BAR),
+        TimeElapsedColumn(),
+        text="{task.description}",
         transient=True,
-        disable=not console.is_terminal,
     )
     task = bar.add_task(title, total=total)
 

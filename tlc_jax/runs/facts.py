@@ -1,45 +1,91 @@
-"""What is known of a run before its first step, for the first screen."""
+"""What a person should know of a run: before its first step, and at its end."""
 
 from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from tlc_jax.config import Config
+from tlc_jax.config.saved import flat
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.cache import Prepared
+from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import first_of
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_params
 from tlc_jax.training.view import budget_text
 
+_BASELINES = {
+    "unigram": "unigram",
+    "bigram": "bigram",
+    "majority": "majority class",
+    "linear": "bag of words",
+}
+"""What the models that know only counts are called, by the beginning of their keys in metrics.jsonl."""
 
-def facts(config: Config, data: Prepared | None, rundir: RunDir, more: dict[str, str]) -> dict[str, str]:
-    """Facts by name, for the first screen; `data` is None before they are prepared."""
-    try:
-        names = kind_of(config).label_names(config, data.folder if data else None)
-        params = abstract_params(kind_of(config).objective(config, len(names)))
-        parameters = f"{tree.count(params):,}"
-    except UserError:  # the number of classes follows from the data, which do not exist
-        parameters = "known with the data"
-    devices, processes = jax.devices(), hosts.count()
-    among = f" of {processes} processes" if processes > 1 else ""
+
+@dataclass(frozen=True)
+class Document:
+    """A config document: its name on the command line, and its config, before options change it."""
+
+    name: str
+    config: Config
+
+    def facts(self, config: Config) -> dict[str, str]:
+        """Its name, and the options in which `config` differs from it."""
+        original = flat(self.config)
+        changed = [
+            f"{name} {value} (was {original.get(name)})"
+            for name, value in flat(config).items()
+            if value != original.get(name)
+        ]
+        return {"config": self.name, **({"changed": first_of(changed)} if changed else {})}
+
+
+def facts(config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, str]) -> dict[str, str]:
+    """Facts by name, for the first screen, of which `more` come first. `task` is None before the data are
+    prepared."""
     return {
-        "devices": f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()}){among}",
-        "parameters": parameters,
         **more,
-        "writes to": str(rundir.root),
+        "model": f"{_size(config, task)}, on {_devices()}",
+        **(_data_facts(config, rundir) if task is None else _task_facts(task)),
+        "budget": budget_text(config),
+        "writes to": f"{rundir.root} (every option: config.json there, or --dry-run)",
         "to resume": "run the same command again",
-        "time": budget_text(config),
     }
 
 
-def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
+def _devices() -> str:
+    devices, processes = jax.devices(), hosts.count()
+    kind, backend = devices[0].device_kind, jax.default_backend()
+    shown = kind if kind == backend else f"{kind} ({backend})"
+    return f"{len(devices)} x {shown}" + (f" of {processes} processes" if processes > 1 else "")
+
+
+def _size(config: Config, task: Task | None) -> str:
+    """Depth, width and number of parameters."""
+    model, kind = config.model, kind_of(config)
+    try:
+        names = kind.label_names(config, None) if task is None else task.label_names
+        count = f"{tree.count(abstract_params(kind.objective(config, len(names)))):,} parameters"
+    except UserError:  # the number of classes follows from the data, which do not exist
+        count = "parameters known with the data"
+    layers = f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}"
+    return f"{layers} of width {model.hidden_size}, {count}"
+
+
+def _data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
     """Whether the data exist that a run would begin with."""
     if rundir.data.exists():
-        return {"data": f"packed in {rundir.data}"}
+        return {"data": f"prepared in {rundir.data}"}
     try:
         tokenizer = config.data.tokenizer
         if tokenizer is not None:
@@ -47,3 +93,53 @@ def data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
         return {"data": f"there: {kind_of(config).source(config).description}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
+
+
+def _task_facts(task: Task) -> dict[str, str]:
+    """The data, what models that know only counts reach with them, and notes."""
+    name = task.evaluation_sets()[0]
+    known = "; ".join(f"{name} {metric}: {values}" for metric, values in _baselines(task).items())
+    notes = "; ".join(task.notes())
+    return {
+        **task.facts(),
+        **({"to beat": known} if known else {}),
+        **({"note": notes} if notes else {}),
+    }
+
+
+def _baselines(task: Task) -> dict[str, str]:
+    """What baselines reach on the set that decisions are made on, by metric, as `unigram 779, bigram 87.8`.
+    If the primary metric has some, those of other metrics are left out."""
+    name, primary = task.evaluation_sets()[0], task.primary_metric.name
+    values: dict[str, list[str]] = {}
+    for key, value in task.baselines().items():
+        split, _, model_and_metric = key.partition("/")
+        model, _, metric = model_and_metric.partition("_")
+        if split == name and model in _BASELINES:
+            values.setdefault(metric, []).append(f"{_BASELINES[model]} {value:.4g}")
+    return {
+        metric: ", ".join(texts)
+        for metric, texts in values.items()
+        if metric == primary or primary not in values
+    }
+
+
+def result(task: Task, evaluation: Mapping[str, Any]) -> str:
+    """A line of metrics on the set that decisions are made on, the primary metric first, each with its
+    baselines."""
+    name, known, primary = task.evaluation_sets()[0], _baselines(task), task.primary_metric.name
+    start = f"eval/{name}/"
+    metrics = {key.removeprefix(start): x for key, x in evaluation.items() if key.startswith(start)}
+    texts = [
+        f"{metric} {metrics[metric]:.4g}" + (f" ({known[metric]})" if metric in known else "")
+        for metric in sorted(metrics.keys() - {"loss"}, key=lambda metric: (metric != primary, metric))
+    ]
+    return f"{name}: {', '.join(texts)}"
+
+
+def next_commands(config: Config, run: str) -> list[str]:
+    """What may be done next with a finished run, to be pasted."""
+    return [
+        f"{command(name)} {shlex.join(option.format(run=run) for option in options)}"
+        for name, *options in kind_of(config).next_commands
+    ]

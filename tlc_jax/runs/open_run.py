@@ -23,7 +23,7 @@ from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
 from tlc_jax.runs.checkpoint import Restored, saved_data_identity, whole_steps
-from tlc_jax.runs.facts import data_facts, facts
+from tlc_jax.runs.facts import Document, facts
 from tlc_jax.runs.memory import fitted
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.runs.starts import record_start
@@ -68,14 +68,15 @@ class Run:
     """What is closed at the end, before the directory is unlocked."""
 
 
-def show_run(config: Config, document: Config, workdir: AnyPath, begin: Begin, console: Console) -> None:
-    """Print what `open_run` would do; nothing is written. `document` is the config before options."""
+def show_run(config: Config, document: Document, workdir: AnyPath, begin: Begin, console: Console) -> None:
+    """Print every option and what `open_run` would do; nothing is written."""
+    more = document.facts(config)
     config, _, resumed = _resolve(config, workdir, begin, console, dry_run=True)
     if not resumed:
         leader.decide(begin.check)
     rundir = RunDir(workdir)
-    show_config(console, config, document)
-    show_facts(console, facts(config, None, rundir, data_facts(config, rundir)))
+    show_config(console, config, document.config)
+    show_facts(console, facts(config, rundir, None, more))
 
 
 @contextlib.contextmanager
@@ -85,30 +86,28 @@ def open_run(
     begin: Begin,
     console: Console,
     *,
-    document: Config | None = None,
+    document: Document | None = None,
     title: str | None = None,
 ) -> Iterator[Run]:
     """A new run, or an interrupted one, whose directory is locked inside of the context.
 
     UserError where config, directory, data or checkpoint do not fit; a new directory is not made then.
-    Without a `title`, config (and what is not as in `document`) and facts are printed.
+    Without a `title`, facts are printed; those of the `document` tell which options are not as it has them.
     """
     started, rundir = time.monotonic(), RunDir(workdir)
+    more = document.facts(config) if document else {}
     config, mesh, resumed = _resolve(config, workdir, begin, console)
     screen = console if title is None else Console(quiet=True)
     with contextlib.ExitStack() as held:
         prepared = None
         if not resumed:
-            show_config(screen, config, document or config)
             prepared = leader.only(lambda: _prepare(config, rundir, begin, console))
             task = kind_of(config).task(config, prepared) if prepared else None
             config = fitted(config, task, mesh, console)
         claimed = leader.only(lambda: _claim(config, rundir, begin, prepared, held, console))
         check_folder, data = claimed or (lambda: None, kind_of(config).open(config, rundir.data))
         task = kind_of(config).task(config, data)
-        if resumed:  # not before it is known that no other process works on it
-            show_config(screen, config, document or config)
-        show_facts(screen, facts(config, data, rundir, task.facts()))
+        show_facts(screen, facts(config, rundir, task, more))
         saver = held.enter_context(Checkpoints(rundir.checkpoints, config.checkpoint.keep))
         abstract, optimizer = abstract_state(task, config.optimizer, mesh, begin.pruned())
         restored = saver.restore(abstract)

@@ -7,6 +7,7 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.runs.assemble import assemble
 from tlc_jax.runs.begin import Begin, Fresh
+from tlc_jax.runs.facts import Document, next_commands, result
 from tlc_jax.runs.open_run import open_run
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.training import loop
@@ -19,13 +20,13 @@ def train_run(
     begin: Begin | None = None,
     console: Console | None = None,
     *,
-    document: Config | None = None,
+    document: Document | None = None,
     title: str | None = None,
 ) -> None:
     """Train a run, or resume it. UserError where the input is wrong, Interrupted after a signal.
 
-    `document` is the config as its file has it, before options. With a `title` the run is a part of
-    something larger: config and facts are not printed, and the title stands before its progress.
+    `document` is what the config comes from. With a `title` the run is a part of something larger: facts,
+    its result and what to do next are not printed, and the title stands before its progress.
     """
     console = console or make_console()
     with open_run(config, workdir, begin or Fresh(), console, document=document, title=title) as run:
@@ -38,3 +39,7 @@ def train_run(
         console.print(f"done: {session.step:,} steps in {workdir}{why}")
     else:
         console.print(f"complete: {session.step:,} steps, nothing left to do in {workdir}{why}")
+    if title is None and session.writer.evaluation is not None:
+        console.print(result(run.task, session.writer.evaluation))
+        for command in next_commands(config, str(workdir)):
+            console.print(f"next: {command}", soft_wrap=True)

@@ -138,11 +138,11 @@ class Task(Objective, Protocol):
         return {}
 
     def facts(self) -> dict[str, str]:
-        """What a person should know about the data before training."""
+        """What a person should know about the data before training, in at most three lines of a screen."""
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences about data that are not used or contradict each other."""
+        """Sentences about data that are not used, contradict each other or are too few."""
         return ()
 
     def epochs(self, step: int) -> float:
@@ -176,6 +176,11 @@ class TaskKind(ABC, Generic[PreparedData]):
     """Whether a tokenizer is trained where `data.tokenizer` names none."""
     translates: bool = False
     """Whether a model writes a text for a text (`translate`)."""
+    next_commands: tuple[tuple[str, ...], ...] = (
+        ("evaluate", "--checkpoint", "{run}"),
+        ("compress", "--checkpoint", "{run}", "--bits", "8", "--out", "{run}-8bits"),
+    )
+    """What may be done next with a finished run: commands and their options."""
     most_at_once: int = 1024
     """A `batch_size` that can be computed at once, whatever the model."""
 
@@ -241,6 +246,17 @@ def check_fits(config: Config, data: Prepared) -> None:
                 f"{data.folder} was prepared with {name} {stored}, and the config has {wanted}: put the "
                 "run's own data there"
             )
+
+
+def few(what: str, count: int, enough: int, held_out: float) -> tuple[str, ...]:
+    """A note where fewer than `enough` examples or documents are held out: what a model reaches on so few
+    says little about others."""
+    if count >= enough:
+        return ()
+    return (
+        f"only {count:,} {what}, too few to judge a model by: raise --data.held-out (now {held_out:g}) or "
+        "give more data",
+    )
 
 
 def prediction_loss(

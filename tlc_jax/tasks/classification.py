@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import ClassificationConfig, Config, DataConfig, ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import first_of, printable
 from tlc_jax.core.schema import Name, checked
 from tlc_jax.core.tree import Params
 from tlc_jax.data.bucketing import Indices, Plan
@@ -42,10 +42,13 @@ from tlc_jax.tasks.base import (
     Task,
     TaskKind,
     check_fits,
+    few,
     is_right,
     prediction_loss,
 )
 from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS, ExampleScores
+
+_FEW_EXAMPLES = 100
 
 
 class ClassificationObjective(Objective):
@@ -127,9 +130,11 @@ class Classification(ClassificationObjective, Task):
         manifest = self._packed.manifest
         contradicting = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
         counts = ", ".join(f"{name} {count:,}" for name, count in contradicting.items())
+        tuning, share = manifest["examples"].get(TUNING, _FEW_EXAMPLES), self._config.data.held_out
         return (
             *manifest.get("notes", ()),
             *([f"texts with more than one label: {counts}"] if counts else []),
+            *few("examples are kept to tune on", tuning, _FEW_EXAMPLES, share),
         )
 
     def evaluation_size(self, name: str) -> int:
@@ -199,19 +204,13 @@ class Classification(ClassificationObjective, Task):
         return results
 
     def facts(self) -> dict[str, str]:
-        manifest, metric, baselines = self._packed.manifest, self._metric.name, self.baselines()
+        manifest = self._packed.manifest
+        sizes = ", ".join(f"{name} {size:,}" for name, size in manifest["examples"].items())
+        cut = sum(manifest["truncated"].values())
         return {
-            "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
-            "labels": ", ".join(self.label_names),
-            "examples": ", ".join(f"{name} {size:,}" for name, size in manifest["examples"].items()),
-            "too long, cut": ", ".join(f"{name} {size:,}" for name, size in manifest["truncated"].items()),
-            **({"notes": "; ".join(self.notes())} if self.notes() else {}),
-            "padding": f"{100 * self._buckets.padding():.0f} % of the tokens computed",
-            **{
-                f"{name} {metric}": f"majority {baselines[f'{name}/majority_{metric}']:.4f}, "
-                f"bag of words {baselines[f'{name}/linear_{metric}']:.4f}"
-                for name in manifest["baselines"]
-            },
+            "data": manifest["source"],
+            "examples": f"{sizes}; {cut:,} cut at {manifest['sequence_length']} tokens",
+            "labels": first_of(self.label_names, 6),
         }
 
     def epochs(self, step: int) -> float:

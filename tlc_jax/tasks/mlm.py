@@ -32,9 +32,11 @@ from tlc_jax.tasks.base import (
     RowsOf,
     Source,
     check_fits,
+    few,
 )
 from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
 
+_FEW_DOCUMENTS = 20
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
 
 
@@ -131,21 +133,16 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
 
     def facts(self) -> dict[str, str]:
-        manifest = self._manifest
-        baselines, digest = manifest["baselines"], manifest["tokenizer_sha256"]
-
-        def size(split: str) -> str:
-            rows, tokens, documents = (manifest[what][split] for what in ("rows", "tokens", "documents"))
-            return f"{rows:,} rows, {tokens:,} tokens, {documents:,} documents"
-
+        documents, tokens = self._manifest["documents"], self._manifest["tokens"]
         return {
-            "data": f"{manifest['source']}, identity {manifest['identity'][:16]}",
-            "train": size("train"),
-            "held out": size("held_out"),
-            "tokenizer": f"byte-level BPE, {manifest['vocab_size']:,} entries, {digest[:16]}",
-            "held-out perplexity": f"unigram {baselines['unigram_perplexity']:.1f}, "
-            f"bigram {baselines['bigram_perplexity']:.1f} (Witten-Bell)",
+            "data": self._manifest["source"],
+            "text": f"{documents['train']:,} documents ({tokens['train']:,} tokens) to train on, "
+            f"{documents['held_out']:,} ({tokens['held_out']:,}) held out",
         }
+
+    def notes(self) -> tuple[str, ...]:
+        documents, share = self._manifest["documents"]["held_out"], self._config.data.held_out
+        return few("documents are held out to evaluate on", documents, _FEW_DOCUMENTS, share)
 
     def epochs(self, step: int) -> float:
         return step * self._config.batch_size / len(self._train)
@@ -162,6 +159,12 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
 
 class MlmKind(TokenPredictionKind[PackedText]):
     name = "mlm"
+    next_commands = (
+        (
+            *("train", "--config", "finetune_sst2", "--data.name", "docs/package"),
+            *("--init-from", "{run}", "--workdir", "{run}-finetuned"),
+        ),
+    )
     config_type = MlmConfig
     data_type = PackedText
     prepare_data = staticmethod(prepare_text)

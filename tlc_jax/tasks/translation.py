@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import first_of
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
@@ -178,28 +179,19 @@ class Translation(TranslationObjective, TokenPrediction):
 
     def facts(self) -> dict[str, str]:
         manifest = self.packed.manifest
-        languages, digest = " to ".join(manifest["languages"]), manifest["tokenizer_sha256"]
-        left_out = {
-            reason: sum(source["left out"][reason] for source in manifest["sources"])
-            for reason in manifest["sources"][0]["left out"]
-        }
+        left_out = sum(sum(source["left out"].values()) for source in manifest["sources"])
         sources = [
             f"{source['pairs']:,} of {source['name']}"
             + (f" (share {source['share']:g})" if source["share"] else "")
             for source in manifest["sources"]
         ]
         sets = [*manifest["validation"], *manifest["test"]]
+        padding = 100 * self._batches.padding(self._config.seed)
         return {
-            "data": f"{languages}, identity {manifest['identity'][:16]}",
-            "pairs": ", ".join(sources),
-            "left out": ", ".join(f"{reason} {size:,}" for reason, size in left_out.items()),
+            "pairs": f"{' to '.join(manifest['languages'])}, {first_of(sources, 4)}; {left_out:,} left out",
             "evaluated": ", ".join(f"{name} {manifest['pairs'][name]:,}" for name in sets),
-            "too long, cut": ", ".join(f"{name} {manifest['truncated'][name]:,}" for name in sets),
-            "tokenizer": f"joint byte-level BPE, {manifest['vocab_size']:,} entries, {digest[:16]}",
-            "epoch": f"{self._batches_per_epoch:,} updates, {sum(self._tokens):,} tokens, "
-            f"{self._tokens[1]:,} of them in targets",
-            "padding": f"{100 * self._batches.padding(self._config.seed):.1f} % of the tokens computed, in "
-            f"{len(self._batches.shapes)} shapes",
+            "epoch": f"{self._batches_per_epoch:,} updates, {sum(self._tokens):,} tokens; "
+            f"{padding:.1f} % padding in {len(self._batches.shapes)} shapes",
         }
 
     def epochs(self, step: int) -> float:

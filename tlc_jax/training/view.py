@@ -1,24 +1,25 @@
-"""What a run prints: first its config and facts, then a progress bar on a terminal, or plain lines."""
+"""What a run prints: facts by name, then a progress bar on a terminal, or plain lines."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import time
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn
 
 from tlc_jax.config import Config
 from tlc_jax.config.saved import flat
 from tlc_jax.core.clock import Budget
 from tlc_jax.core.console import SafeConsole
-from tlc_jax.core.progress import duration, stage
+from tlc_jax.core.progress import duration, progress_bar, stage
 from tlc_jax.parallel import hosts
 
 _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
+_NAMES, _BAR = 11, 12  # columns
 
 
 def make_console() -> Console:
@@ -42,10 +43,14 @@ def show_config(console: Console, config: Config, document: Config) -> None:
 
 
 def show_facts(console: Console, facts: dict[str, str]) -> None:
-    """Print facts by name: devices, size, data, destination."""
-    console.print("facts", style="bold")
+    """Print facts by name, in lines that fit the console."""
     for name, value in facts.items():
-        console.print(f"  {name:22s} {value}", soft_wrap=True)
+        first, *more = textwrap.wrap(
+            value, console.width - _NAMES, break_on_hyphens=False, break_long_words=False
+        ) or [""]
+        console.print(f"{name:{_NAMES}s}{first}", soft_wrap=True)
+        for line in more:
+            console.print(" " * _NAMES + line, soft_wrap=True)
 
 
 def budget_text(config: Config) -> str:
@@ -55,9 +60,9 @@ def budget_text(config: Config) -> str:
     )
     parts = []
     if seconds is not None:
-        parts.append(f"{duration(seconds)} of training, plus compilation, evaluation and saving")
+        parts.append(f"{duration(seconds)} of training, not counting compilation, evaluation and saving")
     if steps is not None:
-        parts.append(f"{steps:,} steps; their time is shown after the first {_ESTIMATE_AFTER}")
+        parts.append(f"{steps:,} updates")
     if tokens is not None:
         parts.append(f"{tokens:,} tokens")
     return ", or ".join(parts) + (", whichever ends first" if len(parts) > 1 else "")
@@ -76,18 +81,17 @@ class View:
     ):
         self._console, self._budget = console, budget
         self._first = self._last = (first_step, first_seconds)
-        self._estimated = False
-        self._latest: dict[str, str] = {}
+        self._latest: dict[str, str] = {"title": title} if title else {}
         self._prefix = f"{title}  " if title else ""
-        self._bar = Progress(
-            TextColumn(self._prefix + "step {task.fields[step]:,}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %  {task.fields[text]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
+        self._bar = progress_bar(
+            console,
+            TextColumn("step {task.fields[step]:,}"),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[left]}"),
+            BarColumn(_BAR),
+            text="{task.fields[text]}",
         )
-        self._task = self._bar.add_task("", total=1.0, step=first_step, text="")
+        self._task = self._bar.add_task("", total=1.0, step=first_step, left="", text="")
 
     def __enter__(self) -> View:
         self._bar.start()
@@ -99,25 +103,14 @@ class View:
     @contextlib.contextmanager
     def compiling(self, shapes: int) -> Iterator[Callable[[float], None]]:
         """While so many shapes of batches are compiled; call what it gives when some of them are done."""
-        if shapes > 1:
-            with stage(self._console, "compiling", shapes, "shapes") as advance:
-                yield advance
-            return
-        self._console.print("compiling")
-        began = time.monotonic()
-        yield lambda count: None
-        self._console.print(f"compiled in {time.monotonic() - began:.1f} s")
+        with stage(self._console, "compiling", shapes, "shapes" if shapes > 1 else "shape") as advance:
+            yield advance
 
     def stepped(self, step: int, seconds: float) -> None:
         """After each step."""
-        used = self._budget.used(step, seconds)
-        self._bar.update(self._task, completed=used, step=step, text="  ".join(self._latest.values()))
-        if not self._estimated and step - self._first[0] >= _ESTIMATE_AFTER:
-            self._estimated = True
-            pace = (seconds - self._first[1]) / (step - self._first[0])
-            self._console.print(
-                f"{self._prefix}time: {self._left(step, seconds)} left at {1000 * pace:.0f} ms a step"
-            )
+        used, left = self._budget.used(step, seconds), self._left(step, seconds)
+        text = "  ".join(self._latest.values())
+        self._bar.update(self._task, completed=used, step=step, left=left, text=text)
 
     def logged(self, line: dict[str, Any]) -> None:
         """A training line was written."""
@@ -126,9 +119,10 @@ class View:
         self._last = (step, seconds)
         shown = {key: line[f"train/{key}"] for key in ("loss", "perplexity") if f"train/{key}" in line}
         text = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
-        self._latest["train"] = f"{text}  {pace:,.0f} tokens/s  {self._left(step, seconds)} left"
+        self._latest["train"] = f"{text}  {pace:,.0f} tokens/s"
         if not self._console.is_terminal:
-            self._console.print(f"{self._prefix}step {step:,}  {self._latest['train']}")
+            parts = (f"{self._prefix}step {step:,}", self._left(step, seconds), self._latest["train"])
+            self._console.print("  ".join(filter(None, parts)))
 
     def warned(self, text: str) -> None:
         """Print a problem that does not end the run."""
@@ -136,16 +130,21 @@ class View:
 
     def evaluated(self, line: dict[str, Any]) -> None:
         """An evaluation line was written."""
-        values = {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
-        text = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
-        self._console.print(
-            f"{self._prefix}step {line['step']:,}  {duration(line['training_seconds'])}  {text}"
-        )
-        self._latest["eval"] = "  ".join(
-            f"{key} {value:.4g}" for key, value in values.items() if not key.endswith("/loss")
-        )
+        sets: dict[str, list[str]] = {}
+        for key, value in line.items():
+            if key.startswith("eval/"):
+                _, name, metric = key.split("/", 2)
+                sets.setdefault(name, []).append(f"{metric} {value:.4g}")
+        texts = [f"{name}: {'  '.join(metrics)}" for name, metrics in sets.items()]
+        self._latest["eval"] = "  ".join(texts)
+        for text in texts:
+            after = duration(line["training_seconds"])
+            self._console.print(f"{self._prefix}step {line['step']:,}  {after}  {text}", soft_wrap=True)
 
     def _left(self, step: int, seconds: float) -> str:
+        """`1 h 05 min left`; nothing before there are steps to estimate it from."""
+        if step - self._first[0] < _ESTIMATE_AFTER:
+            return ""
         used, began = self._budget.used(step, seconds), self._budget.used(*self._first)
         pace = (seconds - self._first[1]) / max(used - began, 1e-12)
-        return duration(pace * (1 - used))
+        return f"{duration(pace * (1 - used))} left"
