@@ -22,12 +22,13 @@ def ours(root: Path) -> Translate:
     from rich.console import Console
 
     from tlc_jax.inference.translator import Translator
+    from tlc_jax.runs.load import load_model
 
     made: dict[int, Translator] = {}
 
     def translate(lines: list[str], beams: int) -> list[str]:
         if beams not in made:
-            made[beams] = Translator(str(root), Console(stderr=True), beams=beams, alpha=0.0)
+            made[beams] = Translator(load_model(str(root)), Console(stderr=True), beams=beams, alpha=0.0)
         return [found[0].text for found in made[beams](lines)]
 
     return translate

@@ -15,6 +15,7 @@ from tlc_jax.core.errors import UserError
 COMMANDS = {
     "train": "train a model, or resume a run",
     "evaluate": "the metrics of a run or an artifact, beside its baselines",
+    "predict": "labels of new texts, line by line",
     "translate": "translate lines of text",
     "compress": "prune and quantize a model, and write it as packed bytes",
     "inspect": "show what an artifact contains",

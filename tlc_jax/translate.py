@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
@@ -27,12 +26,10 @@ class Translate:
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
     from tlc_jax.core.console import SafeConsole
-    from tlc_jax.core.errors import UserError
-    from tlc_jax.inference.translator import lines_of, translate_stream, writer_to
+    from tlc_jax.inference.line_stream import standard_streams
+    from tlc_jax.inference.translator import translate_stream
 
-    if sys.stdin is None or sys.stdout is None or getattr(sys.stdout, "lost", None):
-        raise UserError("standard input or output is closed: read lines with < FILE and write with > FILE")
-    lines, write = lines_of(sys.stdin.fileno()), writer_to(sys.stdout.buffer)
+    lines, write = standard_streams()
     options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
     with contextlib.suppress(BrokenPipeError):  # the reader has enough
         translate_stream(args.checkpoint, lines, write, SafeConsole(stderr=True), **options)

@@ -23,7 +23,8 @@ from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data.labelled import doc_tasks, tfds_labelled
 from tlc_jax.data.labelled.data_sets import open_labelled
-from tlc_jax.data.labelled.example_packing import fit, prepare_examples
+from tlc_jax.data.labelled.example_packing import prepare_examples
+from tlc_jax.data.labelled.example_rows import fit
 from tlc_jax.data.labelled.labelled_source import NO_LABEL, Examples
 from tlc_jax.data.labelled.linear import baselines
 from tlc_jax.data.labelled.packed_examples import PackedExamples

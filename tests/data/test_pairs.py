@@ -197,7 +197,7 @@ def test_a_damaged_file_is_named(config: PairsConfig, tmp_path: Path) -> None:
 def test_pairs_of_another_format_are_refused(packed: PackedPairs, monkeypatch) -> None:
     """Their shapes, for one, had another order: a pair might have been cut silently."""
     monkeypatch.setattr(PackedPairs, "formats", (1, 2))
-    with pytest.raises(UserError, match="data in format 3, which this version does not read"):
+    with pytest.raises(UserError, match="data in format 4, which this version does not read"):
         PackedPairs.open(packed.folder)
 
 

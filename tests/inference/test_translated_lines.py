@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from tlc_jax.core.errors import SaveFailed, UserError
-from tlc_jax.inference.translator import lines_of, writer_to
+from tlc_jax.inference.line_stream import lines_of, writer_to
 
 
 def test_what_cannot_be_written_or_read_is_told() -> None:

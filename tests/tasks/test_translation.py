@@ -299,23 +299,23 @@ def test_what_happens_to_lines_is_counted_at_the_end(finished: Path) -> None:
 
 def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--beams 5000 is more than the 320 entries"):
-        Translator(str(finished), QUIET, beams=5000)
+        Translator(load_model(str(finished)), QUIET, beams=5000)
     config = RunDir(finished).read_config().model
     monkeypatch.setattr(translator, "usable_memory", lambda: 2 * bytes_of_row(config, 99, 40))
     with pytest.raises(UserError, match=r"--beams 300 needs about .* GiB .*give at most 99"):
-        Translator(str(finished), QUIET, beams=300)
+        Translator(load_model(str(finished)), QUIET, beams=300)
     monkeypatch.setattr(translator, "usable_memory", lambda: 0)
-    assert Translator(str(finished), QUIET, beams=1)(["a row"])
+    assert Translator(load_model(str(finished)), QUIET, beams=1)(["a row"])
 
 
 def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a batch needs no more memory than there is; what it says does not change."""
     sentences = [" ".join(pair) for pair in sentence_pairs(20, 5)]
-    expected = Translator(str(finished), QUIET, beams=6)(sentences)
+    expected = Translator(load_model(str(finished)), QUIET, beams=6)(sentences)
     config = RunDir(finished).read_config().model
     limit = bytes_of_row(config, 6, 24)
     monkeypatch.setattr(decoder, "_MOST_BYTES", limit)
-    few = Translator(str(finished), QUIET, beams=6)
+    few = Translator(load_model(str(finished)), QUIET, beams=6)
     shapes = []
     search = few._decoder._search
     few._decoder._search = lambda params, source, limits: (  # type: ignore[assignment]
@@ -341,7 +341,7 @@ def test_an_artifact_translates_evaluates_and_exports(finished: Path, tmp_path: 
     found = json.loads(capsys.readouterr().out)
     names = {"loss", "perplexity", "bleu", "bleu_compounds", "chrf", "signature"}
     assert {f"eval/{name}/{own}" for name in ("validation", "test") for own in names} <= found.keys()
-    assert len(Translator(str(out), QUIET)(["the model", "a row"])) == 2
+    assert len(Translator(load_model(str(out)), QUIET)(["the model", "a row"])) == 2
 
     export.main(["--checkpoint", str(out), "--format", "huggingface", "--out", str(tmp_path / "peg")])
     weights = safetensors.numpy.load((tmp_path / "peg" / "model.safetensors").read_bytes())

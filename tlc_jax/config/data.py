@@ -82,8 +82,11 @@ class PairsConfig:
     """Pairs with one side more than this many times longer than the other (in characters, 10 added to both)
     are left out of training."""
     max_shapes: int = 32
-    """Most shapes of batches: fewer shapes compile faster but need more padding. About 25 keep padding below
-    10 %; a small data set gets fewer, one for every three updates of an epoch."""
+    """Without packing, most shapes of training batches: fewer compile faster but need more padding. About 25
+    keep padding below 10 %; a small data set gets fewer, one for every three updates of an epoch."""
+    packing: bool = True
+    """Several pairs to a row, as T2T packs them, kept apart by segments: all training batches have one shape,
+    and about 1 % of padding. Off: one pair a row, in up to max_shapes shapes, each of which is compiled."""
     held_out: float = 0.005
     """Share of the training pairs that is held out to evaluate on if data.validation is empty."""
     seed: int = 0
@@ -103,6 +106,12 @@ class PairsConfig:
         """What names the data, below data.dir or in a catalogue of data sets."""
         sources = (self.train, self.validation, self.test)
         return tuple(name.strip() for text in sources for name in text.split(","))
+
+    @property
+    def row_length(self) -> int:
+        """Tokens on the longer side of the largest row. With packing, a multiple of 64 and at least a fifth
+        more than a sentence may have, so that short pairs fill the rest."""
+        return -(-self.sequence_length * 6 // (5 * 64)) * 64 if self.packing else self.sequence_length
 
 
 def _check_common(data: Union[DataConfig, PairsConfig]) -> None:

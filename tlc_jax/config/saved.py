@@ -9,7 +9,7 @@ import typing
 from collections.abc import Collection
 from typing import Any
 
-from tlc_jax.config.renamed import members, upgraded
+from tlc_jax.config.renamed import ADDED, members, upgraded
 from tlc_jax.config.run import FREE_ON_RESUME, Config
 
 
@@ -39,6 +39,20 @@ def differences(new: dict[str, Any], old: dict[str, Any], owner: str, free: Coll
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and name not in free
     )
+
+
+def as_begun(config: Config, document: dict[str, Any]) -> Config:
+    """The config for the run of this config.json, which an older version may have begun: fields it did not
+    have describe what it did."""
+    for part, value in vars(config).items():
+        added = {} if not isinstance(document.get(part), dict) else ADDED.get(type(value).__name__, {})
+        missing = {name: was for name, was in added.items() if name not in document[part]}
+        config = (
+            dataclasses.replace(config, **{part: dataclasses.replace(value, **missing)})
+            if missing
+            else config
+        )
+    return config
 
 
 def config_from_json(value: Any, kind: type = Config) -> Any:

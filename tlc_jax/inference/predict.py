@@ -74,11 +74,11 @@ class Predictor:
             stopping.check()
             batch = place(self._mesh, host_batch)
             logits[rows[rows >= 0]] = np.asarray(self._step(params, batch))[rows >= 0]
-        return Predictions(_softmax(logits), targets)
+        return Predictions(softmax(logits), targets)
 
 
-def _softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray, "examples classes"]:
-    """In float64: unequal logits stay unequal."""
+def softmax(logits: Float[np.ndarray, "examples classes"]) -> Float[np.ndarray, "examples classes"]:
+    """Probabilities in float64, in which unequal logits stay unequal."""
     wide = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinities become NaN
         powers = np.exp(wide - wide.max(axis=1, keepdims=True))

@@ -13,6 +13,10 @@ Parameter paths, public and fixed (a leading axis stacks the layers):
 
 Attention has no biases, positions are sinusoids, embeddings are multiplied by sqrt(hidden) and are zero at
 pads; the decoder sees the target shifted to the right behind a zero vector.
+
+A row may hold several pairs, as T2T packs them: segments number the pair of each token on both sides.
+Positions count from the beginning of each pair, attention stays within it, and the shifted target begins
+anew, so that the logits of a pair are those that it has in a row of its own.
 """
 
 from __future__ import annotations
@@ -40,6 +44,10 @@ from tlc_jax.models.layers import (
     saved,
 )
 
+SourceSegments = Int[Array, "batch others"] | None
+TargetSegments = Int[Array, "batch length"] | None
+"""The pair that each token belongs to: 1, 2, ..., and 0 at pads. None: each row is one pair."""
+
 # T2T's initializer `uniform_unit_scaling` of gain 1
 _UNIFORM = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
@@ -56,6 +64,20 @@ def _norm(config: EncoderDecoderConfig, name: str) -> nn.LayerNorm:
     return layer_norm(config, name, config.norm_epsilon)
 
 
+def positions_of(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    """How far each token is from the first one of its segment."""
+    index = jnp.arange(segments.shape[1])[None]
+    begins = segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+
+
+def within(
+    queries: Int[Array, "batch length"], keys: Int[Array, "batch others"]
+) -> Bool[Array, "batch length others"]:
+    """Whether a query and a key belong to the same segment."""
+    return queries[:, :, None] == keys[:, None, :]
+
+
 class Block(nn.Module):
     """One layer of either side: self-attention, in the decoder attention to `memory`, feed-forward; each
     x + drop(f(norm(x)))."""
@@ -68,7 +90,7 @@ class Block(nn.Module):
         x: Float[Array, "batch length hidden"],
         visible: Bool[Array, "#batch #length length"],
         memory: Float[Array, "batch others hidden"] | None,
-        memory_visible: Bool[Array, "batch 1 others"] | None,
+        memory_visible: Bool[Array, "batch #length others"] | None,
         train: bool,
     ) -> tuple[Float[Array, "batch length hidden"], None]:
         config = self.config
@@ -102,13 +124,15 @@ class Stack(nn.Module):
         x: Float[Array, "batch length hidden"],
         visible: Bool[Array, "#batch #length length"],
         memory: Float[Array, "batch others hidden"] | None = None,
-        memory_visible: Bool[Array, "batch 1 others"] | None = None,
+        memory_visible: Bool[Array, "batch #length others"] | None = None,
+        positions: Int[Array, "batch length"] | None = None,
         *,
         train: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
-        positions = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
-        x = Dropout(config.dropout, name="input_dropout")(x + positions[None], train=train)
+        table = jnp.asarray(sinusoids(x.shape[1], config.hidden_size), compute_dtype(config))
+        encoded = table[None] if positions is None else shard_rows(table[positions])
+        x = Dropout(config.dropout, name="input_dropout")(x + encoded, train=train)
         layers = nn.scan(
             nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(5,)),
             variable_axes={"params": 0},
@@ -152,17 +176,32 @@ class EncoderDecoder(nn.Module):
         self.decoder = Stack(self.config)
 
     def encode(
-        self, source: Int[Array, "batch others"], *, train: bool
+        self, source: Int[Array, "batch others"], segments: SourceSegments = None, *, train: bool
     ) -> Float[Array, "batch others hidden"]:
-        return self.encoder(self.shared(source), (source != PAD)[:, None], train=train)
+        x = self.shared(source)
+        if segments is None:
+            return self.encoder(x, (source != PAD)[:, None], train=train)
+        return self.encoder(x, within(segments, segments), positions=positions_of(segments), train=train)
 
     def __call__(
-        self, source: Int[Array, "batch others"], target: Int[Array, "batch length"], *, train: bool
+        self,
+        source: Int[Array, "batch others"],
+        target: Int[Array, "batch length"],
+        source_segments: SourceSegments = None,
+        target_segments: TargetSegments = None,
+        *,
+        train: bool,
     ) -> Float[Array, "batch length vocab"]:
-        memory = self.encode(source, train=train)
+        memory = self.encode(source, source_segments, train=train)
         shifted = jnp.pad(self.shared(target)[:, :-1], ((0, 0), (1, 0), (0, 0)))
-        causal = jnp.tri(target.shape[1], dtype=bool)[None]
-        x = self.decoder(shifted, causal, memory, (source != PAD)[:, None], train=train)
+        visible, memory_visible = jnp.tri(target.shape[1], dtype=bool)[None], (source != PAD)[:, None]
+        positions = None
+        if source_segments is not None and target_segments is not None:
+            positions = positions_of(target_segments)
+            shifted = jnp.where((positions == 0)[:, :, None], 0, shifted)
+            visible = visible & within(target_segments, target_segments)
+            memory_visible = within(target_segments, source_segments)
+        x = self.decoder(shifted, visible, memory, memory_visible, positions, train=train)
         return self.shared.logits(x)
 
 
@@ -177,12 +216,16 @@ def apply_encoder_decoder(
     params: dict[str, Any],
     source: Int[Array, "batch others"],
     target: Int[Array, "batch length"],
+    source_segments: SourceSegments = None,
+    target_segments: TargetSegments = None,
     *,
     dropout_key: jax.Array | None = None,
 ) -> Float[Array, "batch length vocab"]:
-    """Logits in float32 (or float64) of target tokens, each given those before it. Both sides end with </s>
-    and are padded with 0. With `dropout_key`, dropout is on (training)."""
-    return output(EncoderDecoder(config), params, source, target, dropout_key=dropout_key)
+    """Logits in float32 (or float64) of target tokens, each given those before it. Sentences end with </s>,
+    rows are padded with 0; with segments of both sides a row holds several pairs. With `dropout_key`, dropout
+    is on (training)."""
+    sides = (source, target, source_segments, target_segments)
+    return output(EncoderDecoder(config), params, *sides, dropout_key=dropout_key)
 
 
 def encode(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.config.renamed import dropped
-from tlc_jax.config.saved import digest, flat
+from tlc_jax.config.saved import as_begun, digest, flat
 from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.progress import duration
 from tlc_jax.data import cache
@@ -147,13 +147,19 @@ def _resolve(
     config, rundir = begin.resolve(config), RunDir(workdir)
     resumed = leader.decide(rundir.exists)
     if resumed:
-        config = _with_micro_batch(config, rundir, console)
+        config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
         rundir.check_same(config)
         leader.decide(lambda: _check_complete(rundir))
     mesh = make_mesh(config.mesh)
     if config.micro_batch != "auto":
         check_divides(mesh, config.rows_at_once, config.rows_at_once_named, kept=resumed)
     return config, mesh, resumed
+
+
+def _as_begun(config: Config, rundir: RunDir) -> Config:
+    """The config with the values of older runs in the fields that this run's config.json does not have."""
+    rundir.read_config()  # which says what is wrong with the file
+    return as_begun(config, rundir.read_document())
 
 
 def _with_micro_batch(config: Config, rundir: RunDir, console: Console) -> Config:

@@ -30,7 +30,6 @@ EXTRA = 50  # tokens by which a translation may be longer than its source (Vaswa
 _USUAL = 8  # tokens by which few are: the cache has room for these before it grows
 ALPHA = 0.6
 _OVERHEAD = 1.5  # memory by the compiler over that of the cache: 1.0 to 1.5 (4 to 200 beams, width 64 to 256)
-_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _TOKENS = 2048  # of the source of a batch, pads included
 _MOST_ROWS, _FEW_ROWS = 64, 8
 _MOST_BYTES = 4 << 30  # that a batch may need, if that much memory is free
@@ -98,12 +97,8 @@ class Decoder:
         order = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
         order.sort(key=lambda i: (-len(ids[i]), i))
         batches = []
-        while order:  # the longest first: only the last batch has fewer sentences than rows
-            length = padded_length(len(ids[order[0]]) + 1)
-            most = _MOST_ROWS if len(order) > _FEW_ROWS else _FEW_ROWS
-            most = min(most, self._most_bytes * self._mesh.size // self._bytes_of_row(length))
-            rows = max(1, min(most, _TOKENS // length))
-            rows = -(-rows // self._mesh.size) * self._mesh.size  # as many on each device
+        while order:  # the longest first
+            rows, length = self._shape(len(order), len(ids[order[0]]) + 1)
             chosen = order[:rows]
             source = np.full((rows, length), PAD, np.int32)
             limits = np.zeros(rows, np.int32)
@@ -124,6 +119,17 @@ class Decoder:
                 pool.shutdown(cancel_futures=True)
                 raise
         return translations
+
+    def _shape(self, count: int, longest: int) -> tuple[int, int]:
+        """Rows and length of the next batch, one of three shapes: for few sentences, short ones, and any.
+        `count` sentences are left, of at most `longest` tokens."""
+        length = -(-self._longest // 8) * 8
+        if count > _FEW_ROWS and longest <= (short := -(-length // 24) * 8):
+            length = short
+        rows = _MOST_ROWS if count > _FEW_ROWS else _FEW_ROWS
+        rows = min(rows, _TOKENS // length, self._most_bytes * self._mesh.size // self._bytes_of_row(length))
+        devices = self._mesh.size
+        return -(-max(1, rows) // devices) * devices, length  # as many rows on each device
 
     def _at_once(self) -> int:
         """Batches that run at the same time: two on a CPU, since the small operations of one leave a third of
@@ -192,7 +198,7 @@ def search(
 def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:
     """About the memory of the search for a sentence of `length` tokens: keys and values of all hypotheses,
     and the attention of each hypothesis to those of every other."""
-    positions = padded_length(length) + EXTRA
+    positions = length + EXTRA
     kept = 2 * config.num_layers * config.hidden_size * positions * beams
     attention = config.heads * beams * beams * positions
     return round(4 * (_OVERHEAD * (kept + attention) + 2 * beams * config.vocab_size))
@@ -202,8 +208,3 @@ def usable_memory() -> int:
     """Bytes that are free on a device; on a CPU, those that are free for this process."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_memory()
-
-
-def padded_length(length: int) -> int:
-    """The shortest of the fixed lengths that holds `length` tokens."""
-    return next((fixed for fixed in _LENGTHS if length <= fixed), length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -18,12 +19,13 @@ from tlc_jax.core.printable import first_of
 from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.bucketing import EMPTY, Indices, Plan, Shape
+from tlc_jax.data.bucketing import EMPTY, Buckets, Indices, Plan
 from tlc_jax.data.pairs.packed_pairs import PackedPairs
-from tlc_jax.data.pairs.pair_batches import EncodedPairs, gather, pair_buckets, rows_of_batch
+from tlc_jax.data.pairs.pair_batches import gather, pair_buckets, rows_of_batch
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
 from tlc_jax.data.pairs.pair_source import TRAIN
 from tlc_jax.data.pairs.pair_sources import open_pairs
+from tlc_jax.data.pairs.row_packing import gather_packed
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import TRANSLATION
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
@@ -46,7 +48,7 @@ from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
 from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
 
-_EVALUATION_SHAPES = 6  # compiling more would cost more than the padding
+_EVALUATION_SHAPES = 3  # compiling more would cost more than the padding
 _FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
 
 
@@ -75,15 +77,17 @@ class TranslationObjective(Objective):
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
     ) -> Float[Array, "batch length vocab"]:
-        return apply_encoder_decoder(
-            self._model, params, batch["source"], batch["targets"], dropout_key=dropout_key
-        )
+        sides = (batch["source"], batch["targets"])
+        segments = (batch.get("source_segments"), batch.get("target_segments"))
+        return apply_encoder_decoder(self._model, params, *sides, *segments, dropout_key=dropout_key)
 
     def largest_batch(self) -> AbstractBatch:
-        length, multiple = self._config.data.sequence_length, self._settings.row_multiple
-        shape = (rows_of_batch(self._config.batch_size, length, multiple), length)
+        data = cast(PairsConfig, self._config.data)
+        rows = rows_of_batch(self._config.batch_size, data.row_length, self._settings.row_multiple)
+        shape = (rows, data.row_length)
         ids, weights = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (np.int32, np.float32))
-        return {"source": ids, "targets": ids, "weights": weights}
+        segments = {"source_segments": ids, "target_segments": ids} if data.packing else {}
+        return {"source": ids, "targets": ids, "weights": weights, **segments}
 
     def update_flops(self, batch: AbstractBatch) -> float:
         (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
@@ -106,10 +110,19 @@ class Translation(TranslationObjective, TokenPrediction):
 
     def _plan(self) -> None:
         config, packed = self._config, self.packed
-        updates = packed.manifest["tokens"][TRAIN]["target"] // config.batch_size
-        shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
-        multiple = self._settings.row_multiple
-        self._batches = pair_buckets(self._train, shapes, config.batch_size, multiple, packed.stretches())
+        size, multiple = config.batch_size, self._settings.row_multiple
+        if cast(PairsConfig, config.data).packing:
+            shape, packed_rows = packed.row_shape(), packed.rows()
+            rows = {shape: rows_of_batch(size, max(shape), multiple)}
+            lengths = packed_rows.lengths(self._train.lengths)
+            self._batches = Buckets(lengths, rows, stretches=packed.stretches("rows"))
+            self._gather = functools.partial(gather_packed, self._train, packed_rows)
+        else:
+            updates = packed.manifest["tokens"][TRAIN]["target"] // size
+            shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
+            stretches = packed.stretches("pairs")
+            self._batches = pair_buckets(self._train, shapes, size, multiple, stretches)
+            self._gather = functools.partial(gather, self._train)
         plan = self._batches.epoch(config.seed, 0)
         self._tokens = self._batches.tokens(plan).tolist()  # of the sources, of the targets
         self._batches_per_epoch = len(plan)
@@ -117,11 +130,11 @@ class Translation(TranslationObjective, TokenPrediction):
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         shape, indices = self._batches.of_step(self._config.seed, step)
-        return _batch(self._train, shape, indices[rows(len(indices))])
+        return _batch(self._gather(shape, indices[rows(len(indices))]))
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
         for shape, size in zip(self._batches.shapes, self._batches.rows, strict=True):
-            yield _batch(self._train, shape, np.full(size, EMPTY)[rows(size)])
+            yield _batch(self._gather(shape, np.full(size, EMPTY)[rows(size)]))
 
     def evaluation_sets(self) -> tuple[str, ...]:
         return tuple(self.packed.manifest["validation"])
@@ -135,7 +148,7 @@ class Translation(TranslationObjective, TokenPrediction):
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
         pairs, plan = self.packed.pairs(name), self._evaluation_plan(name, batch_size)
         for shape, indices in plan:
-            yield _batch(pairs, shape, indices[rows(len(indices))])
+            yield _batch(gather(pairs, shape, indices[rows(len(indices))]))
 
     def evaluation_examples(self, name: str, batch_size: int) -> Iterator[Indices]:
         return (indices for _, indices in self._evaluation_plan(name, batch_size))
@@ -207,10 +220,23 @@ def smoothing(logits: Float[Array, "batch length vocab"], batch: Batch, share: f
     return share * jnp.sum(batch["weights"] * (picked - others))
 
 
-def _batch(pairs: EncodedPairs, shape: Shape, indices: Indices) -> HostBatch:
-    sides = gather(pairs, shape, indices)
-    targets = sides["target"]
-    return {"source": sides["source"], "targets": targets, "weights": (targets != PAD).astype(np.float32)}
+def _batch(arrays: HostBatch) -> HostBatch:
+    targets = arrays.pop("target")
+    return {**arrays, "targets": targets, "weights": (targets != PAD).astype(np.float32)}
+
+
+def _check_rows(config: Config) -> None:
+    """UserError where a batch does not hold the rows that pairs are packed into."""
+    rows, length = (
+        cast(TranslationConfig, config.task).row_multiple,
+        cast(PairsConfig, config.data).row_length,
+    )
+    if config.batch_size < rows * length:
+        raise UserError(
+            f"batch_size {config.batch_size} tokens do not hold task.row_multiple {rows} rows of {length}, "
+            f"into which sentences of at most {config.data.sequence_length} tokens are packed: give a "
+            f"batch_size of at least {rows * length}, or --data.no-packing"
+        )
 
 
 class TranslationKind(TokenPredictionKind[PackedPairs]):
@@ -224,6 +250,13 @@ class TranslationKind(TokenPredictionKind[PackedPairs]):
 
     def source(self, config: Config) -> Source:
         return open_pairs(cast(PairsConfig, config.data))
+
+    def prepare(
+        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
+    ) -> PackedPairs:
+        if label_names is None:
+            _check_rows(config)
+        return super().prepare(config, console, label_names)
 
     def objective(self, config: Config, classes: int | None = None) -> TranslationObjective:
         return TranslationObjective(config)

@@ -1,39 +1,34 @@
 """Encodes labelled text once: for each set a flat file of ids with offsets and labels, cached by content.
 
-An example is `<s> A </s>` or `<s> A </s></s> B </s>` (fairseq sentence_prediction); one that is too long
-loses tokens at the end of its longer text. The training set is split by hash into `train` and `tuning`: what
-is chosen is chosen on `tuning`, never on a reported set.
+The training set is split by hash into `train` and `tuning`: what is chosen is chosen on `tuning`, never on a
+reported set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt64
+from jaxtyping import UInt64
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.native import abandonable
 from tlc_jax.core.progress import stage
-from tlc_jax.core.vocabulary import BOS, EOS
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.labelled import linear
 from tlc_jax.data.labelled.data_sets import open_labelled
+from tlc_jax.data.labelled.example_rows import encode_examples
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
 from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
 from tlc_jax.data.labelled.phrase_splits import longest_holders
-from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.storage.paths import write_bytes, writing
-
-_CHUNK = 20_000  # texts encoded at a time
 
 
 def prepare_examples(
@@ -93,7 +88,8 @@ def _encode(
     truncated = {}
     with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
         for name, examples in splits.items():
-            rows, truncated[name] = _rows(examples, tokenizer, config.sequence_length, advance)
+            rows, cut = encode_examples(examples.texts, tokenizer, config.sequence_length, advance)
+            truncated[name] = sum(cut)
             _write(rows, examples.labels, folder, name)
     baselines: dict[str, dict[str, float]] = {}
     if source.trains:
@@ -170,31 +166,6 @@ def _hashes(texts: list[str], seed: int) -> UInt64[np.ndarray, "texts"]:
     return np.array(hashes, np.uint64)
 
 
-def _rows(
-    examples: Examples, tokenizer: Tokenizer, length: int, advance: Callable[[float], None]
-) -> tuple[list[Integer[np.ndarray, "tokens"]], int]:
-    """The ids of each example, and the number of examples that were too long."""
-    dtype = id_dtype(tokenizer.get_vocab_size())
-    rows, truncated = [], 0
-    for start in range(0, len(examples.texts), _CHUNK):
-        chunk = examples.texts[start : start + _CHUNK]
-        sides = [_encoded(tokenizer, list(texts)) for texts in zip(*chunk, strict=True)]
-        for parts in zip(*sides, strict=True):
-            kept = fit(list(parts), length)
-            truncated += sum(map(len, kept)) < sum(map(len, parts))
-            row = [BOS, *kept[0], EOS]
-            for part in kept[1:]:
-                row += [EOS, *part, EOS]
-            rows.append(np.array(row, dtype))
-        advance(len(chunk))
-    return rows, truncated
-
-
-def _encoded(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    encodings = abandonable(lambda: tokenizer.encode_batch_fast(texts, add_special_tokens=False))
-    return [encoding.ids for encoding in encodings]
-
-
 def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:
     _save(folder / f"{name}.ids.npy", np.concatenate(rows))
     _save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
@@ -204,13 +175,3 @@ def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -
 def _save(path: Path, array: np.ndarray) -> None:
     with writing(path):
         np.save(path, array)
-
-
-def fit(parts: list[list[int]], length: int) -> list[list[int]]:
-    """The texts of an example, the longer one truncated until they fit into `length` with special tokens."""
-    limit = length - 2 * len(parts)
-    if len(parts) == 1:
-        return [parts[0][:limit]]
-    first, second = parts
-    kept = min(len(first), max(limit - len(second), limit // 2))
-    return [first[:kept], second[: limit - kept]]

@@ -4,21 +4,22 @@ the lines of the sets that are evaluated on."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from tlc_jax.core.schema import Count, Sha256, TypedDict, record
+from tlc_jax.core.schema import Count, NotRequired, Sha256, TypedDict, record
 from tlc_jax.data import manifests
 from tlc_jax.data.bucketing import Shape, Stretch
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.pairs.pair_batches import EncodedPairs
 from tlc_jax.data.pairs.pair_source import TRAIN, Pair
+from tlc_jax.data.pairs.row_packing import PackedRows
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.storage.untrusted import file_inside
 
-FORMAT = 3
+FORMAT = 4
 SIDES = ("source", "target")
 
 
@@ -29,6 +30,10 @@ class _SourceEntry(TypedDict):
     name: manifests.Text
     share: Annotated[float, Field(gt=0)] | None
     pairs: Count
+    rows: NotRequired[Count]
+
+
+_Shape = Annotated[list[manifests.Size], Field(min_length=2, max_length=2)]
 
 
 @record
@@ -49,10 +54,8 @@ class PairsManifest(TypedDict):
     pairs: dict[str, Count]
     tokens: dict[str, dict[str, Count]]
     truncated: dict[str, Count]
-    shapes: Annotated[
-        list[Annotated[list[manifests.Size], Field(min_length=2, max_length=2)]],
-        Field(min_length=1, max_length=100_000),
-    ]
+    shapes: Annotated[list[_Shape], Field(min_length=1, max_length=100_000)]
+    row_shape: NotRequired[_Shape]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class PackedPairs(Prepared):
     """Encoded sets on disk: `train`, and those that are evaluated on."""
 
     schema: ClassVar[type] = PairsManifest
-    formats: ClassVar[tuple[int, ...]] = (2, FORMAT)  # they differ in which tables are refused
+    formats: ClassVar[tuple[int, ...]] = (2, 3, FORMAT)  # 2 refused other tables, 4 may hold packed rows
 
     def pairs(self, name: str) -> EncodedPairs:
         arrays = []
@@ -73,6 +76,18 @@ class PackedPairs(Prepared):
                 arrays.append(manifests.open_array(self.folder, offsets, ("int64",), rows + 1))
         return EncodedPairs(*arrays)
 
+    def rows(self) -> PackedRows:
+        """The rows that training pairs are packed into."""
+        with manifests.naming(self.folder):
+            arrays = [
+                manifests.open_array(self.folder, f"{TRAIN}.rows.{part}.npy", ("int64",), size)
+                for part, size in (
+                    ("pairs", self.manifest["pairs"][TRAIN]),
+                    ("offsets", sum(source["rows"] for source in self.manifest["sources"]) + 1),
+                )
+            ]
+        return PackedRows(*arrays)
+
     def texts(self, name: str) -> list[Pair]:
         """The lines of an evaluation set as they were read."""
         with manifests.naming(self.folder):
@@ -82,16 +97,18 @@ class PackedPairs(Prepared):
                 raise ValueError(f"{name}: there are {[*map(len, sides)]} lines of its texts")
         return list(zip(*sides, strict=True))
 
-    def stretches(self) -> list[Stretch]:
-        """The sources of the training pairs, with their shares of an epoch of as many pairs as there are."""
+    def stretches(self, of: Literal["pairs", "rows"]) -> list[Stretch]:
+        """The sources of the training pairs, or of the rows that hold them, with their shares of an epoch
+        of as many pairs as there are."""
         sources = [source for source in self.manifest["sources"] if source["pairs"]]
         total = sum(source["pairs"] for source in sources)
         shares = [source["share"] for source in sources]
         stretches, start = [], 0
         for source in sources:
-            size = per_epoch = source["pairs"]
+            pairs, size = source["pairs"], source[of]
             if source["share"] is not None:
-                per_epoch = max(1, round(total * source["share"] / sum(shares)))
+                pairs = max(1, round(total * source["share"] / sum(shares)))
+            per_epoch = pairs if of == "pairs" else max(1, round(pairs * size / source["pairs"]))
             stretches.append(Stretch(start, size, per_epoch))
             start += size
         return stretches
@@ -99,6 +116,11 @@ class PackedPairs(Prepared):
     def shapes(self) -> list[Shape]:
         """The shapes of batches (`choose_shapes`), the most useful first."""
         return [(source, target) for source, target in self.manifest["shapes"]]
+
+    def row_shape(self) -> Shape:
+        """Tokens of both sides of a packed row."""
+        source, target = self.manifest["row_shape"]
+        return source, target
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
@@ -125,3 +147,5 @@ class PackedPairs(Prepared):
                 ("target", pairs.target_ids, pairs.target_offsets),
             ):
                 manifests.check_ids(f"{name} {side}", ids, offsets, manifest["vocab_size"], longest)
+        if "row_shape" in manifest:
+            self.rows().check(self.pairs(TRAIN).lengths, manifest["row_shape"])

@@ -22,6 +22,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.data import cache
+from tlc_jax.data.bucketing import Shape
 from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.pairs import cleaning
@@ -29,6 +30,7 @@ from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs
 from tlc_jax.data.pairs.pair_batches import choose_shapes
 from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
 from tlc_jax.data.pairs.pair_sources import open_pairs
+from tlc_jax.data.pairs.row_packing import pack_rows, row_shape
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import write_bytes, writing
@@ -55,6 +57,7 @@ def prepare_pairs(
         "length": config.sequence_length,
         "max_ratio": config.max_ratio,
         "max_shapes": config.max_shapes,
+        "packing": config.packing,
         "held_out": None if sets.validation else config.held_out,
         "seed": config.seed,
         "tokenizer": tokenizer,
@@ -120,7 +123,30 @@ class _Packer:
         }
         lengths, weights = _batched(PackedPairs(self._folder, manifest))
         shapes = choose_shapes(lengths, weights, config.sequence_length, config.max_shapes)
-        return {**manifest, "shapes": shapes}
+        manifest["shapes"] = shapes
+        if config.packing and sources:
+            manifest["row_shape"] = self._pack_rows(sources, lengths, weights)
+        return manifest
+
+    def _pack_rows(self, sources: list[dict[str, Any]], lengths: np.ndarray, weights: np.ndarray) -> Shape:
+        """Pack the pairs of each source into rows, and return their shape."""
+        source, target = weights @ lengths
+        shape = row_shape(float(source / target), self._config.sequence_length, self._config.row_length)
+        pairs, sizes, start = [], [], 0
+        with stage(self._console, "Packing", len(lengths), "pairs") as advance:
+            for source in sources:
+                end = start + source["pairs"]
+                rows = pack_rows(lengths[start:end], shape)
+                pairs.append(start + rows.pairs)
+                sizes.append(np.diff(rows.offsets))
+                source["rows"], start = len(rows), end
+                advance(source["pairs"])
+        arrays = {"pairs": np.concatenate(pairs), "offsets": np.cumsum(np.concatenate([[0], *sizes]))}
+        for part, values in arrays.items():
+            path = self._folder / f"{TRAIN}.rows.{part}.npy"
+            with writing(path):
+                np.save(path, values.astype(np.int64))
+        return shape
 
     def _likeness(self, pairs: Iterable[Pair]) -> Iterator[int]:
         """Hashes of what makes sentences alike: of a source, of its target, of the next source ..."""
@@ -294,7 +320,7 @@ class _Writer:
 def _batched(packed: PackedPairs) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of the pairs that batches are made of, and how often an epoch takes each: the training pairs,
     or all evaluation sets if there are none."""
-    if stretches := packed.stretches():
+    if stretches := packed.stretches("pairs"):
         weights = [np.full(stretch.size, stretch.per_epoch / stretch.size) for stretch in stretches]
         return packed.pairs(TRAIN).lengths, np.concatenate(weights)
     lengths = np.concatenate([packed.pairs(name).lengths for name in packed.manifest["pairs"]])
