@@ -4,7 +4,7 @@
 
 TFDS is the folder with the prepared dataset (glue/cola); nothing is downloaded. Model and tokenizer are those
 of RUN. 5 % of the training set is kept to tune on, by hash; the validation set is read only by
-`python -m tlc_jax.evaluate --checkpoint W`. What counts is the Matthews correlation (`matthews`), since the
+`python -m tlc_jax.evaluate W`. What counts is the Matthews correlation (`matthews`), since the
 majority class has an accuracy of 0.7 and a correlation of 0. Fairseq's recipe for RoBERTa is batch 16,
 warm-up 6 %, weight decay 0.1, 10 epochs (5,336 updates) at 1e-5. This config has a larger rate, for the small
 models of `pretrain_small`; it is not tuned.

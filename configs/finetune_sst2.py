@@ -4,7 +4,7 @@
 
 TFDS is the folder with the prepared dataset (glue/sst2); nothing is downloaded. Model and tokenizer are those
 of RUN. 5 % of the training set is kept to tune on, by hash; the validation set is read only by
-`python -m tlc_jax.evaluate --checkpoint W`. Fairseq's recipe for RoBERTa is batch 32, warm-up 6 %, weight
+`python -m tlc_jax.evaluate W`. Fairseq's recipe for RoBERTa is batch 32, warm-up 6 %, weight
 decay 0.1, 10 epochs at 1e-5. This config has a larger rate and 3 epochs, for the small models of
 `pretrain_small`; neither is tuned.
 

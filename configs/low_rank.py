@@ -1,6 +1,6 @@
 """Every matrix as the product of two factors with half of its parameters in 8-bit codes: 4 bits a weight.
 
-    python -m tlc_jax.compress --checkpoint RUN --config low_rank --out DIR
+    python -m tlc_jax.compress RUN --config low_rank --out DIR
     python -m tlc_jax.compress --hf FOLDER --config low_rank --out DIR
 
 The factors are those of the truncated singular value decomposition, the closest product of their rank. A

@@ -2,7 +2,7 @@
 smallest become zero, in all matrices but a classification's head; the others become 8-bit codes, one range a
 row.
 
-    python -m tlc_jax.compress --checkpoint RUN --config prune_2_4 --out DIR
+    python -m tlc_jax.compress RUN --config prune_2_4 --out DIR
     python -m tlc_jax.compress --hf FOLDER --config prune_2_4 --out DIR
 
 A matrix then takes five eighths of the bytes that 8-bit codes take. Tensors whose rows four does not divide

@@ -1,4 +1,4 @@
-"""The console command: `tlc train ...` runs `python -m tlc_jax.train ...`.
+"""The console command: `tlc train ...` is `python -m tlc_jax.train ...`.
 
 Exit codes of every command: 0 done; 1 a result could not be saved, a checked condition does not hold, or a
 bug; 2 the input is wrong; 75 interrupted after saving, so that the same command resumes.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
+from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 
 COMMANDS = {
     "train": "train a model, or resume a run",
@@ -28,19 +30,21 @@ COMMANDS = {
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
-        print("usage: tlc COMMAND [options]; tlc COMMAND --help shows the options of a command\n")
-        print("\n".join(f"  {command:10s} {purpose}" for command, purpose in COMMANDS.items()))
-        print("\nexit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted (the same command resumes)")
-    else:
-        run_command(lambda: _run(name, sys.argv[2:]))
+    run_command(lambda: _run(sys.argv[1:]))
 
 
-def _run(name: str, arguments: list[str]) -> None:
-    if name not in COMMANDS:
-        raise UserError(f"tlc has no command {name}; it has {', '.join(COMMANDS)}")
-    importlib.import_module(f"tlc_jax.{name}").main(arguments)
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] not in COMMANDS:
+        prog = command("").strip()
+        text = f"Train Large, Then Compress in JAX. {prog} COMMAND --help shows the options of a command."
+        cli.choose(prog, {name: _options(name) for name in COMMANDS}, arguments, text, COMMANDS)
+    importlib.import_module(f"tlc_jax.{arguments[0]}").main(arguments[1:])
+
+
+def _options(name: str) -> Any:
+    """The dataclass of a command, or those of the commands under its name."""
+    members = vars(importlib.import_module(f"tlc_jax.{name}"))
+    return members.get(name.upper()) or members[name.capitalize()]
 
 
 if __name__ == "__main__":

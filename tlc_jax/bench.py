@@ -10,14 +10,13 @@ from tlc_jax.config import Config
 from tlc_jax.core import cli
 from tlc_jax.core.compiled import look_for_no_tpu
 from tlc_jax.core.entry_point import run_command
-from tlc_jax.core.errors import EXIT_FAILED, UserError
+from tlc_jax.core.errors import EXIT_FAILED
+from tlc_jax.core.invocation import command
 
-USAGE = """usage: python -m tlc_jax.bench step-time|compile --config C [options]
-
-  step-time  seconds of an update, with the largest micro-batch that fits (paper 2.2)
-  compile    whether an update fits TPUs that are not attached, and what they communicate
-
-step-time --help and compile --help show the options"""
+EVERYDAY = (
+    *("config", "output", "topology", "classes", "memory_gib", "batch_size", "micro_batch"),
+    *("model.num_layers", "model.hidden_size", "mesh.data", "mesh.fsdp", "mesh.tensor"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ class StepTime:
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
     settings: cli.Settings[Config]
     output: str = "step_time.json"
-    """The timing file; `python -m tlc_jax.report --step-time` draws curves over it."""
+    """The timing file, over which `report --step-time` draws curves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +53,16 @@ class Compile:
     """Also write the result to this file (JSON)."""
 
 
+BENCH = {"step-time": StepTime, "compile": Compile}
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        sys.exit(0)
-    if arguments[0] == "step-time":
-        _step_time(cli.parse(StepTime, arguments[1:], "bench step-time"))
-    elif arguments[0] == "compile":
-        _compile(cli.parse(Compile, arguments[1:], "bench compile"))
-    else:
-        raise UserError(f"bench has no measurement {arguments[0]}: give step-time or compile")
+    name = cli.choose(
+        command("bench"), BENCH, arguments, "Measure the time of an update, or compile it for TPUs."
+    )
+    args = cli.parse(BENCH[name], arguments[1:], f"bench {name}", everyday=EVERYDAY)
+    _step_time(args) if isinstance(args, StepTime) else _compile(args)
 
 
 def _step_time(args: StepTime) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.compress --checkpoint RUN --bits 6 --sparsity 0.45 --out DIR`: a run as an artifact."""
+"""`python -m tlc_jax.compress RUN --bits 6 --sparsity 0.45 --out DIR`: a run as an artifact."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 
+EVERYDAY = (
+    *("checkpoint", "out", "hf", "config", "workdir", "bits", "sparsity", "granularity", "range"),
+    *("heads", "feed_forward_size", "target_mb", "zstd"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Compress:
@@ -22,7 +27,7 @@ class Compress:
     settings: cli.Settings[CompressConfig]
     checkpoint: cli.Model[Optional[str]] = None
     hf: Optional[str] = None
-    """In place of --checkpoint: a folder with .safetensors files of any model. Unless options say otherwise,
+    """In place of RUN: a folder with .safetensors files of any model. Unless options say otherwise,
     groups of 64 weights share a range of least squares, and vectors stay float32; with --config, the document
     says all that options do not."""
     config: Optional[str] = None
@@ -33,7 +38,8 @@ class Compress:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    args = cli.parse(Compress, arguments, settings=OF_FOLDERS if cli.option(arguments, "--hf") else None)
+    settings = OF_FOLDERS if cli.option(arguments, "--hf") else None
+    args = cli.parse(Compress, arguments, settings=settings, everyday=EVERYDAY)
     from tlc_jax.compression.pipeline import recipe_of
     from tlc_jax.recipes.compress_folder import compress_folder
     from tlc_jax.recipes.compress_run import compress_run, report
@@ -44,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.training.view import make_console
 
     if (args.checkpoint is None) == (args.hf is None):
-        raise UserError("give either --checkpoint RUN or --hf FOLDER")
+        raise UserError("give either RUN or --hf FOLDER")
     console, out = make_console(), parse_path(args.out)
     workdir = parse_path(args.workdir) if args.workdir else None
     if workdir is not None and not trains(recipe_of(args.settings)):

@@ -12,9 +12,8 @@ from tlc_jax.core.entry_point import run_command
 class Diff:
     """Compare the weights of two models of the same shapes."""
 
-    one: cli.Positional[cli.Model[str]]
-    other: cli.Positional[str]
-    """Another one."""
+    one: cli.Model[str]
+    other: cli.Model[str]
     json: bool = False
     """Print one JSON object per tensor."""
 

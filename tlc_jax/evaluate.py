@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.evaluate --checkpoint RUN`: the metrics of a model on all sets of its task."""
+"""`python -m tlc_jax.evaluate RUN`: the metrics of a model on all sets of its task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Evaluate:
     predictions: Optional[str] = None
     """Of a classification: write the prediction for each example to this file, as JSON lines."""
     hypotheses: Optional[str] = None
-    """Instead of --checkpoint: translations, one a line. BLEU and chrF against --references."""
+    """Instead of RUN: translations, one a line. BLEU and chrF against --references."""
     references: tuple[str, ...] = ()
     """What --hypotheses are compared with, line by line; several files: several references for each line."""
     language: str = "fr"
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Evaluate, argv)
     files = args.hypotheses is not None
     if (args.checkpoint is None) != files or files != bool(args.references):
-        raise UserError("give either --checkpoint, or --hypotheses and --references")
+        raise UserError("give either RUN, or --hypotheses and --references")
     if files and (args.task or args.data.dir or args.predictions):
-        raise UserError("--task, --data.dir and --predictions go with --checkpoint, not with --hypotheses")
+        raise UserError("--task, --data.dir and --predictions go with RUN, not with --hypotheses")
     from tlc_jax.inference.compare_files import compare_files
     from tlc_jax.inference.evaluation import evaluate_checkpoint, print_table
     from tlc_jax.training.view import make_console

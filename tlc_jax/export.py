@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.export --checkpoint RUN --format huggingface --out DIR`: a model for other tools."""
+"""`python -m tlc_jax.export RUN --format huggingface --out DIR`: a model for other tools."""
 
 from __future__ import annotations
 

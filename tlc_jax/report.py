@@ -13,16 +13,19 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time. For the other two reports see report errors --help and report
-    sensitivity --help."""
+    """Draw curves of runs over training time. The other two reports are `report errors` and `report
+    sensitivity`."""
 
     run: tuple[str, ...]
     """Run directories."""
     step_time: tuple[str, ...] = ()
-    """Timing files of `python -m tlc_jax.bench step-time`, one for each kind of run: curves are drawn over
-    steps x measured seconds of a step. Without them: over each run's own training seconds."""
+    """Timing files of `bench step-time`, one for each kind of run: curves are drawn over steps x measured
+    seconds of a step. Without them: over each run's own training seconds."""
     output: str = "curves.png"
     """The picture to write: .png, .pdf or .svg."""
+
+
+REPORT = {"curves": Report, "errors": ErrorsConfig, "sensitivity": SensitivityConfig}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
             report_sensitivity(sensitivity)
         case _:
-            curves = cli.parse_plain(Report, arguments)
+            curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
             from tlc_jax.studies.curves import report_curves
 
             report_curves(curves.run, curves.step_time, curves.output)

@@ -8,13 +8,16 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
 
+EVERYDAY = (
+    *("config", "workdir", "sizes", "bits", "sparsities", "compression.granularity", "compression.range"),
+    *("pretrain.budget.training_seconds", "pretrain.data.dir", "pretrain.batch_size"),
+    *("pretrain.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir", "search.seeds"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Compare sizes at equal training time; the same command resumes an interrupted study.
-
-    Exit codes: 0 finished, 2 invalid input, 75 interrupted and resumable, 1 any other error.
-    """
+    """Compare sizes at equal training time; the same command resumes an interrupted study."""
 
     config: str
     """A study's config document: a path, or the bare name of one in configs/."""
@@ -24,7 +27,7 @@ class Study:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(Study, argv)
+    args = cli.parse(Study, argv, everyday=EVERYDAY)
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
 

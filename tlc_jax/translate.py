@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.translate --checkpoint RUN < in > out`: translates lines, in order."""
+"""`python -m tlc_jax.translate RUN < in > out`: translates lines, in order."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ from tlc_jax.config import (
     StudyConfig,
 )
 from tlc_jax.config.saved import config_from_json, flat
-from tlc_jax.core import cli
+from tlc_jax.core.config_document import load_config
 
 DOCUMENTS = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_document_loads_and_survives_json(name: str) -> None:
-    config = cli.load_config(name, object)
+    config = load_config(name, object)
     assert isinstance(config, (Config, StudyConfig, CompressConfig))
     hash(config)
     if isinstance(config, CompressConfig):

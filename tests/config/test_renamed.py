@@ -16,6 +16,7 @@ from tests.golden.make_d21cde9 import FOLDER
 from tlc_jax.config import FREE_ON_RESUME, Config, EvaluationConfig, StudyConfig, renamed
 from tlc_jax.config.saved import config_from_json, digest
 from tlc_jax.core import cli
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.study import Study
@@ -129,7 +130,7 @@ def test_other_options_are_left_to_the_parser(kind: type, option: str) -> None:
 def test_old_names_in_a_document_are_answered_with_the_new(tmp_path: Path, source: str, says: str) -> None:
     (tmp_path / "c.py").write_text(source)
     with pytest.raises(UserError, match=says):
-        cli.load_config(str(tmp_path / "c.py"), Config)
+        load_config(str(tmp_path / "c.py"), Config)
 
 
 def test_every_entry_names_a_field_that_is_there() -> None:

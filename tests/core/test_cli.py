@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tlc_jax.bench import StepTime
 from tlc_jax.compress import Compress
 from tlc_jax.config import BudgetConfig, Config
 from tlc_jax.core import cli
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
+from tlc_jax.diff import Diff
+from tlc_jax.evaluate import Evaluate
+from tlc_jax.study import Study
 from tlc_jax.train import Train
 
 
@@ -30,7 +32,7 @@ def test_overrides_are_typed() -> None:
     assert settings.budget == BudgetConfig(steps=9, training_seconds=120)
     assert (settings.seed, settings.micro_batch, settings.checkpoint.every_steps) == (3, 8, None)
     assert settings.data.tokenizer == "t.json"
-    assert settings.model.hidden_size == cli.load_config("quickstart", Config).model.hidden_size, (
+    assert settings.model.hidden_size == load_config("quickstart", Config).model.hidden_size, (
         "the rest is the file's"
     )
 
@@ -38,13 +40,13 @@ def test_overrides_are_typed() -> None:
 def test_a_path_is_a_config_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("from tlc_jax.config import Config\ndef get_config():\n    return Config(batch_size=5)\n")
-    assert cli.load_config(str(path), Config).batch_size == 5
+    assert load_config(str(path), Config).batch_size == 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--model.num-layer", "6"], ["--model.num-layer", "--model.num-layers"]),
+        (["--model.nmu-layers", "6"], ["--model.nmu-layers", "--model.num-layers"]),
         (["--optimizer.learning-rate", "fast"], ["--optimizer.learning-rate", "fast"]),
         (["--model.num-layers", "many"], ["--model.num-layers", "many"]),
         (["--schedule.follows", "epochs"], ["--schedule.follows", "training_seconds"]),
@@ -97,7 +99,7 @@ def test_checks_of_two_fields_name_both(
 def test_mistakes_in_a_document(tmp_path: Path, source: str, says: str) -> None:
     (tmp_path / "c.py").write_text(source)
     with pytest.raises(UserError, match=says):
-        cli.load_config(str(tmp_path / "c.py"), Config)
+        load_config(str(tmp_path / "c.py"), Config)
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
@@ -105,26 +107,66 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         UserError,
         match="there are .*pretrain_small, .*quickstart, .*; perhaps quickstart",
     ):
-        cli.load_config("quikstart", Config)
+        load_config("quikstart", Config)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """What makes --help answer in 0.3 s: neither numpy nor jax nor jaxtyping is loaded."""
-    code = (
-        "import sys\nfrom tlc_jax import train\n"
-        "try: train.main(['--config', 'pretrain', '--help'])\nexcept SystemExit: pass\n"
-        "print('HEAVY', sorted({'numpy', 'jax', 'jaxtyping', 'flax', 'typeguard'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "HEAVY []" in done.stdout
-    assert "--model.num-layers" in done.stdout
-    assert "125000" in done.stdout, "the values of that config"
+@pytest.mark.parametrize(
+    ("option", "perhaps"),
+    [
+        ("--optimizer.lr=1", "--optimizer.lr: perhaps --optimizer.learning-rate"),
+        ("--opt.lr=1", "--opt.lr: perhaps --optimizer.learning-rate"),
+        ("--lr=1", "--lr: perhaps --optimizer.learning-rate"),
+        ("--bs=1", "--bs: perhaps --budget.steps or --batch-size"),
+        ("--wd=1", "--wd: perhaps --optimizer.weight-decay"),
+        ("--steps=1", "--steps: perhaps --budget.steps"),
+        ("--seq-len=1", "--seq-len: perhaps --data.sequence-length"),
+        ("--data.seq_len=1", "--data.seq_len: perhaps --data.sequence-length"),
+    ],
+)
+def test_an_abbreviation_is_answered_with_the_option(option: str, perhaps: str) -> None:
+    with pytest.raises(UserError, match=f"^there is no option {perhaps}$"):
+        parse(option)
+
+
+def test_underscores_negatives_and_values_are_no_abbreviations() -> None:
+    args = parse("--batch_size", "16", "--no-dry-run", "--data.dir=--lr", "--data.name", "files")
+    assert (args.settings.batch_size, args.dry_run, args.settings.data.dir) == (16, False, "--lr")
+
+
+@pytest.mark.parametrize("given", [["w@last2", "--json"], ["--json", "--checkpoint", "w@last2"],
+                                   ["--checkpoint=w@last2", "--json"]])  # fmt: skip
+def test_an_argument_without_a_name_may_be_given_by_its_name(given: list[str]) -> None:
+    assert cli.parse_plain(Evaluate, given) == Evaluate(checkpoint="w@last2", json=True)
+
+
+def test_of_two_arguments_the_first_may_be_given_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["a", "b"], ["--one", "a", "b"], ["b", "--one=a"]):
+        assert cli.parse_plain(Diff, given) == Diff("a", "b")
+    with pytest.raises(SystemExit):
+        cli.parse_plain(Diff, ["a"])
+    assert "RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "document", "paste"),
+    [
+        (Train, "quickstart_study", "tlc_jax.study --config quickstart_study --workdir 'my runs'"),
+        (Study, "quickstart", "tlc_jax.train --config quickstart --workdir 'my runs'"),
+        (Compress, "quickstart", "tlc_jax.train --config quickstart --workdir 'my runs'"),
+        (Train, "prune_2_4", "tlc_jax.compress RUN --config prune_2_4 --out DIR"),
+        (StepTime, "study_sst2", "tlc_jax.study --config study_sst2 --workdir 'my runs'"),
+    ],
+)
+def test_a_document_of_another_command_names_it(command: type, document: str, paste: str) -> None:
+    with pytest.raises(UserError) as error:
+        cli.parse(command, ["--config", document, "--workdir", "my runs"])
+    assert str(error.value).endswith(f"; it is for python -m {paste}")
 
 
 def test_steps_are_options_only_where_a_document_has_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, arguments = tmp_path / "mine.py", ["--checkpoint", "run", "--out", "o"]
+    path, arguments = tmp_path / "mine.py", ["run", "--out", "o"]
     path.write_text(
         "from tlc_jax.compression.methods import KeepUnits\nfrom tlc_jax.config import CompressConfig\n"
         "def get_config():\n    return CompressConfig(steps=(KeepUnits(heads=2),))\n"
@@ -136,33 +178,5 @@ def test_steps_are_options_only_where_a_document_has_them(
             cli.parse(Compress, [*arguments, *unknown])
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        cli.parse(Compress, ["--help"])
+        cli.parse(Compress, ["--help-all"])
     assert "--steps" not in capsys.readouterr().out
-
-
-def test_help_into_a_pipe_that_nobody_reads() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "tlc_jax.train", "--help", "--config", "quickstart"]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_console_command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tlc_jax import __main__
-
-    monkeypatch.setattr(sys, "argv", ["tlc"])
-    __main__.main()
-    assert "train" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["tlc", "trian"])
-    with pytest.raises(SystemExit) as stop:
-        __main__.main()
-    assert stop.value.code == 2
-    files = {path.stem for path in Path(__main__.__file__).parent.glob("[!_]*.py")}
-    assert files == __main__.COMMANDS.keys()
-    for name in __main__.COMMANDS:
-        monkeypatch.setattr(sys, "argv", ["tlc", name, "--help"])
-        with pytest.raises(SystemExit) as stop:
-            __main__.main()
-        assert stop.value.code == 0

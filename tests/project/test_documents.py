@@ -28,7 +28,7 @@ from tests.project.documents import DOCUMENTS, ROOT, Command, anchors, blocks, c
 from tests.project.test_layering import LEVELS, ONLY_HERE
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.config import CompressConfig, StudyConfig
-from tlc_jax.core import cli
+from tlc_jax.core import cli, config_document
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def write_configs(folder: Path, cache: Path) -> None:
     small = {kind: fields.format(data=data, steps=12) for kind, fields in CONFIGS.items()}
     for document in (ROOT / "configs").glob("*.py"):
         kind = next((kind for kind in CONFIGS if document.stem.startswith(kind)), "pretrain")
-        made, config = f"Config({small[kind]})", cli.load_config(str(document), object)
+        made, config = f"Config({small[kind]})", config_document.load_config(str(document), object)
         if isinstance(config, StudyConfig):
             pretrain = small["pretrain"].replace("steps=12", "training_seconds=0.2")
             made = f"StudyConfig({STUDY.format(pretrain=pretrain, finetune=small['finetune'])})"
@@ -182,7 +182,7 @@ class SmallWorld:
             return
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setattr(cli, "config_folder", lambda: self.folder / "configs")
+            patch.setattr(config_document, "config_folder", lambda: self.folder / "configs")
             run(command)
         self._done.add(command.text)
 
@@ -199,7 +199,7 @@ def run(command: Command) -> None:
         for sign, name, mode in (("<", "stdin", "r"), (">", "stdout", "w")):
             if sign in files:
                 patch.setattr(sys, name, stack.enter_context(Path(files[sign]).open(mode)))
-        with contextlib.suppress(SystemExit) if "--help" in arguments else contextlib.nullcontext():
+        with contextlib.suppress(SystemExit) if "--help-all" in arguments else contextlib.nullcontext():
             main_of(command)(arguments)
 
 

@@ -23,7 +23,7 @@ from tlc_jax.config import (
     PairsConfig,
     TranslationConfig,
 )
-from tlc_jax.core import cli
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.models.flops import mlm_update, translation_update
@@ -197,7 +197,7 @@ def test_what_cannot_be_compiled_is_refused() -> None:
         ahead_of_time.compile_for(
             dataclasses.replace(small(), batch_size=20, micro_batch="auto"), jax.devices(), print
         )
-    classification = cli.load_config("finetune_sst2", Config)
+    classification = load_config("finetune_sst2", Config)
     with pytest.raises(UserError, match="how many classes it has: give --classes"):
         kind_of(classification).objective(classification)
     with pytest.raises(UserError, match=r"--topology 'nonsense' cannot be compiled for"):

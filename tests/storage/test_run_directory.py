@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tlc_jax.config import Config
-from tlc_jax.core import cli
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import RunDir, write_json
 
 
 def test_a_run_directory_of_another_config(tmp_path: Path) -> None:
-    config = cli.load_config("quickstart", Config)
+    config = load_config("quickstart", Config)
     rundir = RunDir(tmp_path / "run")
     assert not rundir.exists()
     rundir.root.mkdir()

@@ -159,7 +159,7 @@ def test_archives_marks_and_blank_lines_change_no_score(tmp_path: Path, capsys) 
     ("arguments", "words"),
     [
         (["--hypotheses", "HYP"], "give either"),
-        (["--checkpoint", "x", "--hypotheses", "HYP", "--references", "REF"], "give either"),
+        (["x", "--hypotheses", "HYP", "--references", "REF"], "give either"),
         (["--hypotheses", "HYP", "--references", "none"], "--references none cannot be read"),
         (["--hypotheses", "FOLDER", "--references", "REF"], "--hypotheses .*folder cannot be read"),
         (["--hypotheses", "FIFO", "--references", "REF"], "--hypotheses .*fifo .*not a regular file"),
@@ -175,8 +175,8 @@ def test_archives_marks_and_blank_lines_change_no_score(tmp_path: Path, capsys) 
         (["--hypotheses", "HYP", "--references", "REF", "--language", "zz"], "--language zz is no language"),
         (["--hypotheses", "HYP", "--references", "REF", "--language", "klingonian"], "is no language"),
         (["--hypotheses", "HYP", "--references", "REF", "--language", ""], "is no language"),
-        (["--hypotheses", "HYP", "--references", "REF", "--task", "mlm"], "go with --checkpoint"),
-        (["--hypotheses", "HYP", "--references", "REF", "--data.dir", "x"], "go with --checkpoint"),
+        (["--hypotheses", "HYP", "--references", "REF", "--task", "mlm"], "go with RUN"),
+        (["--hypotheses", "HYP", "--references", "REF", "--data.dir", "x"], "go with RUN"),
     ],
 )
 def test_wrong_files_are_refused(arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest, check_tensors
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.invocation import command
 from tlc_jax.core.leaf import Leaf, Parts
 from tlc_jax.storage.claim import check_empty
 from tlc_jax.storage.paths import AnyPath, make_folder, new_folder, write_bytes
@@ -104,7 +105,7 @@ def read_artifact(folder: AnyPath) -> Artifact:
     if not (folder / MANIFEST).is_file():
         raise UserError(
             f"{folder} has a {WEIGHTS} but no {MANIFEST}: restore it from a copy of the artifact; if this is "
-            "a folder of another program, compress it first (tlc_jax.compress --hf)"
+            f"a folder of another program, compress it first: {command('compress')} --hf {folder} --out DIR"
         )
     try:
         manifest = artifact_manifest(folder, WEIGHTS)

@@ -105,7 +105,7 @@ def make_plan(
     for step in recipe:
         if step.needs is not Needs.NOTHING and (step.needs is not Needs.CALIBRATION or inputs is None):
             name = type(step).__name__
-            raise UserError(f"{name} needs {step.needs.value}: that takes a run (--checkpoint)")
+            raise UserError(f"{name} needs {step.needs.value}: that takes a run, not --hf")
     if shapes is None:
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
     rules, acted = choose_rules(shapes, recipe)

@@ -68,7 +68,7 @@ class StudyConfig:
     """Shares of the prunable weights to prune; each is combined with each of `bits`."""
     compression: CompressConfig = field(default_factory=CompressConfig)
     """How the finetuned models are compressed at each of `bits` and `sparsities`: a result is that of the
-    artifact which `python -m tlc_jax.compress` writes with the same options."""
+    artifact which `compress` writes with the same options."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -1,4 +1,4 @@
-"""Command lines: a config document, typed overrides of its fields, and errors that say what to do.
+"""Command lines: typed options, those of a config document among them, help, and errors that say what to do.
 
 A command is a dataclass with its own options and, if it takes a config document, the fields `config: str`
 (the document) and `settings: Settings[Config]` (its values). Neither numpy nor jax is imported here:
@@ -7,43 +7,57 @@ A command is a dataclass with its own options and, if it takes a config document
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
-import importlib.util
+import inspect
 import itertools
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 import tyro
+from tyro.extras import SubcommandApp
 
 import tlc_jax
-import tlc_jax.config
-from tlc_jax.config.renamed import RENAMED, instead, renamed_option
-from tlc_jax.core.errors import UserError
+from tlc_jax.config.renamed import instead, renamed_option
+from tlc_jax.core import invocation
+from tlc_jax.core.config_document import load_config
+from tlc_jax.core.errors import EXIT_USER, UserError
+from tlc_jax.core.options import fields_of, meant_by, options_of
 
 Command = TypeVar("Command")
 Kind = TypeVar("Kind")
 Settings = Annotated[Kind, tyro.conf.arg(name="")]
 """`Settings[Config]`: a field whose own fields are options without a prefix."""
 Positional = Annotated[Kind, tyro.conf.Positional]
-"""`Positional[str]`: an argument without a name."""
+"""`Positional[str]`: an argument without a name; the first of a command may be given by its name too."""
 Model = Annotated[
     Kind,
+    tyro.conf.Positional,
     tyro.conf.arg(
+        metavar="RUN",
+        help_behavior_hint="",
         help="A run directory (its newest checkpoint), RUN@MARK (the checkpoint kept at a mark), RUN@lastN "
-        "(the mean of its newest N checkpoints), or an artifact."
+        "(the mean of its newest N checkpoints), or an artifact.",
     ),
 ]
-"""`Model[str]`: what `load_model` takes."""
-_OPTIONS = (  # help comes from docstrings; looking for comments as well takes 30 ms
+"""`Model[str]`: what `load_model` takes, as an argument without a name."""
+Commands = Mapping[str, "type | Commands"]
+"""The dataclass of each of several commands, or commands in their turn."""
+_MARKERS = (
     tyro.conf.AvoidSubcommands,
-    tyro.conf.HelptextFromCommentsOff,
+    tyro.conf.HelptextFromCommentsOff,  # help comes from docstrings; looking for comments too takes 30 ms
+    tyro.conf.PositionalMetavarFromFieldName,
 )
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted: run it again to resume."
 
 
 def parse(
@@ -51,12 +65,14 @@ def parse(
     argv: Sequence[str] | None = None,
     name: str | None = None,
     settings: Any = None,
+    everyday: Sequence[str] = (),
 ) -> Command:
     """Parse the command line of a command with a config document.
 
     Defaults are the fields of the document that `--config` names; without one, those of `settings`, or else
-    the config's own. `name` is what follows `python -m tlc_jax.`; None: the name of the dataclass. Every
-    flag has a negative, since a document may have set it.
+    the config's own. `name` is the command as it is typed; None: the name of the dataclass. `everyday` are
+    the options that `--help` shows, in this order; none: all. Every flag has a negative, since a document may
+    have set it.
 
     Ends the process with exit code 2 and one message if an option or a value is wrong.
     """
@@ -66,25 +82,165 @@ def parse(
         if new := renamed_option(kind, old := argument.partition("=")[0]):
             raise UserError(f"{old} {instead(old.rpartition('.')[2], new)}")
     document = option(arguments, "--config")
-    values = (settings or kind()) if document is None else load_config(document, kind)
-    required = {field.name: tyro.MISSING for field in dataclasses.fields(command) if _required(field)}  # type: ignore[arg-type]
-    default = command(**{**required, "settings": values})
-    try:
-        return tyro.cli(command, args=arguments, default=default, prog=_prog(command, name), config=_OPTIONS)
-    except ValueError as error:  # a check of the whole config; tyro formats those of its parts
-        raise UserError(str(error)) from error
+    if document is not None:
+        settings = load_config(document, kind, workdir=option(arguments, "--workdir"))
+    return _parse(command, arguments, name, everyday, _MARKERS, settings=settings or kind())
 
 
 def parse_plain(
     command: type[Command], argv: Sequence[str] | None = None, name: str | None = None
 ) -> Command:
     """Parse the command line of a command without a config document; `name` as in `parse`."""
-    options = (*_OPTIONS, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(command, args=argv, prog=_prog(command, name), config=options)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _parse(command, arguments, name, (), (*_MARKERS, tyro.conf.FlagCreatePairsOff))
 
 
-def _prog(command: type, name: str | None) -> str:
-    return f"python -m tlc_jax.{name or command.__name__.lower()}"
+def _parse(
+    command: type[Command],
+    arguments: list[str],
+    name: str | None,
+    everyday: Sequence[str],
+    markers: Sequence[Any],
+    **values: Any,
+) -> Command:
+    if "--version" in arguments:
+        _print_version()
+    required = {field.name: tyro.MISSING for field in dataclasses.fields(command) if _required(field)}  # type: ignore[arg-type]
+    default = command(**{**required, **values})
+    prog = invocation.command(name or command.__name__.lower())
+    description = inspect.cleandoc(command.__doc__ or "")
+    shows_help = not {"-h", "--help", "--help-all"}.isdisjoint(arguments)
+    short = everyday if shows_help and "--help-all" not in arguments else ()
+    if shows_help:
+        more = f"\n\n{prog} --help-all shows all options." if short else ""
+        arguments, description = ["--help"], f"{description}{more}\n\n{EXIT_CODES}"
+    else:
+        arguments = _positional_first(command, arguments)
+        _refuse_abbreviations(arguments, [option.name for option in options_of(default)])
+    try:
+        with _output(wrapped=shows_help):
+            return tyro.cli(
+                command,
+                args=arguments,
+                default=default,
+                prog=prog,
+                description=description,
+                config=markers,
+                registry=_registry(short),
+            )
+    except ValueError as error:  # a check of the whole config; tyro formats those of its parts
+        raise UserError(str(error)) from error
+
+
+def choose(
+    prog: str,
+    commands: Commands,
+    arguments: Sequence[str],
+    description: str,
+    purposes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The command that a command line begins with, one of several under one name.
+
+    Shows them and ends the process if it begins with none, or with `--help`; `--version` and
+    `--tyro-write-completion SHELL FILE`, by which a shell completes these commands and all their options, are
+    answered too. UserError if there is no such command. `purposes` stand in place of docstrings.
+    """
+    name = arguments[0] if arguments else "--help"
+    if name in commands:
+        return name
+    if name == "--version":
+        _print_version()
+    if not name.startswith("-"):
+        near = "".join(f"; perhaps {near}" for near in difflib.get_close_matches(name, commands, n=1))
+        raise UserError(f"{prog} has no command {name}; it has {', '.join(commands)}{near}")
+    text, given = f"{description}\n\n{EXIT_CODES}", arguments or [name]
+    with _output(wrapped=name in ("-h", "--help")):
+        _app(commands, purposes).cli(prog=prog, args=given, description=text, config=_MARKERS)
+    sys.exit(EXIT_USER)  # never reached: tyro has answered or refused the option
+
+
+def _app(commands: Commands, purposes: Mapping[str, str]) -> SubcommandApp:
+    app = SubcommandApp()
+    for name, kind in commands.items():
+        target: Any = _app(kind, {}) if isinstance(kind, Mapping) else kind
+        app.command(target, name=name, help=purposes.get(name))
+    return app
+
+
+def _print_version() -> NoReturn:
+    print(f"tlc_jax {tlc_jax.__version__}")
+    sys.exit(0)
+
+
+class _Wrapped:
+    """A stream that wraps long lines: tyro wraps what is in its boxes, but neither usage nor description."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._width = min(80, shutil.get_terminal_size().columns)
+
+    def write(self, text: str) -> int:
+        return self._stream.write("\n".join(map(self._line, text.split("\n"))))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def _line(self, line: str) -> str:
+        text = _COLOURS.sub("", line)
+        boxed = text[:1] in ("╭", "│", "╰", " ")
+        fits = boxed or len(text) <= self._width
+        return line if fits else textwrap.fill(line, self._width, break_on_hyphens=False)
+
+    def __getattr__(self, name: str) -> Any:  # what tyro asks to choose colours and characters
+        return getattr(self._stream, name)
+
+
+def _output(wrapped: bool) -> contextlib.AbstractContextManager:
+    return contextlib.redirect_stdout(_Wrapped(sys.stdout)) if wrapped else contextlib.nullcontext()
+
+
+def _registry(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
+    """How tyro reads dataclasses: with docstrings as running text and, given `names`, these options alone, in
+    this order, with the first sentence of each docstring."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def rule(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        if not dataclasses.is_dataclass(info.default):
+            return None
+        by_name = {option.name: option for option in (options_of if names else fields_of)(info.default)}
+        fields = tuple(
+            tyro.constructors.StructFieldSpec(
+                option.name, option.kind, option.default, option.summary if names else option.help
+            )
+            for option in (by_name[name] for name in names or by_name if name in by_name)
+        )
+        return tyro.constructors.StructConstructorSpec(type(info.default), fields)
+
+    return registry
+
+
+def _positional_first(command: type, arguments: list[str]) -> list[str]:
+    """The arguments, of which the first one without a name may be given by its name (`--checkpoint RUN`)."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    positional = (
+        name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())
+    )
+    for flag in ("--" + name.replace("_", "-") for name in itertools.islice(positional, 1)):
+        if (value := option(arguments, flag)) is not None:
+            return [value, *without(arguments, {flag: value})]
+    return arguments
+
+
+def _refuse_abbreviations(arguments: Sequence[str], names: Sequence[str]) -> None:
+    """UserError for an option that does not exist but abbreviates some that do; tyro knows misspellings."""
+    for argument in arguments:
+        given = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+        if not argument.startswith("--") or given in names:
+            continue
+        if meant := meant_by(given, names):
+            options = " or ".join("--" + name.replace("_", "-") for name in meant)
+            raise UserError(f"there is no option {argument.partition('=')[0]}: perhaps {options}")
 
 
 def _required(field: dataclasses.Field) -> bool:
@@ -101,8 +257,14 @@ def option(arguments: Sequence[str], name: str) -> str | None:
 
 
 def changed(arguments: Sequence[str], options: Mapping[str, str | None]) -> str:
-    """The command line with these options in place of those it has, to be pasted after `python -m
-    tlc_jax.NAME`. The value None stands for a flag."""
+    """The command line with these options in place of those it has, to be pasted after the command. The value
+    None stands for a flag."""
+    added = (part for name, value in options.items() for part in (name, value) if part is not None)
+    return shlex.join([*without(arguments, options), *added])
+
+
+def without(arguments: Sequence[str], options: Mapping[str, str | None]) -> list[str]:
+    """The command line without these options and their values; None stands for a flag."""
     kept, left_out = list[str](), False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
@@ -113,64 +275,4 @@ def changed(arguments: Sequence[str], options: Mapping[str, str | None]) -> str:
             left_out = False
         else:
             kept.append(argument)
-    added = (part for name, value in options.items() for part in (name, value) if part is not None)
-    return shlex.join([*kept, *added])
-
-
-def config_folder() -> Path:
-    """The folder of the documents that have bare names: inside the package in a wheel, beside it in a
-    checkout."""
-    package = Path(tlc_jax.__file__).parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def load_config(name: str, kind: type[Kind]) -> Kind:
-    """Run a config document, given as a path or a bare name, and return what its `get_config()` returns.
-
-    UserError if there is no such document, if it fails, or if it returns something other than a `kind`.
-    """
-    path = _find_document(name)
-    spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"--config {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
-    except (Exception, SystemExit) as error:
-        raise UserError(f"--config {path}: {_explain(error)}") from error
-    if not isinstance(config, kind):
-        returned = type(config).__name__
-        raise UserError(f"--config {path}: get_config() returned {returned}, not {kind.__name__}")
-    return config
-
-
-def _find_document(name: str) -> Path:
-    if (path := Path(name)).is_file():
-        return path
-    folder = config_folder()
-    if (path := folder / f"{name.removesuffix('.py')}.py").is_file():
-        return path
-    names = sorted(document.stem for document in folder.glob("[!_]*.py"))
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; perhaps {near[0]}" if near else ""
-    raise UserError(f"--config {name} is no file and no config; there are {', '.join(names)}{hint}")
-
-
-def _explain(error: BaseException) -> str:
-    """What is wrong with a config document, in one sentence that names the right field or module."""
-    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("tlc_jax."):
-        return f"there is no module {error.name}: import options from tlc_jax.config"
-    text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
-    if unknown is None:
-        return text
-    name, field = unknown.groups()
-    if new := RENAMED.get(name, {}).get(field):
-        return f"the field {field} of {name} {instead(field, new)}"
-    kind: Any = getattr(tlc_jax.config, name, None)
-    fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-    near = difflib.get_close_matches(field, fields, n=1)
-    hint = f"; perhaps {near[0]}" if near else f"; it has {', '.join(fields)}"
-    return f"{name} has no field {field}{hint}"
+    return kept

@@ -32,7 +32,7 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
     recipe, fit = recipe_of(config), None
     if shrinks(recipe):
         raise UserError(
-            "heads and feed-forward units can only be removed from a run (--checkpoint): omit --heads and "
+            "heads and feed-forward units can only be removed from a run, not with --hf: omit --heads and "
             "--feed-forward-size"
         )
     source = CheckpointFolder(folder)

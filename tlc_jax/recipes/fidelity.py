@@ -17,6 +17,7 @@ from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import Rule
 from tlc_jax.core import cli, stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import first_of
 
 _BLOCK = 1 << 20
@@ -119,7 +120,7 @@ def report_coarse(
         "--matrices-only": None,
         "--out": f"{out}-group64",
     }
-    console.print(f"  python -m tlc_jax.compress {cli.changed(arguments, better)}", soft_wrap=True)
+    console.print(f"  {command('compress')} {cli.changed(arguments, better)}", soft_wrap=True)
 
 
 def report_errors(manifest: Mapping[str, Any], console: Console) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 from tlc_jax.core.schema import TypedDict, checked, record
 from tlc_jax.runs.step_time import timed
 from tlc_jax.storage.paths import AnyPath, parse_path
@@ -66,7 +67,7 @@ def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[
         if timings and len(fitting) != 1:
             raise UserError(
                 f"{root} needs one timing file of its model, task, batch size and length, but "
-                f"{len(fitting)} were given: make one with python -m tlc_jax.bench step-time"
+                f"{len(fitting)} were given: make one with {command('bench step-time')}"
             )
         used |= set(fitting)
         curves.append(_curve(rundir, timings[fitting[0]]["mean_seconds"] if fitting else None))
@@ -105,8 +106,7 @@ def _read_timing(path: AnyPath) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"--step-time {path} is not a timing file ({why}): make one with "
-            "python -m tlc_jax.bench step-time"
+            f"--step-time {path} is not a timing file ({why}): make one with {command('bench step-time')}"
         ) from error
 
 

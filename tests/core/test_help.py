@@ -1,0 +1,193 @@
+"""What commands say about themselves: help that fits a terminal, version, completion, how they are called."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tlc_jax import __main__, __version__, bench, compress, report, study, train
+from tlc_jax.config import Config, StudyConfig
+from tlc_jax.core.config_document import load_config
+from tlc_jax.core.invocation import command
+from tlc_jax.core.options import options_of
+
+SUBCOMMANDS = [("bench", name) for name in bench.BENCH] + [("report", name) for name in report.REPORT]
+COMMANDS = [(name,) for name in __main__.COMMANDS] + SUBCOMMANDS
+SHORT = [("train",), ("study",), ("compress",), ("bench", "step-time"), ("bench", "compile")]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `tlc ARGUMENTS` prints before it ends with exit code 0."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tlc", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            __main__.main()
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_commands_are_the_modules_that_have_a_main() -> None:
+    files = Path(__main__.__file__).parent.glob("[!_]*.py")
+    assert {file.stem for file in files if "\ndef main(" in file.read_text()} == __main__.COMMANDS.keys()
+
+
+@pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "--help-all"])
+def test_help_fits_80_columns(words: tuple[str, ...], option: str, capsys: pytest.CaptureFixture) -> None:
+    if option == "--help-all" and words in ((), ("bench",)):
+        pytest.skip("has commands, no options")
+    lines = answer(capsys, *words, option).splitlines()
+    assert lines[0].startswith(" ".join(("usage: tlc", *words[:1], *words[1:])).removesuffix(" curves"))
+    assert max(map(len, lines)) <= 80
+    assert "75 interrupted" in " ".join(lines)
+    assert option == "--help-all" or len(lines) <= 62
+
+
+def test_help_fits_a_terminal_and_keeps_its_boxes() -> None:
+    """There, lines have escapes for colours, which take no column."""
+    reading, writing = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "PYTHONUTF8": "1"}
+    started = [sys.executable, "-m", "tlc_jax.export", "--help"]
+    subprocess.run(started, stdout=writing, env=environment, check=True)
+    shown = os.read(reading, 100_000).decode()
+    os.close(reading), os.close(writing)
+    assert "\x1b[" in shown
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    assert max(map(len, lines)) == 80
+    assert all(line.endswith("│") for line in lines if line.startswith("│"))
+
+
+@pytest.mark.parametrize("words", SHORT, ids=" ".join)
+def test_the_first_help_is_short_and_the_other_has_all_options(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = "quickstart_study" if words == ("study",) else "quickstart"
+    given = [] if words == ("compress",) else ["--config", config]
+    short, long = (answer(capsys, *words, *given, option) for option in ("--help", "--help-all"))
+    options = [set(re.findall(r"^[ │] +(--[\w.-]+|RUN)", text, re.MULTILINE)) for text in (short, long)]
+    assert options[0] < options[1]
+    assert f"tlc {' '.join(words)} --help-all" in short
+    if words == ("train",):
+        names = {option.name for option in options_of(load_config("quickstart", Config))}
+        assert {"--" + name.replace("_", "-") for name in names} <= options[1]
+        assert "--optimizer.learning-rate" in short
+        assert "--optimizer.beta1" not in short
+        assert "0.003)" in short, "the value of that config"
+
+
+def test_every_day_options_exist() -> None:
+    pairs = load_config("translate_small", Config)
+    for values, names in (
+        ([train.Train("w", Config()), train.Train("w", pairs)], train.EVERYDAY),
+        ([study.Study("c", "w", StudyConfig())], study.EVERYDAY),
+        ([compress.Compress("o", compress.CompressConfig())], compress.EVERYDAY),
+        ([bench.StepTime("c", Config()), bench.Compile("c", Config(), "v3:2x2")], bench.EVERYDAY),
+    ):
+        assert set(names) <= {option.name for value in values for option in options_of(value)}
+
+
+@pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
+def test_every_command_tells_its_version(words: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    assert answer(capsys, *words, "--version") == f"tlc_jax {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("started", "named"),
+    [
+        ("/usr/bin/tlc", "tlc compress"),
+        ("C:/tlc.exe", "tlc compress"),
+        ("/x/tlc_jax/__main__.py", "python -m tlc_jax compress"),
+        ("/x/tlc_jax/compress.py", "python -m tlc_jax.compress"),
+        ("/x/ipykernel_launcher.py", "python -m tlc_jax.compress"),
+        ("", "python -m tlc_jax.compress"),
+    ],
+)
+def test_a_command_is_named_as_it_was_started(
+    started: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    assert command("compress") == named
+
+
+@pytest.mark.parametrize("started", ["tlc diff", "python -m tlc_jax diff", "python -m tlc_jax.diff"])
+def test_processes_name_themselves(started: str) -> None:
+    program, *rest = started.split()
+    done = subprocess.run(
+        [Path(sys.executable).parent / program, *rest, "a"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"{started} --help" in done.stderr
+
+
+def test_an_unknown_command_is_answered_with_those_there_are(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tlc", "trian"])
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code == 2
+    assert re.search("tlc has no command trian; it has .*evaluate.*; perhaps train", capsys.readouterr().err)
+    monkeypatch.setattr(sys, "argv", ["tlc"])
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code == 0
+    assert "evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("tlc tra", {"train", "translate"}),
+        ("tlc train --optimizer.b", {"--optimizer.beta1", "--optimizer.beta2"}),
+        ("tlc bench ste", {"step-time"}),
+        ("tlc report sensitivity --ex", {"--examples"}),
+        ("tlc export run --format h", {"huggingface"}),
+    ],
+)
+def test_bash_completes_commands_and_options(line: str, completed: set[str], completion: Path) -> None:
+    words = line.split()
+    array = " ".join(f"'{word}'" for word in words)
+    script = (
+        f"source {completion}; COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}\n"
+        "_tyro_tlc; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert {word.strip() for word in done.stdout.split()} == completed
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("completions") / "tlc"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tlc", "--tyro-write-completion", "bash", str(path)])
+        with pytest.raises(SystemExit):
+            __main__.main()
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes --help answer in 0.3 s: neither numpy nor jax nor jaxtyping is loaded."""
+    code = (
+        "import sys\nfrom tlc_jax import train\n"
+        "try: train.main(['--config', 'pretrain', '--help-all'])\nexcept SystemExit: pass\n"
+        "print('HEAVY', sorted({'numpy', 'jax', 'jaxtyping', 'flax', 'typeguard'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
+    assert "--model.num-layers" in done.stdout
+    assert "125000" in done.stdout, "the values of that config"
+
+
+def test_help_into_a_pipe_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    started = [sys.executable, "-m", "tlc_jax.train", "--help", "--config", "quickstart"]
+    done = subprocess.run(started, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,93 @@
+"""Config documents: Python files whose `get_config()` returns the options of a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tlc_jax
+import tlc_jax.config
+from tlc_jax.config.renamed import RENAMED, instead
+from tlc_jax.core import invocation
+from tlc_jax.core.errors import UserError
+
+Kind = TypeVar("Kind")
+_COMMANDS = {
+    "Config": "train --config {} --workdir {}",
+    "StudyConfig": "study --config {} --workdir {}",
+    "CompressConfig": "compress RUN --config {} --out DIR",
+}
+"""The command that takes a document, by what its `get_config()` returns."""
+
+
+def config_folder() -> Path:
+    """The folder of the documents that have bare names: inside the package in a wheel, beside it in a
+    checkout."""
+    package = Path(tlc_jax.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def load_config(name: str, kind: type[Kind], workdir: str | None = None) -> Kind:
+    """Run a config document, given as a path or a bare name, and return what its `get_config()` returns.
+
+    UserError if there is no such document, if it fails, or if it returns something other than a `kind`, with
+    the command that takes it, for `workdir`.
+    """
+    path = _find_document(name)
+    spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--config {path}: {_explain(error)}") from error
+    if not isinstance(config, kind):
+        raise UserError(f"--config {name}: {_other_kind(type(config).__name__, kind, name, workdir)}")
+    return config
+
+
+def _other_kind(returned: str, kind: type, name: str, workdir: str | None) -> str:
+    """What is wrong with a document that returns no `kind`, and the command that takes it."""
+    text = f"get_config() returned {returned}, not {kind.__name__}"
+    if returned not in _COMMANDS:
+        return text
+    usage = _COMMANDS[returned].format(shlex.quote(name), shlex.quote(workdir or "W"))
+    return f"{text}; it is for {invocation.command(usage)}"
+
+
+def _find_document(name: str) -> Path:
+    if (path := Path(name)).is_file():
+        return path
+    folder = config_folder()
+    if (path := folder / f"{name.removesuffix('.py')}.py").is_file():
+        return path
+    names = sorted(document.stem for document in folder.glob("[!_]*.py"))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; perhaps {near[0]}" if near else ""
+    raise UserError(f"--config {name} is no file and no config; there are {', '.join(names)}{hint}")
+
+
+def _explain(error: BaseException) -> str:
+    """What is wrong with a config document, in one sentence that names the right field or module."""
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("tlc_jax."):
+        return f"there is no module {error.name}: import options from tlc_jax.config"
+    text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    if unknown is None:
+        return text
+    name, field = unknown.groups()
+    if new := RENAMED.get(name, {}).get(field):
+        return f"the field {field} of {name} {instead(field, new)}"
+    kind: Any = getattr(tlc_jax.config, name, None)
+    fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    near = difflib.get_close_matches(field, fields, n=1)
+    hint = f"; perhaps {near[0]}" if near else f"; it has {', '.join(fields)}"
+    return f"{name} has no field {field}{hint}"
