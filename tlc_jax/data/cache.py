@@ -11,6 +11,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -79,12 +80,37 @@ def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], 
     The folder appears whole or, if `build` raises, not at all.
     """
     identity = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    if _only_asked.get():
+        raise _Asked(identity)
     folder = root(cache_dir) / identity[:20]
     if not folder.exists():
         with new_folder(folder) as temporary:
             fields = build(temporary)
             sealed.seal(temporary, {"identity": identity, **fields})
     return folder
+
+
+def identity_if_prepared(prepare_data: Callable[[], object]) -> str:
+    """The identity of the data that a call of `prepare_data` would find or build; nothing is built here."""
+    before = _only_asked.set(True)
+    try:
+        prepare_data()
+    except _Asked as asked:
+        return asked.identity
+    finally:
+        _only_asked.reset(before)
+    raise AssertionError("data are prepared by `prepare`")
+
+
+class _Asked(Exception):
+    """Leaves `prepare` with what was asked for."""
+
+    def __init__(self, identity: str):
+        super().__init__(identity)
+        self.identity = identity
+
+
+_only_asked: ContextVar[bool] = ContextVar("only_asked", default=False)
 
 
 def read_again(name: str, items: Iterable[Item], marks: np.ndarray) -> Iterator[tuple[Item, Any]]:

@@ -20,6 +20,7 @@ from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
 from tlc_jax.runs.checkpoint import Restored, restore_state, whole_steps
 from tlc_jax.runs.load import check_saved, folder_of, load_model
+from tlc_jax.runs.starts import read_starts
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.training.state import TrainState, pruned_state
@@ -33,6 +34,8 @@ class Begin:
 
     data_from: RunDir | None = dataclasses.field(default=None, kw_only=True)
     """The run whose prepared data are copied; None: they are prepared from their source."""
+    resolved: bool = dataclasses.field(default=False, kw_only=True)
+    """Whether the config needs no `resolve` any more: it is that of a run that has begun so."""
 
     def previous_metrics(self) -> AnyPath | None:
         """The metrics file whose lines the run continues; None where it has only its own."""
@@ -194,8 +197,33 @@ class Pruned(Begin):
         return Restored(0, pruned_state(new(), self.params, self.masks))
 
 
+def recorded_begin(rundir: RunDir) -> Begin:
+    """How a run began that is resumed with its own config, as its environment.json says; UserError where it
+    does not say."""
+    starts = read_starts(rundir)
+    if not starts:
+        raise UserError(
+            f"{rundir.environment} is missing, which says how the run began: put it back, or run the command "
+            "again that began the run"
+        )
+    begin: Begin = Fresh()
+    if branch := starts[0].get("branch_from"):
+        begin = _branch(branch)
+    elif reference := starts[0].get("init_from"):
+        begin = InitFrom(reference)
+    return dataclasses.replace(begin, resolved=True)
+
+
 def parse_branch(text: str) -> Branch:
-    """The branch to RUN@MARK; UserError if the text is not of this form."""
+    """The branch to RUN@MARK; UserError if the text is not of this form, or names no run."""
+    branch = _branch(text)
+    if not branch.trunk.config.is_file():
+        root = branch.trunk.root
+        raise UserError(f"--branch-from {text}: {root} is not a run directory: it has no config.json")
+    return branch
+
+
+def _branch(text: str) -> Branch:
     rundir, name = split_mark(text)
     if name is None:
         raise UserError(f"--branch-from {text} is no RUN@MARK, such as runs/trunk@1/4")
@@ -205,6 +233,4 @@ def parse_branch(text: str) -> Branch:
         raise UserError(f"--branch-from {text}: {error}") from error
     if mark.share is None:
         raise UserError(f"--branch-from {text}: a branch is finished at a share of the budget, not at {name}")
-    if not rundir.config.is_file():
-        raise UserError(f"--branch-from {text}: {rundir.root} is not a run directory: it has no config.json")
     return Branch(rundir, mark)

@@ -59,7 +59,7 @@ def facts(config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, 
         **(_data_facts(config, rundir) if task is None else _task_facts(task)),
         "budget": budget_text(config),
         "writes to": f"{rundir.root} (every option: config.json there, or --dry-run)",
-        "to resume": "run the same command again",
+        "to resume": f"{command('train')} --workdir {shlex.quote(str(rundir.root))}",
     }
 
 

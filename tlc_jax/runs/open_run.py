@@ -19,6 +19,7 @@ from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.progress import duration
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
+from tlc_jax.data.location import same_path
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
@@ -30,7 +31,7 @@ from tlc_jax.runs.starts import record_start
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.storage.run_directory import RunDir, write_json
-from tlc_jax.storage.sealed import is_sealed
+from tlc_jax.storage.sealed import is_sealed, read_manifest
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
@@ -144,10 +145,12 @@ def _resolve(
     """The config of the run, its mesh, and whether the run exists already."""
     ways = {f"--{name.replace('_', '-')}": value for name, value in begin.record().items()}
     leader.check_same({**flat(config), "--workdir": str(workdir), **ways, "--dry-run": dry_run})
-    config, rundir = begin.resolve(config), RunDir(workdir)
+    rundir = RunDir(workdir)
     resumed = leader.decide(rundir.exists)
+    config = config if begin.resolved else begin.resolve(config)
     if resumed:
         config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
+        config = _with_own_paths(config, rundir)
         rundir.check_same(config)
         leader.decide(lambda: _check_complete(rundir))
     mesh = make_mesh(config.mesh)
@@ -160,6 +163,29 @@ def _as_begun(config: Config, rundir: RunDir) -> Config:
     """The config with the values of older runs in the fields that this run's config.json does not have."""
     rundir.read_config()  # which says what is wrong with the file
     return as_begun(config, rundir.read_document())
+
+
+def _with_own_paths(config: Config, rundir: RunDir) -> Config:
+    """The config with the paths of data and tokenizer as the run spells them, where they lead to the same."""
+    own, given = rundir.read_config().data, config.data
+    if type(own) is not type(given) or (given.dir, given.tokenizer) == (own.dir, own.tokenizer):
+        return config
+    respelt = dataclasses.replace(
+        config, data=dataclasses.replace(given, dir=own.dir, tokenizer=own.tokenizer)
+    )
+    if same_path(given.dir, own.dir) and same_path(given.tokenizer, own.tokenizer):
+        return respelt
+    if rundir.differences(respelt) or not leader.decide(lambda: _are_data_of(config, rundir)):
+        return config
+    return respelt
+
+
+def _are_data_of(config: Config, rundir: RunDir) -> bool:
+    """Whether the run's own data are what would be prepared now."""
+    if not _has_data(rundir):
+        return False
+    identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
+    return identity == read_manifest(rundir.data).get("identity")
 
 
 def _with_micro_batch(config: Config, rundir: RunDir, console: Console) -> Config:

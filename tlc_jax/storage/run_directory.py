@@ -15,11 +15,13 @@ import dataclasses
 import json
 import re
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 from tlc_jax.config import FREE_ON_RESUME, Config
 from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.untrusted import read_json
@@ -86,17 +88,17 @@ class RunDir:
 
     def check_same(self, config: Config) -> None:
         """UserError naming every field in which `config` is not the run's, but for those that may change."""
-        old, new = flat(self.read_config()), flat(config)
-        if changed := differences(new, old, "the run", FREE_ON_RESUME):
-            options = [
-                f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-                for name, value in old.items()
-                if name in new and value != new[name] and name not in FREE_ON_RESUME
-            ]
+        if changed := self.differences(config):
             raise UserError(
                 f"--workdir {self.root} holds a run of another config: {changed}. Give a new --workdir, or "
-                f"resume the run with its own config: {' '.join(options)}"
+                f"resume the run with the config that it has: {command('train')} --workdir "
+                f"{shlex.quote(str(self.root))}"
             )
+
+    def differences(self, config: Config, free: Collection[str] = ()) -> str:
+        """One sentence on each field in which `config` is not the run's, but for those that may change when
+        it is resumed and those that are `free`; '' if there is none."""
+        return differences(flat(config), flat(self.read_config()), "the run", {*FREE_ON_RESUME, *free})
 
 
 def _unbegun(name: str) -> bool:

@@ -6,7 +6,6 @@ nobody would miss them otherwise.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import glob
 import os
@@ -20,6 +19,7 @@ from typing import Any
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
+from tlc_jax.data.location import check_exists, status_of
 from tlc_jax.storage.paths import local_folder
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -71,20 +71,14 @@ class TextFiles:
 def find_text_files(pattern: str) -> TextFiles:
     """The text files that `data.dir` names: one file, a folder (searched recursively) or a glob. Reads no
     text; UserError if there is no such file, or if one that looks like text cannot be read."""
+    check_exists(pattern)
     path = local_folder(pattern, "a --data.dir")
-    if not pattern.strip():
-        raise UserError("data.dir is empty: give a file, a folder or a glob")
     try:
-        status = _status(path)
+        status = status_of(path)
     except PermissionError:
         if not glob.has_magic(pattern):  # a glob names the folder itself
             raise
         status = None
-    if status is None and not glob.has_magic(pattern):
-        link = f", a link to {path.readlink()}" if path.is_symlink() else ""
-        raise UserError(
-            f"data.dir names {pattern}{link}, which does not exist: give a file, a folder or a glob"
-        )
     if status is None:
         result = _matches(path)
     elif stat.S_ISDIR(status.st_mode):
@@ -114,7 +108,7 @@ def _below(root: Path) -> TextFiles:
     while waiting:
         path, name, hidden = waiting.pop()
         stopping.check()
-        status = _status(path)
+        status = status_of(path)
         if status is None or not stat.S_ISDIR(status.st_mode):
             _take(result, seen, path, name, status, hidden)
         elif (hidden and path.is_symlink()) or _is_seen(seen, status):
@@ -138,7 +132,7 @@ def _matches(pattern: Path) -> TextFiles:
     names = [path.name for path in paths if is_text(path.name)]
     short = len(set(names)) == len(names)
     for path in paths:
-        status = _status(path)
+        status = status_of(path)
         if status is not None and stat.S_ISDIR(status.st_mode):
             result.left_out[FOLDERS].append(f"{path.name}/")
         else:
@@ -207,16 +201,6 @@ def _take(
             result.left_out[EMPTY].append(name)
         else:
             result.files[name] = path
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """The status of what a path leads to; None if it leads nowhere. OSError if that cannot be read."""
-    try:
-        return path.stat()
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return None
-        raise
 
 
 def _is_seen(seen: set[tuple[int, int]], status: os.stat_result) -> bool:

@@ -1,0 +1,74 @@
+"""The answer to another budget than a run has. Imports no jax."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from tlc_jax.config import Config
+from tlc_jax.config.saved import as_begun, differences, flat
+from tlc_jax.core import cli
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.storage.run_directory import RunDir
+
+_NOT_COMPARED = ("data.dir", "data.tokenizer", "micro_batch")  # open_run compares what they stand for
+_MARKS = "1/4,1/2,1"
+
+
+def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> None:
+    """UserError if `config` is that of the run but for its budget, with commands that train its model on.
+    `arguments` is the command line of `train`."""
+    if cli.option(arguments, "--branch-from"):
+        return
+    own, config = rundir.read_config(), as_begun(config, rundir.read_document())
+    taken = "model." if cli.option(arguments, "--init-from") else "budget."
+    free = [name for name in flat(own) if name.startswith(("budget.", taken)) or name in _NOT_COMPARED]
+    asked, has = ({f"budget.{name}": value for name, value in vars(c.budget).items()} for c in (config, own))
+    changed = differences(asked, has, "the run")
+    if not changed or rundir.differences(config, free):
+        return
+    budget = {f"--{_dashed(name)}": str(asked[name]) for name in asked if asked[name] != has[name]}
+    raise UserError(
+        f"--workdir {rundir.root} holds a run of another budget: {changed}. Its learning rate follows its "
+        "budget, so a run keeps the budget that it began with.\n"
+        f"To train its model on, begin a new run from its parameters:\n"
+        f"  {_init_from(rundir, arguments, budget)}\n{_by_branches(rundir, own, arguments, budget)}"
+    )
+
+
+def _init_from(rundir: RunDir, arguments: Sequence[str], budget: dict[str, str]) -> str:
+    names = (argument.partition("=")[0] for argument in arguments)
+    taken = [name for name in names if name.startswith("--model.") or name == "--data.tokenizer"]
+    new = {**budget, "--init-from": str(rundir.root), "--workdir": f"{rundir.root}-longer"}
+    return _train(cli.changed(cli.without(_with_config(arguments), dict.fromkeys(taken, "")), new))
+
+
+def _by_branches(rundir: RunDir, own: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
+    """How one run is finished at several budgets."""
+    shares = [mark.name for mark in own.kept_marks if mark.share and not mark.name.startswith("branch")]
+    if own.schedule.cooldown == 0 and shares:
+        return f"To finish it as it is at one of its marks:\n  {_branch(rundir.root, shares[-1])}"
+    trunk = f"{rundir.root}-trunk"
+    marks = {"--schedule.cooldown": "0", "--checkpoint.marks": _MARKS, "--workdir": trunk}
+    return (
+        "To choose among budgets later, train a trunk, and finish it at its marks:\n"
+        f"  {_train(cli.changed(_with_config(arguments), {**budget, **marks}))}\n  {_branch(trunk, '1/2')}"
+    )
+
+
+def _branch(trunk: object, mark: str) -> str:
+    workdir = f"{trunk}-{mark.replace('/', '_')}"
+    return _train(shlex.join(["--branch-from", f"{trunk}@{mark}", "--workdir", workdir]))
+
+
+def _train(arguments: str) -> str:
+    return f"{command('train')} {arguments}"
+
+
+def _with_config(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments if cli.option(arguments, "--config") else ["--config", "CONFIG", *arguments]
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
