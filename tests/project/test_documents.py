@@ -144,6 +144,7 @@ def write_data(folder: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "train.tsv").write_text("\n".join(table))
         (folder / name / "validation.tsv").write_text("\n".join(table[:50]))
+    (folder / "new.txt").write_text("\n".join(texts[:20]))
     (folder / "new.tsv").write_text("\n".join(["text", *texts[:20]]))
     (folder / "pairs").mkdir()
     for seed, (name, size) in enumerate(PAIRS.items()):
