@@ -40,8 +40,6 @@ def test_commands_are_the_modules_that_have_a_main() -> None:
 @pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
 @pytest.mark.parametrize("option", ["--help", "--help-all"])
 def test_help_fits_80_columns(words: tuple[str, ...], option: str, capsys: pytest.CaptureFixture) -> None:
-    if option == "--help-all" and words in ((), ("bench",)):
-        pytest.skip("has commands, no options")
     lines = answer(capsys, *words, option).splitlines()
     assert lines[0].startswith(" ".join(("usage: tlc", *words[:1], *words[1:])).removesuffix(" curves"))
     assert max(map(len, lines)) <= 80
@@ -79,6 +77,18 @@ def test_the_first_help_is_short_and_the_other_has_all_options(
         assert "--optimizer.learning-rate" in short
         assert "--optimizer.beta1" not in short
         assert "0.003)" in short, "the value of that config"
+
+
+def test_a_document_may_define_a_step_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses\nfrom tlc_jax.compression.methods import KeepUnits\n"
+        "from tlc_jax.config import CompressConfig\n\n@dataclasses.dataclass(frozen=True)\n"
+        "class Mine(KeepUnits):\n    share: float = 0.25\n\n"
+        "def get_config():\n    return CompressConfig(steps=(Mine(heads=2),))\n"
+    )
+    shown = answer(capsys, "compress", "--config", str(tmp_path / "mine.py"), "--help-all")
+    assert re.search(r"--steps\.0\.share FLOAT\s+\(default: 0\.25\)", shown)
+    assert re.search(r"--steps\.0\.heads \{None\}\|INT\s+\w.* \(default: 2\)", shown, re.DOTALL)
 
 
 def test_every_day_options_exist() -> None:

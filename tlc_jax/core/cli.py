@@ -56,6 +56,7 @@ _MARKERS = (
     tyro.conf.HelptextFromCommentsOff,  # help comes from docstrings; looking for comments too takes 30 ms
     tyro.conf.PositionalMetavarFromFieldName,
 )
+_HELP = {"-h", "--help", "--help-all"}
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted: run it again to resume."
 
@@ -109,7 +110,7 @@ def _parse(
     default = command(**{**required, **values})
     prog = invocation.command(name or command.__name__.lower())
     description = inspect.cleandoc(command.__doc__ or "")
-    shows_help = not {"-h", "--help", "--help-all"}.isdisjoint(arguments)
+    shows_help = not _HELP.isdisjoint(arguments)
     short = everyday if shows_help and "--help-all" not in arguments else ()
     if shows_help:
         more = f"\n\n{prog} --help-all shows all options." if short else ""
@@ -153,8 +154,9 @@ def choose(
     if not name.startswith("-"):
         near = "".join(f"; perhaps {near}" for near in difflib.get_close_matches(name, commands, n=1))
         raise UserError(f"{prog} has no command {name}; it has {', '.join(commands)}{near}")
-    text, given = f"{description}\n\n{EXIT_CODES}", arguments or [name]
-    with _output(wrapped=name in ("-h", "--help")):
+    given = ["--help"] if name in _HELP else arguments
+    with _output(wrapped=name in _HELP):
+        text = f"{description}\n\n{EXIT_CODES}"
         _app(commands, purposes).cli(prog=prog, args=given, description=text, config=_MARKERS)
     sys.exit(EXIT_USER)  # never reached: tyro has answered or refused the option
 
@@ -222,14 +224,13 @@ def _registry(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
 
 def _positional_first(command: type, arguments: list[str]) -> list[str]:
     """The arguments, of which the first one without a name may be given by its name (`--checkpoint RUN`)."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    positional = (
-        name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())
-    )
-    for flag in ("--" + name.replace("_", "-") for name in itertools.islice(positional, 1)):
-        if (value := option(arguments, flag)) is not None:
-            return [value, *without(arguments, {flag: value})]
-    return arguments
+    hints = typing.get_type_hints(command, include_extras=True).items()
+    positional = [name for name, hint in hints if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
+    if not positional:
+        return arguments
+    flag = "--" + positional[0].replace("_", "-")
+    value = option(arguments, flag)
+    return arguments if value is None else [value, *without(arguments, {flag: value})]
 
 
 def _refuse_abbreviations(arguments: Sequence[str], names: Sequence[str]) -> None:

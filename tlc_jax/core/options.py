@@ -52,10 +52,14 @@ def options_of(values: Any, prefix: str = "") -> Iterator[Option]:
 
 @functools.cache
 def docs_of(kind: type) -> dict[str, str]:
-    """The docstring of each field of a dataclass, those it inherits included, on one line."""
+    """The docstring of each field of a dataclass, those it inherits included, on one line; none where its
+    source is not at hand, as in a config document."""
     docs = dict[str, str]()
     for base in (base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)):
-        [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        try:
+            [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except (OSError, TypeError):
+            continue
         for field, text in itertools.pairwise(getattr(definition, "body", [])):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
