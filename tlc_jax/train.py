@@ -1,29 +1,36 @@
-"""`python -m tlc_jax.train --config C --workdir W`: trains a run, or resumes it."""
+"""`python -m tlc_jax.train --config C --workdir W` trains a run; `--workdir W` alone resumes it."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Optional
 
 from tlc_jax.config import Config
 from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core import cli, output
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
+
+EVERYDAY = (
+    *("workdir", "config", "init_from", "branch_from", "dry_run"),
+    *("data.name", "data.dir", "data.train"),
+    *("model.num_layers", "model.hidden_size", "batch_size", "micro_batch", "optimizer.learning_rate"),
+    *("budget.steps", "budget.training_seconds", "checkpoint.every_steps", "seed"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a model; run the same command again to resume an interrupted run.
-
-    Exit codes: 0 done, 2 the input is wrong, 75 interrupted and resumable, 1 anything else.
-    """
+    """Train a model. An interrupted run is resumed by its --workdir alone."""
 
     workdir: str
     """The run directory, local or gs://...: a new one, or that of a run to resume."""
     settings: cli.Settings[Config]
     config: Optional[str] = None
-    """A config document: a path, or the bare name of one in configs/. Its fields follow as options."""
+    """A config document: a path, or the bare name of one in configs/. Its fields follow as options. Without
+    it, the run in --workdir is resumed with the config that it has."""
     init_from: Optional[str] = None
     """A run, RUN@MARK, RUN@lastN or an artifact: this run begins with its model, parameters and tokenizer."""
     branch_from: Optional[str] = None
@@ -34,39 +41,70 @@ class Train:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(Train, argv)
-    document = _document(args)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    own = _own_config(arguments)
+    args = cli.parse(Train, arguments, settings=own, everyday=EVERYDAY)
+    from tlc_jax.data.location import check_exists
+    from tlc_jax.runs.other_budget import check_budget
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.storage.run_directory import RunDir
+
+    run = RunDir(parse_path(args.workdir))
+    exists = run.exists()
+    document = _document(args, own)
+    if exists:
+        check_budget(run, args.settings, arguments)
+    elif not args.dry_run:  # which shows whether the data are there
+        check_exists(args.settings.data.dir)
     from tlc_jax.parallel.peers import joined  # jax is imported only when it is needed
-    from tlc_jax.runs.begin import Begin, Fresh, InitFrom, parse_branch
+    from tlc_jax.runs.begin import Begin, Fresh, InitFrom, parse_branch, recorded_begin
     from tlc_jax.runs.facts import Document
     from tlc_jax.runs.open_run import show_run
     from tlc_jax.runs.train_run import train_run
-    from tlc_jax.storage.paths import parse_path
     from tlc_jax.training.view import make_console
 
-    workdir = parse_path(args.workdir)
     begin: Begin = Fresh()
     if args.branch_from:
         begin = branch = parse_branch(args.branch_from)
         document = branch.trunk.read_config()
     elif args.init_from:
         begin = InitFrom(args.init_from)
-    named = Document(str(args.config or args.branch_from), document)
+    elif own:
+        begin = recorded_begin(run)
+    named = Document(str(args.config or args.branch_from or run.config), document)
     with joined(args.hosts):
         if args.dry_run:
-            show_run(args.settings, named, workdir, begin, make_console())
+            show_run(args.settings, named, run.root, begin, make_console())
         else:
-            train_run(args.settings, workdir, begin, document=named)
-    output.mention_lost(f"all metrics of the run are in {workdir / 'metrics.jsonl'}")
+            train_run(args.settings, run.root, begin, document=named)
+    output.mention_lost(f"all metrics of the run are in {run.metrics}")
 
 
-def _document(args: Train) -> Config:
-    """The config as its document has it, before options. UserError where options contradict each other."""
-    if (args.config is None) == (args.branch_from is None):
-        raise UserError("give either --config with a config document, or --branch-from with RUN@MARK")
+def _own_config(arguments: list[str]) -> Config | None:
+    """The config of the run that its folder alone resumes; None where there is none."""
+    workdir = cli.option(arguments, "--workdir")
+    if workdir is None or any(cli.option(arguments, name) for name in ("--config", "--branch-from")):
+        return None
+    from tlc_jax.storage.paths import parse_path  # takes longer to import than --help may take
+    from tlc_jax.storage.run_directory import RunDir
+
+    run = RunDir(parse_path(workdir))
+    return run.read_config() if run.config.is_file() else None
+
+
+def _document(args: Train, own: Config | None) -> Config:
+    """The config as its document has it, before options; that of a run that is resumed is its `own`.
+    UserError where options contradict each other."""
+    if args.config and args.branch_from:
+        raise UserError("--branch-from takes all settings from its trunk: give no --config with it")
     if args.branch_from and (args.init_from or args.settings != Config()):
         raise UserError("--branch-from takes all settings from its trunk: give no others with it")
-    document = cli.load_config(args.config, Config) if args.config else Config()
+    if not (args.config or args.branch_from or own):
+        raise UserError(
+            f"--workdir {args.workdir} holds no run to resume: to begin one there, give --config with a "
+            "config document, such as --config quickstart, or --branch-from with RUN@MARK"
+        )
+    document = load_config(args.config, Config) if args.config else own or Config()
     if args.init_from and args.settings.model != document.model:
         raise UserError("--init-from takes the model from its run: give no --model.* with it")
     if args.init_from and args.settings.data.tokenizer != document.data.tokenizer:

@@ -152,5 +152,4 @@ def test_refusals(trunk: Path, command, tmp_path: Path) -> None:
     refused("is no RUN@MARK", "--branch-from", str(trunk))
     refused("is not a run directory", "--branch-from", f"{tmp_path}@1/2")
     refused("give no others with it", "--branch-from", f"{trunk}@1/2", "--seed", "4")
-    refused("give either --config", "--branch-from", f"{trunk}@1/2", "--config", "quickstart")
-    refused("give either --config")
+    refused("give no --config with it", "--branch-from", f"{trunk}@1/2", "--config", "quickstart")

@@ -27,6 +27,8 @@ from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.untrusted import read_json
 
 LOCK = "lock"
+STUDY = "study.json"
+"""The config of a study, whose folder holds run directories."""
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
@@ -69,6 +71,9 @@ class RunDir:
             raise UserError(f"--workdir {self.root} is a file: give a new folder")
         if self.checkpoints.exists():
             raise UserError(f"--workdir {self.root} holds a run without its config.json: restore that file")
+        if (self.root / STUDY).exists():
+            study = f"{command('study')} --workdir {shlex.quote(str(self.root))}"
+            raise UserError(f"--workdir {self.root} holds a study: {study} resumes it")
         if self.root.exists() and any(not _unbegun(path.name) for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
