@@ -1,4 +1,4 @@
-"""`python -m tlc_jax.inspect DIR`: the content of an artifact, after checking every byte of it."""
+"""`python -m tlc_jax.inspect DIR`: what an artifact holds, after checking every byte of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from tlc_jax.core.entry_point import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Show the bits, ranges, zeros and error of each tensor of an artifact, and its sizes."""
+    """Show the bits, zeros and errors of an artifact by kind of matrix, how it is stored, and its sizes."""
 
     artifact: cli.Positional[str]
-    """A folder that python -m tlc_jax.compress has written."""
+    """A folder that the command compress has written."""
+    all: bool = False
+    """Show every tensor."""
     json: bool = False
     """Print the whole manifest as one JSON object."""
 
@@ -22,14 +24,14 @@ class Inspect:
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Inspect, argv)
     from tlc_jax.core.output import check_delivered
-    from tlc_jax.inference.describe import describe
+    from tlc_jax.inference.describe import checked_manifest, summary, tensor_table
     from tlc_jax.training.view import make_console
 
-    manifest, table = describe(args.artifact)
+    manifest = checked_manifest(args.artifact)
     if args.json:
         print(json.dumps(manifest))
     else:
-        make_console().print(table)
+        make_console().print(tensor_table(manifest) if args.all else summary(manifest))
     check_delivered()
 
 

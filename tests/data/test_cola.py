@@ -105,7 +105,9 @@ def test_early_stopping_follows_the_correlation(
     assert all(matthews < 0.5 for matthews in found[:-1])
     assert found[-1] >= 0.5
     assert value(tmp_path / "w", "accuracy")[0] > 0.5 > found[0]
-    assert "tuning matthews majority 0.0000, bag of words" in said_by(capsys)
+    said = said_by(capsys)
+    assert "to beat tuning matthews: majority class 0, bag of words 0." in said
+    assert re.search(r" tuning: matthews [\d.]+ \(majority class 0, bag of words [\d.]+\), accuracy ", said)
 
 
 RECIPE = """
@@ -123,7 +125,7 @@ def test_compression_and_recovery_follow_the_correlation(
     dense, source = value(run, "matthews")[-1], ["--checkpoint", str(run)]
     capsys.readouterr()
     compress.main([*source, "--bits", "3", "--sparsity", "0.6", "--out", str(tmp_path / "small")])
-    assert re.search(rf"tuning: .*matthews {dense:.4g} before, -?[\d.e-]+ after", said_by(capsys))
+    assert re.search(rf"quality before after tuning matthews {dense:.4g} -?[\d.e-]+ tuning", said_by(capsys))
     (tmp_path / "recipe.py").write_text(RECIPE, encoding="utf-8")
     recipe = ["--config", str(tmp_path / "recipe.py"), "--workdir", str(tmp_path / "rounds")]
     compress.main([*source, *recipe, "--out", str(tmp_path / "recovered")])
@@ -141,9 +143,12 @@ def test_a_file_of_so_many_bytes_is_chosen_by_the_correlation(
 ) -> None:
     capsys.readouterr()
     compress.main(["--checkpoint", str(run), "--target-mb", "0.03", "--out", str(tmp_path / "mix")])
+    said = said_by(capsys)
     target = read_artifact(tmp_path / "mix").manifest["target"]
     found = {candidate["name"]: candidate["eval/tuning/matthews"] for candidate in target["candidates"]}
     assert found[target["chosen"]] == max(found.values()) > min(found.values())
+    dense = value(run, "matthews")[-1]
+    assert f"quality before after tuning matthews {dense:.4g} {found[target['chosen']]:.4g} " in said
 
 
 STUDY = """

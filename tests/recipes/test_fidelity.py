@@ -137,8 +137,10 @@ def test_a_command_line_with_other_options(line: str, expected: str) -> None:
 
 
 def metrics_in(said: str) -> dict[str, tuple[float, float]]:
-    (line,) = re.findall("^held_out: (.*)$", said, re.MULTILINE)
-    found = re.findall(r"(\w+) (\S+) before, (\S+) after", line)
+    """By metric, before and after: the block of lines below a heading."""
+    block = re.search(r"^quality +before +after\n((?:  .*\n)+)", said, re.MULTILINE)
+    assert block is not None
+    found = re.findall(r"^  held_out (\w+) +(\S+) +(\S+)$", block[1], re.MULTILINE)
     return {name: (float(before), float(after)) for name, before, after in found}
 
 
@@ -148,7 +150,8 @@ def test_a_run_is_measured_before_and_after(finished: Path, tmp_path: Path, caps
     compress.main(["--checkpoint", str(finished), *options, "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
     found = metrics_in(said)
-    assert found.keys() == {"loss", "perplexity", "accuracy", "nats_per_byte"}
+    assert {*found} == {"loss", "perplexity", "accuracy", "nats_per_byte"}
+    assert next(iter(found)) == "nats_per_byte", "the primary metric"
     evaluate.main(["--checkpoint", str(finished), "--json"])
     before = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name, (value, _) in found.items():

@@ -145,6 +145,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.redirect_stdout(said):
         compress.main(order(root, root / "rounds", root / "artifact"))
     assert re.search(r"30 % pruned: accuracy 0\.\d+, after \d+ updates \(\d+ s\) 0\.\d+", said.getvalue())
+    dense = read_metrics(root / "run" / "metrics.jsonl")[-1]["eval/tuning/accuracy"]
+    assert re.search(rf"^  tuning accuracy +{dense:.4g} ", said.getvalue(), re.MULTILINE), "before all rounds"
     return root
 
 

@@ -1,21 +1,28 @@
-"""The content of an artifact as a table, and the differences of two models, tensor by tensor."""
+"""The content of an artifact, summed up or tensor by tensor, and the differences of two models."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.console import Group
 from rich.table import Table
 
 from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.printable import first_of
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import parse_path
 
+_NUMBER = re.compile(r"(?<=[/.])\d+(?=[/.])")  # of a layer, in the name of a tensor
+_VECTORS = "vectors (biases, normalization)"
 _RANGES = ("granularity", "range", "zero")
 _SHOWN = (
     "shape",
@@ -32,38 +39,93 @@ _SHOWN = (
 """Keys of a tensor's entry that have columns of their own, or that nobody reads; the others are details."""
 
 
-def describe(root: str) -> tuple[dict[str, Any], Table]:
-    """The manifest of an artifact, after checking every byte of it, and a table of its tensors."""
+def checked_manifest(root: str) -> dict[str, Any]:
+    """The manifest of an artifact, after checking every byte of it."""
     path = parse_path(root)
     if not is_artifact(path):
-        raise UserError(
-            f"{root} is not an artifact: give a folder that python -m tlc_jax.compress has written"
-        )
-    manifest = read_artifact(path).manifest
-    table = Table(title=f"{manifest['format']}, source {manifest['source']['kind']}")
+        raise UserError(f"{root} is not an artifact: give a folder that {command('compress')} has written")
+    return read_artifact(path).manifest
+
+
+def tensor_table(manifest: Mapping[str, Any]) -> Table:
+    """A table of every tensor of an artifact."""
+    table = Table(title=_title(manifest), caption=_sizes(manifest))
     for heading in ("tensor", "shape", "bits", "details", "zeros", "layout", "relative error", "not done"):
         table.add_column(
             heading, justify="left" if heading in ("tensor", "details", "layout", "not done") else "right"
         )
     for name, entry in manifest["tensors"].items():
-        details = (f"{key} {x}" if key not in _RANGES else x for key, x in entry.items() if key not in _SHOWN)
         table.add_row(
             name,
-            " x ".join(map(str, entry["shape"])),
+            _shape(entry),
             str(entry["bits"]),
-            ", ".join(details),
-            f"{1 - entry['nonzeros'] / entry['weights']:.1%}" if entry["weights"] else "",
+            _details(entry),
+            _zeros([entry]),
             entry["layout"] + (", zstd" if entry.get("zstd") else ""),
             f"{entry['relative_error']:.4f}",
             entry.get("why", ""),
         )
+    return table
+
+
+def summary(manifest: Mapping[str, Any]) -> Group:
+    """A table of the kinds of matrices of an artifact, such as `encoder/layers/*/attention/query/kernel`, of
+    which each layer has one; vectors are one kind. Below it: how the tensors are stored, and what was not
+    done to them."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for name, entry in manifest["tensors"].items():
+        kind = _NUMBER.sub("*", name) if len(entry["shape"]) > 1 else _VECTORS
+        kinds.setdefault(kind, []).append(entry)
+    kinds |= {_VECTORS: kinds.pop(_VECTORS)} if _VECTORS in kinds else {}  # at the end
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("kind", overflow="fold")
+    for heading in ("count", "shape", "bits", "zeros", "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind, entries in kinds.items():
+        shapes, bits = {_shape(entry) for entry in entries}, {entry["bits"] for entry in entries}
+        table.add_row(
+            kind,
+            str(len(entries)),
+            *(shapes if len(shapes) == 1 else ["several"]),
+            "-".join(map(str, sorted({min(bits), max(bits)}))),
+            _zeros(entries),
+            f"{max(entry['relative_error'] for entry in entries):.4f}",
+        )
+    entries = manifest["tensors"].values()
+    stored = Counter(f"{entry['layout']}, {_details(entry) or 'not quantized'}" for entry in entries)
+    undone = Counter(entry["why"] for entry in entries if entry.get("why"))
+    lines = [f"{count} tensors: {text}" for text, count in (stored + undone).most_common()]
+    note = "error: the largest relative error of the kind; --all shows every tensor"
+    return Group(_title(manifest), table, *lines, _sizes(manifest), note)
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['format']}, source {manifest['source']['kind']}"
+
+
+def _sizes(manifest: Mapping[str, Any]) -> str:
     size = manifest["size"]
-    table.caption = (
+    return (
         f"{size['weights']:,} weights, {size['nonzeros']:,} of them nonzero; bytes: float32 "
         f"{size['float32_bytes']:,}, paper {size['paper_bytes']:,.0f}, format {size['format_bytes']:,}, file "
         f"{manifest['files'][WEIGHTS]['bytes']:,}"
     )
-    return manifest, table
+
+
+def _shape(entry: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, entry["shape"]))
+
+
+def _details(entry: Mapping[str, Any]) -> str:
+    """How the codes of a tensor are made, and what else its kind of leaf says."""
+    values = {key: x for key, x in entry.items() if key not in _SHOWN}
+    return ", ".join(x if key in _RANGES else f"{key} {x}" for key, x in values.items())
+
+
+def _zeros(entries: list[dict[str, Any]]) -> str:
+    """The share of zeros among the weights of some tensors; '' if they have none."""
+    weights, nonzeros = (sum(entry[key] for entry in entries) for key in ("weights", "nonzeros"))
+    return f"{1 - nonzeros / weights:.1%}" if weights else ""
 
 
 @dataclass(frozen=True)

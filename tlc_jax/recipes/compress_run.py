@@ -34,7 +34,7 @@ def compress_run(
     with recovery are runs in `workdir`. Prints the metrics on the sets that the run was tuned on, before and
     after."""
     check_new(out)
-    recipe, rounds = recipe_of(config), list[Round]()
+    recipe, rounds, given = recipe_of(config), list[Round](), reference
     if trains(recipe):
         if workdir is None:
             raise UserError("the recipe prunes in rounds: give --workdir, a folder for their runs")
@@ -44,7 +44,7 @@ def compress_run(
     result, fidelity = compress_model(original, recipe, console), Fidelity()
     items = result.items(fidelity)
     if fidelity.overall or result.model is not original:
-        _report_metrics(original, result, console)
+        _report_metrics(load_model(given, warn=console.print) if rounds else original, result, console)
     about = {
         "made_by": MADE_BY,
         "source": source,
@@ -64,7 +64,8 @@ def compress_run(
 
 
 def _report_metrics(original: TrainedModel, result: CompressedModel, console: Console) -> None:
-    """Print the metrics of the original model and of the compressed one, which may have fewer heads."""
+    """Print the metrics of the original model, before any round of pruning, and of the compressed one, which
+    may have fewer heads."""
     try:
         evaluate = evaluator_of(original)
     except UserError as error:  # there are no data

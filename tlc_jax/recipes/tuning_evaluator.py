@@ -31,10 +31,11 @@ class TuningEvaluator:
         self._evaluate = Evaluator(task, config.at_once, mesh, between=stopping.check)
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:
-        """`{'eval/<set>/<metric>': value}`."""
+        """`{'eval/<set>/<metric>': value}`, the primary metric first."""
         params = join(tensors)
         shardings = param_shardings(self._mesh, params, self.task.family.sharding_rules)
-        return self._evaluate(jax.device_put(params, shardings), self.task.evaluation_sets())
+        metrics = self._evaluate(jax.device_put(params, shardings), self.task.evaluation_sets())
+        return {self.key: metrics[self.key], **metrics}
 
 
 def evaluator_of(model: TrainedModel) -> TuningEvaluator:
@@ -51,10 +52,8 @@ def task_of(model: TrainedModel) -> Task:
 
 
 def report_metrics(before: Mapping[str, float], after: Mapping[str, float], console: Console) -> None:
-    """Print a line per set with every metric before and after."""
-    sets: dict[str, list[str]] = {}
+    """Print a line per metric, in the order of `before`."""
+    console.print(f"{'quality':28s} {'before':>10s} {'after':>10s}")
     for key, value in before.items():
-        _, name, metric = key.split("/")
-        sets.setdefault(name, []).append(f"{metric} {value:.4g} before, {after[key]:.4g} after")
-    for name, metrics in sets.items():
-        console.print(f"{name}: {'; '.join(metrics)}")
+        name = key.removeprefix("eval/").replace("/", " ", 1)
+        console.print(f"  {name:26s} {value:10.4g} {after[key]:10.4g}")

@@ -177,8 +177,8 @@ class TaskKind(ABC, Generic[PreparedData]):
     translates: bool = False
     """Whether a model writes a text for a text (`translate`)."""
     next_commands: tuple[tuple[str, ...], ...] = (
-        ("evaluate", "--checkpoint", "{run}"),
-        ("compress", "--checkpoint", "{run}", "--bits", "8", "--out", "{run}-8bits"),
+        ("evaluate", "{run}"),
+        ("compress", "{run}", "--bits", "8", "--out", "{run}-8bits"),
     )
     """What may be done next with a finished run: commands and their options."""
     most_at_once: int = 1024
