@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests.studies.untrained import Folder
+from tlc_jax import study, train
 from tlc_jax.config import Config, DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.text import installed_docs
@@ -286,6 +287,40 @@ def test_results_without_their_runs_still_hold_their_data(folder: Folder) -> Non
 
 
 @pytest.mark.slow
+def test_a_study_is_resumed_by_its_folder_alone_with_the_same_data_however_they_are_spelt(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.go("2x16/pretrained")
+    assert len(folder.go_on()) == 3
+    assert folder.go_on() == []
+    shutil.copytree(folder.root / "text", folder.root / "copy")
+    monkeypatch.chdir(folder.root)
+    for spelling in ("text", "./text/", "copy", str(folder.root / "copy/")):
+        assert folder.go("", "--pretrain.data.dir", spelling) == []
+    (folder.root / "copy" / "b.txt").write_text("One more.\n\nAnd another one.\n")
+    with pytest.raises(UserError, match=r"another config: pretrain.data.dir is 'copy' but the study"):
+        folder.go("", "--pretrain.data.dir", "copy")
+    with pytest.raises(UserError, match=r"bits is .* new folder, or .* tlc_jax.study --workdir .*/study$"):
+        folder.go_on("--bits", "32")
+
+
+def test_without_a_study_it_is_said_what_to_give(folder: Folder, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"study holds no study to resume: .* --config quickstart_study"):
+        folder.go_on()
+    with pytest.raises(UserError, match=r"data.dir names .*none, which does not exist"):
+        folder.go("", "--finetune.data.dir", str(folder.root / "none"))
+    run, other = folder.root / "run", folder.root / "other"
+    for path in (run / "config.json", other / "study.json"):
+        path.parent.mkdir()
+        path.write_text("{}")
+    with pytest.raises(UserError, match=r"holds a run: python -m tlc_jax.train --workdir .*/run resumes it"):
+        study.main(["--config", str(folder.root / "tiny.py"), "--workdir", str(run)])
+    with pytest.raises(UserError, match=r"holds a study: python -m tlc_jax.study --workdir .*/other resumes"):
+        train.main(["--workdir", str(other)])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
 def test_a_study_of_another_config_is_refused_field_by_field(folder: Folder) -> None:
     folder.go()
     with pytest.raises(UserError, match=r"study of another config: pretrain.seed is 3 but the study has 0"):
@@ -305,8 +340,8 @@ def test_a_study_with_further_steps_is_resumed_and_refused_others(folder: Folder
 
     with_steps("KeepUnits(heads=1), PruneMagnitude(0.25)")
     folder.go("2x16/lr")
-    assert len(folder.go()) == 2
-    assert folder.go() == []
+    assert len(folder.go_on()) == 2
+    assert folder.go() == folder.go_on() == []
     for others in ("KeepUnits(heads=1), PruneMagnitude(0.5)", "PruneMagnitude(0.25), KeepUnits(heads=1)", ""):
         with_steps(others)
         with pytest.raises(UserError, match=r"study of another config: compression.steps is .* but the stu"):

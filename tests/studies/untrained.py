@@ -59,6 +59,13 @@ class Folder:
         names = {name: str(root / name) for name in ("text", "tables", "cache")}
         (root / "tiny.py").write_text(CONFIG.format(**names), encoding="utf-8")
 
+    def go_on(self, *more: str) -> list[str]:
+        """Which runs were trained now, of a study that is named by its folder alone."""
+        self.trained.clear()
+        self.interrupted = ""
+        study.main(["--workdir", str(self.workdir), *more])
+        return list(self.trained)
+
     def go(self, stop_before: str = "", *more: str) -> list[str]:
         """Which runs were trained now."""
         self.trained.clear()

@@ -30,7 +30,7 @@ from tlc_jax.studies.finished import StudyRun, check_finished, study_runs
 from tlc_jax.studies.frontier import pack
 from tlc_jax.studies.result_store import ResultStore
 from tlc_jax.studies.results import Result, metric_of, read_result
-from tlc_jax.studies.same_data import Data, SameData, run_data
+from tlc_jax.studies.same_data import SOURCES, Data, SameData, run_data
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.metric import ACCURACY
 from tlc_jax.training.evaluator import Evaluator
@@ -42,7 +42,7 @@ def run_study(config: StudyConfig, workdir: AnyPath, store: ResultStore, console
     """Compute the results that are not in the store yet. UserError before anything is trained if existing
     runs or results do not belong to this study, or if runs still to be trained would use other data."""
     _check_kinds(config)
-    same_data = SameData(workdir / "data.json")
+    same_data = SameData(workdir / SOURCES)
     check_finished(config, workdir, store, same_data, console)
     runs = list(study_runs(config, workdir))
     for number, size in enumerate(config.sizes, start=1):

@@ -28,6 +28,7 @@ from tlc_jax.tasks.kinds import kind_of
 Data = dict[str, StageData]
 """By stage, 'pretrain' and 'finetune'."""
 _REMEDY = "Restore the original files, or begin a study of the new data in a new --workdir"
+SOURCES = "data.json"
 _LARGEST = 1 << 30  # bytes of data.json, which has a line per file
 
 
@@ -91,6 +92,11 @@ class SameData:
                 f"{used[what][:16]} and {expected[what][:16]}. Models are compared on the same data only: "
                 "remove the run and its results, or begin in a new --workdir"
             )
+
+    def are_sources(self, stage: str, config: Config) -> bool:
+        """Whether the data that a config names are the files from which the stage was prepared."""
+        before = self._sources.get(stage)
+        return before is not None and _read_sources(config)[1] == before["files"]
 
     def check_sources(self, stage: str, config: Config) -> None:
         """UserError if files have changed since the first run of the stage read them; it names them."""

@@ -1,0 +1,102 @@
+"""study.json: the config of a study, which alone resumes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+from tlc_jax.compression.methods import STEPS
+from tlc_jax.compression.steps import Step
+from tlc_jax.config import Config
+from tlc_jax.config.saved import as_begun, config_from_json, differences, flat
+from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.data.location import same_path
+from tlc_jax.storage.paths import AnyPath, make_folder
+from tlc_jax.storage.run_directory import STUDY, RunDir, write_json
+from tlc_jax.storage.untrusted import read_json
+from tlc_jax.studies.same_data import SameData
+
+
+def read_config(workdir: AnyPath) -> StudyConfig | None:
+    """The config of the study in a folder; None where there is none."""
+    if not (workdir / STUDY).is_file():
+        return None
+    config, recorded, _ = _read(workdir / STUDY)
+    try:
+        steps = tuple(_step(**fields) for fields in recorded)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{workdir / STUDY} has compression.steps that this version does not know ({error}): give "
+            "--config with the study's config document"
+        ) from error
+    return dataclasses.replace(config, compression=dataclasses.replace(config.compression, steps=steps))
+
+
+def _step(step: str, **options: Any) -> Step:
+    return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
+
+
+def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -> StudyConfig:
+    """Make the study's folder, or check that its study is this one. Returns the config of the study, with the
+    values of older studies in fields that they did not have. UserError if the folder holds anything else."""
+    record = workdir / STUDY
+    if record.exists():
+        return _as_recorded(config, record, same_data)
+    if RunDir(workdir).config.exists():
+        run = f"{command('train')} --workdir {shlex.quote(str(workdir))}"
+        raise UserError(f"--workdir {workdir} holds a run: {run} resumes it")
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
+    make_folder(workdir)
+    fields = dataclasses.asdict(config)
+    fields["compression"]["steps"] = _recorded_steps(config)
+    write_json(record, fields)
+    return config
+
+
+def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> StudyConfig:
+    """The config of a study that has begun; UserError naming each field that is not the study's."""
+    before, steps, fields = _read(record)
+    stages = {name: as_begun(getattr(config, name), fields[name]) for name in ("pretrain", "finetune")}
+    config = dataclasses.replace(config, **stages)
+    respelt = {name: _respelt(name, now, getattr(before, name), same_data) for name, now in stages.items()}
+    compared = dataclasses.replace(config, **respelt)
+    now = {**flat(compared), "compression.steps": _recorded_steps(config)}
+    if changed := differences(now, {**flat(before), "compression.steps": steps}, "the study"):
+        study = f"{command('study')} --workdir {shlex.quote(str(record.parent))}"
+        raise UserError(
+            f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
+            f"resume the study with the config that it has: {study}"
+        )
+    return config
+
+
+def _respelt(stage: str, config: Config, before: Config, same_data: SameData) -> Config:
+    """The config with the study's spelling of the path of its data, where both lead to the same files."""
+    if same_path(config.data.dir, before.data.dir) or same_data.are_sources(stage, config):
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=before.data.dir))
+    return config
+
+
+def _read(record: AnyPath) -> tuple[StudyConfig, list[Any], dict[str, Any]]:
+    """The config of a study without the further steps of its compression, these steps as they are recorded,
+    and all fields as the version that began the study wrote them."""
+    try:
+        fields, steps = read_json(record), list[Any]()
+        if isinstance(fields, dict) and isinstance(fields.get("compression"), dict):
+            steps = fields["compression"].get("steps", steps)
+            fields["compression"] |= {"steps": []}
+        return config_from_json(fields, StudyConfig), steps, fields
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{record} is not the config of a study ({error}): restore it, or give a new --workdir"
+        ) from error
+
+
+def _recorded_steps(config: StudyConfig) -> list[Any]:
+    """The further steps of the compression as study.json holds them: with their names, not as instances."""
+    steps: list[Any] = config.compression.recorded().get("steps", [])
+    return steps
