@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tlc_jax import __main__, __version__, bench, compress, report, study, train
-from tlc_jax.config import Config, StudyConfig
+from tlc_jax.config import CompressConfig, Config, StudyConfig
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.invocation import command
 from tlc_jax.core.options import options_of
@@ -92,12 +92,14 @@ def test_a_document_may_define_a_step_of_its_own(tmp_path: Path, capsys: pytest.
 
 
 def test_every_day_options_exist() -> None:
-    pairs = load_config("translate_small", Config)
+    config, pairs = Config(), load_config("translate_small", Config)
+    timing = bench.StepTime(config="c", settings=config)
+    compiling = bench.Compile(config="c", settings=config, topology="v3:2x2")
     for values, names in (
-        ([train.Train("w", Config()), train.Train("w", pairs)], train.EVERYDAY),
-        ([study.Study("c", "w", StudyConfig())], study.EVERYDAY),
-        ([compress.Compress("o", compress.CompressConfig())], compress.EVERYDAY),
-        ([bench.StepTime("c", Config()), bench.Compile("c", Config(), "v3:2x2")], bench.EVERYDAY),
+        ([train.Train(workdir="w", settings=settings) for settings in (config, pairs)], train.EVERYDAY),
+        ([study.Study(config="c", workdir="w", settings=StudyConfig())], study.EVERYDAY),
+        ([compress.Compress(out="o", settings=CompressConfig())], compress.EVERYDAY),
+        ([timing, compiling], bench.EVERYDAY),
     ):
         assert set(names) <= {option.name for value in values for option in options_of(value)}
 
