@@ -14,7 +14,7 @@ class Predict:
     """Classify standard input line by line: on standard output a label and the probability of each class,
     with tabs between them, below a line that names the columns. Progress is on standard error."""
 
-    checkpoint: cli.Positional[cli.Model[str]]
+    checkpoint: cli.Model[str]
     pairs: bool = False
     """Each line holds two texts with a tab between them, as the model was trained on."""
     json: bool = False

@@ -54,7 +54,8 @@ def test_help_fits_a_terminal_and_keeps_its_boxes() -> None:
     started = [sys.executable, "-m", "tlc_jax.export", "--help"]
     subprocess.run(started, stdout=writing, env=environment, check=True)
     shown = os.read(reading, 100_000).decode()
-    os.close(reading), os.close(writing)
+    for end in (reading, writing):
+        os.close(end)
     assert "\x1b[" in shown
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
     assert max(map(len, lines)) == 80
