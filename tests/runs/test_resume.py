@@ -3,6 +3,7 @@ not go is answered with commands to paste."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -146,8 +147,16 @@ def test_a_larger_budget_is_answered_with_commands_that_work(finished: Path, com
     with pytest.raises(UserError) as told:
         resume(tmp_path / "run-trunk", "--budget.steps", "20")
     new, branch = commands(told)
-    assert new[:2] == ["--config", "CONFIG"]
+    assert new[:2] == ["--config", "CONFIG"], "tests are no command that began it"
     assert branch[:2] == ["--branch-from", f"{tmp_path / 'run-trunk'}@1"]
+    environment = tmp_path / "run-trunk" / "environment.json"
+    for began in (["bin/tlc", "train"], ["tlc_jax/train.py"]):
+        environment.write_text(json.dumps({"starts": [{"command": [*began, *trunk]}]}))
+        with pytest.raises(UserError) as told:
+            resume(tmp_path / "run-trunk", "--budget.steps", "20")
+        new, _ = commands(told)
+        assert new[:2] == trunk[:2]
+        assert new[-6:-2] == ["--budget.steps", "20", "--init-from", str(tmp_path / "run-trunk")]
 
 
 def test_missing_data_are_said_first(command, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from tlc_jax.config import Config
 from tlc_jax.config.saved import as_begun, differences, flat
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
+from tlc_jax.runs.starts import read_starts
 from tlc_jax.storage.run_directory import RunDir
 
 _NOT_COMPARED = ("data.dir", "data.tokenizer", "micro_batch")  # open_run compares what they stand for
@@ -38,10 +40,11 @@ def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> No
 
 
 def _init_from(rundir: RunDir, arguments: Sequence[str], budget: dict[str, str]) -> str:
+    arguments = _with_config(rundir, arguments)
     names = (argument.partition("=")[0] for argument in arguments)
     taken = [name for name in names if name.startswith("--model.") or name == "--data.tokenizer"]
     new = {**budget, "--init-from": str(rundir.root), "--workdir": f"{rundir.root}-longer"}
-    return _train(cli.changed(cli.without(_with_config(arguments), dict.fromkeys(taken, "")), new))
+    return _train(cli.changed(cli.without(arguments, dict.fromkeys(taken, "")), new))
 
 
 def _by_branches(rundir: RunDir, own: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
@@ -50,10 +53,10 @@ def _by_branches(rundir: RunDir, own: Config, arguments: Sequence[str], budget: 
     if own.schedule.cooldown == 0 and shares:
         return f"To finish it as it is at one of its marks:\n  {_branch(rundir.root, shares[-1])}"
     trunk = f"{rundir.root}-trunk"
-    marks = {"--schedule.cooldown": "0", "--checkpoint.marks": _MARKS, "--workdir": trunk}
+    new = {**budget, "--schedule.cooldown": "0", "--checkpoint.marks": _MARKS, "--workdir": trunk}
     return (
         "To choose among budgets later, train a trunk, and finish it at its marks:\n"
-        f"  {_train(cli.changed(_with_config(arguments), {**budget, **marks}))}\n  {_branch(trunk, '1/2')}"
+        f"  {_train(cli.changed(_with_config(rundir, arguments), new))}\n  {_branch(trunk, '1/2')}"
     )
 
 
@@ -66,8 +69,16 @@ def _train(arguments: str) -> str:
     return f"{command('train')} {arguments}"
 
 
-def _with_config(arguments: Sequence[str]) -> Sequence[str]:
-    return arguments if cli.option(arguments, "--config") else ["--config", "CONFIG", *arguments]
+def _with_config(rundir: RunDir, arguments: Sequence[str]) -> Sequence[str]:
+    """A command line of `train` with a config document: this one, or else that which began the run."""
+    if cli.option(arguments, "--config"):
+        return arguments
+    program, *words = next((start["command"] for start in read_starts(rundir) if "command" in start), [""])
+    if words[:1] == ["train"]:  # of `tlc train`
+        words = words[1:]
+    elif Path(program).stem != "train":
+        words = []
+    return words if cli.option(words, "--config") else ["--config", "CONFIG", *arguments]
 
 
 def _dashed(name: str) -> str:

@@ -8,11 +8,8 @@ import platform
 import sys
 from typing import Any
 
-import jax
-
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.schema import TypedDict, checked, record
-from tlc_jax.parallel import hosts
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
 
@@ -37,6 +34,10 @@ def read_starts(rundir: RunDir) -> list[dict[str, Any]]:
 
 def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:
     """Add this process to environment.json; `begin` says how the run began."""
+    import jax  # starts are read before it is needed
+
+    from tlc_jax.parallel import hosts
+
     start = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
