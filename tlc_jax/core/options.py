@@ -24,13 +24,13 @@ class Option:
     holder: type
     """The dataclass that has it as a field."""
 
-    def help(self) -> str:
-        """The docstring of its field; '' without one."""
-        return docs_of(self.holder).get(self.name.rpartition(".")[2], "")
+    def help(self) -> str | None:
+        """The docstring of its field; None without one."""
+        return docs_of(self.holder).get(self.name.rpartition(".")[2])
 
     def summary(self) -> str:
         """The first sentence of that docstring."""
-        return re.sub(r"\. .*", ".", self.help())
+        return re.sub(r"\. .*", ".", self.help() or "")
 
 
 def fields_of(values: Any) -> Iterator[Option]:
