@@ -238,8 +238,12 @@ def test_a_step_with_nothing_left_to_it_is_named(folder: Path, tmp_path: Path, c
         ("Quantize", 4),
     ]
     said = capsys.readouterr().out
-    assert "step 2 of the recipe's 2, Quantize, did nothing: no tensor was left to it" in said
+    assert "step 2 of the recipe's 2, Quantize, did nothing: it found no tensor to work on" in said
     assert "warning" not in said
+    document.write_text(RECIPE.format(options="rules=(Rule('.*', QuantSpec(8)),), sparsity=0.5"))
+    compressed(folder, tmp_path / "kept", "--config", str(document))
+    said = capsys.readouterr().out
+    assert "step 2 of the recipe's 3, PruneMagnitude, did nothing" in said, "no rule lets it prune"
     document.write_text(RECIPE.format(options="rules=(Rule('w.*', QuantSpec(3)),)"))
     manifest = read_artifact(compressed(folder, tmp_path / "3", "--config", str(document))).manifest
     assert {name: entry["bits"] for name, entry in manifest["tensors"].items() if entry["bits"] != 8} == {

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.golden import make_d21cde9 as old
 from tlc_jax.config import Config, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs.begin import Fresh, InitFrom
+from tlc_jax.runs.load import load_model
 from tlc_jax.runs.open_run import open_run
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.run_directory import RunDir, write_json
@@ -69,3 +71,9 @@ def test_a_second_process_prints_nothing_before_it_is_refused(source: RunDir) ->
     with locked(source.root), refused, open_run(SOURCE, source.root, Fresh(), console):
         pass
     assert console.export_text() == ""
+
+
+def test_an_artifact_has_no_marks(tmp_path: Path) -> None:
+    artifact = old.unpacked(tmp_path / "work") / "artifacts" / "encoder-rows"
+    with pytest.raises(UserError, match="an artifact holds one model and has no marks: give .*encoder-rows$"):
+        load_model(f"{artifact}@1/2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from tests.builders import parameters
 from tlc_jax import evaluate, train
-from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, ScheduleConfig
+from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig, ScheduleConfig
 from tlc_jax.config.marks import branch_point, kept_marks, parse_mark
 from tlc_jax.core.errors import UserError
+from tlc_jax.runs.begin import parse_branch
 from tlc_jax.runs.checkpoint import whole_steps
+from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import read_manifest
 from tlc_jax.training.due import MarksAhead
 from tlc_jax.training.metrics import read_metrics
@@ -55,6 +58,18 @@ def test_what_is_no_mark_is_refused() -> None:
             checkpoint=CheckpointConfig(marks="1/4, 1"),
             budget=BudgetConfig(steps=10),
         )
+
+
+def test_a_branch_ends_at_its_budget_wherever_its_trunk_was_to_stop(tmp_path: Path) -> None:
+    trunk = Config(
+        schedule=ScheduleConfig(warmup=0.1, cooldown=0.0),
+        checkpoint=CheckpointConfig(marks="1/2, 1"),
+        evaluation=EvaluationConfig(stop_at=2.0),
+        budget=BudgetConfig(steps=10),
+    )
+    write_json(RunDir(tmp_path).config, dataclasses.asdict(trunk))
+    branch = parse_branch(f"{tmp_path}@1/2").resolve(Config())
+    assert (branch.budget.steps, branch.evaluation.stop_at) == (5, None)
 
 
 def test_warm_up_stable_decay() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import jax
+import numpy as np
 
 from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quantize
 from tlc_jax.compression.methods.fit_bytes import FitBytes
@@ -85,7 +86,14 @@ class Plan:
         return [
             index
             for index, step in enumerate(self.recipe)
-            if index not in self.acted and (step.leaf is not None or type(step).choose is not Step.choose)
+            if index not in self.acted
+            and any(
+                (
+                    step.leaf is not None,
+                    type(step).choose is not Step.choose,
+                    type(step).prune is not Step.prune,
+                )
+            )
         ]
 
 
@@ -110,8 +118,10 @@ def make_plan(
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
     rules, acted = choose_rules(shapes, recipe)
     pruned = dict(masks or {})
-    for step in recipe:
-        pruned = step.prune(tensors, rules, pruned)
+    for index, step in enumerate(recipe):
+        pruned, before = step.prune(tensors, rules, pruned), pruned
+        if type(step).prune is not Step.prune and (masks or _more(pruned, before)):
+            acted.add(index)  # with masks from before, rounds may have done what the step is to do
     undone: dict[str, list[str]] = {}
     for name, rule in rules.items():
         reasons = [step.undone(name, shapes[name], rule, pruned.get(name)) for step in recipe]
@@ -119,6 +129,16 @@ def make_plan(
             rules[name] = rules[name].noting(reason)
             undone.setdefault(reason, []).append(name)
     return Plan(recipe, rules, pruned, inputs or {}, undone, acted)
+
+
+def _more(after: Masks, before: Masks) -> bool:
+    """Whether more weights are pruned than before."""
+    return any(
+        np.count_nonzero(mask)
+        < (np.size(mask) if before.get(name) is None else np.count_nonzero(before[name]))
+        for name, mask in after.items()
+        if mask is not None
+    )
 
 
 def choose_rules(shapes: Mapping[str, Any], recipe: Recipe) -> tuple[dict[str, Rule], set[int]]:

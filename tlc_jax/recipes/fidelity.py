@@ -64,7 +64,7 @@ def report_idle(plan: Plan, console: Console) -> None:
     for index in plan.idle():
         console.print(
             f"step {index + 1} of the recipe's {len(plan.recipe)}, {type(plan.recipe[index]).__name__}, did "
-            "nothing: no tensor was left to it"
+            "nothing: it found no tensor to work on"
         )
 
 

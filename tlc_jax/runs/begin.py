@@ -159,14 +159,20 @@ class Branch(Begin):
             local_attention=trunk.schedule.local_attention / share,
         )
         budget = BudgetConfig(**{measure: limit if measure == "training_seconds" else round(limit)})
-        checkpoint = dataclasses.replace(trunk.checkpoint, marks="")
-        return dataclasses.replace(trunk, schedule=schedule, budget=budget, checkpoint=checkpoint)
+        return dataclasses.replace(
+            trunk,
+            schedule=schedule,
+            budget=budget,
+            checkpoint=dataclasses.replace(trunk.checkpoint, marks=""),
+            evaluation=dataclasses.replace(trunk.evaluation, stop_at=None),  # it ends at the mark's budget
+        )
 
     def check(self) -> None:
         point = branch_point(self.mark).name
         if not whole_steps(self.trunk.checkpoints, point):
             raise UserError(
-                f"{self.trunk.root} holds no checkpoint {point!r}, from which the branch begins: train it on"
+                f"{self.trunk.root} holds no checkpoint {point!r}, from which the branch begins: resume "
+                "it until it gets there, or give an earlier mark"
             )
 
     def initial(

@@ -89,6 +89,8 @@ def folder_of(reference: str) -> tuple[RunDir, str | None]:
     if is_artifact(parse_path(reference)):
         return RunDir(parse_path(reference)), None
     rundir, mark = split_mark(reference)
+    if mark is not None and is_artifact(rundir.root):
+        raise UserError(f"{reference}: an artifact holds one model and has no marks: give {rundir.root}")
     if not rundir.config.is_file():
         raise UserError(f"{reference} is neither a run directory nor an artifact: it has no config.json")
     return rundir, mark

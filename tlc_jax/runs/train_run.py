@@ -34,12 +34,13 @@ def train_run(
         first, stop = session.step, loop.train(session)
     why = ""
     if stop == "target":
-        why = f": {run.task.primary_metric.name} has reached evaluation.stop_at {config.evaluation.stop_at:g}"
+        metric, target = run.task.primary_metric.name, run.config.evaluation.stop_at
+        why = f": {metric} has reached evaluation.stop_at {target:g}"
     if session.step > first:
         console.print(f"done: {session.step:,} steps in {workdir}{why}")
     else:
         console.print(f"complete: {session.step:,} steps, nothing left to do in {workdir}{why}")
     if title is None and session.writer.evaluation is not None:
         console.print(result(run.task, session.writer.evaluation))
-        for command in next_commands(config, str(workdir)):
+        for command in next_commands(run.config, str(workdir)):
             console.print(f"next: {command}", soft_wrap=True)
