@@ -121,13 +121,13 @@ def test_a_config_finds_its_kind_and_its_data(case: Case) -> None:
     assert len(case.task.facts()) <= 3
 
 
-def test_the_first_screen_has_few_lines(case: Case, tmp_path: Path) -> None:
+def test_the_first_screen_has_few_lines(case: Case) -> None:
     """On a terminal of 80 columns, with every line that may be there; one more says what was compiled."""
     model = dataclasses.replace(case.config.model, num_layers=2)
     options = dataclasses.replace(case.config, model=model, log_every=7)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, record=True)
     more = Document("quickstart", case.config).facts(options)
-    show_facts(console, facts(case.config, RunDir(tmp_path / "a" / "workdir"), case.task, more))
+    show_facts(console, facts(case.config, RunDir(Path("runs/mine")), case.task, more))
     lines = console.export_text().splitlines()
     assert len(lines) <= 14
     assert "config     quickstart" in lines
@@ -152,9 +152,10 @@ def test_a_result_stands_beside_what_counts_reach(case: Case) -> None:
 
 def test_what_may_be_done_next_are_commands_of_the_run(case: Case) -> None:
     for command in next_commands(case.config, "runs/my run"):
-        program, name, *options = re.fullmatch(r"(python -m) tlc_jax\.(\w+) (.*)", command).groups()
-        assert importlib.util.find_spec(f"tlc_jax.{name}"), program
-        assert "'runs/my run'" in options[0]
+        found = re.fullmatch(r"python -m tlc_jax\.(\w+) (.*)", command)
+        assert found is not None
+        assert importlib.util.find_spec(f"tlc_jax.{found[1]}")
+        assert "'runs/my run'" in found[2]
 
 
 @pytest.mark.parametrize(
