@@ -27,7 +27,7 @@ from tlc_jax.artifacts.artifact import WEIGHTS
 from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
-from tlc_jax.inference.predict import Predictor
+from tlc_jax.inference.predictions import Predictor
 from tlc_jax.recipes.compress_run import compress_run
 from tlc_jax.recipes.recover import prune_in_rounds
 from tlc_jax.runs.load import load_model

@@ -5,26 +5,27 @@
     model = tlc_jax.load("runs/sst2")
     model.predict(["a fine film"])
 
-Nothing is imported before it is used (tlc_jax/api.py).
+Nothing is imported before it is used (`api.py`; `__init__.pyi` has the types).
 """
 
-from __future__ import annotations
-
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tlc_jax.api import Model, Prediction, UserError, compress_folder, load
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Prediction", "UserError", "compress_folder", "load"]
+_HOMES = {
+    "Model": "api",
+    "Prediction": "inference.text_classifier",
+    "UserError": "core.errors",
+    "compress_folder": "api",
+    "load": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("tlc_jax.api"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"tlc_jax.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'tlc_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_HOMES])

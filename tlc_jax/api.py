@@ -1,5 +1,7 @@
-"""The package as a library: what the commands do, as functions. `tlc_jax` has these names, imported at first
-use."""
+"""The package as a library: what the commands do, as functions.
+
+`tlc_jax` has these names, and imports them at their first use.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,23 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
-from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.errors import UserError
-from tlc_jax.inference.classifier import Classifier, Prediction
-from tlc_jax.inference.evaluation import evaluate_checkpoint
-from tlc_jax.inference.exporting import FORMATS, export_model
-from tlc_jax.inference.translator import Translator, check_options
-from tlc_jax.recipes.compress_folder import compress_folder as _compress_folder
-from tlc_jax.recipes.compress_run import compress_run
-from tlc_jax.runs.load import TrainedModel, load_model
-from tlc_jax.storage.claim import claimed
-from tlc_jax.storage.paths import parse_path
-from tlc_jax.tasks.decoder import ALPHA
 
-__all__ = ["Model", "Prediction", "UserError", "compress_folder", "load"]
+if TYPE_CHECKING:  # jax is imported only when it is needed
+    from tlc_jax.core.console import SafeConsole
+    from tlc_jax.inference.text_classifier import Classifier, Prediction
+    from tlc_jax.inference.translator import Translator
+    from tlc_jax.runs.load import TrainedModel
 
 
 def load(reference: str | Path) -> Model:
     """The model of a run directory (its newest checkpoint), RUN@MARK, RUN@lastN (the mean of its newest N)
     or an artifact. UserError where there is none, or where its files are damaged."""
+    from tlc_jax.runs.load import load_model
+
     return Model(str(reference), load_model(str(reference)))
 
 
@@ -37,9 +34,13 @@ def compress_folder(
 ) -> Mapping[str, Any]:
     """Compress a folder of .safetensors files of any model to the new folder `out`, as `compress --hf` does,
     and return the manifest. `options` are fields of CompressConfig, such as bits=4."""
+    from tlc_jax.recipes.compress_folder import compress_folder
+    from tlc_jax.storage.claim import claimed
+    from tlc_jax.storage.paths import parse_path
+
     path = parse_path(str(out))
     with claimed(path):
-        return _compress_folder(Path(folder), _with(config, options), path, _console())
+        return compress_folder(Path(folder), _with(config, options), path, _console())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,10 @@ class Model:
         """The label of each text, or pair of texts, and the probability of each class."""
         return self._classifier([(text,) if isinstance(text, str) else tuple(text) for text in texts])
 
-    def translate(self, lines: Sequence[str], beams: int = 4, alpha: float = ALPHA) -> list[str]:
-        """The best translation of each line."""
+    def translate(self, lines: Sequence[str], beams: int = 4, alpha: float = 0.6) -> list[str]:
+        """The best translation of each line; `alpha` is the length penalty."""
+        from tlc_jax.inference.translator import Translator, check_options
+
         check_options(beams, alpha, None)
         translator = self._translators.setdefault(
             (beams, alpha), Translator(self.trained, _console(), beams=beams, alpha=alpha)
@@ -67,6 +70,8 @@ class Model:
     def evaluate(self, data_dir: str | Path | None = None) -> dict[str, Any]:
         """`{'eval/<set>/<metric>': value}` on the data that the model was trained with, or on those in
         `data_dir`, with the baselines."""
+        from tlc_jax.inference.evaluation import evaluate_checkpoint
+
         return evaluate_checkpoint(self.reference, None, None if data_dir is None else str(data_dir), None)
 
     def compress(
@@ -79,6 +84,10 @@ class Model:
     ) -> Model:
         """Write an artifact to the new folder `out`, and return its model. `options` are fields of
         CompressConfig, such as bits=4; rounds of pruning need a `workdir`."""
+        from tlc_jax.recipes.compress_run import compress_run
+        from tlc_jax.storage.claim import claimed
+        from tlc_jax.storage.paths import parse_path
+
         path, runs = parse_path(str(out)), None if workdir is None else parse_path(str(workdir))
         with claimed(path):
             compress_run(self.reference, _with(config, options), path, runs, _console())
@@ -87,12 +96,17 @@ class Model:
     def export(self, out: str | Path, format: str = "huggingface") -> None:
         """Write the model to the new folder `out` for transformers ('huggingface') or, of an artifact, with
         its codes ('compressed-tensors')."""
+        from tlc_jax.inference.exporting import FORMATS, export_model
+        from tlc_jax.storage.paths import parse_path
+
         if format not in FORMATS:
             raise UserError(f"format is {format!r}: give {' or '.join(map(repr, FORMATS))}")
         export_model(self.reference, parse_path(str(out)), format, _console())
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
+        from tlc_jax.inference.text_classifier import Classifier
+
         return Classifier(self.trained, _console())
 
     @functools.cached_property
@@ -111,4 +125,6 @@ def _with(config: CompressConfig, options: Mapping[str, Any]) -> CompressConfig:
 
 
 def _console() -> SafeConsole:
+    from tlc_jax.core.console import SafeConsole
+
     return SafeConsole(stderr=True)

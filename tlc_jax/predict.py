@@ -24,8 +24,8 @@ class Predict:
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Predict, argv)
     from tlc_jax.core.console import SafeConsole
-    from tlc_jax.inference.classifier import classify_stream
     from tlc_jax.inference.line_stream import standard_streams
+    from tlc_jax.inference.text_classifier import classify_stream
 
     lines, write = standard_streams()
     with contextlib.suppress(BrokenPipeError):  # the reader has enough

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlc_jax.inference.predict import Predictions
+from tlc_jax.inference.predictions import Predictions
 from tlc_jax.tasks.base import is_right, prediction_loss
 
 LOGITS = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0, np.inf, np.nan])

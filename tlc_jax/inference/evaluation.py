@@ -11,7 +11,7 @@ from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled.data_sets import DATA_SETS
 from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
-from tlc_jax.inference.predict import write_predictions
+from tlc_jax.inference.predictions import write_predictions
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import KINDS, kind_of

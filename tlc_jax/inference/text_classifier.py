@@ -19,7 +19,7 @@ from tlc_jax.data.labelled.example_rows import encode_examples
 from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.inference.line_stream import answer_stream
-from tlc_jax.inference.predict import softmax
+from tlc_jax.inference.predictions import softmax
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.tasks.kinds import kind_of

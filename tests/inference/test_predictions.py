@@ -20,7 +20,7 @@ from tlc_jax.core.entry_point import explained
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
 from tlc_jax.inference import model_with_data
-from tlc_jax.inference.predict import Predictions
+from tlc_jax.inference.predictions import Predictions
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.storage.run_directory import RunDir
