@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.tasks.kinds import CONFIGS, config_of
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import flatten
+from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.tokenizer import load_tokenizer
 from tlc_jax.runs.facts import Document, facts, next_commands, result
@@ -119,6 +121,25 @@ def test_a_config_finds_its_kind_and_its_data(case: Case) -> None:
     assert names == case.task.label_names == kind.label_names(config, None)
     load_tokenizer(case.data.folder / "tokenizer.json", config.model.vocab_size, kind.tokenizer_layout)
     assert len(case.task.facts()) <= 3
+
+
+def test_copied_data_have_the_identity_of_the_original_and_changed_ones_another(
+    case: Case, tmp_path: Path
+) -> None:
+    """As a resumed run compares them: nothing is prepared for it."""
+
+    def identity() -> str:
+        config = dataclasses.replace(case.config, data=data)
+        return cache.identity_if_prepared(lambda: case.kind.prepare(config, QUIET))
+
+    copy = Path(shutil.copytree(str(case.config.data.dir), tmp_path / "copy"))
+    data = dataclasses.replace(case.config.data, dir=str(copy), cache_dir=str(tmp_path / "cache"))
+    assert identity() == case.data.manifest["identity"]
+    largest = max((path for path in copy.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    lines = largest.read_bytes().splitlines(keepends=True)
+    largest.write_bytes(b"".join(lines[:-1]))
+    assert identity() != case.data.manifest["identity"]
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_first_screen_has_few_lines(case: Case) -> None:
