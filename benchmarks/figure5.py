@@ -90,7 +90,7 @@ def step_seconds(size: str, args: argparse.Namespace) -> float:
 def train(folder: Path, size: str, seed: int, steps: int, args: argparse.Namespace) -> None:
     if not (folder / "finished").exists():
         budget = ["--budget.steps", steps, "--budget.training-seconds", None, "--schedule.follows", "steps"]
-        budget += ["--evaluation.every-steps", max(1, steps // 10), "--seed", seed]
+        budget += ["--evaluation.per-run", 10, "--seed", seed]
         _command("train", *options(size, args), "--workdir", folder, *budget)
         (folder / "finished").touch()
 

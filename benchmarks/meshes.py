@@ -36,7 +36,7 @@ LAYOUTS = {
 }
 SAME = (
     f"--budget.steps {STEPS} --budget.training-seconds None --schedule.follows steps --log-every 1 "
-    "--evaluation.every-steps 1000 --model.dropout 0.1 --model.attention-dropout 0.1 --model.num-layers 2 "
+    "--evaluation.per-run None --model.dropout 0.1 --model.attention-dropout 0.1 --model.num-layers 2 "
     "--model.hidden-size 128"
 ).split()
 MODELS = {

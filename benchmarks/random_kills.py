@@ -34,7 +34,7 @@ STEPS = 600
 COMMAND = [
     *(sys.executable, "-m", "tlc_jax.train", "--config", "quickstart", "--model.hidden-size", "64"),
     *("--budget.steps", str(STEPS), "--budget.training-seconds", "None", "--schedule.follows", "steps"),
-    *("--checkpoint.every-steps", "5", "--evaluation.every-steps", "200", "--log-every", "3", "--workdir"),
+    *("--checkpoint.every-steps", "5", "--evaluation.per-run", "3", "--log-every", "3", "--workdir"),
 ]
 TIMES = ("training_seconds", "total_seconds")
 

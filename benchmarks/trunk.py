@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     data = ["--data.name", "files", "--data.dir", args.text, "--data.held-out", 0.005]
-    data += ["--evaluation.every-steps", "None", "--optimizer.learning-rate", "2e-3"]
+    data += ["--evaluation.per-run", "None", "--optimizer.learning-rate", "2e-3"]
     data += ["--data.cache-dir", args.cache] if args.cache else []
 
     def alone(folder: str, share: float, cooldown: object, *more: object) -> dict[str, Any]:
