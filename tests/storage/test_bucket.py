@@ -81,7 +81,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(
     elsewhere = ["--data.dir", str(tmp_path / "gone"), "--data.cache-dir", str(tmp_path / "cache")]
     with pytest.raises(UserError, match="data.dir is .* but the run has"):
         train.main([*command(workdir), *elsewhere])
-    train.main([*command(workdir), *elsewhere[2:]])
+    train.main(["--workdir", workdir, *elsewhere[2:]])
     assert "resuming after step 7" in capsys.readouterr().out
     assert bucket.failed > 10
     builders.assert_equal_runs(finished, parse_path(workdir))

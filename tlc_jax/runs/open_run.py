@@ -184,7 +184,10 @@ def _are_data_of(config: Config, rundir: RunDir) -> bool:
     """Whether the run's own data are what would be prepared now."""
     if not _has_data(rundir):
         return False
-    identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
+    try:
+        identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
+    except UserError:  # there are none
+        return False
     return identity == read_manifest(rundir.data).get("identity")
 
 

@@ -96,7 +96,10 @@ class SameData:
     def are_sources(self, stage: str, config: Config) -> bool:
         """Whether the data that a config names are the files from which the stage was prepared."""
         before = self._sources.get(stage)
-        return before is not None and _read_sources(config)[1] == before["files"]
+        try:
+            return before is not None and _read_sources(config)[1] == before["files"]
+        except UserError:  # there are none
+            return False
 
     def check_sources(self, stage: str, config: Config) -> None:
         """UserError if files have changed since the first run of the stage read them; it names them."""
