@@ -134,6 +134,7 @@ def test_prepared_pairs(tmp_path: Path, console: Console) -> None:
         test="",
         dir=str(tmp_path),
         sequence_length=32,
+        packing=False,
         cache_dir=str(tmp_path / "cache"),
     )
     manifest = prepare_pairs(config, 300, console).manifest

@@ -19,7 +19,7 @@ from tlc_jax.data.pairs.row_packing import PackedRows
 from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
 from tlc_jax.storage.untrusted import file_inside
 
-FORMAT = 4
+UNPACKED, PACKED = 3, 4  # formats without and with rows of several pairs
 SIDES = ("source", "target")
 
 
@@ -63,7 +63,7 @@ class PackedPairs(Prepared):
     """Encoded sets on disk: `train`, and those that are evaluated on."""
 
     schema: ClassVar[type] = PairsManifest
-    formats: ClassVar[tuple[int, ...]] = (2, 3, FORMAT)  # 2 refused other tables, 4 may hold packed rows
+    formats: ClassVar[tuple[int, ...]] = (2, UNPACKED, PACKED)  # 2 refused other tables than 3
 
     def pairs(self, name: str) -> EncodedPairs:
         arrays = []

@@ -26,7 +26,7 @@ from tlc_jax.data.bucketing import Shape
 from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.pairs import cleaning
-from tlc_jax.data.pairs.packed_pairs import FORMAT, SIDES, PackedPairs
+from tlc_jax.data.pairs.packed_pairs import PACKED, SIDES, UNPACKED, PackedPairs
 from tlc_jax.data.pairs.pair_batches import choose_shapes
 from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
 from tlc_jax.data.pairs.pair_sources import open_pairs
@@ -49,15 +49,16 @@ def prepare_pairs(
     if config.tokenizer is not None:
         # a wrong one is refused before anything is read
         _, tokenizer = given_tokenizer(config.tokenizer, vocab_size, TRANSLATION, lossless=to_train)
+    # without packed rows the data are those of older runs, and have their identity
+    form = {"format": PACKED, "packing": True} if config.packing else {"format": UNPACKED}
     depends_on = {
-        "format": FORMAT,
+        **form,
         "kind": "pairs",
         "sets": sets.identity(),
         "languages": [config.source, config.target],
         "length": config.sequence_length,
         "max_ratio": config.max_ratio,
         "max_shapes": config.max_shapes,
-        "packing": config.packing,
         "held_out": None if sets.validation else config.held_out,
         "seed": config.seed,
         "tokenizer": tokenizer,
@@ -65,7 +66,7 @@ def prepare_pairs(
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        return {"format": FORMAT, **_Packer(sets, config, vocab_size, folder, console).pack()}
+        return {"format": form["format"], **_Packer(sets, config, vocab_size, folder, console).pack()}
 
     return PackedPairs.open(cache.prepare(config.cache_dir, depends_on, build))
 
