@@ -33,9 +33,9 @@ class Study:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    own = _own_config(arguments)
-    args = cli.parse(Study, arguments, settings=own, everyday=EVERYDAY)
-    if not (args.config or own):
+    stored = _stored_config(arguments)
+    args = cli.parse(Study, arguments, settings=stored, everyday=EVERYDAY)
+    if not (args.config or stored):
         raise UserError(
             f"--workdir {args.workdir} holds no study to resume: to begin one there, give --config with a "
             "study's config document, such as --config quickstart_study"
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     study(args.settings, workdir)
 
 
-def _own_config(arguments: list[str]) -> StudyConfig | None:
+def _stored_config(arguments: list[str]) -> StudyConfig | None:
     """The config of the study that its folder alone resumes; None where there is none."""
     workdir = cli.option(arguments, "--workdir")
     if workdir is None or cli.option(arguments, "--config"):

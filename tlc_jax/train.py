@@ -42,8 +42,8 @@ class Train:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    own = _own_config(arguments)
-    args = cli.parse(Train, arguments, settings=own, everyday=EVERYDAY)
+    stored = _stored_config(arguments)
+    args = cli.parse(Train, arguments, settings=stored, everyday=EVERYDAY)
     from tlc_jax.data.location import check_exists
     from tlc_jax.runs.other_budget import check_budget
     from tlc_jax.storage.paths import parse_path
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
     run = RunDir(parse_path(args.workdir))
     exists = run.exists()
-    document = _document(args, own)
+    document = _document(args, stored)
     if exists:
         check_budget(run, args.settings, arguments)
     elif not args.dry_run:  # which shows whether the data are there
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         document = branch.trunk.read_config()
     elif args.init_from:
         begin = InitFrom(args.init_from)
-    elif own:
+    elif stored:
         begin = recorded_begin(run)
     named = Document(str(args.config or args.branch_from or run.config), document)
     with joined(args.hosts):
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     output.mention_lost(f"all metrics of the run are in {run.metrics}")
 
 
-def _own_config(arguments: list[str]) -> Config | None:
+def _stored_config(arguments: list[str]) -> Config | None:
     """The config of the run that its folder alone resumes; None where there is none."""
     workdir = cli.option(arguments, "--workdir")
     if workdir is None or any(cli.option(arguments, name) for name in ("--config", "--branch-from")):
@@ -92,19 +92,19 @@ def _own_config(arguments: list[str]) -> Config | None:
     return run.read_config() if run.config.is_file() else None
 
 
-def _document(args: Train, own: Config | None) -> Config:
-    """The config as its document has it, before options; that of a run that is resumed is its `own`.
+def _document(args: Train, stored: Config | None) -> Config:
+    """The config as its document has it, before options; `stored` is that of a run that is resumed.
     UserError where options contradict each other."""
     if args.config and args.branch_from:
         raise UserError("--branch-from takes all settings from its trunk: give no --config with it")
     if args.branch_from and (args.init_from or args.settings != Config()):
         raise UserError("--branch-from takes all settings from its trunk: give no others with it")
-    if not (args.config or args.branch_from or own):
+    if not (args.config or args.branch_from or stored):
         raise UserError(
             f"--workdir {args.workdir} holds no run to resume: to begin one there, give --config with a "
             "config document, such as --config quickstart, or --branch-from with RUN@MARK"
         )
-    document = load_config(args.config, Config) if args.config else own or Config()
+    document = load_config(args.config, Config) if args.config else stored or Config()
     if args.init_from and args.settings.model != document.model:
         raise UserError("--init-from takes the model from its run: give no --model.* with it")
     if args.init_from and args.settings.data.tokenizer != document.data.tokenizer:

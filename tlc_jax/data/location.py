@@ -14,7 +14,7 @@ _OPTION = "a --data.dir"
 
 
 def check_exists(pattern: str | None) -> None:
-    """UserError if `data.dir` names nothing. Reads no data, and believes what lies in a bucket."""
+    """UserError if `data.dir` names nothing. Reads no data, and does not look into buckets."""
     if pattern is None or "://" in pattern:
         return
     if not pattern.strip():

@@ -167,13 +167,13 @@ def _as_begun(config: Config, rundir: RunDir) -> Config:
 
 def _with_own_paths(config: Config, rundir: RunDir) -> Config:
     """The config with the paths of data and tokenizer as the run spells them, where they lead to the same."""
-    own, given = rundir.read_config().data, config.data
-    if type(own) is not type(given) or (given.dir, given.tokenizer) == (own.dir, own.tokenizer):
+    stored, given = rundir.read_config().data, config.data
+    if type(stored) is not type(given) or (given.dir, given.tokenizer) == (stored.dir, stored.tokenizer):
         return config
     respelt = dataclasses.replace(
-        config, data=dataclasses.replace(given, dir=own.dir, tokenizer=own.tokenizer)
+        config, data=dataclasses.replace(given, dir=stored.dir, tokenizer=stored.tokenizer)
     )
-    if same_path(given.dir, own.dir) and same_path(given.tokenizer, own.tokenizer):
+    if same_path(given.dir, stored.dir) and same_path(given.tokenizer, stored.tokenizer):
         return respelt
     if rundir.differences(respelt) or not leader.decide(lambda: _are_data_of(config, rundir)):
         return config

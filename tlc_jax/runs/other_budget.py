@@ -23,10 +23,10 @@ def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> No
     `arguments` is the command line of `train`."""
     if cli.option(arguments, "--branch-from"):
         return
-    own, config = rundir.read_config(), as_begun(config, rundir.read_document())
+    stored, config = rundir.read_config(), as_begun(config, rundir.read_document())
     taken = "model." if cli.option(arguments, "--init-from") else "budget."
-    free = [name for name in flat(own) if name.startswith(("budget.", taken)) or name in _NOT_COMPARED]
-    asked, has = ({f"budget.{name}": value for name, value in vars(c.budget).items()} for c in (config, own))
+    free = [name for name in flat(stored) if name.startswith(("budget.", taken)) or name in _NOT_COMPARED]
+    asked, has = ({f"budget.{name}": x for name, x in vars(c.budget).items()} for c in (config, stored))
     changed = differences(asked, has, "the run")
     if not changed or rundir.differences(config, free):
         return
@@ -35,7 +35,7 @@ def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> No
         f"--workdir {rundir.root} holds a run of another budget: {changed}. Its learning rate follows its "
         "budget, so a run keeps the budget that it began with.\n"
         f"To train its model on, begin a new run from its parameters:\n"
-        f"  {_init_from(rundir, arguments, budget)}\n{_by_branches(rundir, own, arguments, budget)}"
+        f"  {_init_from(rundir, arguments, budget)}\n{_by_branches(rundir, stored, arguments, budget)}"
     )
 
 
@@ -47,10 +47,10 @@ def _init_from(rundir: RunDir, arguments: Sequence[str], budget: dict[str, str])
     return _train(cli.changed(cli.without(arguments, dict.fromkeys(taken, "")), new))
 
 
-def _by_branches(rundir: RunDir, own: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
+def _by_branches(rundir: RunDir, stored: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
     """How one run is finished at several budgets."""
-    shares = [mark.name for mark in own.kept_marks if mark.share and not mark.name.startswith("branch")]
-    if own.schedule.cooldown == 0 and shares:
+    shares = [mark.name for mark in stored.kept_marks if mark.share and not mark.name.startswith("branch")]
+    if stored.schedule.cooldown == 0 and shares:
         return f"To finish it as it is at one of its marks:\n  {_branch(rundir.root, shares[-1])}"
     trunk = f"{rundir.root}-trunk"
     new = {**budget, "--schedule.cooldown": "0", "--checkpoint.marks": _MARKS, "--workdir": trunk}
