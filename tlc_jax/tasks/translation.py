@@ -199,12 +199,12 @@ class Translation(TranslationObjective, TokenPrediction):
             for source in manifest["sources"]
         ]
         sets = [*manifest["validation"], *manifest["test"]]
-        padding = 100 * self._batches.padding(self._config.seed)
+        padding, shapes = 100 * self._batches.padding(self._config.seed), len(self._batches.shapes)
         return {
             "pairs": f"{' to '.join(manifest['languages'])}, {first_of(sources, 4)}; {left_out:,} left out",
             "evaluated": ", ".join(f"{name} {manifest['pairs'][name]:,}" for name in sets),
             "epoch": f"{self._batches_per_epoch:,} updates, {sum(self._tokens):,} tokens; "
-            f"{padding:.1f} % padding in {len(self._batches.shapes)} shapes",
+            f"{padding:.1f} % padding in {shapes} shape{'s' if shapes > 1 else ''}",
         }
 
     def epochs(self, step: int) -> float:
