@@ -66,7 +66,7 @@ def test_a_field_added_since_has_the_value_of_old_runs(
     assert (config.optimizer.epsilon, config.task.mask_rate) == (0.5, 0.25)
     run.check_same(config)
     new = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, epsilon=0.1))
-    with pytest.raises(UserError, match=r"epsilon is 0\.1 but the run has 0\.5.*--optimizer\.epsilon 0\.5"):
+    with pytest.raises(UserError, match=r"epsilon is 0\.1 but the run has 0\.5.*tlc_jax\.train --workdir"):
         run.check_same(new)
     values = {}
     for name, value in old.items():
