@@ -53,7 +53,7 @@ def config(request, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     sets = {"train": "one.tsv", "validation": "validation.tsv", "test": "test.tsv"}
     pairs = PairsConfig(dir=folder, cache_dir=cache, sequence_length=40, max_shapes=1, **sets)
     model, task = EncoderDecoderConfig(**SHAPE), TranslationConfig(row_multiple=16)
-    return Config(model=model, task=task, data=pairs, batch_size=640, micro_batch=320, budget=budget)
+    return Config(model=model, task=task, data=pairs, batch_size=1024, micro_batch=512, budget=budget)
 
 
 @pytest.fixture(scope="module")
