@@ -180,18 +180,17 @@ def test_what_may_be_done_next_are_commands_of_the_run(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "count", "says"),
+    ("case", "count", "says"),
     [
         ("mlm", {"documents": {"held_out": 3}}, "only 3 documents are held out to evaluate on"),
         ("mlm", {"documents": {"held_out": 20}}, ""),
         ("classification", {"examples": {"tuning": 99}}, "only 99 examples are kept to tune on"),
         ("classification", {"examples": {"tuning": 100}}, ""),
     ],
+    indirect=["case"],
 )
-def test_too_few_held_out_are_said_so(case: Case, kind: str, count: dict[str, dict], says: str) -> None:
+def test_too_few_held_out_are_said_so(case: Case, count: dict[str, dict], says: str) -> None:
     """With what to change."""
-    if case.kind.name != kind:
-        pytest.skip("another kind")
     changed = {key: {**case.data.manifest[key], **sizes} for key, sizes in count.items()}
     data = dataclasses.replace(case.data, manifest={**case.data.manifest, **changed})
     notes = case.kind.task(case.config, data).notes()
