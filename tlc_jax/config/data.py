@@ -86,7 +86,7 @@ class PairsConfig:
     keep padding below 10 %; a small data set gets fewer, one for every three updates of an epoch."""
     packing: bool = True
     """Several pairs to a row, as T2T packs them, kept apart by segments: all training batches have one shape,
-    and about 1 % of padding. Off: one pair a row, in up to max_shapes shapes, each of which is compiled."""
+    and 1 to 3 % of padding. Off: one pair a row, in up to max_shapes shapes, each of which is compiled."""
     held_out: float = 0.005
     """Share of the training pairs that is held out to evaluate on if data.validation is empty."""
     seed: int = 0
