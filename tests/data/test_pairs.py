@@ -174,6 +174,19 @@ def test_pairs_of_an_older_version_open(packed: PackedPairs, tmp_path: Path) -> 
     assert PackedPairs.open(folder).texts("test") == packed.texts("test")
 
 
+def test_rows_that_are_not_there_are_said_so(packed: PackedPairs, tmp_path: Path) -> None:
+    folder = shutil.copytree(packed.folder, tmp_path / "copy")
+    manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
+    sources = [{k: v for k, v in source.items() if k != "rows"} for source in manifest["sources"]]
+    sealed.seal(folder, {**manifest, "sources": sources})
+    with pytest.raises(UserError, match="sources: each needs the number of its rows"):
+        PackedPairs.open(folder)
+    del manifest["row_shape"]
+    sealed.seal(folder, {**manifest, "sources": sources})
+    with pytest.raises(UserError, match="not packed into rows, and the config has data.packing"):
+        PackedPairs.open(folder).row_shape()
+
+
 def test_the_same_pairs_anywhere_are_the_same_data(
     config: PairsConfig, packed: PackedPairs, tmp_path
 ) -> None:

@@ -247,8 +247,10 @@ def test_samples_have_the_shapes_of_all_batches(case: Case) -> None:
     for name, largest in case.task.largest_batch().items():
         size, dtype = max(sample_size(sample, name) for sample in samples)
         assert dtype == str(largest.dtype)
-        # a side of packed rows may be shorter than the other one, which the config does not know
-        assert 0.8 * largest.size <= size <= largest.size, name
+        if name in ("source", "source_segments"):  # how long they are beside targets, only the data say
+            assert 0.8 * largest.size <= size <= largest.size
+        else:
+            assert size == largest.size, name
 
 
 def sample_size(sample: tuple[Any, ...], name: str) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from tokenizers import Tokenizer
 
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.schema import Count, NotRequired, Sha256, TypedDict, record
 from tlc_jax.data import manifests
 from tlc_jax.data.bucketing import Shape, Stretch
@@ -119,6 +120,11 @@ class PackedPairs(Prepared):
 
     def row_shape(self) -> Shape:
         """Tokens of both sides of a packed row."""
+        if "row_shape" not in self.manifest:
+            raise UserError(
+                f"{self.folder} holds pairs that are not packed into rows, and the config has data.packing: "
+                "put the run's own data there"
+            )
         source, target = self.manifest["row_shape"]
         return source, target
 
@@ -148,4 +154,6 @@ class PackedPairs(Prepared):
             ):
                 manifests.check_ids(f"{name} {side}", ids, offsets, manifest["vocab_size"], longest)
         if "row_shape" in manifest:
+            if any("rows" not in source for source in manifest["sources"]):
+                raise ValueError("sources: each needs the number of its rows")
             self.rows().check(self.pairs(TRAIN).lengths, manifest["row_shape"])
