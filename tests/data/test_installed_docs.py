@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,10 @@ def test_reading_stops_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stopping, "_requested", True)
     with pytest.raises(Interrupted):
         installed_docs.read_docstrings([path])
-    for child in multiprocessing.active_children():
-        child.join(10)
+    # not join(): the pool's own thread may have reaped the child and not have said so yet
+    deadline = time.monotonic() + 30
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not multiprocessing.active_children()
     assert path not in installed_docs._READ
     monkeypatch.undo()
