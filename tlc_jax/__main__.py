@@ -26,6 +26,7 @@ COMMANDS = {
     "bench": "measure the time of an update, or compile it for TPUs",
     "report": "draw the curves of runs, or measure errors of compression",
     "study": "train, finetune and compress several sizes, and compare them",
+    "doctor": "check this machine before a run",
 }
 
 

@@ -24,7 +24,7 @@ LEVELS = [
     {"tasks"},
     {"training"},
     {"runs"},
-    {"recipes", "inference"},
+    {"recipes", "inference", "checks"},
     {"studies"},
     {""},  # the commands, tlc_jax/*.py
 ]

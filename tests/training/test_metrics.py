@@ -85,17 +85,17 @@ def test_an_empty_file_has_no_lines(tmp_path: Path, content: str) -> None:
 
 
 class Disk:
-    """In place of the system's `pwrite`: of `room` bytes, and no more."""
+    """In place of the system's `write`: of `room` bytes, and no more."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.room = 10**9
-        self._write: Callable[[int, bytes, int], int] = os.pwrite
-        monkeypatch.setattr(metrics_log.os, "pwrite", self)
+        self._write: Callable[[int, bytes], int] = os.write
+        monkeypatch.setattr(metrics_log.os, "write", self)
 
-    def __call__(self, file: int, content: bytes, at: int) -> int:
+    def __call__(self, file: int, content: bytes) -> int:
         if not self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written = self._write(file, content[: self.room], at)
+        written = self._write(file, content[: self.room])
         self.room -= written
         return written
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
+
+import psutil
 
 _CONTAINER = (  # limit and use, for both versions of control groups
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -13,11 +14,8 @@ _CONTAINER = (  # limit and use, for both versions of control groups
 
 
 def free_memory() -> int:
-    """Bytes available without swapping; all memory of the machine if the system does not say."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    """Bytes available without swapping."""
+    free = psutil.virtual_memory().available
     for limit, use in _CONTAINER:
         with contextlib.suppress(OSError, ValueError):  # 'max': no limit
             most, used = (int(Path(path).read_text(encoding="utf-8")) for path in (limit, use))

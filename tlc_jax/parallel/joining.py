@@ -19,6 +19,7 @@ from tlc_jax.config.host_options import HostsOptions
 from tlc_jax.core import stopping
 from tlc_jax.core.entry_point import report
 from tlc_jax.core.errors import Interrupted, UserError, one_line
+from tlc_jax.parallel import accelerators
 from tlc_jax.parallel.slurm import step_tasks, why_others
 
 PATIENCE = 300.0  # seconds until the others must have come
@@ -34,6 +35,7 @@ def join(options: HostsOptions) -> None:
         raise UserError(str(error)) from error
     tasks = step_tasks() if options.coordinator is None and options.processes is None else 1
     if options.coordinator is None and tasks == 1:
+        accelerators.devices()
         if jax.process_count() > 1:
             raise UserError(
                 f"this is one of {jax.process_count()} hosts of a TPU pod: start all with "

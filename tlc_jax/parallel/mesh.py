@@ -14,12 +14,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from tlc_jax.config import MeshConfig
 from tlc_jax.core.axes import AXES, ROWS
 from tlc_jax.core.errors import UserError
+from tlc_jax.parallel import accelerators
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of all devices (or of `devices`) in the shape of the config. Its axis types are Auto: the
-    compiler chooses the sharding of what no rule names."""
-    devices = devices or jax.devices()
+    compiler chooses the sharding of what no rule names. UserError where an accelerator would be unused."""
+    devices = devices or accelerators.devices()
     inner, count = config.fsdp * config.tensor, len(devices)
     data = config.data or count // inner
     if data * inner != count:

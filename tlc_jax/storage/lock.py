@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 from etils import epath
 from pydantic import StringConstraints
 
@@ -148,12 +149,9 @@ def _is_dead(lease: _Lease) -> bool:
     if number is None or lease.get("machine") != _machine():
         return False
     try:
-        os.kill(int(number[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):  # of another user; not a process number
+        return not psutil.pid_exists(int(number[1]))
+    except OverflowError:  # not a process number
         return False
-    return False
 
 
 def _machine() -> str:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tlc_jax.core.errors import one_line
-from tlc_jax.storage.paths import AnyPath, write_text, writing
+from tlc_jax.storage.paths import AnyPath, open_flags, write_text, writing
+
+_OPEN = open_flags("O_RDWR", "O_CLOEXEC", "O_NOFOLLOW", "O_BINARY")
 
 
 class MetricsLog:
@@ -91,8 +93,9 @@ class MetricsLog:
         content, position = "".join(self._lines[self._kept :]).encode(), self._size
         with writing(self._path):
             os.ftruncate(self._open, position)  # a write that failed may have left a part of a line
+            os.lseek(self._open, position, os.SEEK_SET)
             while content:
-                written = os.pwrite(self._open, content, position)
+                written = os.write(self._open, content)
                 position, content = position + written, content[written:]
         self._size, self._kept = position, len(self._lines)
 
@@ -104,7 +107,7 @@ class MetricsLog:
         self._kept = len(self._lines)
         if isinstance(self._path, Path):
             old, self._size = self._open, len(text.encode())
-            self._open = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._open = os.open(self._path, _OPEN)
             if old >= 0:
                 os.close(old)
 

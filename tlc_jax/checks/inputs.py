@@ -1,0 +1,69 @@
+"""Checks of what a run reads and where it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+
+from tlc_jax.checks.check import Failed, Plan
+from tlc_jax.config import Config
+from tlc_jax.core.errors import UserError, one_line
+
+_CREDENTIALS = "gcloud auth application-default login"
+_GCS = "pip install 'tlc-jax[gcs]'"
+
+
+def workdir(plan: Plan) -> str:
+    """Whether files can be written and locked in the run directory, or in the folder where it will be made,
+    and whether the directory is free for the run."""
+    from tlc_jax.storage.paths import is_remote, parse_path
+    from tlc_jax.storage.run_directory import RunDir
+    from tlc_jax.storage.writable import try_folder
+
+    if plan.workdir is None:
+        return "not checked: give --workdir"
+    hint = plan.again(workdir=f"~/{plan.workdir.rstrip('/').rpartition('/')[2]}")
+    if "://" in plan.workdir:
+        hint = _CREDENTIALS if importlib.util.find_spec("gcsfs") else _GCS
+    try:
+        folder = parse_path(plan.workdir)
+        exists = plan.name == "train" and RunDir(folder).exists()
+        try_folder(folder)
+    except UserError as error:
+        raise Failed(str(error), hint) from error
+    except Exception as error:  # of the file system or of the object store
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise Failed(f"nothing can be written to {plan.workdir} ({why})", hint) from error
+    kind = "bucket" if is_remote(folder) else "folder"
+    return f"the {kind} of {folder} can be written" + ("; it holds a run to resume" if exists else "")
+
+
+def data(plan: Plan) -> str:
+    """Whether the data are there that the configs name, and the run that `--init-from` names."""
+    from tlc_jax.runs.begin import InitFrom
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.storage.run_directory import RunDir
+    from tlc_jax.tasks.kinds import kind_of
+
+    with contextlib.suppress(UserError):  # the check of the run directory says so
+        if plan.workdir and (prepared := RunDir(parse_path(plan.workdir)).data).exists():
+            return f"prepared in {prepared}"
+    if plan.init_from:
+        try:
+            InitFrom(plan.init_from).check()
+        except UserError as error:
+            raise Failed(f"--init-from: {error}", "ls runs/") from error
+    descriptions = []
+    for config in {repr(config.data): config for config in plan.configs}.values():
+        try:
+            descriptions.append(kind_of(config).source(config).description)
+        except UserError as error:
+            raise Failed(str(error), _get_data(plan, config)) from error
+    return "; ".join(descriptions)
+
+
+def _get_data(plan: Plan, config: Config) -> str:
+    stage = ""
+    if plan.name == "study":
+        stage = "finetune." if config is plan.configs[-1] else "pretrain."
+    return plan.again(**{f"{stage}data.dir": "my_text/"})

@@ -1,0 +1,147 @@
+"""`python -m tlc_jax.doctor`: what would keep a run from training on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Optional
+
+from tlc_jax.checks import inputs, installation, resources
+from tlc_jax.checks.check import Check, Plan, Result, results
+from tlc_jax.config import Config, StudyConfig
+from tlc_jax.core import cli, output
+from tlc_jax.core.config_document import load_config
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import EXIT_FAILED, UserError
+from tlc_jax.core.invocation import command
+
+EVERYDAY = ("config", "workdir", "init_from", "json", "data.name", "data.dir", "data.train", "data.cache_dir")
+_INSTALL, _CPU, _HOME = "pip install tlc-jax", "export JAX_PLATFORMS=cpu", "export HOME=$PWD"
+CHECKS = (
+    Check("packages", installation.packages, _INSTALL),
+    Check("devices", installation.devices, _INSTALL, needs=("packages",)),
+    Check("product", installation.product, _CPU, needs=("packages", "devices")),
+    Check("memory", resources.memory, "free -h", needs=("packages", "devices")),
+    Check("caches", resources.caches, _HOME),
+    Check("workdir", inputs.workdir, _HOME),
+    Check("disk", resources.disk, _HOME, needs=("packages", "devices", "workdir")),
+    Check("data", inputs.data, _INSTALL, needs=("packages",)),
+)
+"""In the order in which they are made. A new check is a function in `checks/` and a line here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Check this machine before a run: packages, devices, memory, disks, caches, run directory and data.
+
+    Takes the options of train or study; without any it checks for the quickstart. Exit code 1 if a check
+    fails.
+    """
+
+    settings: cli.Settings[Config]
+    config: Optional[str] = None
+    """A config document of `train` or `study`: a path, or the bare name of one in configs/. Its fields follow
+    as options."""
+    workdir: Optional[str] = None
+    """The run directory, local or gs://...: a new one, or that of a run to resume."""
+    init_from: Optional[str] = None
+    """The run, RUN@MARK, RUN@lastN or artifact that the run will begin with."""
+    json: bool = False
+    """Print {"ok", "checks": [{"name", "ok", "detail", "hint"}]} and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorOfStudy(Doctor):
+    __doc__ = Doctor.__doc__
+    settings: cli.Settings[StudyConfig]  # type: ignore[assignment]
+
+
+def _of_run(config: Config) -> tuple[list[Config], list[Config]]:
+    return [config], [config]
+
+
+def _of_study(study: StudyConfig) -> tuple[list[Config], list[Config]]:
+    """Each size is pretrained and finetuned."""
+    return [study.pretrain, study.finetune], 2 * [study.pretrain_of(size) for size in study.sizes]
+
+
+_COMMANDS: dict[type, tuple[str, type[Doctor], Callable[[Any], tuple[list[Config], list[Config]]]]] = {
+    Config: ("train", Doctor, _of_run),
+    StudyConfig: ("study", DoctorOfStudy, _of_study),
+}
+"""By what a config document holds: the command that takes it, its options here, and configs for a plan."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    settings = _settings(arguments)
+    name, options, configs_of = _COMMANDS[type(settings)]
+    args = cli.parse(options, arguments, "doctor", settings, EVERYDAY)
+    configs, models = map(tuple, configs_of(args.settings))
+    given = tuple(cli.without(arguments, {"--json": None}))
+    plan = Plan(name, given, configs, models, args.workdir, args.init_from)
+    made = []
+    for result in results(CHECKS, plan):
+        made.append(result)
+        if not args.json:
+            _print(result)
+    failed = [result for result in made if not result.ok]
+    if args.json:
+        print(json.dumps({"ok": not failed, "checks": [dataclasses.asdict(result) for result in made]}))
+        output.check_delivered()
+    else:
+        print(f"next: {failed[0].hint if failed else _next(plan, args)}")
+    if failed:
+        sys.exit(EXIT_FAILED)
+
+
+def _settings(arguments: list[str]) -> Any:
+    """The config that options change: that of `--config`, else that of the run or study in `--workdir`, else
+    the quickstart's."""
+    document, workdir = cli.option(arguments, "--config"), cli.option(arguments, "--workdir")
+    if document is not None:
+        config = load_config(document, object)
+        return config if type(config) in _COMMANDS else Config()  # `parse` refuses the document
+    if workdir is not None and (stored := _stored(workdir)) is not None:
+        return stored
+    return load_config("quickstart", Config)
+
+
+def _stored(workdir: str) -> Config | StudyConfig | None:
+    from tlc_jax.storage.paths import parse_path  # takes longer to import than --help may take
+    from tlc_jax.storage.run_directory import STUDY, RunDir
+
+    try:
+        run = RunDir(parse_path(workdir))
+    except UserError:  # a check says so
+        return None
+    if run.config.is_file():
+        return run.read_config()
+    if not (run.root / STUDY).is_file():
+        return None
+    from tlc_jax.studies.study_record import read_config
+
+    return read_config(run.root)
+
+
+def _print(result: Result) -> None:
+    from tlc_jax.core.printable import printable
+
+    shown = printable(result.detail, 2000)
+    print(f"{'ok' if result.ok else 'FAILED':6}  {result.name:8}  {shown}", flush=True)
+    if result.hint:
+        print(f"{'':18}{result.hint}", flush=True)
+
+
+def _next(plan: Plan, args: Doctor) -> str:
+    """The command that the checks were for; without options that of the README."""
+    workdir = plan.workdir or f"runs/{'study' if not args.config else args.config}"
+    if not plan.arguments:
+        return f"{command('study')} --config quickstart_study --workdir {workdir}"
+    return f"{command(plan.name)} {cli.changed(plan.arguments, {'--workdir': workdir})}"
+
+
+if __name__ == "__main__":
+    run_command(main)
