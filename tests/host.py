@@ -16,6 +16,7 @@ from tlc_jax.core.clock import Clock
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs import saving
+from tlc_jax.runs.orbax_items import Writer
 from tlc_jax.training import loop, view
 from tlc_jax.training.due import Stop
 from tlc_jax.training.session import Session
@@ -39,10 +40,10 @@ def fail() -> None:
 
 def full_disk(step: int) -> None:
     """Process 1 cannot write its part of this step."""
-    save = saving.ocp.AsyncCheckpointer.wait_until_finished
+    finish = Writer.finish
 
     def full(self: Any) -> None:
-        save(self)
+        finish(self)
         if self.failing:
             raise OSError("No space left on device")
 
@@ -50,10 +51,10 @@ def full_disk(step: int) -> None:
 
     def save_and_fail(self: saving.Checkpoints, now: int, *args: Any, **more: Any) -> None:
         on(self, now, *args, **more)
-        self._orbax.failing = now == step  # type: ignore[attr-defined]
+        self._writer.result().failing = now == step  # type: ignore[attr-defined]
 
-    saving.ocp.AsyncCheckpointer.failing = False  # type: ignore[attr-defined]
-    saving.ocp.AsyncCheckpointer.wait_until_finished = full  # type: ignore[method-assign]
+    Writer.failing = False  # type: ignore[attr-defined]
+    Writer.finish = full  # type: ignore[method-assign]
     saving.Checkpoints.save = save_and_fail  # type: ignore[method-assign]
 
 

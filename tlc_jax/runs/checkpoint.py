@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import absl.logging
 import jax
-import orbax.checkpoint as ocp
 
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.schema import Count, Name, NotRequired, TypedDict, checked, record
@@ -28,9 +26,6 @@ from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, open_sealed, re
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.training.state import TrainState
 
-absl.logging.set_verbosity(absl.logging.FATAL)  # our own sentences say what Orbax logs with stack traces
-
-ITEMS = ("params", "optimizer", "meta")
 _RECORD = "meta/metadata"  # where Orbax puts the JSON of the item
 _TRIES = 20  # a run that is training removes old steps
 
@@ -107,7 +102,7 @@ def read_step(path: AnyPath) -> Step:
 def restore_state(folder: AnyPath, like: TrainState, mark: str | None = None) -> Restored | None:
     """The newest whole checkpoint in `folder`, or that of a mark, with the shapes, types and shardings of
     `like` (which may be abstract); None if there is none."""
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(_abstract, like)
 
     def read(path: AnyPath) -> tuple[Any, Any, dict[str, Any]]:
         values = _read_arrays(path, params=abstract.params, optimizer=abstract.optimizer)
@@ -134,7 +129,7 @@ def restore_model(
     Only the files of the parameters are needed, and those of the masks of a masked optimizer. `warn` is
     called with a sentence for each newer one that is damaged.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(_abstract, like)
 
     def read(path: AnyPath) -> tuple[Params, Tensors]:
         params, masks = _read_arrays(path, params=abstract)["params"], {}
@@ -175,9 +170,13 @@ def _read_arrays(path: AnyPath, **like: Any) -> Any:
     check_files(path, 0, inside=False)  # Orbax reads some of them
     for item, tree in like.items():
         check_stored(path / item, tree)
-    args = {item: ocp.args.StandardRestore(tree) for item, tree in like.items()}  # type: ignore[call-arg]
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*ITEMS)) as orbax:
-        return orbax.restore(path, args=ocp.args.Composite(**args))
+    from tlc_jax.runs.orbax_items import read_items
+
+    return read_items(path, **like)
+
+
+def _abstract(array: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 def _newest(

@@ -14,17 +14,14 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint._src.metadata import array_metadata_store  # in no public module
 
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.runs.checkpoint import (
-    ITEMS,
     Restored,
     is_step,
     read_record,
@@ -50,19 +47,12 @@ from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, seal
 from tlc_jax.training.masked import MaskedState
 from tlc_jax.training.state import TrainState
 
+if TYPE_CHECKING:
+    from tlc_jax.runs.orbax_items import Writer
+
 _RETIRED = "retired.json"  # the manifest of a step whose files are being removed
 _TIMES = ("training_seconds", "total_seconds")
 _TEMPORARY = ".orbax-checkpoint-tmp"
-_SLICED = 1 << 20
-"""Bytes from which on each device writes a slice of an array that all hold: small slices save no time."""
-
-ocp.type_handlers.register_type_handler(
-    jax.Array,
-    ocp.type_handlers.ArrayHandler(
-        min_slice_bytes_for_replica_parallel=_SLICED, array_metadata_store=array_metadata_store.Store()
-    ),
-    override=True,
-)
 
 
 class Checkpoints:
@@ -73,8 +63,8 @@ class Checkpoints:
         leader.decide(lambda: _begin(self._folder))
         self._opened = contextlib.ExitStack()
         self._plain = self._opened.enter_context(plain_path(self._folder))
-        self._orbax = _new_orbax()
         self._thread = Worker("checkpoints")
+        self._writer = self._new_writer()
         self._pending: tuple[int, Future[None]] | None = None
         self._snapshot = Snapshot()
         self.newest: int | None = None
@@ -85,7 +75,7 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
-        self._orbax.close()
+        self._writer.result().close()
         self._opened.close()
 
     def reserve(self, state: TrainState) -> None:
@@ -106,13 +96,10 @@ class Checkpoints:
         began = time.monotonic()
         leader.decide(lambda: _check_room(self._folder, step, state))
         copied = self._snapshot.take(state)
-        args = ocp.args.Composite(
-            params=ocp.args.StandardSave(copied.params),  # type: ignore[call-arg]
-            optimizer=ocp.args.StandardSave(copied.optimizer),  # type: ignore[call-arg]
-            meta=ocp.args.JsonSave(meta),  # type: ignore[call-arg]
+        target = self._plain / str(step)
+        written = self._thread.submit(
+            lambda: self._writer.result().begin(target, copied.params, copied.optimizer, meta)
         )
-        orbax, target = self._orbax, self._plain / str(step)
-        written = self._thread.submit(lambda: orbax.save(target, args=args))
         # the next step reuses this memory, if it is not a copy; and what Orbax and the step send between
         # several processes must not mix
         if copied is state or hosts.count() > 1:
@@ -132,7 +119,7 @@ class Checkpoints:
         before: Callable[[], None],
     ) -> None:
         written.result()
-        self._orbax.wait_until_finished()
+        self._writer.result().finish()
         step = about["step"]
         if hosts.is_first():
             _check_written(self._plain / str(step), like)
@@ -165,14 +152,20 @@ class Checkpoints:
 
     def _failure(self, step: int, why: str) -> SaveFailed:
         with contextlib.suppress(Exception):  # it may raise the same error
-            self._orbax.close()
-        self._orbax = _new_orbax()  # the old one would raise the errors of this save at the next one
+            self._writer.result().close()
+        self._writer = self._new_writer()  # the old one would raise the errors of this save at the next one
         whole = whole_steps(self._folder)
         last = (
             f"the last whole checkpoint is of step {whole[-1]:,}" if whole else "there is no checkpoint yet"
         )
         free = "" if is_remote(self._folder) else f"; {_free(self._folder):,} bytes are free there"
         return SaveFailed(f"saving step {step:,} to {self._folder} failed ({why}){free}; {last}")
+
+    def _new_writer(self) -> Future[Writer]:
+        writer = self._thread.submit(_open_writer)  # beside the compilation of the first step
+        if hosts.count() > 1:  # what Orbax and the step send between several processes must not mix
+            concurrent.futures.wait([writer])
+        return writer
 
     def restore(self, like: TrainState) -> Restored | None:
         """The newest whole checkpoint, with shapes, types and shardings of `like`; None if none was saved.
@@ -193,10 +186,10 @@ def _begin(folder: AnyPath) -> None:
     _sweep(folder)
 
 
-def _new_orbax() -> ocp.AsyncCheckpointer:
-    # folders are made at once: where one cannot be made, no thread is left waiting for it
-    options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-    return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(*ITEMS), async_options=options)
+def _open_writer() -> Writer:
+    from tlc_jax.runs.orbax_items import Writer
+
+    return Writer()
 
 
 def _check_written(path: AnyPath, like: TrainState) -> None:

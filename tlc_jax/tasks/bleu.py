@@ -1,16 +1,20 @@
-"""BLEU as the paper's community reports it, and as sacrebleu does (paper 2.1; T2T get_ende_bleu.sh)."""
+"""BLEU as the paper's community reports it, and as sacrebleu does (paper 2.1; T2T get_ende_bleu.sh).
+
+sacrebleu is imported where something is scored: the first update does not wait for it.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Sequence
-
-import sacrebleu
-from sacrebleu.metrics.bleu import BLEU
+from typing import TYPE_CHECKING
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.pairs import languages
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 # languages without spaces between words, for which scores of words split at spaces mean nothing
 _NOT_OF_SPACES = {"ja", "ko", "zh", "yue", "lzh", "wuu", "nan", "hak", "th", "lo", "km", "my", "bo", "dz"}
@@ -31,10 +35,13 @@ def scores(
     chrf               chrF2
     left_out           which of these do not apply to the language and are missing
     """
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
     metric = _sacrebleu(language)
     results: dict[str, float | str] = {
         "bleu": metric.corpus_score(hypotheses, references).score,
-        "chrf": sacrebleu.corpus_chrf(hypotheses, references).score,
+        "chrf": CHRF().corpus_score(hypotheses, references).score,
         "signature": str(metric.get_signature()),
     }
     if languages.language(language)[0] in _NOT_OF_SPACES:
@@ -57,16 +64,21 @@ def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str], langua
 
 def plain_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """BLEU of multi-bleu.perl: tokens are separated by spaces, nothing is smoothed."""
+    from sacrebleu.metrics.bleu import BLEU
+
     metric = BLEU(tokenize="none", force=True, smooth_method="none")
     return metric.corpus_score(hypotheses, references).score
 
 
 def check_language(language: str) -> None:
     """UserError where the package that splits the language into words is not installed."""
-    _sacrebleu(language)
+    if languages.language(language)[0] in _NOT_OF_SPACES:  # the others need no package
+        _sacrebleu(language)
 
 
 def _sacrebleu(language: str) -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU
+
     code, _ = languages.language(language)
     try:
         return BLEU(trg_lang=code)
