@@ -216,3 +216,14 @@ def write_tfds(
 
     Written(data_dir=folder, config=config or None, file_format="array_record").download_and_prepare()
     return folder
+
+
+def machine(root: Path, *devices: str, pci: dict[str, str] | None = None) -> Path:
+    """The device files and the PCI device of a machine."""
+    for name in devices:
+        (root / "dev" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "dev" / name).touch()
+    for name, text in (pci or {}).items():
+        (root / "sys/bus/pci/devices/0000:00:04.0").mkdir(parents=True, exist_ok=True)
+        (root / "sys/bus/pci/devices/0000:00:04.0" / name).write_text(text)
+    return root

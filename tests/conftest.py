@@ -40,6 +40,7 @@ import pytest
 
 from tests import builders
 from tests.builders import write_corpus
+from tlc_jax.parallel import accelerators
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("ci")
@@ -75,3 +76,15 @@ def finished(command, tmp_path_factory: pytest.TempPathFactory):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     builders.train.main(command(workdir))
     return workdir
+
+
+@pytest.fixture
+def free_choice(monkeypatch: pytest.MonkeyPatch):
+    """JAX_PLATFORMS is not set: jax chooses among what it has, which is a CPU here."""
+    monkeypatch.setattr(accelerators, "ROOT", Path("/nothing"))
+    for name in ("CUDA_VISIBLE_DEVICES", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID"):
+        monkeypatch.delenv(name, raising=False)
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", None)
+    yield monkeypatch
+    jax.config.update("jax_platforms", before)
