@@ -203,14 +203,14 @@ def test_single_texts_and_pairs_do_not_mix(tmp_path: Path) -> None:
 def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_path: Path) -> None:
     (tmp_path / "TRAIN.TSV.GZ").write_bytes(gzip.compress(TRAIN.encode()))
     (tmp_path / "v.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(jsonl(GOOD).encode(), asbytes=True))
-    (tmp_path / "v.csv").write_text("text,label\n")
+    (tmp_path / "v.xls").write_text("text,label\n")
     (tmp_path / "._v.tsv").write_bytes(b"\0\5\26\7")
     (tmp_path / ".DS_Store").write_bytes(b"\0")
     (tmp_path / "more").mkdir()
     source = open_labelled(DataConfig(dir=str(tmp_path)))
     assert source.read("train").labels == [0, 1, 0, 1]
     assert source.reported == ("v",)
-    assert source.notes == ("not read: ._v.tsv, more/, v.csv",)
+    assert source.notes == ("not read: ._v.tsv, more/, v.xls",)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_packed_tables_and_capital_suffixes_are_read_and_the_rest_is_told(tmp_pa
         ({"train.tsv": TRAIN, "v.tsv.gz": None, "v.tsv": OTHER}, "v twice"),
         ({"train.tsv": TRAIN, "v.tsv": "text\na\n"}, "a table with labels beside train"),
         ({"train.tsv": TRAIN, "a:b.tsv": OTHER}, "has a name that cannot be the name of a set: rename it"),
-        ({"train.csv": TRAIN}, r"needs train\.tsv .* it holds train\.csv"),
+        ({"train.xls": TRAIN}, r"needs train\.tsv .* it holds train\.xls"),
     ],
 )
 def test_folders_that_make_no_task(tmp_path: Path, files: dict[str, str | None], says: str) -> None:
@@ -257,7 +257,7 @@ def test_a_set_without_labels_is_told_and_not_reported(tmp_path: Path) -> None:
 def test_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("a\n")
     for where, says in (
-        (tmp_path, r"needs a table, \.tsv or \.jsonl; it holds notes\.txt"),
+        (tmp_path, r"needs a table, \.tsv, \.csv, \.jsonl or \.parquet; it holds notes\.txt"),
         (tmp_path / "none.tsv", "does not exist"),
         (tmp_path / "notes.txt", "is not a folder"),
     ):

@@ -76,7 +76,7 @@ def test_suffixes_in_capitals_and_packed_json_are_read(folder: Path) -> None:
 
 
 def test_what_is_left_out_is_counted_and_named(folder: Path) -> None:
-    for name in ("notes.md", "b.csv", "c.parquet", "d.txt.bz2", "e.txt~"):
+    for name in ("notes.md", "b.csv", "c.xlsx", "d.txt.bz2", "e.txt~"):
         (folder / name).write_text("x", encoding="utf-8")
     for name in ("._a.txt", ".DS_Store", ".hidden/b.txt", ".ipynb_checkpoints/a.txt", "__MACOSX/a.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def test_what_is_left_out_is_counted_and_named(folder: Path) -> None:
         "empty": 1,
         "linked to what is not there": 1,
     }
-    assert "5 of another kind (b.csv, c.parquet, d.txt.bz2 and 2 more)" in result.description
+    assert "5 of another kind (b.csv, c.xlsx, d.txt.bz2 and 2 more)" in result.description
     assert "1 empty (empty.txt)" in result.description
 
 

@@ -18,13 +18,13 @@ class DataConfig:
     or a labelled data set such as glue/sst2 or docs/package (an unknown name is answered with the list)."""
     dir: Optional[str] = None
     """With 'files': a file, a folder or a glob of .txt (blank lines between documents) and .jsonl, plain, .gz
-    or .zst, all in UTF-8; links are followed, files that are left out are reported. For classification: a
-    folder with train.tsv or train.jsonl and other tables. With a TFDS name: TFDS's data_dir (None: its
-    default)."""
+    or .zst, all in UTF-8, and of .parquet; links are followed, files that are left out are reported. For
+    classification: a folder with a table called train (.tsv, .csv, .jsonl, .parquet) and others. With the
+    name of a data set: the folder that `prepare` wrote, or TFDS's data_dir (None: its default)."""
     split: str = "train"
     """TFDS split."""
     text_field: str = "text"
-    """Field of a TFDS example or of a .jsonl object that holds the text."""
+    """Field of a TFDS example or of a .jsonl object, or column of a .parquet, that holds the text."""
     tokenizer: Optional[str] = None
     """Byte-level BPE to load: a tokenizer.json, or GPT-2's vocab.json with merges.txt beside it; a tokenizer
     that loses text is refused. None: train one on this text."""
@@ -57,9 +57,10 @@ class DataConfig:
 class PairsConfig:
     """Sentence pairs. Exactly the named data are used: nothing is downloaded or replaced.
 
-    A source is a file below data.dir (.tsv, .tsv.gz, .tsv.zst: source, tab, target, or columns that a first
-    line names), a glob of files, a split of a prepared TFDS dataset (wmt14_translate/fr-en:train), or
-    'catalogues': the message catalogues of installed Python packages (extra `catalogues`)."""
+    A source is a file below data.dir (.tsv and .csv, plain, .gz or .zst: source and target, or columns that a
+    first line names; .parquet), a glob of files, a split of a prepared data set such as
+    wmt14_translate/fr-en:train, or 'catalogues': the message catalogues of installed Python packages (extra
+    `catalogues`)."""
 
     train: str = "wmt14_translate/fr-en:train"
     """Sources to train on, separated by commas. With SOURCE=SHARE for each: its share of the pairs of an
@@ -73,7 +74,7 @@ class PairsConfig:
     target: str = "fr"
     """Language to translate to."""
     dir: Optional[str] = None
-    """Folder of the sources; None: TFDS's default."""
+    """Folder of the sources, such as `prepare` wrote it; None: TFDS's default."""
     tokenizer: Optional[str] = None
     """Joint byte-level BPE to load (tokenizer.json); None: train one on these pairs."""
     sequence_length: int = 256

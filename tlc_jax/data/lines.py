@@ -65,16 +65,21 @@ def _opened(path: Path) -> Iterator[Any]:
                 f"{path} is empty, but even an archive of an empty file has bytes: replace the file"
             )
         with pyarrow.input_stream(pyarrow.PythonFile(file), compression=compression) as stream:
-            yield _Bounded(path, stream, max(_ALWAYS, _MOST_EXPANSION * size))
+            yield BoundedStream(path, stream, most_expanded(size))
 
 
-class _Bounded:
+def most_expanded(size: int) -> int:
+    """The most bytes that an archive of `size` bytes may hold."""
+    return max(_ALWAYS, _MOST_EXPANSION * size)
+
+
+class BoundedStream:
     """A decompressed stream of at most `most` bytes."""
 
     def __init__(self, path: Path, stream: Any, most: int):
         self._path, self._stream, self._left = path, stream, most
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         content = self._stream.read(size)
         self._left -= len(content)
         if self._left < 0:

@@ -1,4 +1,4 @@
-"""Rows of tables, tab-separated or JSON lines, each with its line number.
+"""Rows of tables (.tsv, .csv, .jsonl, .parquet), each with its number.
 
 In a .tsv a tab always ends a cell and a line end always ends a row: quotes have no meaning. Every row has as
 many cells as the first, so that a tab inside a text is noticed; a table with CSV's quotes is refused.
@@ -15,9 +15,15 @@ from typing import Any
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
+from tlc_jax.data.csv_rows import csv_rows
 from tlc_jax.data.lines import read_lines
+from tlc_jax.data.parquet_rows import columns_of_text, parquet_rows
 
-_NAME = re.compile(r"(?P<stem>.+)(?P<kind>\.tsv|\.jsonl)(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
+_NAME = re.compile(
+    r"(?P<stem>.+)((?P<kind>\.tsv|\.csv|\.jsonl)(\.gz|\.zst)?|(?P<binary>\.parquet))",
+    re.IGNORECASE | re.DOTALL,
+)
 _CSV = re.compile(r'"(?:[^"]|"")*"')
 _FEWEST = 5  # rows that show how a table is written
 _FROM_CSV = (
@@ -36,9 +42,28 @@ def table_stem(name: str) -> str | None:
     return match["stem"] if match else None
 
 
-def is_jsonl(path: Path) -> bool:
+def table_kind(path: Path) -> str:
+    """One of SUFFIXES; empty if the file is not a table by its name."""
     match = _NAME.fullmatch(path.name)
-    return match is not None and match["kind"].lower() == ".jsonl"
+    return (match["kind"] or match["binary"]).lower() if match else ""
+
+
+def row_location(path: Path, number: int) -> str:
+    """File and line, as messages name it; a .parquet has rows, from 1."""
+    return f"{path} {'row' if table_kind(path) == '.parquet' else 'line'} {number}"
+
+
+def cell_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each row of a .tsv or a .csv; of a .parquet the columns of text, below their names."""
+    if table_kind(path) == ".csv":
+        yield from csv_rows(path)
+    elif table_kind(path) == ".parquet":
+        names = columns_of_text(path)
+        yield 0, names
+        for number, row in parquet_rows(path, names):
+            yield number, [row[name] or "" for name in names]
+    else:
+        yield from tsv_rows(path)
 
 
 def table_lines(path: Path) -> Iterator[tuple[int, str]]:

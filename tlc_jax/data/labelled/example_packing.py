@@ -27,6 +27,7 @@ from tlc_jax.data.labelled.example_rows import encode_examples
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
 from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
 from tlc_jax.data.labelled.phrase_splits import longest_holders
+from tlc_jax.data.provenance import quotes
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.storage.paths import write_bytes, writing
 
@@ -110,6 +111,7 @@ def _encode(
     return {
         "source": source.description,
         "origin": source.origin,
+        "prepared_data": quotes(source.files),
         "seed": config.seed,
         "tuning": config.held_out,
         "sequence_length": config.sequence_length,

@@ -11,12 +11,22 @@ from typing import Any
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of, printable
 from tlc_jax.data import tables
+from tlc_jax.data.csv_rows import csv_rows
 from tlc_jax.data.labelled import labels
 from tlc_jax.data.lines import LONGEST_TEXT
+from tlc_jax.data.parquet_rows import column_names, parquet_rows
 
 WANTED = "text, label and, for pairs of texts, text_b"
 _COLUMNS = ("text", "text_b", "label")
 _JSON = "write the table as JSON lines (pandas: to_json('train.jsonl', orient='records', lines=True))"
+_RENAME = {
+    ".jsonl": "rename them in every row",
+    ".parquet": "rename them (pandas: rename(columns={'sentence': 'text'}))",
+    ".csv": "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
+    "names above it (sed -i '1i text,label' FILE)",
+    ".tsv": "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
+    "names above it (sed -i '1i text\\tlabel' FILE)",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
     fields: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     for line, row in _objects(path):
-        location = f"{path} line {line}"
+        location = tables.row_location(path, line)
         if not lines:
             fields = _fields(row, path, line)
             unused = tuple(name for name in row if name not in _COLUMNS and name)
@@ -77,10 +87,37 @@ def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, values by column name) of each row."""
-    if tables.is_jsonl(path):
+    kind = tables.table_kind(path)
+    if kind == ".jsonl":
         for line, value in tables.jsonl_objects(path):
             yield line, _by_column(list(value), list(value.values()), f"{path} line {line}")
-        return
+    elif kind == ".parquet":
+        yield from _parquet_objects(path)
+    elif kind == ".csv":
+        yield from _csv_objects(path)
+    else:
+        yield from _tsv_objects(path)
+
+
+def _parquet_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    names = column_names(path)
+    columns = _by_column(names, names, f"{path} row 1")
+    used = [columns[field] for field in _fields(columns, path, 1)]
+    for number, row in parquet_rows(path, used):
+        yield number, {name: row.get(column) for name, column in columns.items()}
+
+
+def _csv_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    columns: list[str] = []
+    for line, cells in csv_rows(path):
+        if columns:
+            yield line, dict(zip(columns, cells, strict=True))
+            continue
+        columns = [tables.column_name(cell) for cell in cells]
+        _fields(_by_column(cells, cells, f"{path} line {line}"), path, line)
+
+
+def _tsv_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     header: list[str] = []
     columns: list[str] = []
     rows, quoted = 0, 0
@@ -123,14 +160,9 @@ def _by_column(names: list[str], values: list[Any], location: str) -> dict[str, 
 def _fields(row: dict[str, Any], path: Path, line: int) -> tuple[str, ...]:
     """The wanted columns that the table has."""
     if "text" not in row:
-        todo = "rename them in every row"
-        if not tables.is_jsonl(path):
-            todo = (
-                "rename them (such as sed -i '1s/sentence/text/' FILE), or, if the line is a row, put their "
-                "names above it (sed -i '1i text\\tlabel' FILE)"
-            )
         raise NoTextError(
-            f"{path} line {line} has the columns {first_of(list(row))}; wanted are {WANTED}: {todo}"
+            f"{tables.row_location(path, line)} has the columns {first_of(list(row))}; wanted are {WANTED}: "
+            f"{_RENAME[tables.table_kind(path)]}"
         )
     return tuple(field for field in _COLUMNS if field in row)
 
@@ -170,7 +202,8 @@ def _check_empty(
     field = sides[texts[empty[0]].index("")]
     others = f" (so are {len(empty) - 1:,} other rows)" if len(empty) > 1 else ""
     raise UserError(
-        f"{path} line {lines[empty[0]]}: {field} is empty{others}: write a text or remove the row"
+        f"{tables.row_location(path, lines[empty[0]])}: {field} is empty{others}: write a text or remove the "
+        "row"
     )
 
 
@@ -197,7 +230,7 @@ def _labels(
     kind = type(values[0])
     label_names = []
     for value, line in zip(values, lines, strict=True):
-        location = f"{path} line {line}"
+        location = tables.row_location(path, line)
         if labels.is_missing(value, names):
             raise UserError(
                 f"{location} has no label ('{printable(value, 20)}'), but other rows have one: write one, or "

@@ -14,7 +14,7 @@ from etils import epath
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
-from tlc_jax.data import tables
+from tlc_jax.data import provenance, tables
 from tlc_jax.data.labelled import labels
 from tlc_jax.data.labelled.labelled_rows import WANTED, NoTextError, Table, read_table
 from tlc_jax.data.labelled.labelled_source import (
@@ -26,9 +26,11 @@ from tlc_jax.data.labelled.labelled_source import (
     LabelledSource,
 )
 from tlc_jax.storage.paths import local_folder
+from tlc_jax.storage.sealed import MANIFEST
 from tlc_jax.storage.untrusted import is_plain_name
 
 _OPTION = "a --data.dir"
+_KINDS = f"{', '.join(tables.SUFFIXES[:-1])} or {tables.SUFFIXES[-1]}"
 
 
 def open_tables(folder: str | None, names: Sequence[str] | None = None) -> LabelledSource:
@@ -37,7 +39,8 @@ def open_tables(folder: str | None, names: Sequence[str] | None = None) -> Label
     paths, left_out = _find(folder, names)
     read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
-    notes = [f"not read: {first_of(left_out)}"] if left_out else []
+    notes = list(provenance.notes({name: epath.Path(path) for name, path in paths.items()}))
+    notes += [f"not read: {first_of(left_out)}"] if left_out else []
     notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
     notes += [note for table in read.values() for note in table.notes]
     notes += [f"{t.path.name}: columns not used: {first_of(t.unused)}" for t in read.values() if t.unused]
@@ -94,9 +97,7 @@ def _is_table(path: Path) -> bool:
 def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, Path], list[str]]:
     """The tables by name, and the names of other files."""
     to_train = names is None
-    wanted = (
-        f"a folder with {TRAIN}.tsv or {TRAIN}.jsonl" if to_train else "a table (.tsv, .jsonl) or a folder"
-    )
+    wanted = f"a folder with {TRAIN}.tsv ({_KINDS})" if to_train else f"a table ({_KINDS}) or a folder"
     if location is None:
         raise UserError(f"data.dir is not set: give --data.dir {wanted}")
     folder = local_folder(location, _OPTION)
@@ -111,7 +112,8 @@ def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, 
     for path in sorted(folder.iterdir()):
         stem = tables.table_stem(path.name)
         if stem is None or not _is_table(path):
-            if stem is not None or not path.name.startswith("."):
+            is_manifest = path.name == MANIFEST and provenance.manifest_of(folder) is not None
+            if (stem is not None or not path.name.startswith(".")) and not is_manifest:
                 left_out.append(path.name + ("/" if path.is_dir() else ""))
             continue
         if not is_plain_name(stem):
@@ -120,9 +122,9 @@ def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, 
         if paths.setdefault(name, path) != path:
             raise UserError(f"{folder} holds {name} twice, as {paths[name].name} and {path.name}: remove one")
     if not paths or (to_train and (TRAIN not in paths or len(paths) < 2)):
-        more = f"{TRAIN}.tsv or {TRAIN}.jsonl and at least one more table to report on"
+        more = f"{TRAIN}.tsv ({_KINDS}) and at least one more table to report on"
         raise UserError(
-            f"data.dir {location} needs {more if to_train else 'a table, .tsv or .jsonl'}; it holds "
+            f"data.dir {location} needs {more if to_train else f'a table, {_KINDS}'}; it holds "
             f"{first_of([path.name for path in paths.values()] or left_out) or 'nothing'}"
         )
     return paths, left_out
@@ -172,7 +174,7 @@ def _examples(table: Table, names: tuple[str, ...], of: str) -> Examples:
     numbers = {name: number for number, name in enumerate(names)}
     for label, line in zip(table.labels, table.lines, strict=True):
         if label not in numbers:
-            raise labels.unknown_label(label, names, f"{table.path} line {line}", of)
+            raise labels.unknown_label(label, names, tables.row_location(table.path, line), of)
     return Examples(table.texts, [numbers[label] for label in table.labels])
 
 

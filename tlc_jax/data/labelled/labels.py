@@ -12,7 +12,7 @@ from typing import Any
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of, printable
-from tlc_jax.data.tables import is_quoted, kind_of
+from tlc_jax.data.tables import is_quoted, kind_of, row_location
 
 MOST_CLASSES = 1000
 LONGEST = 200  # characters of a label
@@ -96,14 +96,14 @@ def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tupl
     _check_spellings(counts, first, path)
     if UNLABELLED in counts and "0" in counts and not _is_scale(counts):
         raise UserError(
-            f"{path} line {first[UNLABELLED]} has the label -1 beside 0, which marks rows without a label: "
-            "remove these rows, or name the classes in words"
+            f"{row_location(path, first[UNLABELLED])} has the label -1 beside 0, which marks rows without a "
+            "label: remove these rows, or name the classes in words"
         )
     if 2 * len(once) > len(labels):
         also = f" (like {len(once) - 1} other labels)" if len(once) > 1 else ""
         raise UserError(
-            f"{path} line {first[once[0]]}: the label {once[0]!r} is in no other row{also}, but a class "
-            "needs rows to train and to tune on: correct the row, remove it, or add rows of its class"
+            f"{row_location(path, first[once[0]])}: the label {once[0]!r} is in no other row{also}, but a "
+            "class needs rows to train and to tune on: correct the row, remove it, or add rows of its class"
         )
     return tuple(sorted(counts))
 
@@ -134,8 +134,8 @@ def _check_spellings(counts: Counter[str], first: dict[str, int], path: Path) ->
         other = spelled.setdefault(_spelling(label), label)
         if other != label:
             raise UserError(
-                f"{path} line {first[label]}: the label {label!r} is another spelling of {other!r} in line "
-                f"{first[other]}: write both in the same way"
+                f"{row_location(path, first[label])}: the label {label!r} is another spelling of {other!r} "
+                f"in line {first[other]}: write both in the same way"
             )
 
 

@@ -1,4 +1,4 @@
-"""Labelled data sets that TFDS prepares."""
+"""Labelled data sets by name: as `prepare` writes them, or else as TFDS prepares them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tlc_jax.data.labelled.labelled_source import (
     LabelledDataSet,
     LabelledSource,
 )
+from tlc_jax.data.labelled.labelled_tables import open_tables
+from tlc_jax.data.provenance import prepared_folder
 from tlc_jax.data.tfds_source import tfds_examples, tfds_files, tfds_folder, tfds_string
 
 
@@ -28,13 +30,16 @@ def tfds_data_set(
     unlabelled: tuple[str, ...] = (),
     metric: str = ACCURACY,
 ) -> LabelledDataSet:
-    """The record of a TFDS data set with a split 'train' and a feature 'label'.
+    """The record of a data set with a split 'train' and a feature 'label'.
 
-    `fields` are the features with the text or the two texts; `reported` the splits to report on, `unlabelled`
-    those that can only be predicted (label -1 in TFDS); `metric` names the primary metric.
+    What `prepare` wrote under this name has tables and needs nothing else. Of TFDS's, `fields` are the
+    features with the text or the two texts; `reported` the splits to report on, `unlabelled` those that can
+    only be predicted (label -1 in TFDS); `metric` names the primary metric.
     """
 
     def open_prepared(config: DataConfig, label_names: Sequence[str] | None) -> LabelledSource:
+        if (tables := prepared_folder(name, config.dir)) is not None:
+            return open_tables(str(tables), label_names)
         folder = tfds_folder(name, config.dir)
         can_predict = label_names is not None and all(_is_prepared(folder, split) for split in unlabelled)
         without_labels = unlabelled if can_predict else ()

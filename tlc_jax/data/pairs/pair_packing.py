@@ -31,6 +31,7 @@ from tlc_jax.data.pairs.pair_batches import choose_shapes
 from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.pairs.row_packing import pack_rows, row_shape
+from tlc_jax.data.provenance import quotes
 from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import write_bytes, writing
@@ -110,6 +111,7 @@ class _Packer:
         manifest = {
             "source": self._sets.description,
             "sources": sources,
+            "prepared_data": quotes(self._sets.files),
             "languages": [config.source, config.target],
             "seed": config.seed,
             "sequence_length": config.sequence_length,

@@ -12,7 +12,7 @@ from etils import epath
 from tlc_jax.data.fingerprints import identity_of
 
 Pair = tuple[str, str]
-SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst")
+SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
 TRAIN, HELD_OUT = "train", "held_out"
 
 

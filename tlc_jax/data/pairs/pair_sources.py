@@ -11,7 +11,8 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, PairSource
-from tlc_jax.data.pairs.pair_tables import table_pairs
+from tlc_jax.data.pairs.pair_tables import pairs_of, table_pairs
+from tlc_jax.data.provenance import prepared_folder
 from tlc_jax.data.tfds_source import tfds_examples, tfds_files, tfds_folder, tfds_string
 
 RESERVED = {TRAIN, HELD_OUT}  # the sets that are made of the sources in data.train
@@ -22,8 +23,14 @@ def _catalogues(option: str, name: str, share: float | None, config: PairsConfig
     return PairSource(name, share, files, functools.partial(read_catalogues, files, config.target))
 
 
-def _tfds(option: str, name: str, share: float | None, config: PairsConfig) -> PairSource:
+def _split_of_data_set(option: str, name: str, share: float | None, config: PairsConfig) -> PairSource:
+    """DATA_SET:SPLIT, as `prepare` wrote it or else as TFDS did."""
     dataset, _, split = name.partition(":")
+    if (root := prepared_folder(dataset, config.dir)) is not None:
+        paths = [path for path in sorted(root.iterdir()) if path.name.startswith((f"{split}-", f"{split}."))]
+        if not split or not paths:
+            raise UserError(f"{option}: {root} has no split {split!r} of {dataset}: name another")
+        return pairs_of(paths, root, name, share, config)
     folder = tfds_folder(dataset, config.dir)
     files = tfds_files(dataset, folder, split)
 
@@ -40,7 +47,7 @@ def _tfds(option: str, name: str, share: float | None, config: PairsConfig) -> P
 
 SOURCES: tuple[tuple[Callable[[str], bool], Callable[..., PairSource]], ...] = (
     (lambda name: name == "catalogues", _catalogues),
-    (lambda name: ":" in name, _tfds),
+    (lambda name: ":" in name, _split_of_data_set),
     (lambda name: True, table_pairs),
 )
 """(whether a name is of this kind, how to open it); the first that fits is used."""

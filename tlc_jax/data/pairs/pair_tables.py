@@ -1,10 +1,10 @@
-"""Sentence pairs of the user's own tables: .tsv files below data.dir, one pair a line."""
+"""Sentence pairs of the user's own tables below data.dir (.tsv, .csv, .parquet), one pair a row."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -42,12 +42,18 @@ def table_pairs(option: str, name: str, share: float | None, config: PairsConfig
         raise UserError(
             f"{option}: {', '.join(wrong)} is none of {', '.join(SUFFIXES)}: convert or rename it"
         )
-    columns = (config.source, config.target)
+    return pairs_of(paths, root, name, share, config)
+
+
+def pairs_of(
+    paths: Sequence[Path], root: Path, name: str, share: float | None, config: PairsConfig
+) -> PairSource:
+    """The pairs of these tables, which are below `root`."""
     files = {os.path.relpath(path, root): epath.Path(path) for path in paths}
 
     def pairs() -> Iterator[Pair]:
         for path in paths:
-            yield from _table(path, columns)
+            yield from _table(path, (config.source, config.target))
 
     return PairSource(name, share, files, pairs)
 
@@ -68,23 +74,30 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
     sides: tuple[int, int] | None = None
     header: list[str] = []
     rows, quoted = 0, 0
-    for number, cells in tables.tsv_rows(path):
+    is_tsv = tables.table_kind(path) == ".tsv"
+    for number, cells in tables.cell_rows(path):
         if sides is None:
             sides, header = _sides(path, number, cells, columns)
             if header:
                 continue
+        location = tables.row_location(path, number)
         if cells == header:
-            raise UserError(f"{path} line {number} repeats the names of the columns: remove it")
+            raise UserError(f"{location} repeats the names of the columns: remove it")
         rows += 1
-        quoted += all(map(tables.is_quoted, cells))
+        quoted += is_tsv and all(map(tables.is_quoted, cells))
         pair = cells[sides[0]], cells[sides[1]]
         if max(map(len, pair)) > LONGEST_TEXT:
-            raise UserError(f"{path} line {number} has more than {LONGEST_TEXT:,} characters: shorten it")
-        yield pair
+            raise UserError(f"{location} has more than {LONGEST_TEXT:,} characters: shorten it")
+        yield pair if is_tsv else (_one_line(pair[0]), _one_line(pair[1]))
     if not rows:
         raise UserError(f"{path} has no pairs: fill it or remove it")
     if tables.are_quoted(quoted, rows):
         raise UserError(f"{path} has quotes around all cells of {quoted:,} of its {rows:,} rows, {_UNQUOTE}")
+
+
+def _one_line(text: str) -> str:
+    """A cell of a .csv or a .parquet may hold line ends and tabs; sets to evaluate on are kept as lines."""
+    return " ".join(re.split(r"[\t\r\n]+", text)) if re.search(r"[\t\r\n]", text) else text
 
 
 def _sides(
@@ -99,6 +112,11 @@ def _sides(
         raise UserError(f"{path} line {number} {error}: rename or remove a column") from error
     if sides is not None:
         return sides, cells
+    if not number:  # the names of a .parquet
+        raise UserError(
+            f"{path} has the columns of text {first_of(cells) or 'none'}, not {wanted}: rename two of them, "
+            "or set --data.source and --data.target to their names"
+        )
     if _names_both([cell.strip('"') for cell in cells], columns):
         raise UserError(f"{path} line {number} names columns in quotes, {_UNQUOTE}")
     tables.check_separator(path, number, cells, lambda names: _names_both(names, columns), _RETAB)

@@ -1,4 +1,5 @@
-"""Documents of the user's own text files: the blocks between blank lines of .txt, a field of .jsonl."""
+"""Documents of the user's own text files: the blocks between blank lines of .txt, a field of .jsonl, a
+column of .parquet."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from pathlib import Path
 from etils import epath
 
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.data import provenance
 from tlc_jax.data.lines import check_text, read_lines
+from tlc_jax.data.parquet_rows import parquet_rows
 from tlc_jax.data.text.text_files import find_text_files
 from tlc_jax.data.text.text_source import TextSource
 
@@ -27,19 +30,37 @@ def text_files(path: str | None, text_field: str) -> TextSource:
 
     def documents() -> Iterator[str]:
         for file in paths.files.values():
-            if ".jsonl" in file.name.lower():
-                yield from _jsonl_documents(file, text_field)
-            else:
-                yield from _txt_documents(file)
+            yield from documents_of(file, text_field)
 
     size = sum(file.stat().st_size for file in paths.files.values())
+    files = {name: epath.Path(file) for name, file in paths.files.items()}
     return TextSource(
         name=f"{len(paths.files):,} text files ({size / 1e6:.1f} MB) under {path}",
         origin={"kind": "files", "text_field": text_field, **paths.record()},
-        files={name: epath.Path(file) for name, file in paths.files.items()},
+        files=files,
         documents=documents,
-        notes=tuple(paths.notes()),
+        notes=(*paths.notes(), *provenance.notes(files)),
     )
+
+
+def documents_of(path: Path, text_field: str) -> Iterator[str]:
+    """The documents of one file, by its name."""
+    if ".jsonl" in path.name.lower():
+        yield from _jsonl_documents(path, text_field)
+    elif path.name.lower().endswith(".parquet"):
+        yield from _parquet_documents(path, text_field)
+    else:
+        yield from _txt_documents(path)
+
+
+def _parquet_documents(path: Path, text_field: str) -> Iterator[str]:
+    for number, row in parquet_rows(path, [text_field]):
+        text = row[text_field]
+        if text is not None and not isinstance(text, str):
+            raise UserError(f"{path} row {number:,}: {text_field!r} is not text: set --data.text-field")
+        if text:
+            check_text(text, f"{path} row {number:,}")
+            yield text
 
 
 def _txt_documents(path: Path) -> Iterator[str]:

@@ -20,9 +20,11 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.data.location import check_exists, status_of
+from tlc_jax.data.provenance import manifest_of
 from tlc_jax.storage.paths import local_folder
+from tlc_jax.storage.sealed import MANIFEST
 
-TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 _KINDS = ", ".join(TEXT_SUFFIXES)
 _NAMED = 3  # names printed of the files left out for one reason
 _KEPT = 20  # names of them in a manifest
@@ -186,7 +188,7 @@ def _take(
     """Add one file to those that are read or to those that are left out; UserError if it should be read but
     cannot."""
     if not is_text(name):
-        if not hidden:
+        if not hidden and not (path.name == MANIFEST and manifest_of(path.parent)):
             result.left_out[OTHER if status else BROKEN].append(name)
     elif hidden:
         result.left_out[HIDDEN].append(name)

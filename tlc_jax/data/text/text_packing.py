@@ -25,6 +25,7 @@ from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.manifests import id_dtype
+from tlc_jax.data.provenance import quotes
 from tlc_jax.data.text import ngrams
 from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText
 from tlc_jax.data.text.sources import open_source
@@ -109,6 +110,7 @@ def _pack(
         "format": FORMAT,
         "source": source.description,
         "origin": source.origin,
+        "prepared_data": quotes(source.files),
         "seed": config.seed,
         "held_out": config.held_out,
         "sequence_length": config.sequence_length,
