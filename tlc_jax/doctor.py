@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Optional
 
 from tlc_jax.checks import inputs, installation, resources
@@ -137,10 +139,11 @@ def _print(result: Result) -> None:
 
 def _next(plan: Plan, args: Doctor) -> str:
     """The command that the checks were for; without options that of the README."""
-    workdir = plan.workdir or f"runs/{'study' if not args.config else args.config}"
     if not plan.arguments:
-        return f"{command('study')} --config quickstart_study --workdir {workdir}"
-    return f"{command(plan.name)} {cli.changed(plan.arguments, {'--workdir': workdir})}"
+        return f"{command('study')} --config quickstart_study --workdir runs/study"
+    config = () if args.config or plan.workdir else ("--config", "quickstart")
+    workdir = () if plan.workdir else ("--workdir", f"runs/{Path(args.config or 'quickstart').stem}")
+    return f"{command(plan.name)} {shlex.join([*config, *plan.arguments, *workdir])}"
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def _not_started(wanted: str, reason: str) -> Unusable:
 
 
 def _unused(kind: Accelerator, sign: str) -> Unusable:
-    shown = f"this machine has a {kind.name} ({sign}), but jax would compute on the CPU"
+    shown = f"the {kind.name} of this machine ({sign}) would be unused"
     if kind.plugin is None:
         return Unusable(f"{shown}, since {kind.missing} is not installed", kind.install)
     command = f"JAX_PLATFORMS={kind.platform.split('|')[0]} python -c 'import jax; jax.devices()'"
