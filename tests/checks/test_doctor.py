@@ -13,11 +13,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 
 from tests.builders import machine
 from tlc_jax import doctor
-from tlc_jax.core import compiled, free_memory
+from tlc_jax.core import compiled
 from tlc_jax.parallel import accelerators
 
 GB = 10**9
@@ -197,9 +198,7 @@ def test_too_little_room(
 ) -> None:
     """Of the disk and of memory; a checkpoint is three float32 numbers a parameter, and keep + 1 must fit."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2 * GB, GB, GB))  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        free_memory.psutil, "virtual_memory", lambda: type("", (), {"available": 3 * GB // 10})
-    )
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("", (), {"available": 3 * GB // 10}))
     small = command(tmp_path / "run")
     found = failed(capsys, *small)
     assert found.keys() == {"disk", "memory"}

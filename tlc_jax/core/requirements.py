@@ -5,23 +5,25 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 
 @dataclass(frozen=True)
 class Conflict:
     """A package that is missing, or of another version than `needed_by` asks for."""
 
+    name: str
+    installed: str | None
     needed_by: str
     needed: str
     """As pip takes it: `jax<0.13,>=0.10`."""
-    installed: str | None
 
     def __str__(self) -> str:
         has = f"is {self.installed}" if self.installed else "is missing"
-        return f"{Requirement(self.needed).name} {has}, but {self.needed_by} needs {self.needed}"
+        return f"{self.name} {has}, but {self.needed_by} needs {self.needed}"
 
 
 def conflicts(packages: Iterable[tuple[str, str]]) -> list[Conflict]:
@@ -37,9 +39,9 @@ def conflicts(packages: Iterable[tuple[str, str]]) -> list[Conflict]:
             version = version_of(requirement.name)
             if version is None or not requirement.specifier.contains(version, prereleases=True):
                 text = f"{requirement.name}{requirement.specifier}"
-                wrong.setdefault(text, Conflict(name, text, version))
+                wrong.setdefault(text, Conflict(requirement.name, version, name, text))
             if version is not None:
-                todo += [(canonicalize_name(requirement.name), each) for each in ("", *requirement.extras)]
+                todo += [(requirement.name, each) for each in ("", *requirement.extras)]
     return list(wrong.values())
 
 
@@ -52,6 +54,8 @@ def version_of(name: str) -> str | None:
 
 
 def _requirements(name: str, extra: str) -> Iterator[Requirement]:
+    from packaging.requirements import Requirement  # 20 ms that only doctor needs
+
     for text in importlib.metadata.requires(name) or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 from etils import epath
 from pydantic import StringConstraints
 
@@ -148,6 +147,8 @@ def _is_dead(lease: _Lease) -> bool:
     number = re.match(r"process (\d{1,9}) on ", lease["holder"])
     if number is None or lease.get("machine") != _machine():
         return False
+    import psutil  # takes longer to import than a local lock
+
     try:
         return not psutil.pid_exists(int(number[1]))
     except OverflowError:  # not a process number
