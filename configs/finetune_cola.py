@@ -1,13 +1,13 @@
 """CoLA (GLUE): is a sentence acceptable English? From a pretrained run:
 
-    python -m tlc_jax.train --config finetune_cola --init-from RUN --workdir W --data.dir TFDS
+    python -m tlc_jax.prepare glue/cola --out DATA
+    python -m tlc_jax.train --config finetune_cola --init-from RUN --workdir W --data.dir DATA
 
-TFDS is the folder with the prepared dataset (glue/cola); nothing is downloaded. Model and tokenizer are those
-of RUN. 5 % of the training set is kept to tune on, by hash; the validation set is read only by
-`python -m tlc_jax.evaluate W`. What counts is the Matthews correlation (`matthews`), since the
-majority class has an accuracy of 0.7 and a correlation of 0. Fairseq's recipe for RoBERTa is batch 16,
-warm-up 6 %, weight decay 0.1, 10 epochs (5,336 updates) at 1e-5. This config has a larger rate, for the small
-models of `pretrain_small`; it is not tuned.
+DATA may also be TFDS's folder with the prepared dataset. Model and tokenizer are those of RUN. 5 % of the
+training set is kept to tune on, by hash; the validation set is read only by `python -m tlc_jax.evaluate W`.
+What counts is the Matthews correlation (`matthews`), since the majority class has an accuracy of 0.7 and a
+correlation of 0. Fairseq's recipe for RoBERTa is batch 16, warm-up 6 %, weight decay 0.1, 10 epochs (5,336
+updates) at 1e-5. This config has a larger rate, for the small models of `pretrain_small`; it is not tuned.
 
 Cost: 10 epochs of 8,100 sentences. Updates of a model of `pretrain_small` took 0.44 s on 2 CPU cores that had
 other work too (200 of them, on generated sentences as long as CoLA's), so at most 40 minutes.

@@ -1,11 +1,12 @@
 """MNLI (GLUE): does a premise entail a sentence, contradict it, or neither? From a pretrained run:
 
-    python -m tlc_jax.train --config finetune_mnli --init-from RUN --workdir W --data.dir TFDS
+    python -m tlc_jax.prepare glue/mnli --out DATA
+    python -m tlc_jax.train --config finetune_mnli --init-from RUN --workdir W --data.dir DATA
 
-TFDS is the folder with the prepared dataset (glue/mnli); nothing is downloaded. Model and tokenizer are those
-of RUN. 5 % of the training set is kept to tune on, by hash; the matched and the mismatched validation set are
-read only by `python -m tlc_jax.evaluate W`. Labels are GLUE's (entailment, neutral,
-contradiction). fairseq orders them differently, so the names are stored with the run.
+DATA may also be TFDS's folder with the prepared dataset. Model and tokenizer are those of RUN. 5 % of the
+training set is kept to tune on, by hash; the matched and the mismatched validation set are read only by
+`python -m tlc_jax.evaluate W`. Labels are GLUE's (entailment, neutral, contradiction). fairseq orders them
+differently, so the names are stored with the run.
 
 Cost: 2 epochs of the whole training set are 23,000 updates of 32 pairs; texts are cut at 64 tokens, the
 longest input of the models of `pretrain_small`.

@@ -1,11 +1,13 @@
 """The paper's RoBERTa: 12 layers, width 768, batch 8192 rows of 128 tokens (paper 2.1, table 1).
 
-    python -m tlc_jax.train --config pretrain --workdir runs/paper --data.dir tfds/
+    python -m tlc_jax.prepare wikipedia --out text/wikipedia
+    python -m tlc_jax.prepare pg19 --out text/books
+    python -m tlc_jax.train --config pretrain --workdir runs/paper --data.dir text/
 
-Data: English Wikipedia and books, as TFDS datasets that you have prepared (the paper: 3.4 billion words).
-`bookcorpus/plain_text` is not part of TFDS; any dataset with a `text` feature under that name will do.
-Tokenizer: GPT-2's byte-level BPE, `--data.tokenizer FOLDER/vocab.json`. Without it one of the same size is
-trained, and perplexities do not compare with the paper's.
+Data: English Wikipedia and books (the paper: 3.4 billion words). BookCorpus, the paper's books, is not
+distributed any more; those of PG-19 take its place, which are older and longer. Tokenizer: GPT-2's byte-level
+BPE, `--data.tokenizer FOLDER/vocab.json`. Without it one of the same size is trained, and perplexities do not
+compare with the paper's.
 
 Cost, by arithmetic and not measured: 5.9e14 FLOPs for each of 125,000 updates, about a day on 32 TPU v3 cores
 at 45 % of peak. Expected: validation perplexity 4.3 (table 2). The paper's other sizes are options:
@@ -27,7 +29,7 @@ from tlc_jax.config import (
 def get_config() -> Config:
     return Config(
         model=ModelConfig(num_layers=12, hidden_size=768, compute_dtype="bfloat16"),
-        data=DataConfig(name="wikipedia/20230601.en+bookcorpus/plain_text"),
+        data=DataConfig(),
         optimizer=OptimizerConfig(learning_rate=1.5e-3),
         schedule=ScheduleConfig(follows="steps", warmup=0.06),
         budget=BudgetConfig(steps=125_000),

@@ -1,6 +1,9 @@
 """The paper's compression study (section 4) with its search (appendix D).
 
-    python -m tlc_jax.study --config study_paper --workdir W --pretrain.data.dir TFDS --finetune.data.dir TFDS
+    python -m tlc_jax.study --config study_paper --workdir W --pretrain.data.dir TEXT --finetune.data.dir SST2
+
+TEXT holds Wikipedia and books (`--config pretrain` says how to get them), SST2 is what `python -m
+tlc_jax.prepare glue/sst2 --out SST2` wrote.
 
 Every size of table 2 is pretrained for the same 1,000,000 seconds, then finetuned on SST-2 with each
 combination of appendix D: batch 16, 32, 64; learning rate 5e-4, 3e-4, 1e-4; dropout 0.1, 0.2, 0.3; seeds 100,
@@ -28,7 +31,7 @@ from tlc_jax.config.study_options import SearchConfig, StudyConfig
 def get_config() -> StudyConfig:
     pretrain = Config(
         model=ModelConfig(compute_dtype="bfloat16"),
-        data=DataConfig(name="wikipedia/20230601.en+bookcorpus/plain_text"),
+        data=DataConfig(),
         optimizer=OptimizerConfig(learning_rate=1.5e-3),
         schedule=ScheduleConfig(follows="training_seconds", warmup=0.06),
         budget=BudgetConfig(training_seconds=1_000_000),

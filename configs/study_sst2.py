@@ -1,9 +1,10 @@
 """Three sizes on your text and SST-2: 20 minutes of pretraining each, three seeds of finetuning.
 
-    python -m tlc_jax.study --config study_sst2 --workdir W --pretrain.data.dir TEXT --finetune.data.dir TFDS
+    python -m tlc_jax.study --config study_sst2 --workdir W --pretrain.data.dir TEXT --finetune.data.dir SST2
 
-TEXT holds .txt, .txt.gz or .txt.zst files (a blank line between documents) or .jsonl; TFDS is the folder with
-the prepared dataset (glue/sst2). Leave the machine to it: sizes are compared at equal training time.
+TEXT holds .txt, .txt.gz or .txt.zst files (a blank line between documents), .jsonl or .parquet; SST2 is what
+`python -m tlc_jax.prepare glue/sst2 --out SST2` wrote. Leave the machine to it: sizes are compared at equal
+training time.
 
 Cost: one hour of pretraining; with finetuning and compression about 100 minutes on 2 CPU cores.
 """

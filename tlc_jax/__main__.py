@@ -15,6 +15,7 @@ from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.invocation import command
 
 COMMANDS = {
+    "prepare": "get a data set, in the formats that the other commands read",
     "train": "train a model, or resume a run",
     "evaluate": "the metrics of a run or an artifact, beside its baselines",
     "predict": "labels of new texts, line by line",

@@ -173,7 +173,9 @@ def test_text_in_parquet(tmp_path: Path) -> None:
     source = open_source(DataConfig(dir=str(tmp_path)))
     assert list(source.documents()) == ["One.\n\nTwo.", "Three."]
     source = open_source(DataConfig(dir=str(tmp_path), text_field="body"))
-    with pytest.raises(UserError, match=r"a\.parquet has no column body; it has text, title"):
+    with pytest.raises(
+        UserError, match=r"a\.parquet has no column 'body'; it has text, title: set --data\.text-field"
+    ):
         list(source.documents())
 
 

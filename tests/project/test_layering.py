@@ -35,6 +35,7 @@ ONLY_HERE = {
     "tensorstore": "runs",
     "tensorflow_datasets": "data",
     "sklearn": "data",
+    "huggingface_hub": "data",
     "tokenizers": "data",
     "tyro": "core/cli.py",
     "sacrebleu": "tasks",

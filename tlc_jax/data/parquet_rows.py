@@ -9,6 +9,7 @@ from typing import Any
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of, printable
+from tlc_jax.data.lines import most_expanded
 from tlc_jax.storage.untrusted import DOCUMENT, one_reason, parse_json, size_of
 
 _AT_ONCE = 8 << 20  # bytes of a batch of rows
@@ -70,6 +71,10 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[list[list[Any]]]:
     file = _opened(path)
     metadata = file.metadata
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    if size > most_expanded(size_of(path)):
+        raise UserError(
+            f"{path} expands to {size:,} bytes, which no text does: if that is right, write it as .jsonl"
+        )
     per_row = max(1, size // max(1, metadata.num_rows))
     rows = max(1, min(_MOST_ROWS, _AT_ONCE // per_row))
     for batch in file.iter_batches(batch_size=rows, columns=list(names), use_threads=False):

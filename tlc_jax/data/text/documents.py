@@ -10,9 +10,10 @@ from pathlib import Path
 from etils import epath
 
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.printable import first_of
 from tlc_jax.data import provenance
 from tlc_jax.data.lines import check_text, read_lines
-from tlc_jax.data.parquet_rows import parquet_rows
+from tlc_jax.data.parquet_rows import column_names, parquet_rows
 from tlc_jax.data.text.text_files import find_text_files
 from tlc_jax.data.text.text_source import TextSource
 
@@ -54,6 +55,11 @@ def documents_of(path: Path, text_field: str) -> Iterator[str]:
 
 
 def _parquet_documents(path: Path, text_field: str) -> Iterator[str]:
+    if text_field not in (names := column_names(path)):
+        raise UserError(
+            f"{path} has no column {text_field!r}; it has {first_of(names)}: set --data.text-field to one of "
+            "them"
+        )
     for number, row in parquet_rows(path, [text_field]):
         text = row[text_field]
         if text is not None and not isinstance(text, str):

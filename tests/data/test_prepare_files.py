@@ -1,0 +1,490 @@
+"""`prepare` from archives and files on this disk: GLUE's zips, WMT's tars, any text, table and pairs;
+archives that are cut, changed or malicious; a full disk."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.builders import sentence_pairs
+from tests.data.test_csv_and_parquet import parquet
+from tlc_jax import prepare
+from tlc_jax.config import DataConfig
+from tlc_jax.config.data import PairsConfig
+from tlc_jax.core.entry_point import explained
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.labelled.data_sets import open_labelled
+from tlc_jax.data.pairs.pair_sources import open_pairs
+from tlc_jax.data.preparation import known_data, preparing
+from tlc_jax.data.preparation.public_data import KINDS, Archive
+from tlc_jax.data.text.sources import open_source
+from tlc_jax.storage import sealed
+
+SST2 = {
+    "SST-2/train.tsv": "sentence\tlabel\n" + 'a "fine" film \t1\nbad \t0\n' * 30,
+    "SST-2/dev.tsv": "sentence\tlabel\ngood\t1\nugly\t0\n",
+    "SST-2/test.tsv": "index\tsentence\n0\tuneasy mishmash .\n1\tyes\n",
+}
+COLA = {
+    "CoLA/train.tsv": "gj04\t1\t\tThey drank the pub.\ngj04\t0\t*\tThey drank the pub dry of.\n" * 30,
+    "CoLA/dev.tsv": "gj04\t1\t\tThe professor talked us.\ngj04\t0\t*\tWe yelled us.\n",
+    "CoLA/test.tsv": "index\tsentence\n0\tBill whistled past.\n",
+}
+_WIDE = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label"
+MNLI = {
+    "MNLI/train.tsv": f"{_WIDE}\n"
+    + "0\t1\tA man.\tA person.\tneutral\tentailment\n1\t2\tB\tNot B\tx\tcontradiction\n" * 20,
+    **{
+        f"MNLI/dev_{part}matched.tsv": f"{_WIDE}\n0\t1\tC\tD\tx\tneutral\n1\t1\tC\tC\tx\tentailment\n"
+        "1\t1\tC\tD\tx\tcontradiction\n"
+        for part in ("", "mis")
+    },
+    **{f"MNLI/test_{part}matched.tsv": "index\tsentence1\tsentence2\n0\tE\tF\n" for part in ("", "mis")},
+}
+MNLI["MNLI/train.tsv"] += "2\t3\tC\tD\tx\tneutral\n" * 20
+QQP = {
+    "QQP/train.tsv": "id\tquestion1\tquestion2\tis_duplicate\n"
+    + "0\ta?\tb?\t1\n1\tc?\td?\t0\n" * 20
+    + "2\tbroken\n",
+    "QQP/dev.tsv": "id\tquestion1\tquestion2\tis_duplicate\n0\ta?\tb?\t1\n",
+    "QQP/test.tsv": "id\tquestion1\tquestion2\n0\ta?\tb?\n",
+}
+
+
+def zipped(path: Path, files: Mapping[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def tarred(path: Path, files: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def run(out: Path, name: str, *options: str | Path) -> dict[str, Any]:
+    prepare.main([name, "--out", str(out), *map(str, options)])
+    return sealed.open_sealed(out)["prepared"]
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """A function after which an archive counts as the one that was published under its name."""
+
+    def publish(path: Path) -> None:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        for data in known_data.KNOWN:
+            for archive in data.archives:
+                if archive.name == path.name:
+                    monkeypatch.setitem(vars(archive), "sha256", digest)
+
+    return publish
+
+
+# --- archives as they were published ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "files", "labels", "reported"),
+    [
+        ("glue/sst2", "SST-2.zip", SST2, ("negative", "positive"), ("validation",)),
+        ("glue/cola", "CoLA.zip", COLA, ("acceptable", "unacceptable"), ("validation",)),
+        (
+            "glue/mnli",
+            "MNLI.zip",
+            MNLI,
+            ("contradiction", "entailment", "neutral"),
+            ("validation_matched", "validation_mismatched"),
+        ),
+    ],
+)
+def test_a_zip_of_glue(
+    name: str,
+    archive: str,
+    files: Mapping[str, str],
+    labels: tuple[str, ...],
+    reported: tuple[str, ...],
+    published: Callable[[Path], None],
+    tmp_path: Path,
+) -> None:
+    path = zipped(tmp_path / archive, files)
+    published(path)
+    about = run(tmp_path / "out", name, "--input", path)
+    source = open_labelled(DataConfig(name=name, dir=str(tmp_path / "out")))
+    assert source.label_names == labels
+    assert source.reported == reported
+    assert len(source.read("train").labels) == about["counts"]["train"]["rows"] == 60
+    assert source.read("train").texts[0] == {
+        "glue/sst2": ('a "fine" film ',),
+        "glue/cola": ("They drank the pub.",),
+        "glue/mnli": ("A man.", "A person."),
+    }[name]  # fmt: skip
+    assert source.label_names[source.read("train").labels[0]] == {
+        "glue/sst2": "positive",
+        "glue/cola": "acceptable",
+        "glue/mnli": "entailment",
+    }[name]  # fmt: skip
+    assert about["inputs"] == [{"name": archive, "bytes": path.stat().st_size, "sha256": sealed.sha256(path)}]
+    assert "label" not in about["counts"][next(split for split in about["counts"] if "test" in split)]
+    assert about["revision"] is None
+    with zipfile.ZipFile(path) as unpacked:
+        unpacked.extractall(tmp_path)
+    again = run(tmp_path / "again", name, "--input", tmp_path / archive.removesuffix(".zip"))
+    assert again["counts"] == about["counts"]
+
+
+def test_damaged_rows_of_the_published_files_are_counted(published: Callable, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "QQP.zip", QQP)
+    published(path)
+    about = run(tmp_path / "out", "glue/qqp", "--input", tmp_path)
+    assert about["counts"]["train"]["left_out"] == {"too few cells in the published file": 1}
+    assert about["counts"]["train"]["labels"] == {"duplicate": 20, "not_duplicate": 20}
+
+
+def corpora(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """WMT14's archives in a folder; the pairs in them by split."""
+    sides: dict[str, tuple[bytes, bytes]] = {}
+    pairs: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
+    [data] = [data for data in known_data.KNOWN if data.kind == "pairs"]
+    for seed, archive in enumerate(data.archives):
+        files = {"training/europarl-v7.de-en.en": b"other\n", "other/": b""}
+        for part in archive.parts:
+            lines = sentence_pairs(20, seed)
+            pairs[part.split] += lines
+            for name, side in zip(part.files, zip(*lines, strict=True), strict=True):
+                text = "".join(f"{line}\n" for line in side)
+                if name.endswith(".sgm"):
+                    text = "<srcset>\n" + "".join(
+                        f'<seg id="{i}"> {line} &amp; </seg>\n' for i, line in enumerate(side)
+                    )
+                files[name] = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+            if part.split == "test":
+                pairs["test"] = [(f"{one} &", f"{other} &") for one, other in lines]
+        tarred(folder / archive.name, files)
+    assert not sides
+    return pairs
+
+
+def test_the_archives_of_wmt14(published: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "wmt").mkdir()
+    expected = corpora(tmp_path / "wmt")
+    for path in (tmp_path / "wmt").iterdir():
+        published(path)
+    about = run(tmp_path / "out", "wmt14_translate/fr-en", "--input", tmp_path / "wmt")
+    assert len(list((tmp_path / "out").glob("train-*-of-00005.tsv.zst"))) == 5
+    sets = open_pairs(PairsConfig(dir=str(tmp_path / "out")))
+    for part, split in ((sets.train, "train"), (sets.validation, "validation"), (sets.test, "test")):
+        assert list(part[0].pairs()) == expected[split]
+        assert about["counts"][split]["rows"] == len(expected[split])
+    (tmp_path / "wmt" / "training-giga-fren.tar").unlink()
+    with pytest.raises(
+        UserError, match=r"also needs training-giga-fren\.tar: download http://\S+, and put it beside"
+    ):
+        run(tmp_path / "b", "wmt14_translate/fr-en", "--input", tmp_path / "wmt")
+
+
+# --- archives with faults --------------------------------------------------------------------------
+
+
+def test_another_archive_than_was_published_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "SST-2.zip", SST2)
+    message = r"SST-2\.zip is not the SST-2\.zip that was published \(SHA-256 .* in place of d67e16fb55739c1b"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "out", "glue/sst2", "--input", path)
+    assert [path.name for path in tmp_path.iterdir()] == ["SST-2.zip"]
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tgz", ".tar"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+def test_a_damaged_archive_is_refused(damage: str, suffix: str, tmp_path: Path) -> None:
+    text = "".join(f"{one}\n\n" for one, _ in sentence_pairs(3000))
+    path = tmp_path / f"a{suffix}"
+    zipped(path, {"a.txt": text}) if suffix == ".zip" else tarred(path, {"a.txt": text.encode()})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    cut = bytes(content[: len(content) // 2])
+    path.write_bytes({"cut": cut, "flipped": content, "empty": b"", "text": b"no archive" * 99}[damage])
+    if (damage, suffix) == ("flipped", ".tar"):  # it has no digest of its files
+        assert run(tmp_path / "out", "text", "--input", path)["counts"]["text"]["rows"] == 3000
+        return
+    with pytest.raises(UserError, match=r"a\.\w+ is damaged or incomplete \(.+\): download it again"):
+        run(tmp_path / "out", "text", "--input", path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tgz"])
+@pytest.mark.parametrize("name", ["../x.txt", "/tmp/x.txt", "a/../../x.txt", "..\\x.txt"])
+def test_a_malicious_member_is_refused(name: str, suffix: str, tmp_path: Path) -> None:
+    files = {"a.txt": "one\n\ntwo", name: "bad"}
+    path = tmp_path / "inside" / f"a{suffix}"
+    path.parent.mkdir()
+    zipped(path, files) if suffix == ".zip" else tarred(path, {n: t.encode() for n, t in files.items()})
+    with pytest.raises(
+        UserError, match=r"holds the file .*x\.txt.*, whose name does not stay inside a folder"
+    ):
+        run(path.parent / "out", "text", "--input", path)
+    assert not list(tmp_path.rglob("*x.txt"))
+
+
+def test_a_bomb_and_a_link_are_not_unpacked(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.txt": "word " * 8_000_000})
+    with pytest.raises(UserError, match=r"a\.txt is larger than it should be"):
+        run(tmp_path / "out", "text", "--input", path)
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        link = tarfile.TarInfo("b.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(UserError, match=r"b\.tar has no file of \.txt"):
+        run(tmp_path / "out2", "text", "--input", tmp_path / "b.tar")
+
+
+# --- any text, tables and pairs --------------------------------------------------------------------
+
+
+def test_any_text(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_text("one\ntwo\n\nthree")
+    (folder / "deep" / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "four"}\n{"text": " "}\n'))
+    parquet(folder / "c.parquet", text=["five", None, "six"], url=["a", "b", "c"])
+    (folder / ".hidden.txt").write_text("no")
+    (folder / "notes.md").write_text("no")
+    zipped(folder / "d.zip", {"in/d.txt": "seven", "in/e.md": "no"})
+    about = run(tmp_path / "out", "text", "--input", folder, "--licence", "CC0-1.0")
+    assert list(open_source(DataConfig(dir=str(tmp_path / "out"))).documents()) == [
+        "one\ntwo", "three", "five", "six", "seven", "four",
+    ]  # fmt: skip
+    assert about["licence"] == "CC0-1.0"
+    assert about["counts"] == {"text": {"rows": 6, "characters": 28, "left_out": {"an empty text": 1}}}
+    assert [entry["name"] for entry in about["inputs"]] == [
+        "mine/a.txt",
+        "mine/c.parquet",
+        "d.zip",
+        "mine/deep/b.jsonl.gz",
+    ]
+    with pytest.raises(UserError, match=r"c\.parquet has no column body; it has text, url"):
+        run(tmp_path / "b", "text", "--input", folder / "c.parquet", "--columns", "text=body")
+    assert (
+        run(tmp_path / "b", "text", "--input", folder / "*.parquet", "--columns", "text=url")["counts"][
+            "text"
+        ]["rows"]
+        == 3
+    )
+
+
+def test_labelled_tables(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train.csv").write_text(
+        "review,stars\n" + '"good, very\n good",-1\nbad,1\n,1\nso,0\n' * 20
+    )
+    (tmp_path / "in" / "dev.jsonl").write_text(
+        '{"review": "a", "stars": 1}\n{"review": "b", "stars": null}\n'
+    )
+    parquet(tmp_path / "in" / "test-00000-of-00002.parquet", review=["c"], stars=[-1])
+    parquet(tmp_path / "in" / "test-00001-of-00002.parquet", review=["d"], stars=[-1])
+    about = run(
+        tmp_path / "out", "labelled", "--input", tmp_path / "in", "--columns", "text=review", "label=stars"
+    )
+    assert about["counts"]["train"] == {
+        "rows": 60,
+        "characters": 20 * (16 + 3 + 2),
+        "left_out": {"an empty text": 20},
+        "labels": {"-1": 20, "0": 20, "1": 20},
+    }
+    assert about["counts"]["dev"]["left_out"] == {"no label, unlike others": 1}
+    assert about["counts"]["test"] == {"rows": 2, "characters": 2}
+    source = open_labelled(DataConfig(dir=str(tmp_path / "out")))
+    assert source.read("train").texts[0] == ("good, very\n good",)
+    assert source.label_names == ("-1", "0", "1")
+    assert source.reported == ("dev",)
+
+
+def test_sentence_pairs(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('en,de\n"one, two","eins\nzwei"\nthree,drei\n')
+    parquet(tmp_path / "test.parquet", translation=[{"en": "four", "de": "vier"}])
+    with pytest.raises(UserError, match=r"pairs need the columns of both languages, such as --columns en="):
+        run(tmp_path / "out", "pairs", "--input", tmp_path / "train.csv")
+    about = run(tmp_path / "out", "pairs", "--input", tmp_path / "train.csv", "--columns", "en=en", "de=de")
+    config = PairsConfig(
+        train="train-*.tsv.zst", validation="", test="", target="de", dir=str(tmp_path / "out")
+    )
+    assert list(open_pairs(config).train[0].pairs()) == [("one, two", "eins zwei"), ("three", "drei")]
+    assert about["counts"]["train"]["rows"] == 2
+    columns = ("--columns", "en=translation.en", "de=translation.de")
+    assert (
+        run(tmp_path / "b", "pairs", "--input", tmp_path / "test.parquet", *columns)["counts"]["test"]["rows"]
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("text",), r"text needs --input: files, folders, archives, or hf://datasets/OWNER/NAME/FILES"),
+        (("text", "--input", "nothing"), r"--input nothing does not exist"),
+        (("text", "--input", "broken.csv"), r"has no file of \.txt"),
+        (("text", "--input", "hf://models/x"), r"is not hf://datasets/OWNER/NAME"),
+        (("labelled", "--input", "broken.csv", "--columns", "text"), r"--columns text is not FIELD=COLUMN"),
+        (
+            ("labelled", "--input", "broken.csv", "--columns", "body=a"),
+            r"--columns body=\.\.\.: the fields are label, t",
+        ),
+        (("labelled", "--input", "broken.csv"), r"broken\.csv line 3 has 1 cell\(s\) between commas"),
+        (
+            ("labelled", "--input", "empty.csv"),
+            r"nothing is left to write to empty\.jsonl\.zst \(there are no rows\)",
+        ),
+        (
+            ("glue/sst2", "--input", "broken.csv"),
+            r"there is no sst2/train-\*\.parquet for glue/sst2: download https",
+        ),
+        (
+            ("wikipedia", "--input", "no.parquet"),
+            r"no\.parquet has no column text; it has body: .* --columns text=NAME",
+        ),
+    ],
+)
+def test_wrong_input_is_named(
+    options: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.csv").write_text("text,label\na,x\nb\n")
+    Path("empty.csv").write_text("text,label\n")
+    parquet(Path("no.parquet"), body=["a"])
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "out", *options)
+    assert not Path("out").exists()
+
+
+def test_the_help_names_every_data_set() -> None:
+    names = [data.name for data in known_data.KNOWN]
+    text = " ".join(str(prepare.Prepare.__doc__).split())
+    assert f"NAME is {', '.join(names[:-1])} or {names[-1]}; or" in text
+    assert f"their kind: {', '.join(KINDS[:-1])} or {KINDS[-1]}." in text
+    assert all(
+        isinstance(archive, Archive) and archive.parts
+        for data in known_data.KNOWN
+        for archive in data.archives
+    )
+
+
+# --- disks -----------------------------------------------------------------------------------------
+
+
+def test_the_space_is_asked_for_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo" * 1000)
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 100)  # type: ignore[attr-defined]
+    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: usage)
+    message = (
+        r"needs about 0\.0 GB on the disk of .*, which has 0\.0 GB: free some space, or give --out on another"
+    )
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "out", "text", "--input", tmp_path / "a.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_disk_that_is_full_meanwhile_is_named_and_the_rest_kept(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"one {name}\n\ntwo {name}")
+    inputs = ("--input", tmp_path / "a.txt", tmp_path / "b.txt")
+    unfinished = tmp_path / "out.unfinished"
+    unfinished.mkdir()
+    full = unfinished / "text-00001-of-00002.jsonl.zst.part"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        run(tmp_path / "out", "text", *inputs)
+    assert f"{full} cannot be read or written (No space left on device): free some space" in str(
+        explained(caught.value)
+    )
+    first = (unfinished / "text-00000-of-00002.jsonl.zst").stat().st_mtime_ns
+    full.unlink()
+    run(tmp_path / "out", "text", *inputs)
+    assert (tmp_path / "out" / "text-00000-of-00002.jsonl.zst").stat().st_mtime_ns == first
+    assert list(open_source(DataConfig(dir=str(tmp_path / "out"))).documents()) == [
+        "one a",
+        "two a",
+        "one b",
+        "two b",
+    ]
+
+
+def test_a_file_that_was_changed_between_two_processes_is_read_again(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"one {name}\n\ntwo {name}")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    inputs = ("--input", tmp_path / "a.txt", tmp_path / "b.txt")
+    with pytest.raises(UserError, match="UTF-16"):
+        run(tmp_path / "out", "text", *inputs)
+    (tmp_path / "a.txt").write_text("three")
+    (tmp_path / "b.txt").write_text("four")
+    run(tmp_path / "out", "text", *inputs)
+    assert list(open_source(DataConfig(dir=str(tmp_path / "out"))).documents()) == ["three", "four"]
+
+
+def test_a_shard_that_was_changed_before_it_is_sealed_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    seal = sealed.seal
+
+    def change_and_seal(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+        [shard] = folder.glob("*.zst")
+        content = bytearray(shard.read_bytes())
+        content[-1] ^= 1
+        shard.write_bytes(content)
+        return seal(folder, about)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "seal", change_and_seal)
+        with pytest.raises(
+            UserError, match=r"text-00000-of-00001\.jsonl\.zst was changed after it was written"
+        ):
+            run(tmp_path / "out", "text", "--input", tmp_path / "a.txt")
+    run(tmp_path / "out", "text", "--input", tmp_path / "a.txt")
+
+
+def test_a_large_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """Texts of 60 MB in one row group; the process may have 30 MB more than for texts of 1 MB."""
+    peaks = []
+    for count in (1000, 60_000):
+        path = tmp_path / f"{count}.parquet"
+        pq.write_table(
+            pa.table({"text": [f"{i:09d}" * 111 for i in range(count)]}), path, row_group_size=count
+        )
+        code = (
+            "import re, sys\nfrom tlc_jax import prepare\nprepare.main(sys.argv[1:])\n"
+            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+        )
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "text",
+            "--input",
+            str(path),
+            "--out",
+            str(tmp_path / f"out{count}"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 30_000, json.dumps(peaks)

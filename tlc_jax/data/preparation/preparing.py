@@ -1,0 +1,283 @@
+"""Prepare a data set: fetch its files one after another, write a shard of each, seal the folder.
+
+Everything happens in a folder beside the one that is asked for, which is renamed at the end. A process that
+is killed leaves finished shards, a record of them, and the beginning of a download there; the same command
+continues with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import printable
+from tlc_jax.core.progress import stage
+from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
+from tlc_jax.data.preparation.hub import Unreachable
+from tlc_jax.data.preparation.known_data import find_known
+from tlc_jax.data.preparation.plan import Plan, Request, Unit, how_to_go_without_network, make_plan
+from tlc_jax.data.preparation.shards import Counts, write_shard
+from tlc_jax.data.provenance import FORMAT, manifest_of
+from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import locked_folder, make_folder, write_text
+from tlc_jax.storage.untrusted import read_json
+
+_UNFINISHED = ".unfinished"
+_RECORD = "progress.json"
+_INPUTS = "inputs"
+_MEGABYTE = 1e6
+
+
+@record
+class _Shard(TypedDict):
+    """What is recorded of a finished shard."""
+
+    inputs: list[list[str]]
+    bytes: Count
+    sha256: Sha256
+    counts: dict[str, Any]
+    sources: list[dict[str, Any]]
+
+
+@record
+class _Progress(TypedDict):
+    """The record of an unfinished folder."""
+
+    request: dict[str, Any]
+    revision: Name | None
+    shards: dict[Name, _Shard]
+
+
+def prepare_data(request: Request, console: Console) -> None:
+    """Prepare what is asked for in the new folder `request.out`, or finish what an earlier process began."""
+    data = find_known(request.name)
+    if _is_prepared(request, console):
+        return
+    folder = request.out.with_name(f"{request.out.name}{_UNFINISHED}")
+    make_folder(folder)
+    with _only_one(folder, request.out), _removed_without_work(folder):
+        before = _read_progress(folder, request)
+        try:
+            plan = make_plan(data, request, before["revision"], console)
+        except Unreachable as error:
+            raise UserError(
+                f"{request.name} is on the Hugging Face hub, and {error}: "
+                f"{how_to_go_without_network(data, request)}"
+            ) from error
+        progress: _Progress = {**before, "revision": plan.revision}
+        todo = [unit for unit in plan.units if not _is_finished(folder, unit, progress)]
+        _check_space(folder, plan, todo)
+        console.print(_beginning(request, plan), soft_wrap=True)
+        if len(todo) < len(plan.units):
+            console.print(f"{len(plan.units) - len(todo):,} of {len(plan.units):,} shards are there already")
+        _write_shards(folder, plan, todo, progress, request, console)
+        _finish(folder, plan, progress, request, console)
+
+
+def _is_prepared(request: Request, console: Console) -> bool:
+    """Whether the folder holds the data already. UserError if it holds anything else."""
+    out = request.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    manifest = manifest_of(out) if out.is_dir() else None
+    if manifest is None or manifest["prepared"].get("request") != _asked(request):
+        raise UserError(f"--out {out} is not empty: give a new folder")
+    console.print(f"{out} holds it already: {_summary(manifest['prepared'])}", soft_wrap=True)
+    return True
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path, out: Path) -> Iterator[None]:
+    with locked_folder(folder) as ours:
+        if ours is False:
+            raise UserError(f"another process prepares {out}: wait for it, or give another --out")
+        yield
+
+
+@contextlib.contextmanager
+def _removed_without_work(folder: Path) -> Iterator[None]:
+    """Remove the folder after an error if it holds no finished shard and nothing of a download, so that the
+    request can be corrected."""
+    try:
+        yield
+    except BaseException:
+        if not any(path.name != _RECORD for path in folder.rglob("*") if not path.is_dir()):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """What the finished data depend on, as JSON has it."""
+    return {
+        "name": request.name,
+        "inputs": list(request.inputs),
+        "revision": request.revision,
+        "columns": dict(request.columns),
+        "licence": request.licence,
+    }
+
+
+def _read_progress(folder: Path, request: Request) -> _Progress:
+    """The record of an earlier process, or an empty one. UserError if it has finished shards of something
+    else."""
+    path = folder / _RECORD
+    nothing: _Progress = {"request": _asked(request), "revision": None, "shards": {}}
+    if not path.exists():
+        return nothing
+    try:
+        progress = checked(read_json(path), _Progress)
+    except (OSError, ValueError):  # as a machine that loses power leaves it
+        return nothing
+    if not progress["shards"]:
+        return {
+            **nothing,
+            "revision": progress["revision"] if progress["request"] == _asked(request) else None,
+        }
+    for field, value in _asked(request).items():
+        if progress["request"].get(field) != value:
+            raise UserError(
+                f"{folder} is the beginning of another preparation ({field}: "
+                f"{printable(progress['request'].get(field))} in place of {printable(value)}): remove that "
+                "folder, or give another --out"
+            )
+    return progress
+
+
+def _is_finished(folder: Path, unit: Unit, progress: _Progress) -> bool:
+    """Whether a shard is there, as it was recorded, of the same files."""
+    done = progress["shards"].get(unit.shard)
+    if done is None or done["inputs"] != unit.identity:
+        return False
+    path = folder / unit.shard
+    return path.is_file() and path.stat().st_size == done["bytes"]
+
+
+def _beginning(request: Request, plan: Plan) -> str:
+    """What is about to be read, in a sentence."""
+    files, size = sum(len(unit.files) for unit in plan.units), sum(unit.bytes for unit in plan.units)
+    revision = f", revision {plan.revision[:12]}" if plan.revision else ""
+    return f"{request.name}: {files:,} file{'s' * (files != 1)}, {size / _MEGABYTE:,.0f} MB, from {plan.source}{revision}"
+
+
+def _check_space(folder: Path, plan: Plan, todo: list[Unit]) -> None:
+    """UserError if the disk has less space than the files that are left, and the largest of them twice."""
+    largest = max((unit.traffic for unit in todo), default=0)
+    there = sum(path.stat().st_size for path in folder.glob(f"{_INPUTS}/*"))
+    needed = sum(unit.bytes for unit in todo) + largest - there
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{plan.source} needs about {needed / 1e9:.1f} GB on the disk of {folder.parent}, which has "
+            f"{free / 1e9:.1f} GB: free some space, or give --out on another disk"
+        )
+
+
+def _write_shards(
+    folder: Path, plan: Plan, todo: list[Unit], progress: _Progress, request: Request, console: Console
+) -> None:
+    inputs = folder / _INPUTS
+    make_folder(inputs)
+    _save(folder, progress)
+    total = sum(unit.traffic + unit.bytes for unit in todo) / _MEGABYTE
+    with stage(console, f"Preparing {request.name}", total, "MB") as advance:
+        for unit in todo:
+            progress["shards"][unit.shard] = _write_unit(folder, plan, unit, advance)
+            _save(folder, progress)
+            for path in inputs.iterdir():
+                path.unlink()
+
+
+def _save(folder: Path, progress: _Progress) -> None:
+    write_text(folder / _RECORD, f"{json.dumps(progress, indent=1)}\n")
+
+
+def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float], None]) -> _Shard:
+    """Fetch the files of a unit, and write its shard."""
+
+    def arrived(size: float) -> None:
+        advance(size / _MEGABYTE)
+
+    fetched = [file.fetch(folder / _INPUTS, arrived) for file in unit.files]
+    read = 0.0
+    # the text may be several times the size of what holds it
+    scale = 1.0 if all(file.path.suffix in (".txt", ".tsv", ".csv", ".jsonl") for file in fetched) else 0.4
+
+    def written(size: int) -> None:
+        nonlocal read
+        amount = min(size * scale, unit.bytes - read)
+        read += amount
+        advance(amount / _MEGABYTE)
+
+    path = folder / unit.shard
+    paths = [file.path for file in fetched]
+    counts = write_shard(path, plan.kind, lambda: unit.rows(paths), plan.languages or ("", ""), written)
+    advance((unit.bytes - read) / _MEGABYTE)
+    return {
+        "inputs": unit.identity,
+        **sealed.fingerprint(path),
+        "counts": counts.record(),
+        "sources": [file.record for file in fetched],
+    }
+
+
+def _finish(folder: Path, plan: Plan, progress: _Progress, request: Request, console: Console) -> None:
+    """Seal the folder and give it its name."""
+    shards = {unit.shard: progress["shards"][unit.shard] for unit in plan.units}
+    counts = {split: Counts() for split in dict.fromkeys(unit.split for unit in plan.units)}
+    for unit in plan.units:
+        counts[unit.split].add_record(shards[unit.shard]["counts"])
+    notes = [
+        f"{split} has {counts[split].rows:,} rows, the published data set {rows:,}"
+        for split, rows in plan.published.items()
+        if split in counts and counts[split].rows + sum(counts[split].left_out.values()) != rows
+    ]
+    origin = {
+        "format": FORMAT,
+        "name": request.name,
+        "kind": plan.kind,
+        "source": plan.source,
+        "revision": plan.revision,
+        "licence": plan.licence,
+        "counts": {split: each.record() for split, each in counts.items()},
+        "notes": notes,
+        "request": _asked(request),
+        "inputs": _without_repeats([source for shard in shards.values() for source in shard["sources"]]),
+    }
+    for path in folder.iterdir():
+        if path.name not in shards:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    manifest = sealed.seal(folder, {"prepared": origin})
+    for name, shard in shards.items():
+        if manifest["files"][name]["sha256"] != shard["sha256"]:
+            (folder / sealed.MANIFEST).unlink()
+            (folder / name).unlink()
+            raise UserError(f"{folder / name} was changed after it was written: run the same command again")
+    if request.out.exists():
+        request.out.rmdir()  # empty
+    folder.rename(request.out)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"written to {request.out}: {_summary(origin)}", soft_wrap=True)
+    next_one = command(f"train {plan.options} --workdir W --data.dir {shlex.quote(str(request.out))}")
+    console.print(f"next: {next_one}", soft_wrap=True)
+
+
+def _without_repeats(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An archive is the source of several shards."""
+    return [source for i, source in enumerate(sources) if source not in sources[:i]]
+
+
+def _summary(origin: dict[str, Any]) -> str:
+    rows = ", ".join(f"{split} {counts['rows']:,}" for split, counts in origin["counts"].items())
+    revision = f", revision {printable(origin['revision'][:12])}" if origin["revision"] else ""
+    licence = printable(origin["licence"], 200)
+    return f"{printable(origin['name'], 80)} ({rows} rows){revision}, licence {licence}"
