@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,14 @@ def test_every_document_loads_and_survives_json(name: str) -> None:
 def test_values_out_of_range(make) -> None:
     with pytest.raises(ValueError, match="must|not set"):
         make()
+
+
+@pytest.mark.parametrize("options", [{"scope": "layer"}, {"max_tensor_sparsity": 0.5}])
+def test_options_of_pruning_that_would_have_no_effect(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="nothing is pruned: give --sparsity"):
+        CompressConfig(**options)
+    assert CompressConfig(**options, sparsity=0.3)
+    assert CompressConfig(**options, target_mb=3)
 
 
 def test_flat_names_every_field() -> None:

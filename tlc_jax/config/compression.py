@@ -102,6 +102,11 @@ class CompressConfig:
             self.recovery is None or self.sparsity > 0,
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
         )
+        prunes = self.sparsity > 0 or self.target_mb is not None or self.rules or self.steps
+        check(
+            bool(prunes) or (self.scope == "global" and self.max_tensor_sparsity is None),
+            "scope and max_tensor_sparsity say how to prune, and nothing is pruned: give --sparsity",
+        )
 
     @property
     def spec(self) -> QuantSpec:

@@ -116,10 +116,11 @@ def report_coarse(
         return
     better = {
         "--granularity": "group:64",
-        "--range": "mse",
         "--matrices-only": None,
         "--out": f"{out}-group64",
     }
+    if config.target_mb is None:  # a byte budget has ranges of least squares
+        better["--range"] = "mse"
     console.print(f"  {command('compress')} {cli.changed(arguments, better)}", soft_wrap=True)
 
 
