@@ -86,9 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     plan = Plan(name, given, configs, models, args.workdir, args.init_from)
     made = []
     for result in results(CHECKS, plan):
-        made.append(result)
         if not args.json:
-            _print(result)
+            _print(result, mended=result.hint in [other.hint for other in made])
+        made.append(result)
     failed = [result for result in made if not result.ok]
     if args.json:
         print(json.dumps({"ok": not failed, "checks": [dataclasses.asdict(result) for result in made]}))
@@ -128,12 +128,13 @@ def _stored(workdir: str) -> Config | StudyConfig | None:
     return read_config(run.root)
 
 
-def _print(result: Result) -> None:
+def _print(result: Result, mended: bool) -> None:
+    """`mended`: its command stands above."""
     from tlc_jax.core.printable import printable
 
     shown = printable(result.detail, 2000)
     print(f"{'ok' if result.ok else 'FAILED':6}  {result.name:8}  {shown}", flush=True)
-    if result.hint:
+    if result.hint and not mended:
         print(f"{'':18}{result.hint}", flush=True)
 
 

@@ -273,7 +273,7 @@ def test_named_files_are_there(document: Path) -> None:
     homes = (ROOT, ROOT / "tlc_jax", document.parent)
     missing = [name for name in names - MADE if not any((home / name).exists() for home in homes)]
     assert not missing
-    configs = set(re.findall(r"--config (\w+)\b(?![./])", text)) - {"NAME", "RUN"}
+    configs = set(re.findall(r"--config (\w+)\b(?![./])", text)) - {"NAME", "RUN", "with"}
     assert configs <= {path.stem for path in (ROOT / "configs").glob("*.py")}
 
 
