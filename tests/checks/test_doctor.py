@@ -218,6 +218,8 @@ def test_missing_data_and_a_missing_run(command, tmp_path: Path, capsys: pytest.
     assert found.keys() == {"data"}
     assert f"{tmp_path}/none" in found["data"]["detail"]
     assert found["data"]["hint"].endswith("--data.dir my_text/")
+    found = failed(capsys, "--config", "finetune_sst2", "--data.dir", str(tmp_path / "none"))
+    assert found["data"]["hint"] == "python -m tlc_jax.prepare glue/sst2 --out glue_sst2"
     found = failed(capsys, *command(tmp_path / "run", "--init-from", str(tmp_path / "none")))
     assert found["data"]["detail"].startswith(f"--init-from: {tmp_path}/none is neither a run directory nor")
 

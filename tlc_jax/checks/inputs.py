@@ -8,6 +8,7 @@ import importlib.util
 from tlc_jax.checks.check import Failed, Plan
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.invocation import command
 
 _CREDENTIALS = "gcloud auth application-default login"
 _GCS = "pip install 'tlc-jax[gcs]'"
@@ -63,6 +64,13 @@ def data(plan: Plan) -> str:
 
 
 def _get_data(plan: Plan, config: Config) -> str:
+    """The command that prepares a public data set; for other data, doctor with the folder that has them."""
+    from tlc_jax.data.preparation.known_data import KNOWN
+
+    for name in config.data.source_names:
+        for known in KNOWN:
+            if known.name in (name.partition(":")[0], name.partition("/")[0]):
+                return f"{command('prepare')} {known.name} --out {known.name.replace('/', '_')}"
     stage = ""
     if plan.name == "study":
         stage = "finetune." if config is plan.configs[-1] else "pretrain."
