@@ -30,8 +30,8 @@ from tlc_jax.core.entry_point import explained
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.pairs.pair_sources import open_pairs
-from tlc_jax.data.preparation import known_data, preparing
-from tlc_jax.data.preparation.public_data import KINDS, Archive
+from tlc_jax.data.preparation import archives, known_data, plan, preparing
+from tlc_jax.data.preparation.public_data import KINDS, Publication
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.storage import sealed
 
@@ -292,6 +292,33 @@ def test_any_text(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("packed", ["", ".tar", ".tgz", ".zip"])
+def test_many_small_files_become_few_shards(
+    packed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A .tar is read once to list it and once to unpack it."""
+    texts = {f"books/{i:04d}.txt": f"Book {i}." for i in range(300)}
+    if packed == ".zip":
+        path = zipped(tmp_path / "books.zip", texts)
+    elif packed:
+        path = tarred(tmp_path / f"books{packed}", {name: text.encode() for name, text in texts.items()})
+    else:
+        path = tmp_path / "books"
+        path.mkdir()
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(plan, "_MOST_SHARDS", 20)
+    opened = []
+    original = tarfile.open
+    monkeypatch.setattr(archives.tarfile, "open", lambda *a, **k: opened.append(1) or original(*a, **k))
+    about = run(tmp_path / "out", "text", "--input", path)
+    assert len(opened) == (2 if packed.startswith(".t") else 0)
+    assert 10 < len(list((tmp_path / "out").glob("*.zst"))) <= 20
+    assert list(open_source(DataConfig(dir=str(tmp_path / "out"))).documents()) == list(texts.values())
+    assert about["input_count"] == 300
+    assert len(about["inputs"]) == (1 if packed else 300)
+
+
 def test_labelled_tables(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "train.csv").write_text(
@@ -382,7 +409,7 @@ def test_the_help_names_every_data_set() -> None:
     assert f"NAME is {', '.join(names[:-1])} or {names[-1]}; or" in text
     assert f"their kind: {', '.join(KINDS[:-1])} or {KINDS[-1]}." in text
     assert all(
-        isinstance(archive, Archive) and archive.parts
+        isinstance(archive, Publication) and archive.parts
         for data in known_data.KNOWN
         for archive in data.archives
     )

@@ -1,9 +1,10 @@
-"""Members of .zip and .tar archives, read without trusting what the archive says about itself."""
+"""Files in .zip and .tar archives, read without trusting what the archive says about itself."""
 
 from __future__ import annotations
 
 import bz2
 import contextlib
+import functools
 import gzip
 import lzma
 import tarfile
@@ -27,67 +28,96 @@ _OPENERS: dict[str, Callable[[Any], Any]] = {
     ".tar.bz2": bz2.BZ2File,
     ".tar.xz": lzma.LZMAFile,
 }
-SUFFIXES = (".zip", *_OPENERS)
+_SUFFIXES = (".zip", *_OPENERS)
 _BLOCK = 1 << 20
 _ERRORS = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, RuntimeError)
 
 
 def is_archive(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(_SUFFIXES)
 
 
-def members(path: Path) -> dict[str, int]:
-    """Names and sizes of the regular files in an archive, which is read to its end. UserError if it is
-    damaged, expands suspiciously, or has a member that would be outside of the folder that it is unpacked
-    in."""
-    with _explained(path):
-        if path.name.lower().endswith(".zip"):
-            with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-                names = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-        else:
-            names = {}
-            with _tar(path) as (archive, stream):
-                for member in archive:
-                    stopping.check()
-                    if member.isreg():
-                        names[member.name.removeprefix("./")] = member.size
-                while stream.read(_BLOCK):  # the digest of a .gz is at its end
-                    stopping.check()
-    for name in names:
-        if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
-            raise UserError(
-                f"{path} holds the file {printable(name, 120)!r}, whose name does not stay inside a folder: "
-                "it is not the archive that was published; download it again"
-            )
-    return names
+class Archive:
+    """An archive with its digest. It stays open between two files: a .tar that is unpacked in its order is
+    read once, however many there are."""
+
+    def __init__(self, path: Path, sha256: str):
+        self.path, self.sha256 = path, sha256
+        self._is_zip = path.name.lower().endswith(".zip")
+        self._following: Iterator[tuple[str, Any]] = iter(())
+
+    def members(self) -> dict[str, int]:
+        """Names and sizes of the regular files, after reading to the end. UserError if the archive is
+        damaged, expands suspiciously, or has a file that would be outside of the folder that it is unpacked
+        in."""
+        with _explained(self.path):
+            names = self._zip_members() if self._is_zip else self._tar_members()
+        for name in names:
+            if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
+                raise UserError(
+                    f"{self.path} holds the file {printable(name, 120)!r}, whose name does not stay inside a "
+                    "folder: it is not the archive that was published; download it again"
+                )
+        return names
+
+    def unpack(self, name: str, target: Path, size: int, advance: Callable[[float], None]) -> None:
+        """Write one file, of at most `size` bytes, to `target`."""
+        with _explained(self.path), writing(target), target.open("wb") as out, self._opened(name) as stream:
+            left = min(size, most_expanded(self.path.stat().st_size))
+            while block := stream.read(_BLOCK):
+                stopping.check()
+                left -= len(block)
+                if left < 0:
+                    raise UserError(
+                        f"{self.path}: {name} is larger than it should be: download the archive again"
+                    )
+                out.write(block)
+                advance(len(block))
+
+    def _zip_members(self) -> dict[str, int]:
+        return {info.filename: info.file_size for info in self._zip.infolist() if not info.is_dir()}
+
+    @functools.cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(open_regular(self.path))
+
+    def _tar_members(self) -> dict[str, int]:
+        names = {}
+        with _tar(self.path) as (archive, stream):
+            for member in archive:
+                stopping.check()
+                if member.isreg():
+                    names[_name_of(member)] = member.size
+            while stream.read(_BLOCK):  # the digest of a .gz is at its end
+                stopping.check()
+        return names
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
+        if self._is_zip:
+            with self._zip.open(name) as stream:
+                yield stream
+            return
+        for files in (self._following, _tar_files(self.path)):  # behind the last file, or from the beginning
+            self._following = files
+            for other, stream in files:
+                if other == name:
+                    yield stream
+                    return
+        raise UserError(f"{self.path} has no {name} any more: do not change it while it is read")
 
 
-def unpack(path: Path, name: str, target: Path, most: int, advance: Callable[[float], None]) -> None:
-    """Write one file of an archive, of at most `most` bytes, to `target`."""
-    with _explained(path), writing(target), target.open("wb") as out, _member(path, name) as stream:
-        left = min(most, most_expanded(path.stat().st_size))
-        while block := stream.read(_BLOCK):
-            stopping.check()
-            left -= len(block)
-            if left < 0:
-                raise UserError(f"{path}: {name} is larger than it should be: download the archive again")
-            out.write(block)
-            advance(len(block))
-
-
-@contextlib.contextmanager
-def _member(path: Path, name: str) -> Iterator[Any]:
-    if path.name.lower().endswith(".zip"):
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as stream:
-            yield stream
-        return
+def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:
+    """Names and streams of the regular files of a .tar in its order; a stream is read before the next one."""
     with _tar(path) as (archive, _):
         for member in archive:
             stopping.check()
-            if member.isreg() and member.name.removeprefix("./") == name:
-                yield archive.extractfile(member)
-                return
-    raise UserError(f"{path} has no {name} any more: do not change it while it is read")
+            if member.isreg():
+                yield _name_of(member), archive.extractfile(member)
+
+
+def _name_of(member: tarfile.TarInfo) -> str:
+    return member.name.removeprefix("./")
 
 
 @contextlib.contextmanager

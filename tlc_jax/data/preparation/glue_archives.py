@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from tlc_jax.data.preparation.public_data import LABELLED, Archive, Part, PublicData
+from tlc_jax.data.preparation.public_data import LABELLED, Part, Publication, PublicData
 from tlc_jax.data.preparation.row_readers import columns, glue_table
 
 _URL = "https://dl.fbaipublicfiles.com/glue/data"
@@ -27,7 +27,7 @@ def _task(
     name: str,
     wanted: Mapping[str, str],
     rows: Sequence[int],
-    archives: tuple[Archive, ...] = (),
+    archives: tuple[Publication, ...] = (),
     splits: Mapping[str, str] = _SPLITS,
 ) -> PublicData:
     """A task of the repository nyu-mll/glue; `wanted` are its columns there, `rows` the sizes of the
@@ -53,11 +53,11 @@ def _archive(
     wanted: Mapping[str, str],
     labels: Sequence[str] = (),
     splits: Mapping[str, str] = _SPLITS,
-) -> Archive:
+) -> Publication:
     """An archive with a .tsv for each split; those of the test sets have no labels."""
     texts = {field: column for field, column in wanted.items() if field != "label"}
     table = partial(glue_table, labels=labels)
-    return Archive(
+    return Publication(
         name=file,
         url=f"{_URL}/{file}",
         sha256=sha256,
@@ -73,7 +73,7 @@ _COLA_TEXT = {"text": "sentence"}
 _COLA_LABELLED = glue_table(
     {**_COLA_TEXT, "label": "label"}, labels=("unacceptable", "acceptable"), header=_COLA_HEADER
 )
-_COLA_ARCHIVE = Archive(
+_COLA_ARCHIVE = Publication(
     name="CoLA.zip",
     url=f"{_URL}/CoLA.zip",
     sha256="f212fcd832b8f7b435fb991f101abf89f96b933ab400603bf198960dfc32cbff",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Protocol
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.fingerprints import sha256_of
-from tlc_jax.data.preparation.archives import unpack
+from tlc_jax.data.preparation.archives import Archive
 from tlc_jax.data.preparation.hub import HubFile
 
 Advance = Callable[[float], None]
@@ -17,11 +18,9 @@ Advance = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A local file with the content, whether it is to be removed afterwards, and what the manifest says of
-    where it came from."""
+    """A local file with the content, and what the manifest says of where it came from."""
 
     path: Path
-    is_temporary: bool
     record: dict[str, str | int]
 
 
@@ -64,33 +63,32 @@ class LocalFile:
             raise UserError(
                 f"{self.path} changes while it is read: run the same command again when nobody writes there"
             )
-        return Fetched(self.path, False, record)
+        return Fetched(self.path, record)
 
 
 @dataclass(frozen=True)
 class Member:
     """A file in an archive whose digest is known."""
 
-    archive: Path
-    archive_sha256: str
+    archive: Archive
     name: str
     bytes: int
 
     @property
     def identity(self) -> str:
-        return self.archive_sha256
+        return self.archive.sha256
 
     @property
     def traffic(self) -> int:
         return self.bytes
 
     def fetch(self, folder: Path, advance: Advance) -> Fetched:
-        target = folder / self.name.replace("/", "_")
-        unpack(self.archive, self.name, target, self.bytes, advance)
-        size = self.archive.stat().st_size
-        return Fetched(
-            target, True, {"name": self.archive.name, "bytes": size, "sha256": self.archive_sha256}
-        )
+        name = hashlib.sha256(f"{self.archive.sha256} {self.name}".encode()).hexdigest()[:16]
+        target = folder / f"{name}-{self.name.rpartition('/')[2]}"  # none that the archive chooses
+        self.archive.unpack(self.name, target, self.bytes, advance)
+        path = self.archive.path
+        record = {"name": path.name, "bytes": path.stat().st_size, "sha256": self.archive.sha256}
+        return Fetched(target, record)
 
 
 @dataclass(frozen=True)
@@ -123,4 +121,4 @@ class Remote:
         else:
             self.file.download(target, advance)
         digest = {"sha256": self.file.sha256} if self.file.sha256 else {"git_sha1": self.file.git_sha1 or ""}
-        return Fetched(target, True, {"name": self.name, "bytes": self.bytes, **digest})
+        return Fetched(target, {"name": self.name, "bytes": self.bytes, **digest})

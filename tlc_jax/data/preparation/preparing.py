@@ -8,10 +8,9 @@ continues with them.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +20,29 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.core.progress import stage
-from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
 from tlc_jax.data.preparation.hub import Unreachable
 from tlc_jax.data.preparation.known_data import find_known
-from tlc_jax.data.preparation.plan import Plan, Request, Unit, how_to_go_without_network, make_plan
+from tlc_jax.data.preparation.plan import Plan, Request, Unit
+from tlc_jax.data.preparation.plan_known import how_to_go_without_network, plan_known
+from tlc_jax.data.preparation.plan_other import plan_other
+from tlc_jax.data.preparation.progress_record import (
+    Progress,
+    ShardRecord,
+    asked,
+    is_finished,
+    read_progress,
+    save,
+)
+from tlc_jax.data.preparation.public_data import PublicData
 from tlc_jax.data.preparation.shards import Counts, write_shard
 from tlc_jax.data.provenance import FORMAT, manifest_of
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import locked_folder, make_folder, write_text
-from tlc_jax.storage.untrusted import read_json
+from tlc_jax.storage.paths import locked_folder, make_folder
 
 _UNFINISHED = ".unfinished"
-_RECORD = "progress.json"
 _INPUTS = "inputs"
 _MEGABYTE = 1e6
-
-
-@record
-class _Shard(TypedDict):
-    """What is recorded of a finished shard."""
-
-    inputs: list[list[str]]
-    bytes: Count
-    sha256: Sha256
-    counts: dict[str, Any]
-    sources: list[dict[str, Any]]
-
-
-@record
-class _Progress(TypedDict):
-    """The record of an unfinished folder."""
-
-    request: dict[str, Any]
-    revision: Name | None
-    shards: dict[Name, _Shard]
+_LISTED = 100  # files of a shard that are named in the manifest, which must stay small
 
 
 def prepare_data(request: Request, console: Console) -> None:
@@ -65,16 +53,10 @@ def prepare_data(request: Request, console: Console) -> None:
     folder = request.out.with_name(f"{request.out.name}{_UNFINISHED}")
     make_folder(folder)
     with _only_one(folder, request.out), _removed_without_work(folder):
-        before = _read_progress(folder, request)
-        try:
-            plan = make_plan(data, request, before["revision"], console)
-        except Unreachable as error:
-            raise UserError(
-                f"{request.name} is on the Hugging Face hub, and {error}: "
-                f"{how_to_go_without_network(data, request)}"
-            ) from error
-        progress: _Progress = {**before, "revision": plan.revision}
-        todo = [unit for unit in plan.units if not _is_finished(folder, unit, progress)]
+        before = read_progress(folder, request)
+        plan = _make_plan(data, request, before["revision"], console)
+        progress: Progress = {**before, "revision": plan.revision}
+        todo = [unit for unit in plan.units if not is_finished(folder, unit, progress)]
         _check_space(folder, plan, todo)
         console.print(_beginning(request, plan), soft_wrap=True)
         if len(todo) < len(plan.units):
@@ -83,13 +65,25 @@ def prepare_data(request: Request, console: Console) -> None:
         _finish(folder, plan, progress, request, console)
 
 
+def _make_plan(data: PublicData | None, request: Request, commit: str | None, console: Console) -> Plan:
+    """The plan; UserError says what to do without a network."""
+    try:
+        return plan_known(data, request, commit, console) if data else plan_other(request, commit)
+    except Unreachable as error:
+        todo = how_to_go_without_network(data) if data else "name files that are on this machine"
+        raise UserError(
+            f"{data.name if data else ' '.join(request.inputs)} is on the Hugging Face hub, and {error}: "
+            f"{todo}"
+        ) from error
+
+
 def _is_prepared(request: Request, console: Console) -> bool:
     """Whether the folder holds the data already. UserError if it holds anything else."""
     out = request.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     manifest = manifest_of(out) if out.is_dir() else None
-    if manifest is None or manifest["prepared"].get("request") != _asked(request):
+    if manifest is None or manifest["prepared"].get("request") != asked(request):
         raise UserError(f"--out {out} is not empty: give a new folder")
     console.print(f"{out} holds it already: {_summary(manifest['prepared'])}", soft_wrap=True)
     return True
@@ -110,62 +104,17 @@ def _removed_without_work(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not any(path.name != _RECORD for path in folder.rglob("*") if not path.is_dir()):
+        if not [*folder.glob("*.zst"), *folder.glob(f"{_INPUTS}/*")]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _asked(request: Request) -> dict[str, Any]:
-    """What the finished data depend on, as JSON has it."""
-    return {
-        "name": request.name,
-        "inputs": list(request.inputs),
-        "revision": request.revision,
-        "columns": dict(request.columns),
-        "licence": request.licence,
-    }
-
-
-def _read_progress(folder: Path, request: Request) -> _Progress:
-    """The record of an earlier process, or an empty one. UserError if it has finished shards of something
-    else."""
-    path = folder / _RECORD
-    nothing: _Progress = {"request": _asked(request), "revision": None, "shards": {}}
-    if not path.exists():
-        return nothing
-    try:
-        progress = checked(read_json(path), _Progress)
-    except (OSError, ValueError):  # as a machine that loses power leaves it
-        return nothing
-    if not progress["shards"]:
-        return {
-            **nothing,
-            "revision": progress["revision"] if progress["request"] == _asked(request) else None,
-        }
-    for field, value in _asked(request).items():
-        if progress["request"].get(field) != value:
-            raise UserError(
-                f"{folder} is the beginning of another preparation ({field}: "
-                f"{printable(progress['request'].get(field))} in place of {printable(value)}): remove that "
-                "folder, or give another --out"
-            )
-    return progress
-
-
-def _is_finished(folder: Path, unit: Unit, progress: _Progress) -> bool:
-    """Whether a shard is there, as it was recorded, of the same files."""
-    done = progress["shards"].get(unit.shard)
-    if done is None or done["inputs"] != unit.identity:
-        return False
-    path = folder / unit.shard
-    return path.is_file() and path.stat().st_size == done["bytes"]
 
 
 def _beginning(request: Request, plan: Plan) -> str:
     """What is about to be read, in a sentence."""
     files, size = sum(len(unit.files) for unit in plan.units), sum(unit.bytes for unit in plan.units)
     revision = f", revision {plan.revision[:12]}" if plan.revision else ""
-    return f"{request.name}: {files:,} file{'s' * (files != 1)}, {size / _MEGABYTE:,.0f} MB, from {plan.source}{revision}"
+    count = f"{files:,} file{'s' * (files != 1)}, {size / _MEGABYTE:,.0f} MB"
+    return f"{request.name}: {count}, from {plan.source}{revision}"
 
 
 def _check_space(folder: Path, plan: Plan, todo: list[Unit]) -> None:
@@ -182,25 +131,21 @@ def _check_space(folder: Path, plan: Plan, todo: list[Unit]) -> None:
 
 
 def _write_shards(
-    folder: Path, plan: Plan, todo: list[Unit], progress: _Progress, request: Request, console: Console
+    folder: Path, plan: Plan, todo: list[Unit], progress: Progress, request: Request, console: Console
 ) -> None:
     inputs = folder / _INPUTS
     make_folder(inputs)
-    _save(folder, progress)
+    save(folder, progress)
     total = sum(unit.traffic + unit.bytes for unit in todo) / _MEGABYTE
     with stage(console, f"Preparing {request.name}", total, "MB") as advance:
         for unit in todo:
             progress["shards"][unit.shard] = _write_unit(folder, plan, unit, advance)
-            _save(folder, progress)
+            save(folder, progress)
             for path in inputs.iterdir():
                 path.unlink()
 
 
-def _save(folder: Path, progress: _Progress) -> None:
-    write_text(folder / _RECORD, f"{json.dumps(progress, indent=1)}\n")
-
-
-def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float], None]) -> _Shard:
+def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float], None]) -> ShardRecord:
     """Fetch the files of a unit, and write its shard."""
 
     def arrived(size: float) -> None:
@@ -225,11 +170,12 @@ def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float],
         "inputs": unit.identity,
         **sealed.fingerprint(path),
         "counts": counts.record(),
-        "sources": [file.record for file in fetched],
+        "sources": [file.record for file in fetched[:_LISTED]],
+        "source_count": len(fetched),
     }
 
 
-def _finish(folder: Path, plan: Plan, progress: _Progress, request: Request, console: Console) -> None:
+def _finish(folder: Path, plan: Plan, progress: Progress, request: Request, console: Console) -> None:
     """Seal the folder and give it its name."""
     shards = {unit.shard: progress["shards"][unit.shard] for unit in plan.units}
     counts = {split: Counts() for split in dict.fromkeys(unit.split for unit in plan.units)}
@@ -249,8 +195,9 @@ def _finish(folder: Path, plan: Plan, progress: _Progress, request: Request, con
         "licence": plan.licence,
         "counts": {split: each.record() for split, each in counts.items()},
         "notes": notes,
-        "request": _asked(request),
-        "inputs": _without_repeats([source for shard in shards.values() for source in shard["sources"]]),
+        "request": asked(request),
+        "inputs": _without_repeats(source for shard in shards.values() for source in shard["sources"]),
+        "input_count": sum(shard["source_count"] for shard in shards.values()),
     }
     for path in folder.iterdir():
         if path.name not in shards:
@@ -271,9 +218,9 @@ def _finish(folder: Path, plan: Plan, progress: _Progress, request: Request, con
     console.print(f"next: {next_one}", soft_wrap=True)
 
 
-def _without_repeats(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """An archive is the source of several shards."""
-    return [source for i, source in enumerate(sources) if source not in sources[:i]]
+def _without_repeats(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each once: an archive is the source of several shards."""
+    return list({tuple(source.items()): source for source in sources}.values())
 
 
 def _summary(origin: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Archive:
+class Publication:
     """A published .zip or .tgz: the name of its file, its address, its digest if that is known."""
 
     name: str
@@ -52,7 +52,7 @@ class PublicData:
     repository: str
     parts: tuple[Part, ...]
     licence: str
-    archives: tuple[Archive, ...] = ()
+    archives: tuple[Publication, ...] = ()
     languages: tuple[str, str] | None = None
     published: Mapping[str, int] = field(default_factory=dict)
     options: str = ""

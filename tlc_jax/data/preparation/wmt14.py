@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from tlc_jax.data.preparation.public_data import PAIRS, Archive, Part, PublicData
+from tlc_jax.data.preparation.public_data import PAIRS, Part, Publication, PublicData
 from tlc_jax.data.preparation.row_readers import columns, parallel_lines
 
 _ROWS = columns({"en": "translation.en", "fr": "translation.fr"})
 _LINES = parallel_lines(("en", "fr"))
 
 
-def _corpus(url: str, one: str, other: str, sha256: str | None = None, split: str = "train") -> Archive:
+def _corpus(url: str, one: str, other: str, sha256: str | None = None, split: str = "train") -> Publication:
     parts = (Part(split, (one, other), _LINES),)
-    return Archive(name=url.rpartition("/")[2], url=url, parts=parts, sha256=sha256)
+    return Publication(name=url.rpartition("/")[2], url=url, parts=parts, sha256=sha256)
 
 
-_NEWSTEST = Archive(
+_NEWSTEST = Publication(
     name="dev.tgz",
     url="http://data.statmt.org/wmt19/translation-task/dev.tgz",
     sha256="7a7deccf82ebb05ba508dba5eb21356492224e8f630ec4f992132b029b4b25e7",
