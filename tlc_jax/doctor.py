@@ -112,20 +112,15 @@ def _settings(arguments: list[str]) -> Any:
 
 
 def _stored(workdir: str) -> Config | StudyConfig | None:
-    from tlc_jax.storage.paths import parse_path  # takes longer to import than --help may take
-    from tlc_jax.storage.run_directory import STUDY, RunDir
-
     try:
-        run = RunDir(parse_path(workdir))
-    except UserError:  # a check says so
-        return None
-    if run.config.is_file():
-        return run.read_config()
-    if not (run.root / STUDY).is_file():
-        return None
-    from tlc_jax.studies.study_record import read_config
+        from tlc_jax.storage.paths import parse_path  # takes longer to import than --help may take
+        from tlc_jax.storage.run_directory import RunDir
+        from tlc_jax.studies.study_record import read_config
 
-    return read_config(run.root)
+        run = RunDir(parse_path(workdir))
+    except (ImportError, UserError):  # of a broken package, of a bucket: a check says so
+        return None
+    return run.read_config() if run.config.is_file() else read_config(run.root)
 
 
 def _print(result: Result, mended: bool) -> None:

@@ -21,7 +21,7 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 from tests import builders
 from tests.bucket import Bucket
 from tests.runs.test_checkpoint import restored, save
-from tlc_jax import evaluate, train
+from tlc_jax import doctor, evaluate, train
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, SaveFailed, UserError
 from tlc_jax.runs import stored
@@ -209,6 +209,23 @@ def test_a_bucket_that_is_not_there(bucket: Bucket, command) -> None:
     for text in ("s3://x/y", "gs:/x/y", "GS://x/y", "gs:x", "gs://"):
         with pytest.raises(UserError, match=f"{text} is neither a local path nor gs://BUCKET/FOLDER"):
             train.main(command(text))
+
+
+def test_doctor_writes_to_a_bucket_and_leaves_nothing(
+    bucket: Bucket, command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = bucket.names()
+    doctor.main(command(f"{ROOT}/new"))
+    assert "the bucket of gs://bucket/new can be written" in capsys.readouterr().out
+    assert bucket.names() == before
+    bucket.denied = "denied"
+    for workdir in (f"{ROOT}/denied", "gs://nobody/run"):
+        with pytest.raises(SystemExit) as ended:
+            doctor.main(command(workdir))
+        assert ended.value.code == 1
+        shown = capsys.readouterr().out
+        assert f"FAILED  workdir   nothing can be written to {workdir} (" in shown
+        assert "gcloud auth application-default login" in shown
 
 
 def test_a_store_that_does_not_answer(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
