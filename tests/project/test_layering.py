@@ -44,6 +44,11 @@ ONLY_HERE = {
     "filelock": "storage",
 }
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
+POSIX_NAMES = set(
+    "os.fchmod os.fork os.geteuid os.getloadavg os.getuid os.kill os.killpg os.mkfifo os.posix_fadvise "
+    "os.pread os.pwrite os.setsid os.statvfs os.sysconf os.O_CLOEXEC os.O_DIRECTORY os.O_NOFOLLOW os.O_NONBLOCK "
+    "signal.SIGHUP signal.SIGKILL signal.alarm".split()
+)  # and os.kill(number, 0), which on Windows interrupts a console
 HEAVY = {"numpy", "jax", "jaxtyping"}  # takes longer to import than --help may take
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -156,6 +161,8 @@ def test_help_is_answered_before_anything_heavy_is_imported(name: str) -> None:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_no_module_needs_what_windows_lacks(path: Path) -> None:
     assert not imports(path, top=True) & POSIX_ONLY, path
+    names = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not names & POSIX_NAMES, path
 
 
 def test_every_package_has_a_level() -> None:
