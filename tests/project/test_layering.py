@@ -46,8 +46,8 @@ ONLY_HERE = {
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
 POSIX_NAMES = set(
     "os.fchmod os.fork os.geteuid os.getloadavg os.getuid os.kill os.killpg os.mkfifo os.posix_fadvise "
-    "os.pread os.pwrite os.setsid os.statvfs os.sysconf os.O_CLOEXEC os.O_DIRECTORY os.O_NOFOLLOW os.O_NONBLOCK "
-    "signal.SIGHUP signal.SIGKILL signal.alarm".split()
+    "os.pread os.pwrite os.setsid os.statvfs os.sysconf os.O_CLOEXEC os.O_DIRECTORY os.O_NOFOLLOW "
+    "os.O_NONBLOCK signal.SIGHUP signal.SIGKILL signal.alarm".split()
 )  # and os.kill(number, 0), which on Windows interrupts a console
 HEAVY = {"numpy", "jax", "jaxtyping"}  # takes longer to import than --help may take
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
