@@ -129,7 +129,9 @@ def test_a_task_of_glue_is_read_by_its_name(
     assert source.reported == ("validation",)
     assert source.read("train").texts[:2] == [("train 0 ",), ("train 1 ",)]
     assert source.read("validation").labels == [i % 2 for i in range(20)]
-    assert source.notes[0] == f"prepared glue/sst2, revision {server.commit[:12]}, licence cc-by-sa-4.0"
+    assert source.description.endswith(
+        f"sst2; prepared glue/sst2, revision {server.commit[:12]}, licence cc-by-sa-4.0"
+    )
     assert "not read" not in str(source.notes)
     (tmp_path / "glue").mkdir()
     (tmp_path / "sst2").rename(tmp_path / "glue" / "sst2")  # as one folder for all data sets
@@ -159,6 +161,9 @@ def test_wmt14_is_pairs_by_the_name_of_the_config(server: Hub, tmp_path: Path) -
     pairs = [("one two", "un deux"), ("three", "trois")]
     assert list(sets.train[0].pairs()) == 2 * pairs
     assert [list(source.pairs()) for source in (*sets.validation, *sets.test)] == [pairs, pairs]
+    assert sets.description.endswith(
+        f":train; prepared wmt14_translate/fr-en, revision {server.commit[:12]}, licence cc-by-sa-4.0"
+    )
     assert about["counts"]["train"] == {"rows": 4, "characters": 48, "left_out": {"an empty text": 2}}
     with pytest.raises(UserError, match=r"has no split 'dev' of wmt14_translate/fr-en"):
         open_pairs(PairsConfig(dir=str(tmp_path / "wmt"), validation="wmt14_translate/fr-en:dev"))

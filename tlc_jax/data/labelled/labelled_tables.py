@@ -39,8 +39,7 @@ def open_tables(folder: str | None, names: Sequence[str] | None = None) -> Label
     paths, left_out = _find(folder, names)
     read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
-    notes = list(provenance.notes({name: epath.Path(path) for name, path in paths.items()}))
-    notes += [f"not read: {first_of(left_out)}"] if left_out else []
+    notes = [f"not read: {first_of(left_out)}"] if left_out else []
     notes += [f"not read: {paths[name].name}, which has no column text" for name in no_texts]
     notes += [note for table in read.values() for note in table.notes]
     notes += [f"{t.path.name}: columns not used: {first_of(t.unused)}" for t in read.values() if t.unused]
@@ -66,13 +65,12 @@ def open_tables(folder: str | None, names: Sequence[str] | None = None) -> Label
         )
     examples = {name: _examples(table, tuple(names), of) for name, table in read.items()}
     others = [name for name in read if not (trains and name == TRAIN)]
-    files = [table.path for table in read.values()]
+    files = {table.path.name: epath.Path(table.path) for table in read.values()}
+    description = f"tables {', '.join(files)} in {folder}" if is_folder else f"{folder}"
     return LabelledSource(
-        description=f"tables {', '.join(path.name for path in files)} in {folder}"
-        if is_folder
-        else f"{folder}",
-        origin={"kind": "files", "files": [path.name for path in files]},
-        files={path.name: epath.Path(path) for path in files},
+        description="; ".join([description, *provenance.notes(files)]),
+        origin={"kind": "files", "files": list(files)},
+        files=files,
         label_names=tuple(names),
         reported=tuple(name for name in others if read[name].labels is not None),
         read=examples.__getitem__,

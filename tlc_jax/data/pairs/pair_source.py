@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 
 from tlc_jax.data.fingerprints import identity_of
+from tlc_jax.data.provenance import notes
 
 Pair = tuple[str, str]
 SUFFIXES = (".tsv", ".tsv.gz", ".tsv.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
@@ -56,7 +57,7 @@ class PairSets:
 
     @property
     def description(self) -> str:
-        return ", ".join(source.name for source in self.train)
+        return "; ".join([", ".join(source.name for source in self.train), *notes(self.files)])
 
     @property
     def files(self) -> dict[str, epath.Path]:
