@@ -1,11 +1,11 @@
-"""Runs one command in several processes on this machine, each with fake CPU devices, as on the hosts of a pod.
+"""Run one command in several processes on this machine, each with fake CPU devices, as on a pod's hosts.
 
-    python launch/local_processes.py --processes 2 --devices 4 -- python -m tlc_jax.train --config quickstart \\
-      --workdir runs/two
+    python launch/local_processes.py --processes 2 --devices 4 -- \\
+      python -m tlc_jax.train --config quickstart --workdir runs/two
 
-Each process gets the command with --hosts.coordinator, --hosts.processes and --hosts.index. Ctrl-C and SIGTERM
-are passed on, so that the processes save and end. The exit code is that of a process that failed, else 75 if one
-was interrupted, else 0.
+Each process gets the command with --hosts.coordinator, --hosts.processes and --hosts.index. Ctrl-C and
+SIGTERM are passed on, so that the processes save and end. The exit code is that of a process that failed,
+else 75 if one was interrupted, else 0.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def xla_flags(devices: int) -> str:
 
 
 def show(output: IO[bytes] | None, index: int) -> None:
-    """Prints the lines of a process, each with its index."""
+    """Print the lines of a process, each with its index."""
     assert output is not None
     for line in output:
         sys.stdout.buffer.write(f"[{index}] ".encode() + line)
@@ -108,7 +108,7 @@ def show(output: IO[bytes] | None, index: int) -> None:
 
 
 def exit_code(codes: list[int]) -> int:
-    """Of all processes; that of a signal is negative here, and 128 more than its number for a shell."""
+    """Of all processes. That of a signal is negative here, and 128 more than its number for a shell."""
     shell = [code if code >= 0 else 128 - code for code in codes]
     failed = [code for code in shell if code not in (0, EXIT_INTERRUPTED)]
     return next(iter(failed), max(shell))

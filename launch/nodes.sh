@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What tpu_vm.sh and tpu_group.sh share: their options, and up, run, logs, status, watch and down.
 #
-# A script that sources this file sets `name` and `zone`, and defines
-#   option NAME VALUE    sets an option of its own; returns 1 for one that it does not have
+# A script that sources this file sets `name` and `zone` to their defaults, and defines
+#   option NAME VALUE    sets one of its further options; returns 1 for one that it does not have
 #   create, delete       the nodes, and all that belongs to them
 #   state                prints ACTIVE, GONE, SUSPENDED, FAILED, UNKNOWN, or another word while waiting
 #   copy_to_all FILE     into the home directory of each node
@@ -11,13 +11,13 @@
 #   start_on_all WORD... starts a command on each node, with --hosts.* where there are several
 
 look_every=${TLC_LOOK_EVERY:-60} # seconds between two looks at the nodes
-restarts=10                      # of a command on nodes that were not taken away
+restarts=5                       # of a command on nodes that were not taken away
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 on_node="bash tlc_jax/launch/on_node.sh"
 script=${0##*/}
 : "${name:?} ${zone:?}"
 # shellcheck disable=SC2034 # the sourcing script reads `spot`
-dry_run='' created='' spot=yes
+dry_run='' created='' spot=yes data=''
 exec 3>&1 # what a dry run prints, also from within $(...)
 
 say() { echo "$script: $*" >&2; }
@@ -72,10 +72,10 @@ parse() {
             spot=''
             ;;
         -h | --help) verb=--help ;;
-        --*=*) option "${1%%=*}" "${1#*=}" || fail "there is no option ${1%%=*}: see $script --help" ;;
+        --*=*) set_option "${1%%=*}" "${1#*=}" ;;
         --*)
             [[ ${2-} && $2 != --* ]] || fail "$1 needs a value, or does not exist: see $script --help"
-            option "$1" "$2" || fail "there is no option $1: see $script --help"
+            set_option "$1" "$2"
             shift
             ;;
         *) break ;;
@@ -83,6 +83,18 @@ parse() {
         shift
     done
     command=("$@")
+}
+
+set_option() {
+    case $1 in
+    --name) name=$2 ;;
+    --zone) zone=$2 ;;
+    --data)
+        [[ $2 == gs://?*/?* ]] || fail "--data $2 is not gs://BUCKET/FOLDER"
+        data=${2%/}
+        ;;
+    *) option "$1" "$2" || fail "there is no option $1: see $script --help" ;;
+    esac
 }
 
 main() {
@@ -134,7 +146,8 @@ up() {
 }
 
 install() {
-    local archive code=0
+    local archive fetch='' code=0
+    [[ ! $data ]] || fetch=" && gcloud storage rsync --recursive $(quoted "$data" "tlc_jax/${data##*/}")"
     if [[ ! $dry_run && $(job) == running ]]; then
         say "a command is running on $name: nothing is installed"
         return
@@ -143,7 +156,7 @@ install() {
     {
         execute tar -czf "$archive" --exclude=__pycache__ -C "$root" pyproject.toml README.md LICENSE tlc_jax configs launch &&
             copy_to_all "$archive" &&
-            on_all "mkdir -p tlc_jax && tar -xzf tlc_jax.tar.gz -C tlc_jax && $on_node install"
+            on_all "mkdir -p tlc_jax && tar -xzf tlc_jax.tar.gz -C tlc_jax && $on_node install$fetch"
     } || code=$?
     rm -f "$archive"
     return "$code"
@@ -226,7 +239,7 @@ watch() {
         *)
             ((left-- > 0)) || finish 1 "the command was interrupted $restarts times on the same nodes"
             say "the command was interrupted: it is started again"
-            again
+            start_on_all "${command[@]}" || true # the next look shows why not
             ;;
         esac
     done

@@ -1,8 +1,8 @@
-"""Prints what SkyPilot would run for launch/sky.yaml, and checks the file; needs no account and no network.
+"""Print what SkyPilot would run for launch/sky.yaml, and check that file. Needs no account and no network.
 
     python launch/show_sky.py python -m tlc_jax.train --config pretrain --workdir gs://BUCKET/paper
 
-SkyPilot belongs into an environment of its own: `pip install 'skypilot[gcp]'`.
+SkyPilot needs an environment of its own: `pip install 'skypilot[gcp]'`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ FILE = Path(__file__).with_name("sky.yaml")
 
 def main(arguments: list[str]) -> None:
     try:
-        import sky
+        import sky  # pyright: ignore[reportMissingImports]
     except ImportError:
-        sys.exit(
-            "error: SkyPilot is not installed here: pip install 'skypilot[gcp]' in an environment of its own"
-        )
+        sys.exit("error: SkyPilot is not here: pip install 'skypilot[gcp]' in an environment of its own")
+    import yaml
+
     command = shlex.join(arguments) or COMMAND
-    task = sky.Task.from_yaml_config(
-        sky.utils.common_utils.read_yaml(str(FILE)), env_overrides=[("COMMAND", command)]
-    )
+    config = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    task = sky.Task.from_yaml_config(config, env_overrides=[("COMMAND", command)])
     print(shlex.join(["sky", "jobs", "launch", "launch/sky.yaml", "--env", f"COMMAND={command}"]))
     for resources in task.resources:
-        print(f"# {resources}")
-    print(f"# set up:\n{task.setup}# run, with COMMAND={command}:\n{task.run}", end="")
+        print(f"# one of: {resources}, {resources.job_recovery}")
+    print(f"# to set up:\n{task.setup}# to run, with COMMAND={task.envs['COMMAND']}:\n{task.run}", end="")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
 #   --machine-type TYPE    ct6e-standard-4t (default), ct6e-standard-1t, ct5p-hightpu-4t, tpu7x-standard-4t; the
 #                          number before the t is that of chips
 #   --topology TOPOLOGY    of a slice of several hosts, in chips, such as 4x4: four hosts of ct6e-standard-4t
+#   --data gs://BUCKET/FOLDER    is copied to each host, as FOLDER in the folder where the command runs
 #   --on-demand            at the full price; without it spot, which may be taken away
 #   --dry-run              print the commands and execute none
 #
@@ -28,8 +29,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
 
 option() {
     case $1 in
-    --name) name=$2 ;;
-    --zone) zone=$2 ;;
     --machine-type) machine=$2 ;;
     --topology) topology=$2 ;;
     *) return 1 ;;
@@ -120,8 +119,8 @@ on_host() {
 
 on_first() {
     local first
-    first=$(names | head -n 1)
-    on_host "$first" "$1"
+    first=$(names)
+    on_host "${first%%$'\n'*}" "$1"
 }
 
 on_all() {

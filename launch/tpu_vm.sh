@@ -13,6 +13,7 @@
 #   --name NAME      of the TPU (tlc)
 #   --zone ZONE      (us-west4-a)
 #   --type TYPE      v2-8, v3-8, v4-8, v5litepod-8, or more cores or chips for a pod (v5litepod-8)
+#   --data gs://BUCKET/FOLDER    is copied to the TPU, as FOLDER in the folder where the command runs
 #   --on-demand      at the full price; without it a spot TPU, which may be taken away
 #   --dry-run        print the commands and execute none
 #
@@ -25,8 +26,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
 
 option() {
     case $1 in
-    --name) name=$2 ;;
-    --zone) zone=$2 ;;
     --type) type=$2 ;;
     *) return 1 ;;
     esac

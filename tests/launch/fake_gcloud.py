@@ -1,13 +1,14 @@
 """`gcloud` of a cloud that is a folder: a node's home is a folder below it, and ssh is a shell there.
 
 FAKE_CLOUD names the folder. `calls.jsonl` records the arguments of each call. `plan.json` says what happens:
-{"waits": looks until a node is there, "taken": when the first nodes are taken away (a text in the output of their
-command), "broken": the calls (a part of the command line) that fail once}.
+{"waits": looks until a node is there, "taken": when the first nodes are taken away (a pattern in the output
+of their command), "broken": the calls that fail once (a part of the command line)}.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CLOUD = Path(os.environ["FAKE_CLOUD"])
@@ -24,7 +25,9 @@ WAITING = ["WAITING_FOR_RESOURCES", "PROVISIONING"]
 
 def main() -> int:
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
+    flags = {
+        word[2:].partition("=")[0]: word.partition("=")[2] for word in sys.argv[1:] if word.startswith("--")
+    }
     with (CLOUD / "calls.jsonl").open("a") as file:
         file.write(json.dumps(sys.argv[1:]) + "\n")
     if breaks(" ".join(sys.argv[1:])):
@@ -74,6 +77,15 @@ def create(name: str, hosts: int) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Other calls wait."""
+    with (CLOUD / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@alone()
 def looked_at(name: str) -> dict:
     """The nodes after what happens between two looks."""
     nodes, plan = read(name), read("plan")
@@ -102,6 +114,7 @@ def destroy(name: str) -> None:
     shutil.rmtree(CLOUD / name, ignore_errors=True)
 
 
+@alone()
 def delete(name: str) -> int:
     if not read(name):
         return refuse(f"{name} was not found")
@@ -233,6 +246,13 @@ def instance_scp(words: list[str], flags: dict[str, str]) -> int:
     return copy(words[0], name, int(index), file)
 
 
+def storage_rsync(words: list[str], flags: dict[str, str]) -> int:
+    assert "recursive" in flags
+    Path(words[1]).mkdir()
+    Path(words[1], "from").write_text(words[0])
+    return 0
+
+
 def project(words: list[str], flags: dict[str, str]) -> int:
     print("my-project")
     return 0
@@ -256,6 +276,7 @@ COMMANDS: dict[str, Callable[[list[str], dict[str, str]], int]] = {
     "compute ssh": instance_ssh,
     "compute scp": instance_scp,
     "config get-value project": project,
+    "storage rsync": storage_rsync,
 }
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ SLURM_PROCID=0 SLURM_NTASKS=$tasks setsid --wait "$@" &
 echo $! >"$FAKE_CLUSTER/step"
 wait $!
 """
+SQUEUE = 'echo "${FAKE_STATE-RUNNING}"'
 SCONTROL = 'echo "$@" >>"$FAKE_CLUSTER/requests"; exit "${FAKE_SCONTROL-0}"'
 
 
@@ -117,7 +118,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
-        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("squeue", SQUEUE)):
             program(self.folder / name, f"#!/usr/bin/env bash\n{text}\n")
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:

@@ -57,6 +57,13 @@ def test_a_job_that_cannot_be_queued_again_says_what_to_do(cluster: Cluster) -> 
     assert "submit it once more, and it resumes" in out
 
 
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
+def test_a_job_that_was_cancelled_is_not_queued_again(state: str, cluster: Cluster) -> None:
+    ended, out = outcome(cluster, 75, FAKE_STATE=state)
+    assert (ended, cluster.requeued) == (75, []), out
+    assert f"job 7 is {state or 'gone'} and is not queued again" in out
+
+
 def test_each_node_has_one_task_with_all_of_its_gpus(cluster: Cluster) -> None:
     """jax would give a task of several the one GPU of its number."""
     environment = {"SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_CPUS_PER_TASK": "24"}

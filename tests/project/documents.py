@@ -10,10 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "launch" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-_COMMAND = re.compile(r"(srun )?(python -m|python benchmarks/|tlc|pip install|export|taskset) ?")
+_COMMAND = re.compile(
+    r"(srun )?(python -m|python benchmarks/|tlc|pip install|export|taskset) ?"
+    r"|(bash |python |sbatch .*)?launch/\w+\.\w+ ?"
+)
 
 
 @dataclass(frozen=True)
