@@ -254,7 +254,7 @@ def test_a_bomb_and_a_link_are_not_unpacked(tmp_path: Path) -> None:
         link = tarfile.TarInfo("b.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    with pytest.raises(UserError, match=r"b\.tar has no file of \.txt"):
+    with pytest.raises(UserError, match=r"has no file of \.txt"):
         run(tmp_path / "out2", "text", "--input", tmp_path / "b.tar")
 
 
