@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -175,16 +175,57 @@ def test_two_jobs_in_one_run_directory(bucket: Bucket, command) -> None:
     assert not (parse_path(workdir) / LOCK).exists()
 
 
-def test_a_lease_of_another_machine_runs_out(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[AnyPath, float], None]:
+    """Writes the lease of a process on another machine, for so many seconds from now on."""
+    monkeypatch.setattr(lock, "_LOOK", 0.05)
+
+    def write(folder: AnyPath, seconds: float) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(lock, "LEASE", seconds)
+            patch.setattr(lock, "_machine", lambda: "elsewhere")
+            (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since yesterday"))
+
+    return write
+
+
+def test_a_lease_of_another_machine_runs_out(
+    bucket: Bucket, elsewhere: Callable[[AnyPath, float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its machine may have been taken away: what is started next waits for it."""
     folder = parse_path(f"{ROOT}/lease")
-    (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since yesterday"))
+    for seconds in (-1, 0.5):
+        elsewhere(folder, seconds)
+        with locked(folder):
+            assert platform.node() in (folder / LOCK).read_text()
+    waiting = "lease is in use by process 1 on elsewhere since yesterday: waiting"
+    assert capsys.readouterr().err.count(waiting) == 1
+
+
+def test_a_lease_of_another_machine_that_is_alive(
+    bucket: Bucket, elsewhere: Callable[[AnyPath, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It renews its lease; one that is not soon over (a wrong clock) is not waited for."""
+    folder, looks = parse_path(f"{ROOT}/alive"), itertools.count(1)
+    read = lock._read
+
+    def renewed(path: AnyPath) -> object:
+        if next(looks) == 3:
+            elsewhere(folder, 101)
+        return read(path)
+
+    elsewhere(folder, 100)
+    monkeypatch.setattr(lock, "_read", renewed)
     with pytest.raises(UserError, match="in use by process 1 on elsewhere since yesterday"), locked(folder):
         pass
-    monkeypatch.setattr(lock, "LEASE", -1.0)
-    (folder / LOCK).write_text(lock._lease_text("process 1 on elsewhere since yesterday"))
-    monkeypatch.undo()
-    with locked(folder):
-        assert platform.node() in (folder / LOCK).read_text()
+    assert next(looks) == 4
+    elsewhere(folder, 10_000)
+    with pytest.raises(UserError, match="in use by process 1"), locked(folder):
+        pass
+    elsewhere(folder, 100)
+    monkeypatch.setattr(stopping, "_requested", True)
+    with pytest.raises(Interrupted), locked(folder):
+        pass
 
 
 @pytest.mark.slow

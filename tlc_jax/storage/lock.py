@@ -23,6 +23,7 @@ from typing import Annotated
 from etils import epath
 from pydantic import StringConstraints
 
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import EXIT_FAILED, UserError, one_line
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import NotRequired, TypedDict, checked, record
@@ -33,6 +34,7 @@ from tlc_jax.storage.untrusted import parse_json, read_text
 
 LEASE = 180.0  # seconds until a lease expires; longer than clocks of machines differ
 RENEWED = 20.0  # seconds between renewals
+_LOOK = 5.0  # seconds between looks at the lease of another machine
 _SHOWN = 200  # characters of another process's description of itself
 
 
@@ -76,6 +78,8 @@ class _Lease(TypedDict):
 def _lease(folder: epath.Path, holder: str) -> Iterator[None]:
     path = folder / LOCK
     lease = _take(path, holder)
+    if lease is not None and lease.get("machine") != _machine() and _may_expire(lease):
+        lease = _outlast(path, holder, lease)
     if lease is not None:
         raise UserError(
             f"{_in_use(folder, printable(lease['holder'], _SHOWN))}; if it is dead, its lease expires at "
@@ -103,6 +107,27 @@ def _take(path: epath.Path, holder: str) -> _Lease | None:
         raise UserError(
             f"{path.parent} cannot be written ({one_line(error)}): check that the bucket exists and is yours"
         ) from error
+
+
+def _may_expire(lease: _Lease) -> bool:
+    """Whether the lease expires soon by this machine's clock, if nobody renews it."""
+    return lease["until"] < _now() + datetime.timedelta(seconds=2 * LEASE)
+
+
+def _outlast(path: epath.Path, holder: str, lease: _Lease) -> _Lease | None:
+    """Wait until the lease of another machine expires, acquire it and return None; return it as soon as it is
+    renewed. A machine that was taken away cannot give its lease back, and whoever starts the next one would
+    take a refusal for a failure."""
+    seconds = max((lease["until"] - _now()).total_seconds(), 0)
+    who = printable(lease["holder"], _SHOWN)
+    waiting = f"waiting {seconds:.0f} s at most to see whether it is alive"
+    print(f"{path.parent} is in use by {who}: {waiting}", file=sys.stderr, flush=True)
+    seen, newest = lease, _take(path, holder)
+    while newest is not None and newest["until"] == seen["until"]:
+        stopping.check()
+        time.sleep(_LOOK)
+        newest = _take(path, holder)
+    return newest
 
 
 def _overtake(path: epath.Path, holder: str) -> _Lease | None:
