@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,15 +24,16 @@ import pytest
 
 from tests.builders import sentence_pairs
 from tests.data.test_csv_and_parquet import parquet
-from tlc_jax import prepare
+from tlc_jax import prepare, train
 from tlc_jax.config import DataConfig
 from tlc_jax.config.data import PairsConfig
+from tlc_jax.core import cli
 from tlc_jax.core.entry_point import explained
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.preparation import archives, known_data, plan, preparing
-from tlc_jax.data.preparation.public_data import KINDS, Publication
+from tlc_jax.data.preparation.public_data import KINDS, Publication, PublicData
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.storage import sealed
 
@@ -401,6 +403,31 @@ def test_wrong_input_is_named(
     with pytest.raises(UserError, match=message):
         run(tmp_path / "out", *options)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("data", known_data.KNOWN, ids=lambda data: data.name)
+def test_every_data_set_is_read_by_options_that_exist(
+    data: PublicData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "train" in [part.split for part in data.parts]
+    assert data.published.keys() <= {part.split for part in data.parts}
+    for archive in data.archives:
+        assert {part.split for part in archive.parts} <= {part.split for part in data.parts}
+    parsed = []
+    original = cli.parse
+
+    def only_parse(*arguments: Any, **options: Any) -> None:
+        parsed.append(original(*arguments, **options))
+        raise UserError("parsed")
+
+    monkeypatch.setattr(cli, "parse", only_parse)
+    with pytest.raises(UserError, match="parsed"):
+        train.main([*shlex.split(data.options), "--workdir", "W", "--data.dir", "D"])
+    config = parsed[0].settings.data
+    if data.kind == "pairs":
+        assert config.train == f"{data.name}:train"
+    else:
+        assert config.name in {"text": ("files",), "labelled": ("files", data.name)}[data.kind]
 
 
 def test_the_help_names_every_data_set() -> None:

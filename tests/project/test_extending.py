@@ -53,5 +53,5 @@ def test_an_example(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_each_extension_point_has_a_section() -> None:
-    expected = {"Task kind", "Labelled data set", "Metric", "Model family", "Compression step"}
+    expected = {"Task kind", "Labelled data set", "Public data set", "Metric", "Model family", "Compression step"}
     assert SECTIONS.keys() >= expected | {"Compressed tensor", "Report", "Source", "Exporter", "Check"}
