@@ -53,5 +53,6 @@ def test_an_example(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_each_extension_point_has_a_section() -> None:
-    expected = {"Task kind", "Labelled data set", "Public data set", "Metric", "Model family", "Compression step"}
-    assert SECTIONS.keys() >= expected | {"Compressed tensor", "Report", "Source", "Exporter", "Check"}
+    expected = {"Task kind", "Labelled data set", "Public data set", "Metric", "Model family"}
+    expected |= {"Compression step", "Compressed tensor", "Report", "Source", "Exporter", "Check"}
+    assert expected <= SECTIONS.keys()
