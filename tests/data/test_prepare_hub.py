@@ -248,11 +248,11 @@ def test_without_a_network_it_ends_in_a_second(tmp_path: Path, monkeypatch: pyte
             ),
             (
                 "wikipedia",
-                r"download 20231101\.en/\*\.parquet of https://\S+/wikimedia/wikipedia, put them into",
+                r"run hf download wikimedia/wikipedia .*'20231101\.en/\*\.parquet' ",
             ),
             (
                 "wmt14_translate/fr-en",
-                r"or training-parallel-europarl-v7\.tgz, .*dev\.tgz, put them into a folder",
+                r"\(or training-parallel-europarl-v7\.tgz, .*dev\.tgz\), bring FOLDER here",
             ),
         ):
             start = time.monotonic()

@@ -4,6 +4,7 @@ either."""
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -45,11 +46,11 @@ def how_to_go_without_network(data: PublicData) -> str:
     if len(data.archives) == 1:
         archive = data.archives[0]
         return f"download {archive.url} on another machine, and give --input {archive.name} here"
-    patterns = ", ".join(dict.fromkeys(pattern for part in data.parts for pattern in part.files))
-    also = f", or {first_of([archive.name for archive in data.archives])}" if data.archives else ""
+    patterns = " ".join(f"--include {shlex.quote(name)}" for part in data.parts for name in part.files)
+    also = f" (or {first_of([archive.name for archive in data.archives])})" if data.archives else ""
     return (
-        f"on another machine download {patterns} of https://huggingface.co/datasets/{data.repository}{also}, "
-        "put them into a folder here, and give --input FOLDER"
+        f"on another machine run hf download {data.repository} --repo-type dataset {patterns} "
+        f"--local-dir FOLDER{also}, bring FOLDER here, and give --input FOLDER"
     )
 
 
