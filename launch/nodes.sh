@@ -155,11 +155,21 @@ install() {
     archive=$(mktemp "${TMPDIR:-/tmp}/tlc_jax.XXXXXX")
     {
         execute tar -czf "$archive" --exclude=__pycache__ -C "$root" pyproject.toml README.md LICENSE tlc_jax configs launch &&
-            copy_to_all "$archive" &&
+            copy_when_reachable "$archive" &&
             on_all "mkdir -p tlc_jax && tar -xzf tlc_jax.tar.gz -C tlc_jax && $on_node install$fetch"
     } || code=$?
     rm -f "$archive"
     return "$code"
+}
+
+# Right after their creation nodes refuse connections.
+copy_when_reachable() {
+    local attempts=5
+    until copy_to_all "$1"; do
+        ((--attempts > 0)) || return 1
+        say "$name cannot be reached yet: the next attempt follows in $look_every s"
+        sleep "$look_every"
+    done
 }
 
 run() {

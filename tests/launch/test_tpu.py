@@ -79,11 +79,12 @@ def test_nodes_that_are_taken_away_are_created_again_and_run_the_same_command(
     kind: str, cloud: Cloud
 ) -> None:
     script, options, hosts = KINDS[kind]
-    cloud.plan(waits=2, taken="trains")
+    cloud.plan(waits=2, taken="trains", broken=["scp", "scp"])
     codes = ",".join(["-"] * hosts)  # the first start of each host never ends
     options = [*options, "--data", "gs://b/my text/"]
     ended = cloud.run(script, "watch", *options, *command(cloud, codes, *ODD))
     assert ended.returncode == 0, ended.stderr
+    assert "tlc cannot be reached yet" in ended.stderr
     assert "tlc is SUSPENDED: it is deleted and created again" in ended.stderr
     assert verbs(cloud) == [
         *("create", "copy", "install", "start"),
