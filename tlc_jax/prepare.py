@@ -41,6 +41,10 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.data.preparation.preparing import prepare_data
     from tlc_jax.storage.paths import local_folder
 
+    if "://" in args.out:
+        raise UserError(
+            f"--out {args.out} is no folder on this machine: give one, and copy it there when it is done"
+        )
     out = local_folder(args.out, "an --out").absolute()
     request = Request(args.name, out, args.input, args.revision, columns, args.licence)
     prepare_data(request, SafeConsole())

@@ -36,6 +36,7 @@ from tlc_jax.data.preparation import archives, known_data, plan, preparing
 from tlc_jax.data.preparation.public_data import KINDS, Publication, PublicData
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.storage import sealed
+from tlc_jax.storage.paths import locked_folder
 
 SST2 = {
     "SST-2/train.tsv": "sentence\tlabel\n" + 'a "fine" film \t1\nbad \t0\n' * 30,
@@ -85,7 +86,8 @@ def tarred(path: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def run(out: Path, name: str, *options: str | Path) -> dict[str, Any]:
-    prepare.main([name, "--out", str(out), *map(str, options)])
+    where = [] if "--out" in options else ["--out", str(out)]
+    prepare.main([name, *where, *map(str, options)])
     return sealed.open_sealed(out)["prepared"]
 
 
@@ -263,6 +265,28 @@ def test_a_bomb_and_a_link_are_not_unpacked(tmp_path: Path) -> None:
 # --- any text, tables and pairs --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layout", ["repository", "task", "flat"])
+def test_files_that_another_machine_has_downloaded(layout: str, tmp_path: Path) -> None:
+    """As `hf download --local-dir` writes them, one task of it, or the files alone."""
+    inner = {"repository": "copy/sst2", "task": "sst2", "flat": "copy"}[layout]
+    folder = tmp_path / inner
+    folder.mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        labels = [-1, -1] if split == "test" else [0, 1]
+        path = folder / f"{split}-00000-of-00001.parquet"
+        parquet(path, {"label": ["negative", "positive"]}, sentence=["no", "yes"], label=labels)
+    if layout == "repository":
+        (tmp_path / "copy" / "cola").mkdir()
+        parquet(tmp_path / "copy" / "cola" / "train-00000-of-00001.parquet", sentence=["other"], label=[0])
+        (tmp_path / "copy" / ".cache").mkdir()
+        (tmp_path / "copy" / ".cache" / "train-00000-of-00001.parquet").write_text("no")
+    about = run(tmp_path / "out", "glue/sst2", "--input", tmp_path / inner.partition("/")[0])
+    assert {split: counts["rows"] for split, counts in about["counts"].items()} == {
+        "train": 2, "validation": 2, "test": 2,
+    }  # fmt: skip
+    assert about["counts"]["train"]["labels"] == {"negative": 1, "positive": 1}
+
+
 def test_any_text(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     (folder / "deep").mkdir(parents=True)
@@ -370,6 +394,14 @@ def test_sentence_pairs(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("text",), r"text needs --input: files, folders, archives, or hf://datasets/OWNER/NAME/FILES"),
+        (
+            ("text", "--input", "broken.csv", "--out", "gs://b/c"),
+            r"--out gs://b/c is no folder on this machine",
+        ),
+        (
+            ("glue/sst2", "--input", "hf://datasets/a/b"),
+            r"glue/sst2 is read from nyu-mll/glue alone: .* as NAME",
+        ),
         (("text", "--input", "nothing"), r"--input nothing does not exist"),
         (("text", "--input", "broken.csv"), r"has no file of \.txt"),
         (("text", "--input", "hf://models/x"), r"is not hf://datasets/OWNER/NAME"),
@@ -480,6 +512,16 @@ def test_a_disk_that_is_full_meanwhile_is_named_and_the_rest_kept(tmp_path: Path
         "one b",
         "two b",
     ]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "out.unfinished").mkdir()
+    with (
+        locked_folder(tmp_path / "out.unfinished"),
+        pytest.raises(UserError, match="another process prepares .*out: wait for it"),
+    ):
+        run(tmp_path / "out", "text", "--input", tmp_path / "a.txt")
 
 
 def test_a_file_that_was_changed_between_two_processes_is_read_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from tlc_jax.data.preparation.public_data import LABELLED, PAIRS, TEXT, Row
 from tlc_jax.storage.paths import writing
 
 _AT_ONCE = 1 << 20  # bytes that are compressed at a time
+_MOST_LABELS = 20  # that are counted; measurements may be labels too
 _ENDS = re.compile(r"[\t\r\n]+")
 EMPTY = "an empty text"
 DAMAGED = "too few cells in the published file"
@@ -51,7 +53,7 @@ class Counts:
     def add(self, line: Line) -> None:
         self.rows += 1
         self.characters += line.characters
-        if line.label is not None:
+        if line.label is not None and len(self.labels) <= _MOST_LABELS:
             self.labels[line.label] += 1
 
     def add_record(self, record: Mapping[str, Any]) -> None:
@@ -66,7 +68,7 @@ class Counts:
         record: dict[str, Any] = {"rows": self.rows, "characters": self.characters}
         if self.left_out:
             record["left_out"] = dict(self.left_out)
-        if 0 < len(self.labels) <= 20:
+        if 0 < len(self.labels) <= _MOST_LABELS:
             record["labels"] = dict(sorted(self.labels.items()))
         return record
 
@@ -167,7 +169,7 @@ def _text(row: Row, name: str) -> str:
 
 def _label(row: Mapping[str, Any] | None) -> Any:
     label = row.get("label") if row is not None else None
-    if label is None or label == "":
+    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
         raise LeftOut(UNLABELLED)
     return label
 
