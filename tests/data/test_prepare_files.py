@@ -493,8 +493,8 @@ def test_a_disk_that_is_full_meanwhile_is_named_and_the_rest_kept(tmp_path: Path
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"one {name}\n\ntwo {name}")
     inputs = ("--input", tmp_path / "a.txt", tmp_path / "b.txt")
-    unfinished = tmp_path / "out.unfinished"
-    unfinished.mkdir()
+    unfinished = tmp_path / "out.unfinished" / "data"
+    unfinished.mkdir(parents=True)
     full = unfinished / "text-00001-of-00002.jsonl.zst.part"
     full.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
@@ -544,7 +544,7 @@ def test_a_shard_that_was_changed_before_it_is_sealed_is_noticed(
     seal = sealed.seal
 
     def change_and_seal(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-        [shard] = folder.glob("*.zst")
+        [shard] = folder.glob("*.zst")  # in the folder "data" of the unfinished one
         content = bytearray(shard.read_bytes())
         content[-1] ^= 1
         shard.write_bytes(content)

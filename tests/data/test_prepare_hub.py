@@ -31,6 +31,7 @@ from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.preparation import hub as hub_files
+from tlc_jax.data.preparation import preparing
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.storage import sealed
@@ -337,6 +338,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- kill -9 ---------------------------------------------------------------------------------------
 
 
+def test_what_is_killed_at_the_very_end_is_not_fetched_again(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is sealed, after that, and after it has its name."""
+    out = tmp_path / "a"
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        raise SystemExit
+
+    for module, name in ((sealed, "seal"), (Path, "rename"), (preparing.shutil, "rmtree")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, killed)
+            with pytest.raises(SystemExit):
+                run(out, "wikipedia")
+        assert out.exists() == (name == "rmtree")
+        assert len(server.requests) == 3
+    run(out, "wikipedia")
+    assert len(server.requests) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_killed_process_is_resumed_in_the_middle_of_a_file(tmp_path: Path) -> None:
     """The second of three files is larger than what is asked for at a time; the process is killed while it
     waits for the rest."""
@@ -364,7 +386,7 @@ def test_a_killed_process_is_resumed_in_the_middle_of_a_file(tmp_path: Path) -> 
         process.wait()
         hub.stopped.clear()
         unfinished = tmp_path / "wikipedia.unfinished"
-        assert (unfinished / "train-00000-of-00003.jsonl.zst").exists()
+        assert (unfinished / "data" / "train-00000-of-00003.jsonl.zst").exists()
         parts = [path.stat().st_size for path in unfinished.glob("inputs/*.part")]
         assert parts == [block]
         hub.requests.clear()

@@ -60,7 +60,7 @@ class Archive:
                 )
         return names
 
-    def unpack(self, name: str, target: Path, size: int, advance: Callable[[float], None]) -> None:
+    def unpack(self, name: str, target: Path, size: int) -> None:
         """Write one file, of at most `size` bytes, to `target`."""
         with _explained(self.path), writing(target), target.open("wb") as out, self._opened(name) as stream:
             left = min(size, most_expanded(self.path.stat().st_size))
@@ -72,7 +72,6 @@ class Archive:
                         f"{self.path}: {name} is larger than it should be: download the archive again"
                     )
                 out.write(block)
-                advance(len(block))
 
     def _zip_members(self) -> dict[str, int]:
         return {info.filename: info.file_size for info in self._zip.infolist() if not info.is_dir()}

@@ -152,7 +152,8 @@ def check_reachable() -> None:
     if proxy and not urllib.request.proxy_bypass(address.hostname or ""):
         address = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
     port = address.port or (443 if address.scheme == "https" else 80)
-    patience = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", _REACH_TIMEOUT))
+    given = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")
+    patience = float(given) if given.isdigit() else _REACH_TIMEOUT
     problem = [f"no answer within {patience:g} s; HF_HUB_ETAG_TIMEOUT=10 waits longer"]
 
     def connect() -> None:

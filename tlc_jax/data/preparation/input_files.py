@@ -25,7 +25,8 @@ class Fetched:
 
 
 class InputFile(Protocol):
-    """`identity` changes whenever the content may have; `traffic` is what `fetch` advances by, in bytes."""
+    """`identity` changes whenever the content may have. `bytes` are those of the content, `temporary` those
+    that `fetch` writes to this disk, `downloaded` those that it advances by."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +35,9 @@ class InputFile(Protocol):
     @property
     def identity(self) -> str: ...
     @property
-    def traffic(self) -> int: ...
+    def temporary(self) -> int: ...
+    @property
+    def downloaded(self) -> int: ...
 
     def fetch(self, folder: Path, advance: Advance) -> Fetched:
         """The content on this disk, in `folder` if it was not there before."""
@@ -45,7 +48,8 @@ class InputFile(Protocol):
 class LocalFile:
     path: Path
     name: str
-    traffic: int = 0
+    temporary: int = 0
+    downloaded: int = 0
 
     @property
     def bytes(self) -> int:
@@ -73,19 +77,20 @@ class Member:
     archive: Archive
     name: str
     bytes: int
+    downloaded: int = 0
 
     @property
     def identity(self) -> str:
         return self.archive.sha256
 
     @property
-    def traffic(self) -> int:
+    def temporary(self) -> int:
         return self.bytes
 
     def fetch(self, folder: Path, advance: Advance) -> Fetched:
         name = hashlib.sha256(f"{self.archive.sha256} {self.name}".encode()).hexdigest()[:16]
         target = folder / f"{name}-{self.name.rpartition('/')[2]}"  # none that the archive chooses
-        self.archive.unpack(self.name, target, self.bytes, advance)
+        self.archive.unpack(self.name, target, self.bytes)
         path = self.archive.path
         record = {"name": path.name, "bytes": path.stat().st_size, "sha256": self.archive.sha256}
         return Fetched(target, record)
@@ -110,7 +115,11 @@ class Remote:
         return self.file.digest
 
     @property
-    def traffic(self) -> int:
+    def temporary(self) -> int:
+        return self.file.bytes
+
+    @property
+    def downloaded(self) -> int:
         return self.file.bytes
 
     def fetch(self, folder: Path, advance: Advance) -> Fetched:

@@ -42,8 +42,13 @@ class Unit:
         return sum(file.bytes for file in self.files)
 
     @property
-    def traffic(self) -> int:
-        return sum(file.traffic for file in self.files)
+    def temporary(self) -> int:
+        return sum(file.temporary for file in self.files)
+
+    @property
+    def work(self) -> int:
+        """Bytes by which progress is measured: those that are downloaded, or else those that are read."""
+        return sum(file.downloaded for file in self.files) or self.bytes
 
     @property
     def identity(self) -> str:

@@ -1,8 +1,8 @@
 """Prepare a data set: fetch its files one after another, write a shard of each, seal the folder.
 
-Everything happens in a folder beside the one that is asked for, which is renamed at the end. A process that
-is killed leaves finished shards, a record of them, and the beginning of a download there; the same command
-continues with them.
+Everything happens in an unfinished folder beside the one that is asked for; what is finished is moved there
+as a whole. A process that is killed leaves finished shards, a record of them, and the beginning of a
+download; the same command continues with them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import locked_folder, make_folder
 
 _UNFINISHED = ".unfinished"
-_INPUTS = "inputs"
+_INPUTS, _SHARDS = "inputs", "data"  # folders in the unfinished one
 _MEGABYTE = 1e6
 _LISTED = 100  # files of a shard that are named in the manifest, which must stay small
 
@@ -48,15 +48,17 @@ _LISTED = 100  # files of a shard that are named in the manifest, which must sta
 def prepare_data(request: Request, console: Console) -> None:
     """Prepare what is asked for in the new folder `request.out`, or finish what an earlier process began."""
     data = find_known(request.name)
-    if _is_prepared(request, console):
-        return
     folder = request.out.with_name(f"{request.out.name}{_UNFINISHED}")
-    make_folder(folder)
+    if _is_prepared(request, console):
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed at the very end
+        return
+    make_folder(folder / _INPUTS)
+    make_folder(folder / _SHARDS)
     with _only_one(folder, request.out), _removed_without_work(folder):
         before = read_progress(folder, request)
         plan = _make_plan(data, request, before["revision"], console)
         progress: Progress = {**before, "revision": plan.revision}
-        todo = [unit for unit in plan.units if not is_finished(folder, unit, progress)]
+        todo = [unit for unit in plan.units if not is_finished(folder / _SHARDS, unit, progress)]
         _check_space(folder, plan, todo)
         console.print(_beginning(request, plan), soft_wrap=True)
         if len(todo) < len(plan.units):
@@ -104,7 +106,7 @@ def _removed_without_work(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not [*folder.glob("*.zst"), *folder.glob(f"{_INPUTS}/*")]:
+        if not [*folder.glob(f"{_SHARDS}/*.zst"), *folder.glob(f"{_INPUTS}/*")]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -119,7 +121,7 @@ def _beginning(request: Request, plan: Plan) -> str:
 
 def _check_space(folder: Path, plan: Plan, todo: list[Unit]) -> None:
     """UserError if the disk has less space than the files that are left, and the largest of them twice."""
-    largest = max((unit.traffic for unit in todo), default=0)
+    largest = max((unit.temporary for unit in todo), default=0)
     there = sum(path.stat().st_size for path in folder.glob(f"{_INPUTS}/*"))
     needed = sum(unit.bytes for unit in todo) + largest - there
     free = shutil.disk_usage(folder).free
@@ -133,39 +135,39 @@ def _check_space(folder: Path, plan: Plan, todo: list[Unit]) -> None:
 def _write_shards(
     folder: Path, plan: Plan, todo: list[Unit], progress: Progress, request: Request, console: Console
 ) -> None:
-    inputs = folder / _INPUTS
-    make_folder(inputs)
     save(folder, progress)
-    total = sum(unit.traffic + unit.bytes for unit in todo) / _MEGABYTE
+    total = sum(unit.work for unit in todo) / _MEGABYTE
     with stage(console, f"Preparing {request.name}", total, "MB") as advance:
         for unit in todo:
             progress["shards"][unit.shard] = _write_unit(folder, plan, unit, advance)
             save(folder, progress)
-            for path in inputs.iterdir():
+            for path in (folder / _INPUTS).iterdir():
                 path.unlink()
 
 
 def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float], None]) -> ShardRecord:
     """Fetch the files of a unit, and write its shard."""
 
+    done = 0.0
+
     def arrived(size: float) -> None:
+        nonlocal done
+        done += size
         advance(size / _MEGABYTE)
 
     fetched = [file.fetch(folder / _INPUTS, arrived) for file in unit.files]
-    read = 0.0
     # the text may be several times the size of what holds it
     scale = 1.0 if all(file.path.suffix in (".txt", ".tsv", ".csv", ".jsonl") for file in fetched) else 0.4
-
-    def written(size: int) -> None:
-        nonlocal read
-        amount = min(size * scale, unit.bytes - read)
-        read += amount
-        advance(amount / _MEGABYTE)
-
-    path = folder / unit.shard
+    path = folder / _SHARDS / unit.shard
     paths = [file.path for file in fetched]
-    counts = write_shard(path, plan.kind, lambda: unit.rows(paths), plan.languages or ("", ""), written)
-    advance((unit.bytes - read) / _MEGABYTE)
+    counts = write_shard(
+        path,
+        plan.kind,
+        lambda: unit.rows(paths),
+        plan.languages or ("", ""),
+        lambda size: arrived(min(size * scale, unit.work - done)),
+    )
+    arrived(unit.work - done)
     return {
         "inputs": unit.identity,
         **sealed.fingerprint(path),
@@ -176,7 +178,7 @@ def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float],
 
 
 def _finish(folder: Path, plan: Plan, progress: Progress, request: Request, console: Console) -> None:
-    """Seal the folder and give it its name."""
+    """Seal the folder of the shards and give it its name."""
     shards = {unit.shard: progress["shards"][unit.shard] for unit in plan.units}
     counts = {split: Counts() for split in dict.fromkeys(unit.split for unit in plan.units)}
     for unit in plan.units:
@@ -199,18 +201,19 @@ def _finish(folder: Path, plan: Plan, progress: Progress, request: Request, cons
         "inputs": _without_repeats(source for shard in shards.values() for source in shard["sources"]),
         "input_count": sum(shard["source_count"] for shard in shards.values()),
     }
-    for path in folder.iterdir():
+    finished = folder / _SHARDS
+    for path in finished.iterdir():
         if path.name not in shards:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    manifest = sealed.seal(folder, {"prepared": origin})
+            path.unlink()
+    manifest = sealed.seal(finished, {"prepared": origin})
     for name, shard in shards.items():
         if manifest["files"][name]["sha256"] != shard["sha256"]:
-            (folder / sealed.MANIFEST).unlink()
-            (folder / name).unlink()
-            raise UserError(f"{folder / name} was changed after it was written: run the same command again")
+            (finished / name).unlink()
+            raise UserError(f"{finished / name} was changed after it was written: run the same command again")
     if request.out.exists():
         request.out.rmdir()  # empty
-    folder.rename(request.out)
+    finished.rename(request.out)
+    shutil.rmtree(folder, ignore_errors=True)
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(f"written to {request.out}: {_summary(origin)}", soft_wrap=True)

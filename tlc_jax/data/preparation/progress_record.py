@@ -75,7 +75,7 @@ def read_progress(folder: Path, request: Request) -> Progress:
 
 
 def is_finished(folder: Path, unit: Unit, progress: Progress) -> bool:
-    """Whether a shard is there, as it was recorded, of the same files."""
+    """Whether a shard is there in its folder, as it was recorded, of the same files."""
     done = progress["shards"].get(unit.shard)
     if done is None or done["inputs"] != unit.identity:
         return False
