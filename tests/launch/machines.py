@@ -61,6 +61,7 @@ class Cloud:
     """A folder in which the fake `gcloud` keeps nodes."""
 
     folder: Path
+    look_every: float = 0.1  # seconds between two looks of a script
 
     def __post_init__(self) -> None:
         programs = self.folder / "bin"
@@ -71,10 +72,9 @@ class Cloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """TLC_LOOK_EVERY: seconds between looks."""
         ours = {
             "FAKE_CLOUD": str(self.folder),
-            "TLC_LOOK_EVERY": "0.1",
+            "TLC_LOOK_EVERY": str(self.look_every),
             "PATH": search_path(self.folder / "bin"),
         }
         return {**os.environ, **ours}
@@ -155,7 +155,7 @@ def wait_for(condition: object, what: str, seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < until, f"{what} did not come"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def words_in(text: str) -> list[list[str]]:
