@@ -196,6 +196,16 @@ def test_what_was_changed_since_is_not_read_as_what_it_was(server: Hub, tmp_path
         open_labelled(config)
 
 
+def test_what_is_missing_is_answered_with_the_command_that_gets_it(tmp_path: Path) -> None:
+    message = (
+        r"glue/sst2 is not prepared under .*: get it with .*prepare glue/sst2 --out DIR, and give --data\.d"
+    )
+    with pytest.raises(UserError, match=message):
+        open_labelled(DataConfig(name="glue/sst2", dir=str(tmp_path)))
+    with pytest.raises(UserError, match=r"wmt14_translate/fr-en --out DIR, and give --data\.dir DIR"):
+        open_pairs(PairsConfig(dir=str(tmp_path)))
+
+
 # --- once, and one at a time -----------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from etils import epath
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import local_folder
 from tlc_jax.storage.untrusted import is_plain_name, one_reason, read_json
@@ -60,10 +61,19 @@ def tfds_folder(name: str, data_dir: str | None) -> epath.Path:
     versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
     if not versions:
         raise UserError(
-            f"TFDS dataset {name} is not prepared under {root} (no {name}/VERSION/dataset_info.json): "
-            "prepare it there or set --data.dir, and give the name without a version; nothing is downloaded"
+            f"the data set {name} is not prepared under {root} (by prepare, or by TFDS in "
+            f"{name}/VERSION/dataset_info.json): {_how_to_get(name)}"
         )
     return max(versions, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
+
+
+def _how_to_get(name: str) -> str:
+    """What to do without a data set."""
+    from tlc_jax.data.preparation.known_data import KNOWN  # needs the readers of all kinds of data
+
+    if name in [data.name for data in KNOWN]:
+        return f"get it with {command(f'prepare {name} --out DIR')}, and give --data.dir DIR"
+    return "prepare it there or set --data.dir, and give the name without a version; nothing is downloaded"
 
 
 def tfds_examples(folder: epath.Path, split: str) -> Iterator[dict[str, Any]]:
