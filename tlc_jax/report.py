@@ -1,14 +1,18 @@
-"""`python -m tlc_jax.report --run RUN RUN`: curves over training time. `report errors` and `report
-sensitivity`: how far compression moves weights, and how much predictions change with each matrix."""
+"""`python -m tlc_jax.report RUN RUN`: curves over training time. `report errors` and `report sensitivity`:
+how far compression moves weights, and how much predictions change with each matrix."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import sys
+from pathlib import Path
 
 from tlc_jax.config.study_options import ErrorsConfig, SensitivityConfig
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +20,7 @@ class Report:
     """Draw curves of runs over training time. The other two reports are `report errors` and `report
     sensitivity`."""
 
-    run: tuple[str, ...]
-    """Run directories."""
+    run: cli.Models[tuple[str, ...]]
     step_time: tuple[str, ...] = ()
     """Timing files of `bench step-time`, one for each kind of run: curves are drawn over steps x measured
     seconds of a step. Without them: over each run's own training seconds."""
@@ -25,27 +28,47 @@ class Report:
     """The picture to write: .png, .pdf or .svg."""
 
 
-REPORT = {"curves": Report, "errors": ErrorsConfig, "sensitivity": SensitivityConfig}
+@dataclasses.dataclass(frozen=True)
+class Errors(ErrorsConfig):
+    __doc__ = ErrorsConfig.__doc__
+    run: cli.Models[tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity(SensitivityConfig):
+    __doc__ = SensitivityConfig.__doc__
+    run: cli.Model[str]
+
+
+REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity}
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     match arguments[:1]:
         case ["errors"]:
-            errors = cli.parse_plain(ErrorsConfig, arguments[1:], "report errors")
+            errors = cli.parse_plain(Errors, arguments[1:], "report errors")
             from tlc_jax.studies.errors_report import report_errors
 
             report_errors(errors)
         case ["sensitivity"]:
-            sensitivity = cli.parse_plain(SensitivityConfig, arguments[1:], "report sensitivity")
+            sensitivity = cli.parse_plain(Sensitivity, arguments[1:], "report sensitivity")
             from tlc_jax.studies.sensitivity_report import report_sensitivity
 
             report_sensitivity(sensitivity)
         case _:
             curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
+            _refuse_misspelt(curves.run[0])
             from tlc_jax.studies.curves import report_curves
 
             report_curves(curves.run, curves.step_time, curves.output)
+
+
+def _refuse_misspelt(name: str) -> None:
+    """UserError where the first run is none, and nearly the name of a report."""
+    if (near := difflib.get_close_matches(name, REPORT, n=1)) and not Path(name).exists():
+        prog = command("report")
+        raise UserError(f"{prog} has no report {name} and there is no run {name}; perhaps {prog} {near[0]}")
 
 
 if __name__ == "__main__":

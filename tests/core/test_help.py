@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -162,17 +164,47 @@ def test_an_unknown_command_is_answered_with_those_there_are(
         ("tlc bench ste", {"step-time"}),
         ("tlc report sensitivity --ex", {"--examples"}),
         ("tlc export run --format h", {"huggingface"}),
+        ("tlc export run --format ''", {"huggingface", "compressed-tensors"}),
+        ("tlc train --config quick", {"quickstart", "quickstart_study"}),
+        (
+            "tlc evaluate ''",
+            "-h --help --task --data.dir --predictions --hypotheses --references --language --json",
+        ),
     ],
 )
-def test_bash_completes_commands_and_options(line: str, completed: set[str], completion: Path) -> None:
-    words = line.split()
-    array = " ".join(f"'{word}'" for word in words)
+def test_bash_completes_commands_and_options(line: str, completed: set[str] | str, completion: Path) -> None:
+    words = shlex.split(line)
+    array = shlex.join(words)
     script = (
         f"source {completion}; COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}\n"
         "_tyro_tlc; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert {word.strip() for word in done.stdout.split()} == completed
+    shown = set(completed.split()) if isinstance(completed, str) else completed
+    assert set(done.stdout.split()) - {"--no-json"} == shown
+
+
+@pytest.mark.parametrize("line", ["tlc evaluate my_", "tlc train --config ./my_", "tlc train --workdir my_"])
+def test_bash_completes_files_where_there_is_nothing_else(
+    line: str, completion: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_run_of_text").mkdir()
+    reading, writing = pty.openpty()
+    shell = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), writing),
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    os.write(reading, f"source {completion}\n{line}\t".encode())
+    shown = ""
+    while "my_run_of_text/" not in shown and select.select([reading], [], [], 20)[0]:
+        shown += os.read(reading, 10_000).decode()
+    shell.kill()
+    shell.wait()
+    for end in (reading, writing):
+        os.close(end)
+    assert "my_run_of_text/" in shown
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import re
@@ -18,19 +19,21 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, NoReturn, TextIO, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar
 
 import tyro
+from tyro import _errors as parse_errors  # private, but the only way to one style of errors; tests notice
 from tyro.extras import SubcommandApp
 
 import tlc_jax
 from tlc_jax.config.renamed import instead, renamed_option
-from tlc_jax.core import invocation
-from tlc_jax.core.config_document import load_config
-from tlc_jax.core.errors import EXIT_USER, UserError
-from tlc_jax.core.options import fields_of, meant_by, options_of
+from tlc_jax.core import invocation, mistakes
+from tlc_jax.core.completion import WRITE, write_completion
+from tlc_jax.core.config_document import config_names, load_config
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.options import declared_fields, fields_of, options_of
 
 Command = TypeVar("Command")
 Kind = TypeVar("Kind")
@@ -49,6 +52,16 @@ Model = Annotated[
     ),
 ]
 """`Model[str]`: what `load_model` takes, as an argument without a name."""
+Models = Annotated[
+    Kind,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="RUN",
+        help_behavior_hint="",
+        help="One or more run directories; `report errors` takes RUN@MARK, RUN@lastN and artifacts too.",
+    ),
+]
+"""`Models[tuple[str, ...]]`: several of them."""
 Commands = Mapping[str, "type | Commands"]
 """The dataclass of each of several commands, or commands in their turn."""
 _MARKERS = (
@@ -108,6 +121,7 @@ def _parse(
         _print_version()
     required = {field.name: tyro.MISSING for field in dataclasses.fields(command) if _required(field)}  # type: ignore[arg-type]
     default = command(**{**required, **values})
+    options, positional = {option.name: option for option in options_of(default)}, _positional(command)
     prog = invocation.command(name or command.__name__.lower())
     description = inspect.cleandoc(command.__doc__ or "")
     shows_help = not _HELP.isdisjoint(arguments)
@@ -116,11 +130,15 @@ def _parse(
         more = f"\n\n{prog} --help-all shows all options." if short else ""
         arguments, description = ["--help"], f"{description}{more}\n\n{EXIT_CODES}"
     else:
-        arguments = _positional_first(command, arguments)
-        _refuse_abbreviations(arguments, [option.name for option in options_of(default)])
+        arguments = _positional_first(arguments, positional)
+        mistakes.check_names(arguments, options, positional, prog)
+
+    def refuse(event: Any) -> NoReturn:
+        raise UserError(mistakes.sentence(event, arguments, options, positional))
+
     try:
-        with _output(wrapped=shows_help):
-            return tyro.cli(
+        with _output(wrapped=shows_help), parse_errors.on_parse_error(refuse):
+            parsed = tyro.cli(
                 command,
                 args=arguments,
                 default=default,
@@ -129,8 +147,12 @@ def _parse(
                 config=markers,
                 registry=_registry(short),
             )
-    except ValueError as error:  # a check of the whole config; tyro formats those of its parts
+    except ValueError as error:  # a check of the whole config
         raise UserError(str(error)) from error
+    for field, shown in positional.items():
+        if field in required and getattr(parsed, field) == ():
+            raise UserError(f"{prog} needs {shown}; {prog} --help shows how")
+    return parsed
 
 
 def choose(
@@ -154,11 +176,16 @@ def choose(
     if not name.startswith("-"):
         near = "".join(f"; perhaps {near}" for near in difflib.get_close_matches(name, commands, n=1))
         raise UserError(f"{prog} has no command {name}; it has {', '.join(commands)}{near}")
-    given = ["--help"] if name in _HELP else arguments
-    with _output(wrapped=name in _HELP):
-        text = f"{description}\n\n{EXIT_CODES}"
-        _app(commands, purposes).cli(prog=prog, args=given, description=text, config=_MARKERS)
-    sys.exit(EXIT_USER)  # never reached: tyro has answered or refused the option
+    text = f"{description}\n\n{EXIT_CODES}"
+    app = functools.partial(_app(commands, purposes).cli, prog=prog, description=text, config=_MARKERS)
+    if name.replace("_", "-") == WRITE and len(arguments) == 3:
+        write_completion(functools.partial(app, registry=_completed_registry()), *arguments[1:])
+        sys.exit(0)
+    if name not in _HELP:
+        raise UserError(f"{prog} has no option {name}: {prog} --help shows its commands")
+    with _output(wrapped=True):
+        app(args=["--help"])
+    sys.exit(0)  # never reached: tyro has answered
 
 
 def _app(commands: Commands, purposes: Mapping[str, str]) -> SubcommandApp:
@@ -222,26 +249,56 @@ def _registry(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
-def _positional_first(command: type, arguments: list[str]) -> list[str]:
-    """The arguments, of which the first one without a name may be given by its name (`--checkpoint RUN`)."""
-    hints = typing.get_type_hints(command, include_extras=True).items()
-    positional = [name for name, hint in hints if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
-    if not positional:
+def _positional(command: type) -> dict[str, str]:
+    """The arguments of a command that have no name, and what help calls them."""
+    names = dict[str, str]()
+    for name, hint in typing.get_type_hints(command, include_extras=True).items():
+        marks = getattr(hint, "__metadata__", ())
+        if tyro.conf.Positional in marks:
+            metavars = (getattr(mark, "metavar", None) for mark in marks)
+            names[name] = next(filter(None, metavars), name.upper())
+    return names
+
+
+def _positional_first(arguments: list[str], positional: Iterable[str]) -> list[str]:
+    """The arguments, of which the first one without a name may be given by its name (`--checkpoint RUN`, or
+    `--run RUN RUN` where there may be several)."""
+    flag = "--" + next(iter(positional), "").replace("_", "-")
+    if flag == "--" or option(arguments, flag) is None:
         return arguments
-    flag = "--" + positional[0].replace("_", "-")
-    value = option(arguments, flag)
-    return arguments if value is None else [value, *without(arguments, {flag: value})]
+    split = [word for given in arguments for word in _split(given, flag)]
+    at = split.index(flag)
+    rest = split[at + 1 :]
+    end = next((i for i, argument in enumerate(rest) if argument.startswith("--")), len(rest))
+    return [*rest[:end], *split[:at], *rest[end:]]
 
 
-def _refuse_abbreviations(arguments: Sequence[str], names: Sequence[str]) -> None:
-    """UserError for an option that does not exist but abbreviates some that do; tyro knows misspellings."""
-    for argument in arguments:
-        given = argument.partition("=")[0].removeprefix("--").replace("-", "_")
-        if not argument.startswith("--") or given in names:
-            continue
-        if meant := meant_by(given, names):
-            options = " or ".join("--" + name.replace("_", "-") for name in meant)
-            raise UserError(f"there is no option {argument.partition('=')[0]}: perhaps {options}")
+def _split(argument: str, flag: str) -> list[str]:
+    """`--flag=value` as two words."""
+    return argument.split("=", 1) if argument.startswith(f"{flag}=") else [argument]
+
+
+def _completed_registry() -> tyro.constructors.ConstructorRegistry:
+    """How tyro reads dataclasses for a shell: with docstrings on one line, and the names of config documents
+    as what --config may be."""
+    registry = tyro.constructors.ConstructorRegistry()
+    names: Any = Literal[(*config_names(), None)]
+
+    @registry.struct_rule
+    def rule(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        if not (dataclasses.is_dataclass(info.type) and info.type.__module__.startswith("tlc_jax.")):
+            return None  # tyro has dataclasses too
+        given = dataclasses.is_dataclass(info.default)
+        fields = fields_of(info.default) if given else declared_fields(info.type, tyro.MISSING)
+        specs = tuple(
+            tyro.constructors.StructFieldSpec(
+                field.name, names if field.name == "config" else field.kind, field.default, field.help
+            )
+            for field in fields
+        )
+        return tyro.constructors.StructConstructorSpec(type(info.default) if given else info.type, specs)
+
+    return registry
 
 
 def _required(field: dataclasses.Field) -> bool:

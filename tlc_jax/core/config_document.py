@@ -33,6 +33,11 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
+def config_names() -> list[str]:
+    """The bare names of the documents there are."""
+    return sorted(document.stem for document in config_folder().glob("[!_]*.py"))
+
+
 def load_config(name: str, kind: type[Kind], workdir: str | None = None) -> Kind:
     """Run a config document, given as a path or a bare name, and return what its `get_config()` returns.
 
@@ -69,7 +74,7 @@ def _find_document(name: str) -> Path:
     folder = config_folder()
     if (path := folder / f"{name.removesuffix('.py')}.py").is_file():
         return path
-    names = sorted(document.stem for document in folder.glob("[!_]*.py"))
+    names = config_names()
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; perhaps {near[0]}" if near else ""
     raise UserError(f"--config {name} is no file and no config; there are {', '.join(names)}{hint}")

@@ -40,12 +40,25 @@ def fields_of(values: Any) -> Iterator[Option]:
         yield Option(field.name, hints[field.name], getattr(values, field.name), type(values))
 
 
+def declared_fields(kind: type, missing: Any) -> Iterator[Option]:
+    """The fields of a dataclass with the defaults that it declares; `missing` stands for none."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        default = missing if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        yield Option(field.name, hints[field.name], default, kind)
+
+
 def options_of(values: Any, prefix: str = "") -> Iterator[Option]:
     """The options of a command with these default values; those of its field `settings` have no prefix."""
     for field in fields_of(values):
         if dataclasses.is_dataclass(field.default):
             inner = "" if field.name == "settings" else f"{prefix}{field.name}."
             yield from options_of(field.default, inner)
+        elif isinstance(field.default, tuple) and any(map(dataclasses.is_dataclass, field.default)):
+            for position, item in enumerate(field.default):
+                yield from options_of(item, f"{field.name}.{position}.")
         else:
             yield dataclasses.replace(field, name=prefix + field.name)
 

@@ -61,7 +61,7 @@ def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[
     for root in runs:
         rundir = RunDir(root)
         if not rundir.config.is_file():
-            raise UserError(f"--run {root} is not a run directory: it has no config.json")
+            raise UserError(f"RUN {root} is not a run directory: it has no config.json")
         program = json.loads(json.dumps(timed(rundir.read_config())))
         fitting = [path for path, timing in timings.items() if program.items() <= timing.items()]
         if timings and len(fitting) != 1:
