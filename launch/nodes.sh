@@ -11,7 +11,8 @@
 #   start_on_all WORD... starts a command on each node, with --hosts.* where there are several
 
 look_every=${TLC_LOOK_EVERY:-60} # seconds between two looks at the nodes
-restarts=5                       # of a command on nodes that were not taken away
+attempts=5                       # to start a command on the same nodes
+unreachable_looks=10             # until nodes that do not answer are given up
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 on_node="bash tlc_jax/launch/on_node.sh"
 script=${0##*/}
@@ -98,9 +99,15 @@ set_option() {
 }
 
 main() {
+    local code=0
     case $verb in
     -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" ;;
-    up | logs | status | down) "$verb" ;;
+    up)
+        up || code=$?
+        ((code != 4)) || say "error: nothing could be installed; $name costs money until $(hint down)"
+        exit "$code"
+        ;;
+    logs | status | down) "$verb" ;;
     run | watch)
         ((${#command[@]})) || fail "give the command to $verb: $script $verb -- python -m tlc_jax.train ..."
         "$verb"
@@ -109,8 +116,8 @@ main() {
     esac
 }
 
-# Creates the nodes if they are not there, waits for them, and installs this code. Returns 1 if it failed, 3 if
-# somebody deleted the nodes meanwhile.
+# Creates the nodes if they are not there, waits for them, and installs this code. Returns 1 if there are none, 3
+# if somebody deleted them meanwhile, 4 if they are there and nothing could be installed.
 up() {
     local now before='' here=''
     while now=$(state) && [[ $now != ACTIVE ]]; do
@@ -142,7 +149,7 @@ up() {
         before=$now
         sleep "$look_every"
     done
-    install
+    install || return 4
 }
 
 install() {
@@ -164,9 +171,9 @@ install() {
 
 # Right after their creation nodes refuse connections.
 copy_when_reachable() {
-    local attempts=5
+    local left=$attempts
     until copy_to_all "$1"; do
-        ((--attempts > 0)) || return 1
+        ((--left > 0)) || return 1
         say "$name cannot be reached yet: the next attempt follows in $look_every s"
         sleep "$look_every"
     done
@@ -210,35 +217,27 @@ job() {
 
 # Keeps the command running until it is done or fails, and deletes the nodes then.
 watch() {
-    local left=$restarts now word code
+    local left=$attempts lost=0 now word='' code=0
     check_workdir
     trap 'say "$name is still there and costs money: watch it again, or give $(hint down)"; exit 75' INT TERM
-    word=''
     [[ $dry_run || $(state) != ACTIVE ]] || word=$(job)
-    [[ $word == running ]] || up || exit $?
-    start_on_all "${command[@]}" || exit $?
+    [[ $word == running ]] || up || code=$?
+    ((code == 0 || code == 4)) || exit "$code"
+    if ((code)) || ! start_on_all "${command[@]}"; then
+        [[ $(job) != running ]] || exit 2 # another command
+        say "the command could not be started on $name: another attempt follows"
+        start_again
+    fi
     if [[ $dry_run ]]; then
         watch_explained
         return
     fi
     while sleep "$look_every"; do
         now=$(state)
-        case $now in
-        UNKNOWN) continue ;;
-        GONE)
-            say "error: somebody deleted $name"
-            exit 1
-            ;;
-        ACTIVE) ;;
-        *)
-            say "$name is $now: it is deleted and created again, and the command started again"
-            delete || true
-            again
-            left=$restarts
-            continue
-            ;;
-        esac
-        word=$(job)
+        [[ $now != UNKNOWN ]] || continue
+        [[ $now == ACTIVE ]] && word=$(job) || word=$now
+        [[ $word == unreachable ]] && ((++lost)) || lost=0
+        ((lost < unreachable_looks)) || word=UNREACHABLE
         case $word in
         running | unreachable) ;;
         done) finish 0 "the command is done" ;;
@@ -246,23 +245,35 @@ watch() {
             sleep "$look_every" # perhaps because the nodes are being taken away
             [[ $(state) != ACTIVE ]] || finish "${word#failed }" "the command failed (exit code ${word#failed })"
             ;;
-        *)
-            ((left-- > 0)) || finish 1 "the command was interrupted $restarts times on the same nodes"
+        interrupted | idle)
+            ((left-- > 0)) || finish 1 "the command was interrupted $attempts times on the same nodes"
             say "the command was interrupted: it is started again"
             start_on_all "${command[@]}" || true # the next look shows why not
+            ;;
+        GONE)
+            say "error: somebody deleted $name"
+            exit 1
+            ;;
+        *)
+            say "$name is $word: it is deleted and created again, and the command started again"
+            delete || true
+            start_again
+            left=$attempts lost=0
             ;;
         esac
     done
 }
 
-again() {
-    local code
+# Creates the nodes until there are some, installs, and starts the command.
+start_again() {
+    local left=$attempts code
     while true; do
         code=0
         up || code=$?
         ((code != 3)) || exit 1
-        ((code)) || start_on_all "${command[@]}" || code=$?
-        ((code)) || return 0
+        ((code)) || ! start_on_all "${command[@]}" || return 0
+        # nodes that cannot be created cost nothing
+        ((code == 1 || --left > 0)) || finish 1 "the command could not be started on $name in $attempts attempts"
         say "$name is not ready: the next attempt follows in $look_every s"
         sleep "$look_every"
     done

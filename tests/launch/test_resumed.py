@@ -22,9 +22,9 @@ from tlc_jax.storage.paths import parse_path
 from tlc_jax.training.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
-STEPS = 80
-MORE = ["--budget.steps", str(STEPS), "--evaluation.every-steps", "40", "--evaluation.max-rows", "16"]
-MORE += ["--checkpoint.every-steps", "10"]
+STEPS = 60
+MORE = ["--model.num-layers", "1", "--micro-batch", "16", "--checkpoint.every-steps", "10"]
+MORE += ["--evaluation.every-steps", "30", "--evaluation.max-rows", "16", "--budget.steps", str(STEPS)]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_sky_loses_a_machine(arguments, unbroken: Path, tmp_path: Path) -> None:
         )
 
     first = machine()
-    wait_for_step(workdir, 28)
+    wait_for_step(workdir, 16)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(timeout=60)
     assert last_step(workdir) < STEPS
@@ -104,8 +104,8 @@ def test_sky_loses_a_machine(arguments, unbroken: Path, tmp_path: Path) -> None:
 
 def test_a_tpu_vm_is_taken_away(arguments, unbroken: Path, tmp_path: Path) -> None:
     Bucket().start()
-    cloud, workdir = Cloud(tmp_path / "cloud", look_every=0.4), "gs://bucket/launched"
-    cloud.plan(waits=1, taken=r"step (2[4-9]|[3-7]\d) ")
+    cloud, workdir = Cloud(tmp_path / "cloud", look_every=0.2), "gs://bucket/launched"
+    cloud.plan(waits=1, taken=r"step (2[4-9]|[3-5]\d) ")
     command = ["python", "-m", "tlc_jax.train", *arguments(workdir)]
     ended = cloud.run("tpu_vm.sh", "watch", "--", *command)
     log = (cloud.folder / "tlc.log").read_text()

@@ -120,9 +120,8 @@ def test_a_command_that_was_interrupted_is_started_again_on_the_same_node(cloud:
     assert failed.returncode == 1
     assert "the cloud does not answer" in failed.stderr
     ended = cloud.run("tpu_vm.sh", "watch", *command(cloud, "75,134"))
-    assert ended.returncode == 1, "nothing could be installed"
-    ended = cloud.run("tpu_vm.sh", "watch", *command(cloud, "75,134"))
     assert ended.returncode == 0, ended.stderr
+    assert "the command could not be started on tlc: another attempt follows" in ended.stderr, "install"
     assert ended.stderr.count("the command was interrupted: it is started again") == 2
     assert (len(starts(cloud)), verbs(cloud).count("create")) == (3, 1)
 
@@ -181,6 +180,27 @@ def test_nodes_that_somebody_deletes_are_not_created_again(cloud: Cloud) -> None
     )
     _, err = watch.communicate(timeout=60)
     assert (watch.returncode, "somebody deleted tlc" in err, cloud.left()) == (1, True, set())
+
+
+def test_nodes_on_which_nothing_can_be_installed_do_not_go_on_costing(cloud: Cloud) -> None:
+    cloud.plan(broken=["node.sh install"] * 20)
+    ended = cloud.run("tpu_vm.sh", "up")
+    assert ended.returncode == 4
+    assert "nothing could be installed; tlc costs money until" in ended.stderr
+    ended = cloud.run("tpu_vm.sh", "watch", *command(cloud, "0"))
+    assert ended.returncode == 1
+    assert "the command could not be started on tlc in 5 attempts" in ended.stderr
+    assert (cloud.left(), starts(cloud)) == (set(), [])
+
+
+def test_nodes_that_do_not_answer_are_replaced(cloud: Cloud) -> None:
+    watch = cloud.start("tpu_vm.sh", "watch", *command(cloud, "-"))
+    wait_for(lambda: starts(cloud), "the command")
+    cloud.plan(broken=["node.sh state"] * 10, born=1)
+    _, err = watch.communicate(timeout=60)
+    assert watch.returncode == 0, err
+    assert "tlc is UNREACHABLE: it is deleted and created again" in err
+    assert len(starts(cloud)) == 2
 
 
 def test_nodes_that_cannot_be_created(cloud: Cloud) -> None:
