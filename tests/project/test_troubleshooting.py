@@ -22,6 +22,9 @@ def pieces_of(node: ast.AST) -> list[str | None]:
         return [node.value]
     if isinstance(node, ast.JoinedStr):
         return [piece.value if isinstance(piece, ast.Constant) else None for piece in node.values]  # type: ignore[misc]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        sides = [pieces_of(side) or [None] for side in (node.left, node.right)]
+        return [] if sides == [[None], [None]] else [*sides[0], *sides[1]]
     return []
 
 
