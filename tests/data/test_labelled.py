@@ -132,7 +132,7 @@ def test_the_longer_text_loses_its_end(sizes: list[int], length: int) -> None:
     ("files", "says"),
     [
         ({}, "needs train.tsv"),
-        ({"train.tsv": "text\tlabel\na\tx\nb\ty\n"}, "at least one more table"),
+        ({"v.tsv": "text\tlabel\na\tx\nb\ty\n"}, "needs train.tsv"),
         ({"train.tsv": "text\tlabel\na\tx\nb\tx\n", "v.tsv": "text\tlabel\na\tx\n"}, r"1 label\(s\)"),
         ({"train.jsonl": "{}", "train.tsv": ""}, "holds train twice"),
     ],
@@ -226,11 +226,21 @@ def test_texts_with_two_labels_are_counted(config: DataConfig, tmp_path: Path) -
     assert packed.manifest["contradicting"] == {"train": 2, "test": 0}
 
 
+def test_examples_to_report_on_that_are_trained_on_too_are_counted(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    table = "text\tlabel\n" + "".join(f"{text}\t{'xy'[i % 2]}\n" for i, text in enumerate("abcdefgh" * 6))
+    for name, rows in (("train", table), ("copy", table), ("other", "text\tlabel\na\tx\nz\tx\n")):
+        (tmp_path / f"{name}.tsv").write_text(rows)
+    packed = prepare_examples(dataclasses.replace(config, dir=str(tmp_path), held_out=0.5), VOCAB, QUIET)
+    assert packed.manifest["trained_on"] == {"copy": 48, "other": 1}
+
+
 def test_examples_of_an_older_version_open(config: DataConfig, tmp_path: Path) -> None:
     """Format 3 had no sets without labels, and no other metric than accuracy."""
     packed = prepare_examples(config, VOCAB, QUIET)
     folder = shutil.copytree(packed.folder, tmp_path / "old")
-    new = {"unlabelled", "contradicting", "notes", "files", "metric"}
+    new = {"unlabelled", "contradicting", "trained_on", "notes", "files", "metric"}
     sealed.seal(folder, {key: v for key, v in packed.manifest.items() if key not in new} | {"format": 3})
     old = PackedExamples.open(folder)
     assert old.unlabelled == ()

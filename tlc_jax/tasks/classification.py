@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -128,12 +128,12 @@ class Classification(ClassificationObjective, Task):
 
     def notes(self) -> tuple[str, ...]:
         manifest = self._packed.manifest
-        contradicting = {name: count for name, count in manifest.get("contradicting", {}).items() if count}
-        counts = ", ".join(f"{name} {count:,}" for name, count in contradicting.items())
+        contradicting, trained_on = (_shown(manifest.get(key, {})) for key in ("contradicting", "trained_on"))
         tuning, share = manifest["examples"].get(TUNING, _FEW_EXAMPLES), self._config.data.held_out
         return (
             *manifest.get("notes", ()),
-            *([f"texts with more than one label: {counts}"] if counts else []),
+            *([f"texts with more than one label: {contradicting}"] if contradicting else []),
+            *([f"examples to report on that are also trained on: {trained_on}"] if trained_on else []),
             *few("examples are kept to tune on", tuning, _FEW_EXAMPLES, share),
         )
 
@@ -217,6 +217,10 @@ class Classification(ClassificationObjective, Task):
         return step / self._batches_per_epoch
 
 
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+
 class ClassificationKind(TaskKind[PackedExamples]):
     name = "classification"
     config_type = ClassificationConfig
@@ -244,14 +248,10 @@ class ClassificationKind(TaskKind[PackedExamples]):
     def label_names(self, config: Config, folder: AnyPath | None) -> tuple[str, ...]:
         if folder is None:
             return open_labelled(cast(DataConfig, config.data)).label_names
-        try:
-            return tuple(checked(read_manifest(folder).get("label_names"), list[Name]))
-        except Damaged as damage:
-            raise UserError(f"{damage}: put the run's own data back") from damage
-        except ValueError as error:
-            raise UserError(
-                f"{folder / MANIFEST} names no labels ({error}): put the run's own data back"
-            ) from error
+        return tuple(_of_manifest(folder, "label_names", list[Name]))
+
+    def texts_per_example(self, folder: AnyPath) -> int | None:
+        return _of_manifest(folder, "texts_per_example", Literal[1, 2] | None)
 
     def objective(self, config: Config, classes: int | None = None) -> ClassificationObjective:
         if classes is None:
@@ -260,3 +260,13 @@ class ClassificationKind(TaskKind[PackedExamples]):
 
     def task(self, config: Config, data: PackedExamples) -> Classification:
         return Classification(config, data)
+
+
+def _of_manifest(folder: AnyPath, key: str, kind: Any) -> Any:
+    """A value of the manifest of prepared data, without opening the data."""
+    try:
+        return checked(read_manifest(folder).get(key), kind)
+    except Damaged as damage:
+        raise UserError(f"{damage}: put the run's own data back") from damage
+    except ValueError as error:
+        raise UserError(f"{folder / MANIFEST} has no {key} ({error}): put the run's own data back") from error

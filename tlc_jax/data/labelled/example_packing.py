@@ -11,22 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt64
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
-from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.data import cache
-from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.labelled import linear
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.labelled.example_rows import encode_examples
+from tlc_jax.data.labelled.hash_split import chosen, hashes, joined
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
 from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
-from tlc_jax.data.labelled.phrase_splits import longest_holders
 from tlc_jax.data.provenance import quotes
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.storage.paths import write_bytes, writing
@@ -83,6 +80,7 @@ def _encode(
     with stage(console, f"Reading {source.description}", None, "examples") as advance:
         splits = {name: source.read(name) for name in ((TRAIN,) if source.trains else ()) + others}
         advance(sum(len(examples.labels) for examples in splits.values()))
+    trained_on = _trained_on(splits) if source.trains else {}
     contradicting = {name: _contradicting(splits[name]) for name in splits if name not in source.unlabelled}
     if source.trains:
         splits = _split(splits[TRAIN], config, max_examples) | {name: splits[name] for name in others}
@@ -120,9 +118,11 @@ def _encode(
         "metric": source.metric,
         "reported": source.reported,
         "unlabelled": source.unlabelled,
+        "texts_per_example": max(len(each.texts[0]) for each in splits.values()),
         "examples": {name: len(examples.labels) for name, examples in splits.items()},
         "truncated": truncated,
         "contradicting": contradicting,
+        "trained_on": trained_on,
         "notes": source.notes,
         "baselines": baselines,
     }
@@ -140,14 +140,21 @@ def _contradicting(examples: Examples) -> int:
     )
 
 
+def _trained_on(splits: dict[str, Examples]) -> dict[str, int]:
+    """For each other set the number of its examples whose texts are in the training table too."""
+    texts = set(splits[TRAIN].texts)
+    return {
+        name: sum(example in texts for example in examples.texts)
+        for name, examples in splits.items()
+        if name != TRAIN
+    }
+
+
 def _split(examples: Examples, config: DataConfig, max_examples: int | None) -> dict[str, Examples]:
-    """`train`, in the order of hashes, so that its first examples are a random sample; and `tuning`, chosen
-    by the hash of the longest text that contains an example, so that no phrase in it is part of a training
-    sentence."""
-    texts = ["\0".join(parts) for parts in examples.texts]
-    order = np.argsort(_hashes(texts, config.seed), kind="stable")
-    holders = _hashes(longest_holders(texts), config.seed)[order]
-    tuning = holders < np.uint64(config.held_out * 2**64)  # by value: equal texts stay together
+    """`train`, in the order of hashes, so that its first examples are a random sample; and `tuning`."""
+    texts = joined(examples.texts)
+    order = np.argsort(hashes(texts, config.seed), kind="stable")
+    tuning = chosen(texts, config.held_out, config.seed)[order]
     if tuning.all() or not tuning.any():
         raise UserError(
             f"{len(examples.labels)} examples are too few to keep a share of {config.held_out} for tuning: "
@@ -158,14 +165,6 @@ def _split(examples: Examples, config: DataConfig, max_examples: int | None) -> 
         return Examples([examples.texts[i] for i in indices], [examples.labels[i] for i in indices])
 
     return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
-
-
-def _hashes(texts: list[str], seed: int) -> UInt64[np.ndarray, "texts"]:
-    hashes = []
-    for text in texts:
-        stopping.check()
-        hashes.append(hash64(text, seed))
-    return np.array(hashes, np.uint64)
 
 
 def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:

@@ -55,16 +55,11 @@ def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
     lines: list[int] = []
     fields: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
-    for line, row in _objects(path):
-        location = tables.row_location(path, line)
+    for line, row, present, sides in _rows(path):
         if not lines:
-            fields = _fields(row, path, line)
+            fields = present
             unused = tuple(name for name in row if name not in _COLUMNS and name)
-        if missing := [field for field in fields if field not in row]:
-            raise UserError(f"{location} has no {missing[0]}, but line {lines[0]} has: make the rows alike")
-        if more := [field for field in _COLUMNS if field in row and field not in fields]:
-            raise UserError(f"{location} has {more[0]}, but line {lines[0]} has none: make the rows alike")
-        texts.append(tuple(_text(row[field], field, location) for field in fields if field != "label"))
+        texts.append(sides)
         values.append(row.get("label"))
         lines.append(line)
     if not lines:
@@ -83,6 +78,28 @@ def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
         return Table(path, texts, None, lines, unused, tuple(notes))
     names, more_notes = _labels(values, lines, path, known)
     return Table(path, texts, names, lines, unused, (*notes, *more_notes))
+
+
+def read_texts(path: Path) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The text of each row, or its pair of texts, whatever its label; and the names of the other columns."""
+    for _, row, fields, sides in _rows(path):
+        yield sides, tuple(name for name in row if name and (name not in fields or name == "label"))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any], tuple[str, ...], tuple[str, ...]]]:
+    """(line, values by column name, those of _COLUMNS that the table has, texts) of each row; UserError for a
+    row that has other columns than the first."""
+    fields: tuple[str, ...] = ()
+    first = 0
+    for line, row in _objects(path):
+        location = tables.row_location(path, line)
+        if not fields:
+            fields, first = _fields(row, path, line), line
+        if missing := [field for field in fields if field not in row]:
+            raise UserError(f"{location} has no {missing[0]}, but line {first} has: make the rows alike")
+        if more := [field for field in _COLUMNS if field in row and field not in fields]:
+            raise UserError(f"{location} has {more[0]}, but line {first} has none: make the rows alike")
+        yield line, row, fields, tuple(_text(row[name], name, location) for name in fields if name != "label")
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,21 +1,28 @@
 """The user's own tables of labelled text: fields `text`, `label` and, for pairs of texts, `text_b`.
 
-To train: a folder with a table called train and others to report on. To evaluate or predict: one table, or a
-folder of tables with any names; a table without labels, or with -1 for each, can only be predicted.
+To train: a folder with a table called train and others to report on, or one table, a tenth of which is held
+out to report on. To evaluate or predict: one table, or a folder of tables with any names; a table without
+labels, or with -1 for each, can only be predicted.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from etils import epath
+from jaxtyping import Bool
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.data import provenance, tables
 from tlc_jax.data.labelled import labels
+from tlc_jax.data.labelled.hash_split import chosen, joined
 from tlc_jax.data.labelled.labelled_rows import WANTED, NoTextError, Table, read_table
 from tlc_jax.data.labelled.labelled_source import (
     NO_LABEL,
@@ -29,6 +36,9 @@ from tlc_jax.storage.paths import local_folder
 from tlc_jax.storage.sealed import MANIFEST
 from tlc_jax.storage.untrusted import is_plain_name
 
+HELD_OUT = "held_out"
+"""The name of the set to report on where the user's tables have none."""
+_REPORTED, _SEED = 0.1, 2**63  # no seed of a run, or none of the rest would be chosen for tuning
 _OPTION = "a --data.dir"
 _KINDS = f"{', '.join(tables.SUFFIXES[:-1])} or {tables.SUFFIXES[-1]}"
 
@@ -36,7 +46,8 @@ _KINDS = f"{', '.join(tables.SUFFIXES[:-1])} or {tables.SUFFIXES[-1]}"
 def open_tables(folder: str | None, names: Sequence[str] | None = None) -> LabelledSource:
     """The task in the user's tables. With the `names` of the classes of a model: a folder of tables, or one
     table, to evaluate on or to predict; UserError for a label that the model does not know."""
-    paths, left_out = _find(folder, names)
+    to_train = names is None
+    paths, left_out = _find(folder, to_train)
     read, no_texts = _read(paths, names)
     _check_sides(list(read.values()))
     notes = [f"not read: {first_of(left_out)}"] if left_out else []
@@ -53,11 +64,15 @@ def open_tables(folder: str | None, names: Sequence[str] | None = None) -> Label
                 f"--data.dir {shlex.quote(str(paths[name]))}"
             )
         if len(read) < 2:
-            raise next(iter(no_texts.values()), None) or UserError(
-                f"data.dir {folder} needs a table with labels beside {TRAIN} to report on"
+            if no_texts:
+                raise next(iter(no_texts.values()))
+            read[HELD_OUT], read[TRAIN] = _divided(read[TRAIN])
+            notes.append(
+                f"{len(read[HELD_OUT].texts):,} of the examples are held out to report on, since "
+                f"{paths[TRAIN].name} is the only table with labels"
             )
     is_folder = local_folder(str(folder), _OPTION).is_dir()
-    trains = is_folder and TRAIN in read and read[TRAIN].labels is not None
+    trains = to_train or (is_folder and TRAIN in read and read[TRAIN].labels is not None)
     if trains and TUNING in read:
         raise UserError(
             f"{read[TUNING].path} has the name of the part of {TRAIN} that is held out for tuning: rename "
@@ -92,19 +107,18 @@ def _is_table(path: Path) -> bool:
     return tables.table_stem(path.name) is not None and not path.name.startswith(".") and path.is_file()
 
 
-def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, Path], list[str]]:
+def _find(location: str | None, to_train: bool) -> tuple[dict[str, Path], list[str]]:
     """The tables by name, and the names of other files."""
-    to_train = names is None
-    wanted = f"a folder with {TRAIN}.tsv ({_KINDS})" if to_train else f"a table ({_KINDS}) or a folder"
+    wanted = f"a table ({_KINDS}) or a folder {f'with {TRAIN}.tsv' if to_train else 'of tables'}"
     if location is None:
         raise UserError(f"data.dir is not set: give --data.dir {wanted}")
     folder = local_folder(location, _OPTION)
     if not folder.is_dir():
         stem = tables.table_stem(folder.name)
-        if to_train or stem is None or not folder.exists():
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise UserError(f"data.dir {location} {what}: give --data.dir {wanted} of tables")
-        return {stem: folder}, []
+        if stem is None or not folder.exists():
+            what = "is neither a table nor a folder" if folder.exists() else "does not exist"
+            raise UserError(f"data.dir {location} {what}: give --data.dir {wanted}")
+        return {TRAIN if to_train else stem: folder}, []
     paths: dict[str, Path] = {}
     left_out = []
     for path in sorted(folder.iterdir()):
@@ -119,10 +133,10 @@ def _find(location: str | None, names: Sequence[str] | None) -> tuple[dict[str, 
         name = TRAIN if stem.casefold() == TRAIN else stem
         if paths.setdefault(name, path) != path:
             raise UserError(f"{folder} holds {name} twice, as {paths[name].name} and {path.name}: remove one")
-    if not paths or (to_train and (TRAIN not in paths or len(paths) < 2)):
-        more = f"{TRAIN}.tsv ({_KINDS}) and at least one more table to report on"
+    if not paths or (to_train and TRAIN not in paths):
+        needed = f"{TRAIN}.tsv ({_KINDS})" if to_train else f"a table, {_KINDS}"
         raise UserError(
-            f"data.dir {location} needs {more if to_train else f'a table, {_KINDS}'}; it holds "
+            f"data.dir {location} needs {needed}; it holds "
             f"{first_of([path.name for path in paths.values()] or left_out) or 'nothing'}"
         )
     return paths, left_out
@@ -153,6 +167,25 @@ def _names_of(train: Table) -> tuple[str, ...]:
     if train.labels is None:
         raise UserError(f"{train.path} has no labels: it needs the columns {WANTED}, and a label in each row")
     return labels.class_names(train.labels, train.lines, train.path)
+
+
+def _divided(table: Table) -> tuple[Table, Table]:
+    """The examples to report on, and those to train on."""
+    held_out = chosen(joined(table.texts), _REPORTED, _SEED)
+    if held_out.all() or not held_out.any():
+        raise UserError(
+            f"{table.path} has too few examples to hold some out: put a table to report on beside it, such "
+            "as validation.tsv"
+        )
+    return _rows(table, held_out), _rows(table, ~held_out)
+
+
+def _rows(table: Table, those: Bool[np.ndarray, "rows"]) -> Table:
+    def of(values: list[Any]) -> list[Any]:
+        return list(itertools.compress(values, those))
+
+    labels = None if table.labels is None else of(table.labels)
+    return dataclasses.replace(table, texts=of(table.texts), labels=labels, lines=of(table.lines))
 
 
 def _check_sides(read: list[Table]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Integer
@@ -15,7 +15,7 @@ from tlc_jax.data import manifests
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.labelled.labelled_source import ACCURACY, NO_LABEL, TRAIN, TUNING
 
-FORMAT = 4
+FORMAT = 5
 _Label = Annotated[str, StringConstraints(max_length=1000)]
 
 
@@ -32,10 +32,12 @@ class ExamplesManifest(TypedDict):
     metric: NotRequired[Name]
     reported: manifests.SetNames
     unlabelled: NotRequired[manifests.SetNames]
+    texts_per_example: NotRequired[Literal[1, 2]]
     examples: dict[str, Count]
     truncated: dict[str, Count]
     baselines: dict[str, dict[str, float]]
     contradicting: NotRequired[dict[str, Count]]
+    trained_on: NotRequired[dict[str, Count]]
     notes: NotRequired[list[manifests.Text]]
 
 
