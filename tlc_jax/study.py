@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     stored = _stored_config(arguments)
     args = cli.parse(Study, arguments, settings=stored, everyday=EVERYDAY)
     if not (args.config or stored):
+        _refuse_others(args.workdir)
         raise UserError(
             f"--workdir {args.workdir} holds no study to resume: to begin one there, give --config with a "
             "study's config document, such as --config quickstart_study"
@@ -62,6 +63,13 @@ def _stored_config(arguments: list[str]) -> StudyConfig | None:
     from tlc_jax.studies.study_record import read_config
 
     return read_config(parse_path(workdir))
+
+
+def _refuse_others(workdir: str) -> None:
+    from tlc_jax.storage.paths import parse_path
+    from tlc_jax.studies.study_record import refuse_others
+
+    refuse_others(parse_path(workdir))
 
 
 if __name__ == "__main__":

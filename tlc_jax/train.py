@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from typing import Optional
 
@@ -12,6 +13,7 @@ from tlc_jax.core import cli, output
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 
 EVERYDAY = (
     *("workdir", "config", "init_from", "branch_from", "dry_run"),
@@ -44,12 +46,19 @@ def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     stored = _stored_config(arguments)
     args = cli.parse(Train, arguments, settings=stored, everyday=EVERYDAY)
+    from tlc_jax.artifacts.artifact import is_artifact
     from tlc_jax.data.location import check_exists
     from tlc_jax.runs.other_budget import check_budget
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.run_directory import RunDir
 
     run = RunDir(parse_path(args.workdir))
+    if is_artifact(run.root):
+        begin_from = f"--config CONFIG --init-from {shlex.quote(args.workdir)} --workdir NEW"
+        raise UserError(
+            f"--workdir {args.workdir} is an artifact, not a run: to train its model, begin a run with it: "
+            f"{command('train')} {begin_from}"
+        )
     exists = run.exists()
     document = _document(args, stored)
     if exists:

@@ -209,8 +209,8 @@ def recorded_begin(rundir: RunDir) -> Begin:
     starts = read_starts(rundir)
     if not starts:
         raise UserError(
-            f"{rundir.environment} is missing, which says how the run began: put it back, or run the command "
-            "again that began the run"
+            f"{rundir.environment} is missing, which says how the run began: restore it, or run the whole "
+            "command again that began the run, with its --config"
         )
     begin: Begin = Fresh()
     if branch := starts[0].get("branch_from"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import first_of
+from tlc_jax.core.progress import duration
 from tlc_jax.data.tokenizer import given_tokenizer
 from tlc_jax.parallel import hosts
 from tlc_jax.storage.run_directory import RunDir
@@ -57,7 +58,8 @@ def facts(config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, 
         **more,
         "model": f"{_size(config, task)}, on {_devices()}",
         **(_data_facts(config, rundir) if task is None else _task_facts(task)),
-        "budget": budget_text(config),
+        "budget": budget_text(config, task and task.epochs),
+        **({"note": "; ".join(notes)} if (notes := _notes(config, task)) else {}),
         "writes to": f"{rundir.root} (every option: config.json there, or --dry-run)",
         "to resume": f"{command('train')} --workdir {shlex.quote(str(rundir.root))}",
     }
@@ -96,15 +98,31 @@ def _data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
 
 
 def _task_facts(task: Task) -> dict[str, str]:
-    """The data, what models that know only counts reach with them, and notes."""
+    """The data, and what models that know only counts reach with them."""
     name = task.evaluation_sets()[0]
     known = "; ".join(f"{name} {metric}: {values}" for metric, values in _baselines(task).items())
-    notes = "; ".join(task.notes())
-    return {
-        **task.facts(),
-        **({"to beat": known} if known else {}),
-        **({"note": notes} if notes else {}),
-    }
+    return {**task.facts(), **({"to beat": known} if known else {})}
+
+
+def _notes(config: Config, task: Task | None) -> list[str]:
+    """What a person may not expect of the data and of the schedule."""
+    notes = list(task.notes()) if task else []
+    follows, limits = config.schedule.follows, dict(_limits(config))
+    others = [name for name in limits if name != follows]
+    if others and config.schedule.cooldown != 0 and config.schedule.noam_steps is None:
+        notes.append(
+            f"the learning rate falls to 0 over {limits[follows]}; if {limits[others[0]]} come first, the "
+            f"run ends before that, at a higher rate (--schedule.follows {others[0]} lets it fall over them)"
+        )
+    return notes
+
+
+def _limits(config: Config) -> Iterator[tuple[str, str]]:
+    """The limits of the budget, by the measures that a schedule may follow."""
+    for name, limit in vars(config.budget).items():
+        if limit is not None:
+            words = {"steps": "updates", "tokens": "tokens"}
+            yield name, f"{limit:,} {words[name]}" if name in words else f"{duration(limit)} of training"
 
 
 def _baselines(task: Task) -> dict[str, str]:

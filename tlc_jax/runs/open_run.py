@@ -15,11 +15,11 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.config.renamed import dropped
 from tlc_jax.config.saved import as_begun, digest, flat
-from tlc_jax.core.errors import SaveFailed, UserError
+from tlc_jax.core.errors import SaveFailed, UserError, one_line
 from tlc_jax.core.progress import duration
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
-from tlc_jax.data.location import same_path
+from tlc_jax.data.location import check_exists, same_path
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
@@ -150,8 +150,8 @@ def _resolve(
     config = config if begin.resolved else begin.resolve(config)
     if resumed:
         config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
-        config = _with_own_paths(config, rundir)
-        rundir.check_same(config)
+        config, remark = _with_own_paths(config, rundir)
+        rundir.check_same(config, remark)
         leader.decide(lambda: _check_complete(rundir))
     mesh = make_mesh(config.mesh)
     if config.micro_batch != "auto":
@@ -165,30 +165,41 @@ def _as_begun(config: Config, rundir: RunDir) -> Config:
     return as_begun(config, rundir.read_document())
 
 
-def _with_own_paths(config: Config, rundir: RunDir) -> Config:
-    """The config with the paths of data and tokenizer as the run spells them, where they lead to the same."""
+def _with_own_paths(config: Config, rundir: RunDir) -> tuple[Config, str]:
+    """The config with the paths of data and tokenizer as the run spells them, where they lead to the same;
+    else why they do not, if that is known."""
     stored, given = rundir.read_config().data, config.data
     if type(stored) is not type(given) or (given.dir, given.tokenizer) == (stored.dir, stored.tokenizer):
-        return config
-    respelt = dataclasses.replace(
-        config, data=dataclasses.replace(given, dir=stored.dir, tokenizer=stored.tokenizer)
-    )
+        return config, ""
+    try:
+        data = dataclasses.replace(given, dir=stored.dir, tokenizer=stored.tokenizer)
+    except ValueError:  # data of another name, which have no such folder
+        return config, ""
+    respelt = dataclasses.replace(config, data=data)
     if same_path(given.dir, stored.dir) and same_path(given.tokenizer, stored.tokenizer):
-        return respelt
-    if rundir.differences(respelt) or not leader.decide(lambda: _are_data_of(config, rundir)):
-        return config
-    return respelt
+        return respelt, ""
+    others = bool(rundir.differences(respelt))
+    remark = leader.decide(lambda: _no_data_of(config, rundir, compare=not others))
+    return (config, remark) if others or remark else (respelt, "")
 
 
-def _are_data_of(config: Config, rundir: RunDir) -> bool:
-    """Whether the run's own data are what would be prepared now."""
+def _no_data_of(config: Config, rundir: RunDir, compare: bool) -> str:
+    """Why the data that the config names are not the run's own, in parentheses; '' if they are, or if they
+    are there and not to be compared."""
+    try:
+        check_exists(config.data.dir)
+    except UserError:
+        return f" ({config.data.dir} does not exist)"
+    if not compare:
+        return ""
     if not _has_data(rundir):
-        return False
+        return f" ({rundir.data}, to compare with, is missing)"
     try:
         identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
-    except UserError:  # there are none
-        return False
-    return identity == read_manifest(rundir.data).get("identity")
+    except UserError as error:
+        return f" ({one_line(error)})"
+    same = identity == read_manifest(rundir.data).get("identity")
+    return "" if same else " (what it holds differs from what the run was trained on)"
 
 
 def _with_micro_batch(config: Config, rundir: RunDir, console: Console) -> Config:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlc_jax.config import Config
+from tlc_jax.config.marks import branch_point, parse_mark
 from tlc_jax.config.saved import as_begun, differences, flat
 from tlc_jax.core import cli
 from tlc_jax.core.errors import UserError
@@ -30,12 +31,13 @@ def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> No
     changed = differences(asked, has, "the run")
     if not changed or rundir.differences(config, free):
         return
-    budget = {f"--{_dashed(name)}": str(asked[name]) for name in asked if asked[name] != has[name]}
+    budget = {_option(name): str(asked[name]) for name in asked if asked[name] != has[name]}
+    branches = _by_branches(rundir, config, arguments, budget)
     raise UserError(
         f"--workdir {rundir.root} holds a run of another budget: {changed}. Its learning rate follows its "
         "budget, so a run keeps the budget that it began with.\n"
         f"To train its model on, begin a new run from its parameters:\n"
-        f"  {_init_from(rundir, arguments, budget)}\n{_by_branches(rundir, stored, arguments, budget)}"
+        f"  {_init_from(rundir, arguments, budget)}{branches}"
     )
 
 
@@ -47,17 +49,40 @@ def _init_from(rundir: RunDir, arguments: Sequence[str], budget: dict[str, str])
     return _train(cli.changed(cli.without(arguments, dict.fromkeys(taken, "")), new))
 
 
-def _by_branches(rundir: RunDir, stored: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
-    """How one run is finished at several budgets."""
+def _by_branches(rundir: RunDir, asked: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
+    """How one run is finished at several budgets; '' where its schedule has no end to be moved. `asked` is
+    the run's config with the new budget."""
+    stored = rundir.read_config()
     shares = [mark.name for mark in stored.kept_marks if mark.share and not mark.name.startswith("branch")]
     if stored.schedule.cooldown == 0 and shares:
-        return f"To finish it as it is at one of its marks:\n  {_branch(rundir.root, shares[-1])}"
+        return f"\nTo finish it as it is at one of its marks:\n  {_branch(rundir.root, shares[-1])}"
+    if stored.schedule.noam_steps is not None:
+        return ""
     trunk = f"{rundir.root}-trunk"
-    new = {**budget, "--schedule.cooldown": "0", "--checkpoint.marks": _MARKS, "--workdir": trunk}
+    new = {**budget, **_trunk_options(asked, budget), "--workdir": trunk}
     return (
-        "To choose among budgets later, train a trunk, and finish it at its marks:\n"
+        "\nTo choose among budgets later, train a trunk, and finish it at its marks:\n"
         f"  {_train(cli.changed(_with_config(rundir, arguments), new))}\n  {_branch(trunk, '1/2')}"
     )
+
+
+def _trunk_options(config: Config, budget: dict[str, str]) -> dict[str, str]:
+    """The options that make a trunk of a run with this config, whose `budget` options are new: it is as long
+    as they say, and its warm-up and narrow attention end before its first branch."""
+    schedule, limits = config.schedule, vars(config.budget)
+    longer = [name for name in limits if limits[name] is not None and _option(f"budget.{name}") in budget]
+    follows = schedule.follows if schedule.follows in longer or not longer else longer[0]
+    options = {"--schedule.cooldown": "0", "--checkpoint.marks": _MARKS}
+    if follows != schedule.follows:
+        options["--schedule.follows"] = follows
+    for name in limits:
+        if name != follows and limits[name] is not None:
+            options[_option(f"budget.{name}")] = "None"
+    first = min(branch_point(parse_mark(mark)).share or 1.0 for mark in _MARKS.split(","))
+    for name in ("warmup", "local_attention"):
+        if getattr(schedule, name) > first:
+            options[_option(f"schedule.{name}")] = f"{first:g}"
+    return options
 
 
 def _branch(trunk: object, mark: str) -> str:
@@ -81,5 +106,5 @@ def _with_config(rundir: RunDir, arguments: Sequence[str]) -> Sequence[str]:
     return words if cli.option(words, "--config") else ["--config", "CONFIG", *arguments]
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -28,8 +28,10 @@ def read_starts(rundir: RunDir) -> list[dict[str, Any]]:
     try:
         return checked(read_json(rundir.environment), _Environment)["starts"]
     except (OSError, ValueError) as error:
-        why = one_line(error)
-        raise UserError(f"{rundir.environment} is damaged ({why}): remove it to continue") from error
+        raise UserError(
+            f"{rundir.environment} is damaged ({one_line(error)}): restore it, or remove it and run the "
+            "whole command again that began the run, with its --config"
+        ) from error
 
 
 def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:

@@ -91,12 +91,13 @@ class RunDir:
         """The fields in config.json as the version that began the run wrote them, unchecked."""
         return read_json(self.config, _LARGEST_CONFIG)
 
-    def check_same(self, config: Config) -> None:
-        """UserError naming every field in which `config` is not the run's, but for those that may change."""
+    def check_same(self, config: Config, remark: str = "") -> None:
+        """UserError naming every field in which `config` is not the run's, but for those that may change;
+        `remark` follows them."""
         if changed := self.differences(config):
             raise UserError(
-                f"--workdir {self.root} holds a run of another config: {changed}. Give a new --workdir, or "
-                f"resume the run with the config that it has: {command('train')} --workdir "
+                f"--workdir {self.root} holds a run of another config: {changed}{remark}. Give a new "
+                f"--workdir, or resume the run with the config that it has: {command('train')} --workdir "
                 f"{shlex.quote(str(self.root))}"
             )
 

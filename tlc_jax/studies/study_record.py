@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
+from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.compression.methods import STEPS
 from tlc_jax.compression.steps import Step
 from tlc_jax.config import Config
@@ -45,9 +46,7 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     record = workdir / STUDY
     if record.exists():
         return _as_recorded(config, record, same_data)
-    if RunDir(workdir).config.exists():
-        run = f"{command('train')} --workdir {shlex.quote(str(workdir))}"
-        raise UserError(f"--workdir {workdir} holds a run: {run} resumes it")
+    refuse_others(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
     make_folder(workdir)
@@ -55,6 +54,15 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     fields["compression"]["steps"] = _recorded_steps(config)
     write_json(record, fields)
     return config
+
+
+def refuse_others(workdir: AnyPath) -> None:
+    """UserError if a folder is an artifact or a run directory."""
+    if is_artifact(workdir):
+        raise UserError(f"--workdir {workdir} is an artifact: give a new folder, or that of a study")
+    if RunDir(workdir).config.exists():
+        run = f"{command('train')} --workdir {shlex.quote(str(workdir))}"
+        raise UserError(f"--workdir {workdir} holds a run: {run} resumes it; give a study a new folder")
 
 
 def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> StudyConfig:
