@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -11,6 +12,7 @@ from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 
 EVERYDAY = (
     *("checkpoint", "out", "hf", "config", "workdir", "bits", "sparsity", "granularity", "range"),
@@ -43,7 +45,6 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.compression.pipeline import recipe_of
     from tlc_jax.recipes.compress_folder import compress_folder
     from tlc_jax.recipes.compress_run import compress_run, report
-    from tlc_jax.recipes.fidelity import report_coarse
     from tlc_jax.recipes.recover import trains
     from tlc_jax.storage.claim import claimed
     from tlc_jax.storage.paths import parse_path
@@ -60,8 +61,11 @@ def main(argv: list[str] | None = None) -> None:
             manifest = compress_folder(Path(args.hf or ""), args.settings, out, console)
         else:
             manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
-    report(manifest, out, console)
-    report_coarse(manifest, args.settings, arguments, args.out, console)
+
+    def advice(better: Mapping[str, str | None]) -> str:
+        return f"{command('compress')} {cli.changed(arguments, better)}"
+
+    report(manifest, args.settings, out, console, advice)
 
 
 if __name__ == "__main__":

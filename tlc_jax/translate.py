@@ -26,10 +26,10 @@ class Translate:
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Translate, argv)
     from tlc_jax.core.console import SafeConsole
-    from tlc_jax.inference.line_stream import standard_streams
+    from tlc_jax.inference.line_stream import standard_input, standard_output
     from tlc_jax.inference.translator import translate_stream
 
-    lines, write = standard_streams()
+    lines, write = standard_input(), standard_output()
     options = {"beams": args.beams, "alpha": args.alpha, "best": args.n_best}
     with contextlib.suppress(BrokenPipeError):  # the reader has enough
         translate_stream(args.checkpoint, lines, write, SafeConsole(stderr=True), **options)

@@ -248,7 +248,7 @@ def test_a_signal_or_a_closed_pipe_while_more_lines_are_waited_for(finished: Pat
             process.wait(timeout=60)
             told = process.stderr.read().decode()
         assert process.returncode == code, told
-        assert ("1 lines are translated; to resume, give the lines from 2 on" in told) == stop
+        assert ("1 line is translated; to resume, give the lines from 2 on" in told) == stop
 
 
 def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None:

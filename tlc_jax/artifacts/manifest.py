@@ -57,6 +57,7 @@ class ArtifactManifest(TypedDict):
     tensors: dict[Name, TensorEntry]
     files: dict[Name, Fingerprint]
     size: Size
+    texts_per_example: NotRequired[Literal[1, 2]]
     label_names: NotRequired[
         Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=10_000)]
     ]

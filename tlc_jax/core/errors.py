@@ -10,6 +10,10 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again to resume
 class UserError(Exception):
     """The user's input is wrong. The message is one sentence: what, where, what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and notebooks show in place of a traceback: the sentence."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class SaveFailed(Exception):
     """A checkpoint could not be written; earlier ones are intact. The message says where and why."""

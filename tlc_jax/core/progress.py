@@ -19,7 +19,7 @@ from rich.table import Column
 
 from tlc_jax.core import stopping
 
-_PLAIN_EVERY = 15.0  # seconds between plain lines
+_PLAIN_EVERY = 10.0  # seconds between plain lines
 _BAR = 16  # columns
 
 
@@ -50,11 +50,23 @@ def progress_bar(console: Console, *columns: ProgressColumn, text: str, transien
 
 
 @contextlib.contextmanager
-def stage(console: Console, title: str, total: float | None, unit: str) -> Iterator[Callable[[float], None]]:
-    """A context that gives a function to advance the stage by an amount of `unit`; `total` may be unknown."""
+def stage(
+    console: Console,
+    title: str,
+    total: float | None,
+    unit: str,
+    *,
+    bar: bool = True,
+    only_long: bool = False,
+) -> Iterator[Callable[[float], None]]:
+    """A context that gives a function to advance the stage by an amount of `unit`; `total` may be unknown.
+
+    Without `bar`, a terminal gets none either; of `only_long` stages, those that end before the first plain
+    line are not mentioned.
+    """
     started = last = time.monotonic()
     done = 0.0
-    bar = progress_bar(
+    drawn = progress_bar(
         console,
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
@@ -63,19 +75,21 @@ def stage(console: Console, title: str, total: float | None, unit: str) -> Itera
         text="{task.description}",
         transient=True,
     )
-    task = bar.add_task(title, total=total)
+    drawn.disable = drawn.disable or not bar
+    task = drawn.add_task(title, total=total)
 
     def advance(amount: float) -> None:
         nonlocal done, last
         stopping.check()
         done += amount
-        bar.advance(task, amount)
+        drawn.advance(task, amount)
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
             last = time.monotonic()
             of = f" of {total:,.0f}" if total else ""
             console.print(f"{title}: {done:,.0f}{of} {unit}", markup=False)
 
-    with bar:
+    with drawn:
         yield advance
-    took = duration(time.monotonic() - started)
-    console.print(f"{title}: {done:,.0f} {unit} in {took}", markup=False)
+    seconds = time.monotonic() - started
+    if not only_long or seconds > _PLAIN_EVERY:
+        console.print(f"{title}: {done:,.0f} {unit} in {duration(seconds)}", markup=False)

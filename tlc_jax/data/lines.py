@@ -17,7 +17,7 @@ from tlc_jax.storage.untrusted import open_regular
 LONGEST_LINE = 64 << 20  # bytes: several books in one JSON object
 LONGEST_TEXT = 1 << 23  # characters of a line that is tokenised
 _BLOCK = 1 << 20
-_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _MOST_EXPANSION = 200  # repeated text is compressed a hundredfold, a decompression bomb far more
 _ALWAYS = 16 << 20  # bytes that any archive may hold, however small
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -53,7 +53,7 @@ def _opened(path: Path) -> Iterator[Any]:
     that of zstandard gives a shorter text."""
     import pyarrow
 
-    compression = _COMPRESSION.get(path.suffix.lower())
+    compression = COMPRESSION.get(path.suffix.lower())
     with open_regular(path) as file:
         if not compression:
             yield file

@@ -7,15 +7,16 @@ from typing import Any
 from rich.console import Console
 
 from tlc_jax.core import stopping
-from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled.data_sets import DATA_SETS
-from tlc_jax.inference.model_with_data import ModelWithData, load_with_data
+from tlc_jax.inference.model_with_data import ModelWithData, with_data
 from tlc_jax.inference.predictions import write_predictions
+from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import KINDS, kind_of
 from tlc_jax.training.evaluator import Evaluator
+from tlc_jax.training.view import make_console
 
 
 def evaluate_checkpoint(
@@ -25,8 +26,21 @@ def evaluate_checkpoint(
     another `task`."""
     if task is not None:
         _check_name(task)
-    console = SafeConsole(stderr=True)
-    model = load_with_data(reference, console, data_dir)
+    console = make_console(stderr=True)
+    loaded = load_model(reference, warn=console.print)
+    return evaluate_loaded(reference, loaded, console, task, data_dir, predictions)
+
+
+def evaluate_loaded(
+    reference: str,
+    loaded: TrainedModel,
+    console: Console,
+    task: str | None = None,
+    data_dir: str | None = None,
+    predictions: str | None = None,
+) -> dict[str, Any]:
+    """`evaluate_checkpoint` of a model that is loaded."""
+    model = with_data(loaded, console, data_dir)
     trained_with = model.trained_with
     if task is not None and task not in kind_of(trained_with).task_names(trained_with):
         raise UserError(f"--task {task}, but {reference} was trained for another one")

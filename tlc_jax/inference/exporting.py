@@ -32,20 +32,22 @@ from tlc_jax.tasks.decoder import EXTRA
 _LARGEST = 64 << 20  # bytes of a tokenizer
 
 
-def export_model(root: str, out: AnyPath, kind: str, console: Console) -> None:
-    """Write a model to the new folder `out` in one of FORMATS."""
+def export_model(
+    root: str, out: AnyPath, kind: str, console: Console, loaded: TrainedModel | None = None
+) -> None:
+    """Write a model to the new folder `out` in one of FORMATS; `loaded` is that model, if it is at hand."""
     with claimed(out), new_folder(out, exclusive=True) as making:
-        FORMATS[kind](root, making, console)
+        FORMATS[kind](root, making, console, loaded)
     console.print(f"written to {out}")
 
 
-def _huggingface(root: str, folder: AnyPath, console: Console) -> None:
+def _huggingface(root: str, folder: AnyPath, console: Console, loaded: TrainedModel | None) -> None:
     if is_artifact(parse_path(root)) and (artifact := read_artifact(parse_path(root))).of_folder:
         arrays = {name: np.asarray(x) for name, x in to_dense(artifact.tensors).items()}
         write_arrays(folder, arrays, _documents(artifact, console))
         console.print(f"{len(arrays)} tensors by their original names, floats in dense float32")
         return
-    model = load_model(root, warn=console.print)
+    model = loaded or load_model(root, warn=console.print)
     tokenizer, family = _document(model.rundir.tokenizer), family_of(model.config.model)
     if family.name not in _WRITERS:
         raise UserError(f"{root} is of the family {family.name}, which has no counterpart in Hugging Face")
@@ -72,7 +74,7 @@ def _write_roberta(folder: AnyPath, model: TrainedModel, tokenizer: bytes, famil
 _WRITERS = {ENCODER.name: _write_roberta, ENCODER_DECODER.name: _write_pegasus}
 
 
-def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
+def _compressed_tensors(root: str, folder: AnyPath, console: Console, loaded: TrainedModel | None) -> None:
     if not is_artifact(parse_path(root)):
         raise UserError(f"{root} has no codes to export: compress it first, and export the artifact")
     artifact = read_artifact(parse_path(root))
@@ -81,7 +83,9 @@ def _compressed_tensors(root: str, folder: AnyPath, console: Console) -> None:
     elif (family := family_of(config := RunDir(artifact.folder).read_config().model)) is ENCODER_DECODER:
         raise UserError(f"{root} translates, which compressed-tensors cannot hold: give --format huggingface")
     else:
-        _huggingface(root, folder, console)  # the other files and arrays: config, tokenizer, token types
+        _huggingface(
+            root, folder, console, loaded
+        )  # the other files and arrays: config, tokenizer, token types
         names = family.huggingface_names(config)
         tensors = by_huggingface_names(artifact.tensors, read_arrays(folder), names)
         others = {"config.json": (folder / "config.json").read_bytes()}

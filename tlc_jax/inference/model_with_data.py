@@ -13,7 +13,7 @@ from tlc_jax.artifacts.artifact import is_artifact
 from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
-from tlc_jax.runs.load import load_model
+from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
@@ -35,15 +35,21 @@ class ModelWithData:
 
 
 def load_with_data(reference: str, console: Console, data_dir: str | None = None) -> ModelWithData:
-    """The model of a run, of one of its marks (RUN@MARK) or of an artifact, with the data in `data_dir`, or
-    else with those that it was trained on. A classifier is also evaluated on tables."""
-    model = load_model(reference, warn=console.print)
+    """The model of a run, of one of its marks (RUN@MARK) or of an artifact, with data as `with_data`."""
+    return with_data(load_model(reference, warn=console.print), console, data_dir)
+
+
+def with_data(model: TrainedModel, console: Console, data_dir: str | None = None) -> ModelWithData:
+    """The model with the data in `data_dir`, or else with those that it was trained on. A classifier is also
+    evaluated on tables, of pairs if it was trained on pairs."""
     config, kind = model.config, kind_of(model.config)
     if data_dir is None and not is_artifact(model.rundir.root):
         data = kind.open(config, model.rundir.data)
     else:
         config = _with_data(config, model.rundir.tokenizer, data_dir)
         data = kind.prepare(config, console, model.label_names)
+        if texts := data.manifest.get("texts_per_example"):
+            model.check_texts(texts, f"{data_dir or 'the data set'} holds")
     task = kind.task(kind.bounded(config, _MANY), data)
     sets = (*task.evaluation_sets(), *task.reported_sets())
     config = kind.bounded(config, max((task.evaluation_size(name) for name in sets), default=_MANY))

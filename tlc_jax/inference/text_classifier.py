@@ -1,10 +1,9 @@
-"""Classifies new texts: a label and probabilities for each, in order, whatever the texts hold."""
+"""Classifies texts: a label and probabilities for each."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -18,16 +17,13 @@ from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.labelled.example_rows import encode_examples
 from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import load_tokenizer
-from tlc_jax.inference.line_stream import answer_stream
 from tlc_jax.inference.predictions import softmax
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
-from tlc_jax.runs.load import TrainedModel, load_model
+from tlc_jax.runs.load import TrainedModel
 from tlc_jax.tasks.kinds import kind_of
 
 _TOKENS = 8192  # of a batch, pads included
 _MOST_ROWS, _FEW_ROWS = 128, 8
-_CUT = "were too long for the model and are judged by their beginning"
-_BLANK = "have no text and get no label"
 
 Texts = tuple[str, ...]
 """A text, or a pair of texts."""
@@ -35,13 +31,18 @@ Texts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier predicts for a text: the probability of each label, and the most probable one; None
-    for a text without characters, and where two labels are equally probable."""
+    """What a classifier predicts for a text: the probability of each label, and the most probable one. For a
+    text without characters they are NaN and None; the label is None too where two are equally probable."""
 
     label: str | None
     probabilities: dict[str, float]
     truncated: bool = False
     """Whether the text was longer than what the model reads."""
+
+    @property
+    def probability(self) -> float:
+        """That of the label; NaN where there is none."""
+        return math.nan if self.label is None else self.probabilities[self.label]
 
 
 class Classifier:
@@ -56,12 +57,8 @@ class Classifier:
         )
         if kinds := normalizer_of(self._tokenizer):
             console.print(f"note: the model's tokenizer changes text before it is classified ({kinds})")
-        self.label_names, self._longest, self._mesh = (
-            model.label_names,
-            config.data.sequence_length,
-            model.mesh,
-        )
-        self._params = model.params
+        self.label_names, self._longest = model.label_names, config.data.sequence_length
+        self._mesh, self._params = model.mesh, model.params
         objective = kind.objective(config, len(model.label_names))
 
         def logits(params: Params, tokens: jax.Array) -> jax.Array:
@@ -73,16 +70,21 @@ class Classifier:
             out_shardings=replicated(self._mesh),  # every process reads all
         )
 
-    def __call__(self, texts: Sequence[Texts]) -> list[Prediction]:
-        """The prediction for each text or pair of texts."""
+    def __call__(
+        self, texts: Sequence[Texts], advance: Callable[[int], None] = lambda count: None
+    ) -> list[Prediction]:
+        """The prediction for each text or pair of texts; all are of one kind. `advance` is called with the
+        number of further texts that are done."""
         rows, truncated = encode_examples(texts, self._tokenizer, self._longest)
-        probabilities = softmax(self._logits_of(rows))
+        probabilities = softmax(self._logits_of(rows, advance))
         return [
             self._prediction(each, cut, blank=not any(map(str.strip, text)))
             for each, cut, text in zip(probabilities, truncated, texts, strict=True)
         ]
 
-    def _logits_of(self, rows: list[Integer[np.ndarray, "_"]]) -> Float[np.ndarray, "texts classes"]:
+    def _logits_of(
+        self, rows: list[Integer[np.ndarray, "_"]], advance: Callable[[int], None]
+    ) -> Float[np.ndarray, "texts classes"]:
         results = np.full((len(rows), len(self.label_names)), np.nan, np.float32)
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         while order:  # the longest first
@@ -93,6 +95,7 @@ class Classifier:
                 tokens[i, : len(rows[row])] = rows[row]
             batch = place(self._mesh, {"tokens": tokens[local_rows(self._mesh, size)]})
             results[chosen] = np.asarray(self._logits(self._params, batch["tokens"]))[: len(chosen)]
+            advance(len(chosen))
         return results
 
     def _shape(self, count: int, longest: int) -> tuple[int, int]:
@@ -106,58 +109,9 @@ class Classifier:
     def _prediction(
         self, probabilities: Float[np.ndarray, "classes"], truncated: bool, blank: bool
     ) -> Prediction:
+        if blank:
+            return Prediction(None, dict.fromkeys(self.label_names, math.nan))
         best = probabilities == probabilities.max()
-        decided = best.sum() == 1 and not blank
-        label = self.label_names[int(best.argmax())] if decided else None
+        label = self.label_names[int(best.argmax())] if best.sum() == 1 else None
         named = zip(self.label_names, probabilities.tolist(), strict=True)
         return Prediction(label, dict(named), truncated)
-
-
-def classify_stream(
-    reference: str,
-    lines: Iterable[bytes],
-    write: Callable[[str], object],
-    console: Console,
-    *,
-    pairs: bool,
-    as_json: bool,
-) -> None:
-    """Write the label of every line of `lines`, and the probability of each class, with the model of a run, a
-    mark, RUN@lastN or an artifact.
-
-    Of `pairs`, a line holds two texts with a tab between them. The first line that is written names the
-    columns, unless each line is `as_json` an object.
-    """
-    classify = Classifier(load_model(reference, warn=console.print), console)
-    write_line = _json_line if as_json else _tsv_line
-    if not as_json:
-        write("\t".join(["label", *classify.label_names]) + "\n")
-
-    def respond(first: int, window: list[str], counts: Counter[str]) -> Iterator[str]:
-        texts = [_sides(line, number, pairs) for number, line in enumerate(window, first + 1)]
-        for text, prediction in zip(texts, classify(texts), strict=True):
-            counts[_CUT] += prediction.truncated
-            counts[_BLANK] += not any(map(str.strip, text))
-            yield write_line(prediction)
-
-    answer_stream(lines, write, respond, console, "predicting", "predicted")
-
-
-def _sides(line: str, number: int, pairs: bool) -> Texts:
-    sides = tuple(line.split("\t")) if pairs else (line,)
-    if pairs and len(sides) != 2:
-        raise UserError(
-            f"line {number:,} of standard input has {len(sides)} text(s) between tabs: with --pairs give two "
-            "on each line"
-        )
-    return sides
-
-
-def _tsv_line(prediction: Prediction) -> str:
-    numbers = (f"{value:.6f}" for value in prediction.probabilities.values())
-    return "\t".join([prediction.label or "", *numbers]) + "\n"
-
-
-def _json_line(prediction: Prediction) -> str:
-    rounded = {name: round(p, 6) if p == p else None for name, p in prediction.probabilities.items()}
-    return json.dumps({"label": prediction.label, "probabilities": rounded}) + "\n"

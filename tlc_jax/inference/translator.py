@@ -16,7 +16,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.tokenizer import load_tokenizer
-from tlc_jax.inference.line_stream import answer_stream
+from tlc_jax.inference.line_stream import answer_stream, ask_for_lines, decoded, from_keyboard
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.runs.memory import GIB
 from tlc_jax.tasks.decoder import ALPHA, Decoder, Translated, bytes_of_row, usable_memory
@@ -46,7 +46,10 @@ def translate_stream(
         load_model(root, warn=console.print), console, beams=beams, alpha=alpha, best=best or 1
     )
 
-    def respond(first: int, window: list[str], counts: Counter[str]) -> Iterator[str]:
+    ask_for_lines(console)
+    counts = Counter[str]()
+
+    def respond(first: int, window: list[str]) -> Iterator[str]:
         for number, hypotheses in enumerate(translator(window), first):
             counts[_CUT] += hypotheses[0].parts > 1
             counts[f"had fewer than {best} hypotheses"] += len(hypotheses) < (best or 1)
@@ -55,7 +58,16 @@ def translate_stream(
             else:
                 yield "".join(f"{number} ||| {each.text} ||| {each.score:.6f}\n" for each in hypotheses)
 
-    answer_stream(lines, write, respond, console, "translating", "translated")
+    answer_stream(
+        decoded(lines, counts),
+        write,
+        respond,
+        console,
+        counts,
+        doing="translating",
+        done="translated",
+        bar=not from_keyboard(),
+    )
 
 
 def check_options(beams: int, alpha: float, best: int | None) -> None:
@@ -88,9 +100,12 @@ class Translator:
             config, tokenizer, model.mesh, longest=longest, beams=beams, alpha=alpha, best=best
         )
 
-    def __call__(self, lines: list[str]) -> list[list[Translated]]:
-        """The hypotheses of each line, best first; a line that was cut has one."""
-        translations = self._decoder.translate(self._params, lines)
+    def __call__(
+        self, lines: list[str], advance: Callable[[int], None] = lambda count: None
+    ) -> list[list[Translated]]:
+        """The hypotheses of each line, best first; a line that was cut has one. `advance` is called with the
+        number of further lines that are done."""
+        translations = self._decoder.translate(self._params, lines, advance)
         return [[_one_line(each) for each in hypotheses] for hypotheses in translations]
 
 

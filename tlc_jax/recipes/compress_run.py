@@ -14,9 +14,10 @@ from tlc_jax.artifacts.artifact import WEIGHTS, check_new, is_artifact, write_ar
 from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
-from tlc_jax.recipes.fidelity import Fidelity, report_errors
+from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
 from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
 from tlc_jax.runs.load import TrainedModel, load_model
@@ -28,11 +29,16 @@ MADE_BY = f"tlc_jax {tlc_jax.__version__}"
 
 
 def compress_run(
-    reference: str, config: CompressConfig, out: AnyPath, workdir: AnyPath | None, console: Console
+    reference: str,
+    config: CompressConfig,
+    out: AnyPath,
+    workdir: AnyPath | None,
+    console: Console,
+    loaded: TrainedModel | None = None,
 ) -> dict[str, Any]:
     """Write the artifact of a run to the new folder `out` and return its manifest. The rounds of a recipe
     with recovery are runs in `workdir`. Prints the metrics on the sets that the run was tuned on, before and
-    after."""
+    after. `loaded` is the model of `reference` where it must be no later one."""
     check_new(out)
     recipe, rounds, given = recipe_of(config), list[Round](), reference
     if trains(recipe):
@@ -40,7 +46,12 @@ def compress_run(
             raise UserError("the recipe prunes in rounds: give --workdir, a folder for their runs")
         reference, rounds = prune_in_rounds(reference, recipe, workdir, console)
         recipe = without_training(recipe)
-    original, source = _load(reference, console)
+    original, source = _load(reference, console, None if rounds else loaded)
+    if source.get("compressed_before"):
+        console.print(
+            f"note: {reference} is compressed already, and its weights lose a second time: compress its run "
+            "instead"
+        )
     result, fidelity = compress_model(original, recipe, console), Fidelity()
     items = result.items(fidelity)
     if fidelity.overall or result.model is not original:
@@ -53,6 +64,7 @@ def compress_run(
         **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
         **({"target": result.fit.report} if result.fit else {}),
         "label_names": list(original.label_names),
+        **({"texts_per_example": texts} if (texts := original.texts_per_example) else {}),
         "size": asdict(result.sizes),
         "relative_error": fidelity.overall,
     }
@@ -71,13 +83,19 @@ def _report_metrics(original: TrainedModel, result: CompressedModel, console: Co
     except UserError as error:  # there are no data
         console.print(f"not evaluated before and after compression: {error}")
         return
-    before = evaluate(split(jax.device_get(original.params)))
-    if result.model is not original:
-        evaluate = evaluator_of(result.model)
-    report_metrics(before, evaluate(result.compressed.dense()), console)
+    with stage(console, "evaluating", 2, "models", only_long=True) as advance:
+        before = evaluate(split(jax.device_get(original.params)))
+        advance(1)
+        if result.model is not original:
+            evaluate = evaluator_of(result.model)
+        after = evaluate(result.compressed.dense())
+        advance(1)
+    report_metrics(before, after, console)
 
 
-def report(manifest: dict[str, Any], out: AnyPath, console: Console) -> None:
+def report(
+    manifest: dict[str, Any], config: CompressConfig, out: AnyPath, console: Console, advice: Advice
+) -> None:
     """Print how far the weights are from the trained ones, and the three sizes beside float32."""
     report_errors(manifest, console)
     size, file = manifest["size"], manifest["files"][WEIGHTS]["bytes"]
@@ -88,11 +106,22 @@ def report(manifest: dict[str, Any], out: AnyPath, console: Console) -> None:
     for name, count in (("paper", size["paper_bytes"]), ("format", size["format_bytes"]), ("file", file)):
         console.print(f"  {name:6s} {count:12,.0f} bytes  {dense / count:5.2f} times smaller")
     console.print(f"written to {out}")
+    report_coarse(manifest, config, out, console, advice)
 
 
-def _load(reference: str, console: Console) -> tuple[TrainedModel, dict[str, Any]]:
+def _load(
+    reference: str, console: Console, loaded: TrainedModel | None
+) -> tuple[TrainedModel, dict[str, Any]]:
     """The model and its source. A run that is still training may delete the checkpoint that was just read:
-    then the newest one is read."""
+    then the newest one is read, unless the model is `loaded`."""
+    if loaded is not None:
+        try:
+            return loaded, _source(loaded)
+        except Damaged as damage:
+            raise UserError(
+                f"{reference} no longer has the checkpoint of step {loaded.step:,}, or it is damaged "
+                f"({damage}): load the model again"
+            ) from damage
     for _ in range(_TRIES):
         model = load_model(reference, warn=console.print)
         try:

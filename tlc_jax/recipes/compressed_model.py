@@ -13,6 +13,7 @@ from tlc_jax.artifacts.artifact import file_bytes
 from tlc_jax.compression.pipeline import Compressed, make_plan, shrink
 from tlc_jax.compression.steps import Model, Recipe
 from tlc_jax.core.leaf import Leaf
+from tlc_jax.core.progress import stage
 from tlc_jax.core.sizes import Sizes
 from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
@@ -71,7 +72,11 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
     for name, x in tensors.items():
         check_weights(name, x, plan.rules[name], console)
     report_plan(plan, console)
-    leaves = {name: plan.convert(name, x) for name, x in tensors.items()}
+    leaves = dict[str, Leaf]()
+    with stage(console, "compressing", len(tensors), "tensors", only_long=True) as advance:
+        for name, x in tensors.items():
+            leaves[name] = plan.convert(name, x)
+            advance(1)
     report_idle(plan, console)
     return CompressedModel(model, tensors, Compressed(leaves, plan.masks, plan.rules), fit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from tlc_jax.compression.select import undivided
 from tlc_jax.compression.weight_errors import ratio, squares
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import Rule
-from tlc_jax.core import cli, stopping
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import first_of
+from tlc_jax.storage.paths import AnyPath
 
+Advice = Callable[[Mapping[str, str | None]], str]
+"""Options of the command and their values (None: a flag) -> what to call instead."""
 _BLOCK = 1 << 20
 _WORST = 5
 _SMALLEST = np.finfo(np.float32).tiny
@@ -95,16 +97,17 @@ class Fidelity:
 
 
 def report_coarse(
-    manifest: Mapping[str, Any], config: CompressConfig, arguments: Sequence[str], out: str, console: Console
+    manifest: Mapping[str, Any], config: CompressConfig, out: AnyPath, console: Console, advice: Advice
 ) -> None:
     """Warn if matrices of an artifact have fewer than 8 bits and one range each, with the command that does
-    better, or, where rules or steps of a document have decided so, with what to write there."""
+    better, or, where rules or steps of a document have decided so, with what to write there. `advice` writes
+    a call with other options."""
     bits = {
         entry["bits"]
         for entry in manifest["tensors"].values()
         if entry["bits"] < 8 and entry.get("granularity") == "tensor" and len(entry["shape"]) > 1
     }
-    if not bits:
+    if not bits or manifest["source"].get("compressed_before"):
         return
     console.print(
         "warning: below 8 bits one range per tensor loses much; one for every 64 weights, of least squares, "
@@ -121,7 +124,7 @@ def report_coarse(
     }
     if config.target_mb is None:  # a byte budget has ranges of least squares
         better["--range"] = "mse"
-    console.print(f"  {command('compress')} {cli.changed(arguments, better)}", soft_wrap=True)
+    console.print(f"  {advice(better)}", soft_wrap=True)
 
 
 def report_errors(manifest: Mapping[str, Any], console: Console) -> None:

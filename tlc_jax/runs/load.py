@@ -30,6 +30,7 @@ from tlc_jax.training.masked import tensor_masks
 from tlc_jax.training.state import abstract_params
 
 Warn = Callable[[str], None]
+_KINDS_OF_TEXTS = {1: "single texts", 2: "pairs of texts"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class TrainedModel:
     """Parameters on a mesh, with what it takes to use them; no data.
 
     `step` is the number of updates; `steps` are the checkpoints that the parameters are the mean of (mostly
-    one); `label_names` are those of a classification, else empty; `masks` say which weights are pruned.
+    one); `label_names` are those of a classification, else empty; `masks` say which weights are pruned;
+    `texts_per_example` is 2 of a classification of pairs, and None where nothing says what it was trained on.
     """
 
     rundir: RunDir
@@ -47,11 +49,20 @@ class TrainedModel:
     label_names: tuple[str, ...]
     masks: Tensors
     steps: tuple[int, ...] = ()
+    texts_per_example: int | None = None
 
     @property
     def mesh(self) -> Mesh:
         """The mesh that the parameters are sharded over."""
         return make_mesh(self.config.mesh)
+
+    def check_texts(self, count: int, what: str) -> None:
+        """UserError where examples of `count` texts each, of which `what` is the subject and the verb, are
+        not what a classification was trained on."""
+        trained_on = self.texts_per_example
+        if trained_on not in (None, count):
+            given, wanted = (_KINDS_OF_TEXTS[number] for number in (count, trained_on))
+            raise UserError(f"{what} {given}, and {self.rundir.root} was trained on {wanted}: give {wanted}")
 
 
 def _warn(text: str) -> None:
@@ -68,8 +79,9 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     if is_artifact(rundir.root):
         return _load_artifact(rundir.root, mesh_config, warn)
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
-    names = kind_of(config).label_names(config, rundir.data)
-    abstract = abstract_params(kind_of(config).objective(config, len(names)))
+    kind = kind_of(config)
+    names, texts = kind.label_names(config, rundir.data), kind.texts_per_example(rundir.data)
+    abstract = abstract_params(kind.objective(config, len(names)))
     like = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         abstract,
@@ -80,7 +92,9 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     else:
         params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
         steps = [step]
-    return TrainedModel(rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps))
+    return TrainedModel(
+        rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps), texts
+    )
 
 
 def folder_of(reference: str) -> tuple[RunDir, str | None]:
@@ -130,7 +144,8 @@ def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) ->
     _check_shapes(path, params, abstract_params(kind_of(config).objective(config, len(names))))
     rules = family_of(config.model).sharding_rules
     params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params, rules))
-    return TrainedModel(rundir, config, params, manifest["source"]["step"], names, masks)
+    step, texts = manifest["source"]["step"], manifest.get("texts_per_example")
+    return TrainedModel(rundir, config, params, step, names, masks, texts_per_example=texts)
 
 
 def _on_this_machine(config: Config, mesh_config: MeshConfig | None, warn: Warn) -> Config:

@@ -17,6 +17,7 @@ from rich.console import Console
 from tlc_jax.config import Config
 from tlc_jax.config.task import TaskConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import counted
 from tlc_jax.core.tree import Params
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
@@ -213,6 +214,11 @@ class TaskKind(ABC, Generic[PreparedData]):
         """The classes, from prepared data or, without `folder`, from the source; () for most kinds."""
         return ()
 
+    def texts_per_example(self, folder: AnyPath) -> int | None:
+        """Of a classification: 1, or 2 where each example is a pair of texts. None where prepared data do not
+        say so, and for other kinds."""
+        return None
+
     @abstractmethod
     def objective(self, config: Config, classes: int | None = None) -> Objective:
         """The objective without data. UserError where it needs the number of `classes`."""
@@ -248,13 +254,13 @@ def check_fits(config: Config, data: Prepared) -> None:
             )
 
 
-def few(what: str, count: int, enough: int, held_out: float) -> tuple[str, ...]:
+def few(noun: str, use: str, count: int, enough: int, held_out: float) -> tuple[str, ...]:
     """A note where fewer than `enough` examples or documents are held out: what a model reaches on so few
     says little about others."""
     if count >= enough:
         return ()
     return (
-        f"only {count:,} {what}, too few to judge a model by: raise --data.held-out (now {held_out:g}) or "
+        f"only {counted(count, noun)} {'is' if count == 1 else 'are'} {use}, too few to judge a model by: raise --data.held-out (now {held_out:g}) or "
         "give more data",
     )
 

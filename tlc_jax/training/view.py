@@ -22,9 +22,10 @@ _ESTIMATE_AFTER = 10  # steps until the first estimate of the time left
 _NAMES, _BAR = 11, 12  # columns
 
 
-def make_console() -> Console:
-    """A console on standard output, quiet in all processes but the first. Plain lines are not wrapped."""
-    plain = functools.partial(SafeConsole, quiet=not hosts.is_first())
+def make_console(stderr: bool = False) -> Console:
+    """A console on standard output or standard error, quiet in all processes but the first. Plain lines are
+    not wrapped."""
+    plain = functools.partial(SafeConsole, stderr=stderr, quiet=not hosts.is_first())
     return plain() if plain().is_terminal else plain(width=10_000)
 
 
@@ -53,8 +54,9 @@ def show_facts(console: Console, facts: dict[str, str]) -> None:
             console.print(" " * _NAMES + line, soft_wrap=True)
 
 
-def budget_text(config: Config) -> str:
-    """How long a run will take, as far as its config tells."""
+def budget_text(config: Config, epochs: Callable[[int], float] | None = None) -> str:
+    """How long a run will take, as far as its config says; in epochs too, if their number is known at a
+    step."""
     steps, seconds, tokens = (
         getattr(config.budget, name) for name in ("steps", "training_seconds", "tokens")
     )
@@ -62,7 +64,9 @@ def budget_text(config: Config) -> str:
     if seconds is not None:
         parts.append(f"{duration(seconds)} of training, not counting compilation, evaluation and saving")
     if steps is not None:
-        parts.append(f"{steps:,} updates")
+        count = 0.0 if epochs is None else epochs(steps)
+        passes = f" ({count:,.0f} epochs)" if count >= 10 else f" ({count:.2g} epochs)" if count else ""
+        parts.append(f"{steps:,} updates{passes}")
     if tokens is not None:
         parts.append(f"{tokens:,} tokens")
     return ", or ".join(parts) + (", whichever ends first" if len(parts) > 1 else "")
