@@ -8,11 +8,11 @@ import re
 import pytest
 from rich.console import Console
 
-from tlc_jax.config import BudgetConfig
+from tlc_jax.config import BudgetConfig, Config, ScheduleConfig
 from tlc_jax.core.clock import Budget
 from tlc_jax.core.console import SafeConsole
 from tlc_jax.core.progress import stage
-from tlc_jax.training.view import View, show_facts
+from tlc_jax.training.view import View, budget_text, show_facts
 
 LINE = {
     "step": 123_400,
@@ -86,3 +86,10 @@ def test_facts_are_wrapped_beside_their_names() -> None:
         "           seven eight nine",
         "budget     12 updates",
     ]
+
+
+@pytest.mark.parametrize(("per_step", "shown"), [(0.0692, " (415 epochs)"), (1 / 4000, " (1.5 epochs)")])
+def test_a_budget_of_updates_is_shown_in_epochs_too(per_step: float, shown: str) -> None:
+    config = Config(budget=BudgetConfig(steps=6000), schedule=ScheduleConfig(follows="steps"))
+    assert budget_text(config) == "6,000 updates"
+    assert budget_text(config, lambda step: step * per_step) == f"6,000 updates{shown}"
