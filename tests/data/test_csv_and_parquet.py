@@ -80,11 +80,11 @@ def test_names_of_classes_come_from_the_file(tmp_path: Path) -> None:
     [
         (
             "text,label\na,x\nb\nc,y\n",
-            r"train\.csv line 3 has 1 cell\(s\) between commas, .* first line has 2",
+            r"train\.csv line 3 has 1 cell between commas, .* first line has 2",
         ),
         (
             "text,label\na,x\nb,c,y\n",
-            r"train\.csv line 3 has 3 cell\(s\) .* put quotes around a text with commas",
+            r"train\.csv line 3 has 3 cells .* put quotes around a text with commas",
         ),
         ('text,label\n"a\nb",x\n"c"d,y\n', r"train\.csv line 4 is not CSV .* double the quotes"),
         ('text,label\na,x\n"b,y\nc,x\n', r"train\.csv line 3 begins a row with a quote that nothing ends"),

@@ -53,8 +53,8 @@ def test_spaces_around_a_label_that_comes_without_them_are_taken_away(tmp_path: 
     assert source.label_names == ("x", "y")
     assert source.read("train").labels == [0, 1, 0, 1, 0, 1]
     assert source.notes == (
-        "train.tsv: spaces around the label removed: 2 row(s), the first in line 6",
-        "v.tsv: spaces around the label removed: 1 row(s), the first in line 2",
+        "train.tsv: spaces around the label removed: 2 rows, the first in line 6",
+        "v.tsv: spaces around the label removed: 1 row, the first in line 2",
     )
 
 

@@ -37,8 +37,8 @@ def test_a_table_as_it_should_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cell\(s\) between tabs, but the first line has 2"),
-        ("text\tlabel\na\tx\nb\n", r"line 3 has 1 cell\(s\)"),
+        ("text\tlabel\na\tb\tx\nb\ty\n", r"line 2 has 3 cells between tabs, but the first line has 2"),
+        ("text\tlabel\na\tx\nb\n", r"line 3 has 1 cell"),
         ('text\tlabel\n"a\tb"\tx\n', "quotes do not hide tabs"),
         ('text\tlabel\n"he said ""no"""\tx\n', "line 2 has cells in quotes"),
         ('text\tlabel\n""\tx\n', "line 2 has cells in quotes"),
@@ -102,8 +102,8 @@ def test_a_few_empty_texts_are_left_out_and_told(tmp_path: Path) -> None:
     assert len(source.read("train").texts) == len(source.read("train").labels) == 198
     assert source.read("v").texts == [("e",)]
     assert source.notes == (
-        "train.jsonl: left out for an empty text: 2 row(s), the first in line 8",
-        "v.tsv: left out for an empty text: 1 row(s), the first in line 3",
+        "train.jsonl: left out for an empty text: 2 rows, the first in line 8",
+        "v.tsv: left out for an empty text: 1 row, the first in line 3",
     )
     (tmp_path / "blind.tsv").write_text("id\ttext\n1\ta\n2\t \n3\tb\n")
     with pytest.raises(UserError, match=r"blind\.tsv line 3: text is empty"):  # each is to be predicted

@@ -410,7 +410,7 @@ def test_sentence_pairs(tmp_path: Path) -> None:
             ("labelled", "--input", "broken.csv", "--columns", "body=a"),
             r"--columns body=\.\.\.: the fields are label, t",
         ),
-        (("labelled", "--input", "broken.csv"), r"broken\.csv line 3 has 1 cell\(s\) between commas"),
+        (("labelled", "--input", "broken.csv"), r"broken\.csv line 3 has 1 cell between commas"),
         (
             ("labelled", "--input", "empty.csv"),
             r"nothing is left to write to empty\.jsonl\.zst \(there are no rows\)",

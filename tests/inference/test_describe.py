@@ -67,3 +67,18 @@ def test_all_shows_every_tensor(artifact: Path, capsys: pytest.CaptureFixture[st
     assert names
     assert all(name in every and name not in few for name in names)
     assert "--all shows every tensor" in few
+    tensors = read_artifact(artifact).tensors
+    rows = [line for line in every.splitlines() if line.partition(" ")[0] in tensors]
+    assert len(rows) == len(tensors)
+    assert max(map(len, rows)) <= 80, "also where it is not printed to a terminal"
+
+
+def test_numbers_of_tensors_stand_for_the_lines_above(artifact: Path, capsys: pytest.CaptureFixture) -> None:
+    inspect.main([str(artifact), "--all"])
+    shown = capsys.readouterr().out
+    legend = dict(re.findall(r"^(\d+)  [\d,]+ tensors?: (.*)$", shown, re.MULTILINE))
+    for name, entry in read_artifact(artifact).manifest["tensors"].items():
+        [numbers] = re.findall(rf"^{re.escape(name)} .* \d\.\d{{4}} ([\d ]+)$", shown, re.MULTILINE)
+        stored, *why = (legend[number] for number in numbers.split())
+        assert stored.startswith(entry["layout"])
+        assert why == ([entry["why"]] if entry.get("why") else [])

@@ -114,3 +114,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_in_the_place_of_an_output_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "reviews.tsv").touch()
+    claim = claimed(tmp_path / "reviews.tsv")
+    with pytest.raises(UserError, match=r"--out .*reviews.tsv is a file: give a new folder"), claim:
+        pass

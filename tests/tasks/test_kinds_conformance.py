@@ -183,6 +183,7 @@ def test_what_may_be_done_next_are_commands_of_the_run(case: Case) -> None:
     ("case", "count", "says"),
     [
         ("mlm", {"documents": {"held_out": 3}}, "only 3 documents are held out to evaluate on"),
+        ("mlm", {"documents": {"held_out": 1}}, "only 1 document is held out to evaluate on"),
         ("mlm", {"documents": {"held_out": 20}}, ""),
         ("classification", {"examples": {"tuning": 99}}, "only 99 examples are kept to tune on"),
         ("classification", {"examples": {"tuning": 100}}, ""),

@@ -57,6 +57,22 @@ def test_step_and_time_left_are_never_cut(width: int, title: str | None) -> None
     assert len(rest) >= width - 55
 
 
+def test_an_evaluation_is_broken_between_its_values() -> None:
+    """Not where a terminal would break it, in the middle of a word."""
+    console = SafeConsole(file=io.StringIO(), force_terminal=True, width=60, record=True)
+    values = [f"{'nats_per_byte' if n % 2 else 'greedy_bleu'} {n}.125" for n in range(9)]
+    line = {f"eval/validation/{name}": float(x) for name, x in map(str.split, values[:2])}
+    for start in range(40):  # each value comes to stand at the edge
+        View(console, Budget(BudgetConfig(steps=9), "steps", 1), 0, 0.0, "t" * start).evaluated(
+            {"step": 1_000, "training_seconds": 60.0, **line}
+        )
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert len(lines) > 40
+    assert sum("nats_per_byte 1.125" in line for line in lines) == 40
+    assert sum("greedy_bleu 0.125" in line for line in lines) == 40
+
+
 def test_a_log_has_the_same_in_lines() -> None:
     console = SafeConsole(file=io.StringIO(), width=10_000, record=True)
     with trained(console):

@@ -17,6 +17,11 @@ def printable(text: object, most: int = 200) -> str:
     return shown if len(whole) <= most else f"{shown[: most - 3]}..."
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def first_of(names: Collection[str], most: int = 10) -> str:
     """The first names, made printable, and the number of the others."""
     shown = ", ".join(printable(name, 80) for name in list(names)[:most])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import counted
 from tlc_jax.data.lines import LONGEST_TEXT, read_lines
 
 _OTHER = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -40,8 +41,8 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             _check_separator(path, start, cells)
         if len(cells) != width:
             raise UserError(
-                f"{path} line {start} has {len(cells)} cell(s) between commas, but the first line has "
-                f"{width}: put quotes around a text with commas, or add what is missing"
+                f"{path} line {start} has {counted(len(cells), 'cell')} between commas, but the first line "
+                f"has {width}: put quotes around a text with commas, or add what is missing"
             )
         yield start, cells
 

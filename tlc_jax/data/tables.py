@@ -14,7 +14,7 @@ from typing import Any
 
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import counted, printable
 from tlc_jax.data.csv_rows import csv_rows
 from tlc_jax.data.lines import read_lines
 from tlc_jax.data.parquet_rows import columns_of_text, parquet_rows
@@ -101,8 +101,8 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 else "add what is missing"
             )
             raise UserError(
-                f"{path} line {number} has {len(cells)} cell(s) between tabs, but the first line has {width}"
-                f"{quotes}; {todo}"
+                f"{path} line {number} has {counted(len(cells), 'cell')} between tabs, but the first line "
+                f"has {width}{quotes}; {todo}"
             )
         yield number, cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.leaf import to_dense
-from tlc_jax.core.printable import first_of
+from tlc_jax.core.printable import counted, first_of
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.paths import parse_path
@@ -47,25 +47,18 @@ def checked_manifest(root: str) -> dict[str, Any]:
     return read_artifact(path).manifest
 
 
-def tensor_table(manifest: Mapping[str, Any]) -> Table:
-    """A table of every tensor of an artifact."""
-    table = Table(title=_title(manifest), caption=_sizes(manifest))
-    for heading in ("tensor", "shape", "bits", "details", "zeros", "layout", "relative error", "not done"):
-        table.add_column(
-            heading, justify="left" if heading in ("tensor", "details", "layout", "not done") else "right"
-        )
+def tensor_table(manifest: Mapping[str, Any]) -> Group:
+    """A table of every tensor of an artifact. Numbers in its last column stand for the lines above it: how
+    tensors are stored, and what was not done to them."""
+    remarks = {entry: number for number, entry in enumerate(_counted_remarks(manifest), start=1)}
+    table = _table("tensor", ("shape", "bits", "zeros", "error", "as"))
     for name, entry in manifest["tensors"].items():
-        table.add_row(
-            name,
-            _shape(entry),
-            str(entry["bits"]),
-            _details(entry),
-            _zeros([entry]),
-            entry["layout"] + (", zstd" if entry.get("zstd") else ""),
-            f"{entry['relative_error']:.4f}",
-            entry.get("why", ""),
-        )
-    return table
+        numbers = " ".join(str(remarks[text]) for text in _remarks(entry))
+        error = f"{entry['relative_error']:.4f}"
+        table.add_row(name, _shape(entry), str(entry["bits"]), _zeros([entry]), error, numbers)
+    lines = [f"{remarks[text]}  {line}" for text, line in _counted_remarks(manifest).items()]
+    note = "The column error holds the relative error of each tensor, the column as the numbers above."
+    return Group(_title(manifest), *lines, table, _sizes(manifest), note)
 
 
 def summary(manifest: Mapping[str, Any]) -> Group:
@@ -77,10 +70,7 @@ def summary(manifest: Mapping[str, Any]) -> Group:
         kind = _NUMBER.sub("*", name) if len(entry["shape"]) > 1 else _VECTORS
         kinds.setdefault(kind, []).append(entry)
     kinds |= {_VECTORS: kinds.pop(_VECTORS)} if _VECTORS in kinds else {}  # at the end
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("kind", overflow="fold")
-    for heading in ("count", "shape", "bits", "zeros", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("kind", ("count", "shape", "bits", "zeros", "error"))
     for kind, entries in kinds.items():
         shapes, bits = {_shape(entry) for entry in entries}, {entry["bits"] for entry in entries}
         table.add_row(
@@ -91,12 +81,30 @@ def summary(manifest: Mapping[str, Any]) -> Group:
             _zeros(entries),
             f"{max(entry['relative_error'] for entry in entries):.4f}",
         )
-    entries = manifest["tensors"].values()
-    stored = Counter(f"{entry['layout']}, {_details(entry) or 'not quantized'}" for entry in entries)
-    undone = Counter(entry["why"] for entry in entries if entry.get("why"))
-    lines = [f"{count} tensors: {text}" for text, count in (stored + undone).most_common()]
-    note = "error: the largest relative error of the kind; --all shows every tensor"
+    lines = _counted_remarks(manifest).values()
+    note = "The column error holds the largest relative error of each kind; --all shows every tensor."
     return Group(_title(manifest), table, *lines, _sizes(manifest), note)
+
+
+def _table(first: str, others: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _counted_remarks(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What is to be said of tensors, and the line that says of how many; the most frequent first."""
+    counts = Counter(text for entry in manifest["tensors"].values() for text in _remarks(entry))
+    return {text: f"{counted(count, 'tensor')}: {text}" for text, count in counts.most_common()}
+
+
+def _remarks(entry: Mapping[str, Any]) -> list[str]:
+    """How a tensor is stored and, if there is any, what was not done to it."""
+    zstd = ", zstd" if entry.get("zstd") else ""
+    stored = f"{entry['layout']}{zstd}, {_details(entry) or 'not quantized'}"
+    return [stored, *([entry["why"]] if entry.get("why") else [])]
 
 
 def _title(manifest: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import counted
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
 from tlc_jax.runs.checkpoint import Gone, restore_model, whole_steps
@@ -34,8 +35,8 @@ def last_steps(folder: AnyPath, count: int) -> list[int]:
     steps = whole_steps(folder)
     if len(steps) < count:
         raise UserError(
-            f"{folder} holds {len(steps)} checkpoints, not {count}: train with --checkpoint.keep {count}, or "
-            f"take @last{max(len(steps), 1)}"
+            f"{folder} holds {counted(len(steps), 'checkpoint')}, not {count}: train with "
+            f"--checkpoint.keep {count}, or take @last{max(len(steps), 1)}"
         )
     return steps[-count:]
 

@@ -43,6 +43,8 @@ def claimed(folder: AnyPath) -> Iterator[None]:
 
 def check_empty(folder: AnyPath) -> None:
     """UserError if `folder` exists and is not an empty folder."""
+    if folder.is_file():
+        raise UserError(f"--out {folder} is a file: give a new folder")
     if folder.exists() and (
         not folder.is_dir() or any(path.name != LOCK or isinstance(path, Path) for path in folder.iterdir())
     ):

@@ -255,13 +255,13 @@ def check_fits(config: Config, data: Prepared) -> None:
 
 
 def few(noun: str, use: str, count: int, enough: int, held_out: float) -> tuple[str, ...]:
-    """A note where fewer than `enough` examples or documents are held out: what a model reaches on so few
-    says little about others."""
+    """A note where fewer than `enough` of a noun (example, document) are held out for a use: what a model
+    reaches on so few says little about others."""
     if count >= enough:
         return ()
     return (
-        f"only {counted(count, noun)} {'is' if count == 1 else 'are'} {use}, too few to judge a model by: raise --data.held-out (now {held_out:g}) or "
-        "give more data",
+        f"only {counted(count, noun)} {'is' if count == 1 else 'are'} {use}, too few to judge a model by: "
+        f"raise --data.held-out (now {held_out:g}) or give more data",
     )
 
 

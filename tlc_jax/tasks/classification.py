@@ -134,7 +134,7 @@ class Classification(ClassificationObjective, Task):
             *manifest.get("notes", ()),
             *([f"texts with more than one label: {contradicting}"] if contradicting else []),
             *([f"examples to report on that are also trained on: {trained_on}"] if trained_on else []),
-            *few("examples are kept to tune on", tuning, _FEW_EXAMPLES, share),
+            *few("example", "kept to tune on", tuning, _FEW_EXAMPLES, share),
         )
 
     def evaluation_size(self, name: str) -> int:

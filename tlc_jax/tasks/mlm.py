@@ -142,7 +142,7 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
 
     def notes(self) -> tuple[str, ...]:
         documents, share = self._manifest["documents"]["held_out"], self._config.data.held_out
-        return few("documents are held out to evaluate on", documents, _FEW_DOCUMENTS, share)
+        return few("document", "held out to evaluate on", documents, _FEW_DOCUMENTS, share)
 
     def epochs(self, step: int) -> float:
         return step * self._config.batch_size / len(self._train)

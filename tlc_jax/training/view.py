@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,6 +53,15 @@ def show_facts(console: Console, facts: dict[str, str]) -> None:
         console.print(f"{name:{_NAMES}s}{first}", soft_wrap=True)
         for line in more:
             console.print(" " * _NAMES + line, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` columns, broken only where there are two spaces."""
+    glued = re.sub(r"(?<! ) (?! )", "\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(
+        glued, width, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def budget_text(config: Config, epochs: Callable[[int], float] | None = None) -> str:
@@ -143,7 +153,9 @@ class View:
         self._latest["eval"] = "  ".join(texts)
         for text in texts:
             after = duration(line["training_seconds"])
-            self._console.print(f"{self._prefix}step {line['step']:,}  {after}  {text}", soft_wrap=True)
+            whole = f"{self._prefix}step {line['step']:,}  {after}  {text}"
+            for part in _wrapped(whole, self._console.width):
+                self._console.print(part, soft_wrap=True)
 
     def _left(self, step: int, seconds: float) -> str:
         """`1 h 05 min left`; nothing before there are steps to estimate it from."""

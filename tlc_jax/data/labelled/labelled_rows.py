@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import first_of, printable
+from tlc_jax.core.printable import counted, first_of, printable
 from tlc_jax.data import tables
 from tlc_jax.data.csv_rows import csv_rows
 from tlc_jax.data.labelled import labels
@@ -69,7 +69,7 @@ def read_table(path: Path, known: Sequence[str] | None = None) -> Table:
     if empty := [i for i, sides in enumerate(texts) if not all(sides)]:
         _check_empty(empty, texts, lines, path, fields, has_labels)
         notes.append(
-            f"{path.name}: left out for an empty text: {len(empty):,} row(s), the first in line "
+            f"{path.name}: left out for an empty text: {counted(len(empty), 'row')}, the first in line "
             f"{lines[empty[0]]}"
         )
         kept = [i for i, sides in enumerate(texts) if all(sides)]
@@ -237,8 +237,8 @@ def _labels(
     values, stripped = _without_padding(values, names)
     if stripped:
         notes.append(
-            f"{path.name}: spaces around the label removed: {len(stripped):,} row(s), the first in line "
-            f"{lines[stripped[0]]}"
+            f"{path.name}: spaces around the label removed: {counted(len(stripped), 'row')}, the first in "
+            f"line {lines[stripped[0]]}"
         )
     if known is None:
         words = labels.words_as_classes(values)

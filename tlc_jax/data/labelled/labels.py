@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import first_of, printable
+from tlc_jax.core.printable import counted, first_of, printable
 from tlc_jax.data.tables import is_quoted, kind_of, row_location
 
 MOST_CLASSES = 1000
@@ -78,7 +78,7 @@ def class_names(labels: Sequence[str], lines: Sequence[int], path: Path) -> tupl
     counts = Counter(labels)
     first = dict(zip(reversed(labels), reversed(lines), strict=True))
     if len(counts) < 2:
-        raise UserError(f"{path} has {len(counts)} label(s), and at least 2 are needed")
+        raise UserError(f"{path} has {counted(len(counts), 'label')}, and at least 2 are needed")
     once = [label for label in counts if counts[label] == 1]
     examples = ", ".join(repr(label) for label in list(counts)[:3])
     if len(counts) > MOST_CLASSES or (len(counts) > _FEW and 2 * len(once) > len(counts)):

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
+from tlc_jax.core.printable import counted
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.data import cache
@@ -147,8 +148,8 @@ def _survey(source: TextSource, config: DataConfig, console: Console) -> _Survey
     unique, first = np.unique(values, return_index=True)  # sorted: the lowest hashes come first
     if len(unique) < 2:
         raise UserError(
-            f"{source.name} holds {len(unique)} document(s), and at least 2 are needed, one of them held "
-            "out: separate documents by blank lines (.txt) or write one a line (.jsonl)"
+            f"{source.name} holds {counted(len(unique), 'document')}, and at least 2 are needed, one of them "
+            "held out: separate documents by blank lines (.txt) or write one a line (.jsonl)"
         )
     held_out = min(max(1, round(config.held_out * len(unique))), len(unique) - 1)
     split = np.full(len(values), -1, np.int8)
