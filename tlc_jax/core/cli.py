@@ -7,21 +7,17 @@ A command is a dataclass with its own options and, if it takes a config document
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import functools
 import inspect
 import itertools
-import re
 import shlex
-import shutil
 import sys
-import textwrap
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
 from tyro import _errors as parse_errors  # private, but the only way to one style of errors; tests notice
@@ -29,7 +25,7 @@ from tyro.extras import SubcommandApp
 
 import tlc_jax
 from tlc_jax.config.renamed import instead, renamed_option
-from tlc_jax.core import invocation, mistakes
+from tlc_jax.core import invocation, mistakes, wrapped_help
 from tlc_jax.core.completion import WRITE, write_completion
 from tlc_jax.core.config_document import config_names, load_config
 from tlc_jax.core.errors import UserError
@@ -70,7 +66,6 @@ _MARKERS = (
     tyro.conf.PositionalMetavarFromFieldName,
 )
 _HELP = {"-h", "--help", "--help-all"}
-_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted: run it again to resume."
 
 
@@ -137,7 +132,7 @@ def _parse(
         raise UserError(mistakes.sentence(event, arguments, options, positional))
 
     try:
-        with _output(wrapped=shows_help), parse_errors.on_parse_error(refuse):
+        with wrapped_help.output(wrapped=shows_help), parse_errors.on_parse_error(refuse):
             parsed = tyro.cli(
                 command,
                 args=arguments,
@@ -183,7 +178,7 @@ def choose(
         sys.exit(0)
     if name not in _HELP:
         raise UserError(f"{prog} has no option {name}: {prog} --help shows its commands")
-    with _output(wrapped=True):
+    with wrapped_help.output(wrapped=True):
         app(args=["--help"])
     sys.exit(0)  # never reached: tyro has answered
 
@@ -199,33 +194,6 @@ def _app(commands: Commands, purposes: Mapping[str, str]) -> SubcommandApp:
 def _print_version() -> NoReturn:
     print(f"tlc_jax {tlc_jax.__version__}")
     sys.exit(0)
-
-
-class _Wrapped:
-    """A stream that wraps long lines: tyro wraps what is in its boxes, but neither usage nor description."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-        self._width = min(80, shutil.get_terminal_size().columns)
-
-    def write(self, text: str) -> int:
-        return self._stream.write("\n".join(map(self._line, text.split("\n"))))
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def _line(self, line: str) -> str:
-        text = _COLOURS.sub("", line)
-        boxed = text[:1] in ("╭", "│", "╰", " ")
-        fits = boxed or len(text) <= self._width
-        return line if fits else textwrap.fill(line, self._width, break_on_hyphens=False)
-
-    def __getattr__(self, name: str) -> Any:  # what tyro asks to choose colours and characters
-        return getattr(self._stream, name)
-
-
-def _output(wrapped: bool) -> contextlib.AbstractContextManager:
-    return contextlib.redirect_stdout(_Wrapped(sys.stdout)) if wrapped else contextlib.nullcontext()
 
 
 def _registry(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
