@@ -77,7 +77,7 @@ def test_a_mistake_is_answered_in_one_sentence(arguments: list[str], says: str) 
 @pytest.mark.parametrize(
     ("command", "line", "says"),
     [
-        (Train, "quickstart", "train needs --workdir; perhaps --config quickstart is meant by quickstart"),
+        (Train, "quickstart", "train needs --workdir; perhaps --config quickstart in place of quickstart"),
         (Study, "--workdir w --bits 4.5", "--bits takes whole numbers, not 4.5"),
     ],
 )

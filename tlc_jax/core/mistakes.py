@@ -96,7 +96,7 @@ def _superfluous(tokens: Sequence[str], options: Mapping[str, Option], positiona
         return ""
     first = tokens[0]
     if "config" in options and first in config_names():
-        return f"perhaps --config {first} is meant by {first}"
+        return f"perhaps --config {first} in place of {first}"
     if first.startswith("--"):
         return f"there is no option {first}"
     taken = f"takes only {' and '.join(positional.values())}" if positional else "takes options only"
