@@ -161,6 +161,12 @@ def queue_list(words: list[str], flags: dict[str, str]) -> int:
     return 0
 
 
+def queue_delete(words: list[str], flags: dict[str, str]) -> int:
+    if read(words[0]).get("state") in ("ACTIVE", "SUSPENDED") and "force" not in flags:
+        return refuse(f"{words[0]} has nodes")
+    return delete(words[0])
+
+
 def workers(name: str, flags: dict[str, str]) -> range:
     chosen = flags.get("worker", "0")
     return range(read(name).get("hosts", 1)) if chosen == "all" else range(int(chosen), int(chosen) + 1)
@@ -261,7 +267,7 @@ def project(words: list[str], flags: dict[str, str]) -> int:
 COMMANDS: dict[str, Callable[[list[str], dict[str, str]], int]] = {
     "compute tpus queued-resources create": queue_create,
     "compute tpus queued-resources list": queue_list,
-    "compute tpus queued-resources delete": lambda words, flags: delete(words[0]),
+    "compute tpus queued-resources delete": queue_delete,
     "compute tpus tpu-vm ssh": tpu_ssh,
     "compute tpus tpu-vm scp": tpu_scp,
     "compute instance-templates create": template_create,

@@ -276,3 +276,9 @@ def test_a_node_that_restarted_is_told_from_one_that_is_idle(tmp_path: Path) -> 
     wait_for(lambda: on_node("state") == "tlc interrupted", "the end")
     on_node("start", "bash", "-c", "exit 3")
     wait_for(lambda: on_node("state") == "tlc failed 3", "the end")
+    ready = tmp_path / "ready"
+    saves = f"trap 'sleep 0.3; exit 0' TERM; touch {ready}; while true; do sleep 0.05; done"
+    on_node("start", "bash", "-c", saves)
+    wait_for(ready.exists, "the command")
+    on_node("stop")
+    assert on_node("state") == "tlc done", "its own exit code, after it has saved"
