@@ -7,6 +7,7 @@ A command is a dataclass with its own options and, if it takes a config document
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -20,7 +21,6 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
-from tyro import _errors as parse_errors  # private, but the only way to one style of errors; tests notice
 from tyro.extras import SubcommandApp
 
 import tlc_jax
@@ -30,6 +30,11 @@ from tlc_jax.core.completion import WRITE, write_completion
 from tlc_jax.core.config_document import config_names, load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.options import declared_fields, fields_of, options_of
+
+try:
+    from tyro._errors import on_parse_error  # in no public module
+except ImportError:  # errors then have tyro's frames
+    on_parse_error = contextlib.nullcontext
 
 Command = TypeVar("Command")
 Kind = TypeVar("Kind")
@@ -132,7 +137,7 @@ def _parse(
         raise UserError(mistakes.sentence(event, arguments, options, positional))
 
     try:
-        with wrapped_help.output(wrapped=shows_help), parse_errors.on_parse_error(refuse):
+        with wrapped_help.output(wrapped=shows_help), on_parse_error(refuse):
             parsed = tyro.cli(
                 command,
                 args=arguments,
