@@ -1,11 +1,8 @@
-"""`prepare` from archives and files on this disk: GLUE's zips, WMT's tars, any text, table and pairs;
-archives that are cut, changed or malicious; a full disk."""
+"""`prepare` from files on this disk: any text, table and pairs; a full disk; two processes."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import io
 import json
 import os
 import shlex
@@ -13,8 +10,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.builders import sentence_pairs
+from tests.data.published_archives import run, tarred, zipped
 from tests.data.test_csv_and_parquet import parquet
 from tlc_jax import prepare, train
 from tlc_jax.config import DataConfig
@@ -37,230 +32,6 @@ from tlc_jax.data.preparation.public_data import KINDS, Publication, PublicData
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import locked_folder
-
-SST2 = {
-    "SST-2/train.tsv": "sentence\tlabel\n" + 'a "fine" film \t1\nbad \t0\n' * 30,
-    "SST-2/dev.tsv": "sentence\tlabel\ngood\t1\nugly\t0\n",
-    "SST-2/test.tsv": "index\tsentence\n0\tuneasy mishmash .\n1\tyes\n",
-}
-COLA = {
-    "CoLA/train.tsv": "gj04\t1\t\tThey drank the pub.\ngj04\t0\t*\tThey drank the pub dry of.\n" * 30,
-    "CoLA/dev.tsv": "gj04\t1\t\tThe professor talked us.\ngj04\t0\t*\tWe yelled us.\n",
-    "CoLA/test.tsv": "index\tsentence\n0\tBill whistled past.\n",
-}
-_WIDE = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label"
-MNLI = {
-    "MNLI/train.tsv": f"{_WIDE}\n"
-    + "0\t1\tA man.\tA person.\tneutral\tentailment\n1\t2\tB\tNot B\tx\tcontradiction\n" * 20,
-    **{
-        f"MNLI/dev_{part}matched.tsv": f"{_WIDE}\n0\t1\tC\tD\tx\tneutral\n1\t1\tC\tC\tx\tentailment\n"
-        "1\t1\tC\tD\tx\tcontradiction\n"
-        for part in ("", "mis")
-    },
-    **{f"MNLI/test_{part}matched.tsv": "index\tsentence1\tsentence2\n0\tE\tF\n" for part in ("", "mis")},
-}
-MNLI["MNLI/train.tsv"] += "2\t3\tC\tD\tx\tneutral\n" * 20
-QQP = {
-    "QQP/train.tsv": "id\tquestion1\tquestion2\tis_duplicate\n"
-    + "0\ta?\tb?\t1\n1\tc?\td?\t0\n" * 20
-    + "2\tbroken\n",
-    "QQP/dev.tsv": "id\tquestion1\tquestion2\tis_duplicate\n0\ta?\tb?\t1\n",
-    "QQP/test.tsv": "id\tquestion1\tquestion2\n0\ta?\tb?\n",
-}
-
-
-def zipped(path: Path, files: Mapping[str, str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return path
-
-
-def tarred(path: Path, files: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def run(out: Path, name: str, *options: str | Path) -> dict[str, Any]:
-    where = [] if "--out" in options else ["--out", str(out)]
-    prepare.main([name, *where, *map(str, options)])
-    return sealed.open_sealed(out)["prepared"]
-
-
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """A function after which an archive counts as the one that was published under its name."""
-
-    def publish(path: Path) -> None:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        for data in known_data.KNOWN:
-            for archive in data.archives:
-                if archive.name == path.name:
-                    monkeypatch.setitem(vars(archive), "sha256", digest)
-
-    return publish
-
-
-# --- archives as they were published ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "archive", "files", "labels", "reported"),
-    [
-        ("glue/sst2", "SST-2.zip", SST2, ("negative", "positive"), ("validation",)),
-        ("glue/cola", "CoLA.zip", COLA, ("acceptable", "unacceptable"), ("validation",)),
-        (
-            "glue/mnli",
-            "MNLI.zip",
-            MNLI,
-            ("contradiction", "entailment", "neutral"),
-            ("validation_matched", "validation_mismatched"),
-        ),
-    ],
-)
-def test_a_zip_of_glue(
-    name: str,
-    archive: str,
-    files: Mapping[str, str],
-    labels: tuple[str, ...],
-    reported: tuple[str, ...],
-    published: Callable[[Path], None],
-    tmp_path: Path,
-) -> None:
-    path = zipped(tmp_path / archive, files)
-    published(path)
-    about = run(tmp_path / "out", name, "--input", path)
-    source = open_labelled(DataConfig(name=name, dir=str(tmp_path / "out")))
-    assert source.label_names == labels
-    assert source.reported == reported
-    assert len(source.read("train").labels) == about["counts"]["train"]["rows"] == 60
-    assert source.read("train").texts[0] == {
-        "glue/sst2": ('a "fine" film ',),
-        "glue/cola": ("They drank the pub.",),
-        "glue/mnli": ("A man.", "A person."),
-    }[name]  # fmt: skip
-    assert source.label_names[source.read("train").labels[0]] == {
-        "glue/sst2": "positive",
-        "glue/cola": "acceptable",
-        "glue/mnli": "entailment",
-    }[name]  # fmt: skip
-    assert about["inputs"] == [{"name": archive, "bytes": path.stat().st_size, "sha256": sealed.sha256(path)}]
-    assert "label" not in about["counts"][next(split for split in about["counts"] if "test" in split)]
-    assert about["revision"] is None
-    with zipfile.ZipFile(path) as unpacked:
-        unpacked.extractall(tmp_path)
-    again = run(tmp_path / "again", name, "--input", tmp_path / archive.removesuffix(".zip"))
-    assert again["counts"] == about["counts"]
-
-
-def test_damaged_rows_of_the_published_files_are_counted(published: Callable, tmp_path: Path) -> None:
-    path = zipped(tmp_path / "QQP.zip", QQP)
-    published(path)
-    about = run(tmp_path / "out", "glue/qqp", "--input", tmp_path)
-    assert about["counts"]["train"]["left_out"] == {"too few cells in the published file": 1}
-    assert about["counts"]["train"]["labels"] == {"duplicate": 20, "not_duplicate": 20}
-
-
-def corpora(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """WMT14's archives in a folder; the pairs in them by split."""
-    sides: dict[str, tuple[bytes, bytes]] = {}
-    pairs: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
-    [data] = [data for data in known_data.KNOWN if data.kind == "pairs"]
-    for seed, archive in enumerate(data.archives):
-        files = {"training/europarl-v7.de-en.en": b"other\n", "other/": b""}
-        for part in archive.parts:
-            lines = sentence_pairs(20, seed)
-            pairs[part.split] += lines
-            for name, side in zip(part.files, zip(*lines, strict=True), strict=True):
-                text = "".join(f"{line}\n" for line in side)
-                if name.endswith(".sgm"):
-                    text = "<srcset>\n" + "".join(
-                        f'<seg id="{i}"> {line} &amp; </seg>\n' for i, line in enumerate(side)
-                    )
-                files[name] = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
-            if part.split == "test":
-                pairs["test"] = [(f"{one} &", f"{other} &") for one, other in lines]
-        tarred(folder / archive.name, files)
-    assert not sides
-    return pairs
-
-
-def test_the_archives_of_wmt14(published: Callable[[Path], None], tmp_path: Path) -> None:
-    (tmp_path / "wmt").mkdir()
-    expected = corpora(tmp_path / "wmt")
-    for path in (tmp_path / "wmt").iterdir():
-        published(path)
-    about = run(tmp_path / "out", "wmt14_translate/fr-en", "--input", tmp_path / "wmt")
-    assert len(list((tmp_path / "out").glob("train-*-of-00005.tsv.zst"))) == 5
-    sets = open_pairs(PairsConfig(dir=str(tmp_path / "out")))
-    for part, split in ((sets.train, "train"), (sets.validation, "validation"), (sets.test, "test")):
-        assert list(part[0].pairs()) == expected[split]
-        assert about["counts"][split]["rows"] == len(expected[split])
-    (tmp_path / "wmt" / "training-giga-fren.tar").unlink()
-    with pytest.raises(
-        UserError, match=r"also needs training-giga-fren\.tar: download http://\S+, and put it beside"
-    ):
-        run(tmp_path / "b", "wmt14_translate/fr-en", "--input", tmp_path / "wmt")
-
-
-# --- archives with faults --------------------------------------------------------------------------
-
-
-def test_another_archive_than_was_published_is_refused(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "SST-2.zip", SST2)
-    message = r"SST-2\.zip is not the SST-2\.zip that was published \(SHA-256 .* in place of d67e16fb55739c1b"
-    with pytest.raises(UserError, match=message):
-        run(tmp_path / "out", "glue/sst2", "--input", path)
-    assert [path.name for path in tmp_path.iterdir()] == ["SST-2.zip"]
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tgz", ".tar"])
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
-def test_a_damaged_archive_is_refused(damage: str, suffix: str, tmp_path: Path) -> None:
-    text = "".join(f"{one}\n\n" for one, _ in sentence_pairs(3000))
-    path = tmp_path / f"a{suffix}"
-    zipped(path, {"a.txt": text}) if suffix == ".zip" else tarred(path, {"a.txt": text.encode()})
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    cut = bytes(content[: len(content) // 2])
-    path.write_bytes({"cut": cut, "flipped": content, "empty": b"", "text": b"no archive" * 99}[damage])
-    if (damage, suffix) == ("flipped", ".tar"):  # it has no digest of its files
-        assert run(tmp_path / "out", "text", "--input", path)["counts"]["text"]["rows"] == 3000
-        return
-    with pytest.raises(UserError, match=r"a\.\w+ is damaged or incomplete \(.+\): download it again"):
-        run(tmp_path / "out", "text", "--input", path)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tgz"])
-@pytest.mark.parametrize("name", ["../x.txt", "/tmp/x.txt", "a/../../x.txt", "..\\x.txt"])
-def test_a_malicious_member_is_refused(name: str, suffix: str, tmp_path: Path) -> None:
-    files = {"a.txt": "one\n\ntwo", name: "bad"}
-    path = tmp_path / "inside" / f"a{suffix}"
-    path.parent.mkdir()
-    zipped(path, files) if suffix == ".zip" else tarred(path, {n: t.encode() for n, t in files.items()})
-    with pytest.raises(
-        UserError, match=r"holds the file .*x\.txt.*, whose name does not stay inside a folder"
-    ):
-        run(path.parent / "out", "text", "--input", path)
-    assert not list(tmp_path.rglob("*x.txt"))
-
-
-def test_a_bomb_and_a_link_are_not_unpacked(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.zip", {"a.txt": "word " * 8_000_000})
-    with pytest.raises(UserError, match=r"a\.txt is larger than it should be"):
-        run(tmp_path / "out", "text", "--input", path)
-    with tarfile.open(tmp_path / "b.tar", "w") as archive:
-        link = tarfile.TarInfo("b.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    with pytest.raises(UserError, match=r"has no file of \.txt"):
-        run(tmp_path / "out2", "text", "--input", tmp_path / "b.tar")
-
 
 # --- any text, tables and pairs --------------------------------------------------------------------
 
