@@ -15,7 +15,7 @@ from tlc_jax.data import manifests
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.labelled.labelled_source import ACCURACY, NO_LABEL, TRAIN, TUNING
 
-FORMAT = 5
+FORMAT = 4
 _Label = Annotated[str, StringConstraints(max_length=1000)]
 
 
