@@ -155,7 +155,9 @@ def test_the_first_screen_has_few_lines(case: Case) -> None:
     assert "changed    model.num_layers 2 (was 1), log_every 7 (was 20)" in lines
     count = f"1 layer of width 16, {sum(x.size for x in flatten(case.params).values()):,} parameters"
     assert any(line.startswith(f"model      {count}, on ") for line in lines)
-    assert f"budget     {case.config.budget.steps} updates" in lines
+    steps = case.config.budget.steps
+    assert steps
+    assert f"budget     {steps} updates ({case.task.epochs(steps):.2g} epochs)" in lines
 
 
 def test_a_result_stands_beside_what_counts_reach(case: Case) -> None:
