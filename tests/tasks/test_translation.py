@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.builders import TRANSLATION, lines, sentence_pairs, write_pairs
@@ -37,7 +39,7 @@ from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
-from tlc_jax.tasks.decoder import Decoder, bytes_of_row
+from tlc_jax.tasks.decoder import Decoder, bytes_of_row, common_lengths
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.long_sentences import pieces
 from tlc_jax.tasks.translation import Translation
@@ -306,6 +308,27 @@ def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: p
         Translator(load_model(str(finished)), QUIET, beams=300)
     monkeypatch.setattr(translator, "usable_memory", lambda: 0)
     assert Translator(load_model(str(finished)), QUIET, beams=1)(["a row"])
+
+
+@given(st.lists(st.integers(2, 100), min_size=9, max_size=40), st.sampled_from([100, 97, 40]))
+def test_the_common_lengths_pad_least(sizes: list[int], longest: int) -> None:
+    sizes = [min(size, longest) for size in sizes]
+    whole = -(-longest // 8) * 8
+
+    def cells(lengths: tuple[int, int]) -> int:
+        return sum(min([each for each in lengths if size <= each], default=whole) for size in sizes)
+
+    choices = [(a, b) for a in range(8, whole + 1, 8) for b in range(a, whole + 1, 8)]
+    assert cells(common_lengths(sizes, longest)) == min(map(cells, choices))
+
+
+def test_three_shapes_whatever_is_translated(finished: Path) -> None:
+    translator = Translator(load_model(str(finished)), QUIET, beams=1)
+    sentences = [" ".join(pair) for pair in sentence_pairs(40, 5)]
+    doubled = [f"{sentence} {sentence}" for sentence in sentences]
+    for texts in (sentences[:2], sentences, [" ".join(sentences[:3])], ["a"] * 30, doubled):
+        translator(texts)
+    assert len(translator._decoder._compiled) <= 3
 
 
 def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,7 @@ class Decoder:
             out_shardings=replicated(self._mesh),  # every process reads all
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
+        self._lengths: tuple[int, ...] = ()
 
     def translate(
         self, params: Params, sentences: Sequence[str], advance: Callable[[int], None] = lambda count: None
@@ -96,6 +97,8 @@ class Decoder:
         translations: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
         order = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
         order.sort(key=lambda i: (-len(ids[i]), i))
+        if not self._lengths and len(order) > _FEW_ROWS:
+            self._lengths = common_lengths([len(ids[i]) + 1 for i in order], self._longest)
         batches = []
         while order:  # the longest first
             rows, length = self._shape(len(order), len(ids[order[0]]) + 1)
@@ -121,13 +124,14 @@ class Decoder:
         return translations
 
     def _shape(self, count: int, longest: int) -> tuple[int, int]:
-        """Rows and length of the next batch, one of three shapes: for few sentences, short ones, and any.
-        `count` sentences are left, of at most `longest` tokens."""
-        length = -(-self._longest // 8) * 8
-        if count > _FEW_ROWS and longest <= (short := -(-length // 24) * 8):
-            length = short
-        rows = _MOST_ROWS if count > _FEW_ROWS else _FEW_ROWS
-        rows = min(rows, _TOKENS // length, self._most_bytes * self._mesh.size // self._bytes_of_row(length))
+        """Rows and length of the next batch, one of three shapes: two whose lengths suit what was translated
+        first, and one for few sentences and for those that are longer. `count` sentences are left, of at most
+        `longest` tokens."""
+        most, length = _FEW_ROWS, _rounded(self._longest)
+        if count > _FEW_ROWS and longest <= self._lengths[-1]:
+            most, length = _MOST_ROWS, min(each for each in self._lengths if longest <= each)
+        bytes_of_row = self._bytes_of_row(length)
+        rows = min(most, _TOKENS // length, self._most_bytes * self._mesh.size // bytes_of_row)
         devices = self._mesh.size
         return -(-max(1, rows) // devices) * devices, length  # as many rows on each device
 
@@ -193,6 +197,23 @@ def search(
         grow=grown,
         first=first,
     )
+
+
+def common_lengths(sizes: Sequence[int], longest: int) -> tuple[int, int]:
+    """Two lengths, multiples of 8, that pad sentences of these sizes least if each takes the shorter one that
+    it fits into, and those that fit into neither take `longest`."""
+    whole = _rounded(longest)
+    lengths = np.arange(8, whole + 1, 8)
+    fits = np.searchsorted(np.sort(np.asarray(sizes)), lengths, side="right")
+    cells = fits[:, None] * lengths[:, None] + (fits - fits[:, None]) * lengths + (len(sizes) - fits) * whole
+    shorter, longer = np.unravel_index(
+        np.where(lengths[:, None] <= lengths, cells, np.inf).argmin(), cells.shape
+    )
+    return int(lengths[shorter]), int(lengths[longer])
+
+
+def _rounded(length: int) -> int:
+    return -(-length // 8) * 8
 
 
 def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:
