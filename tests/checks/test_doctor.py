@@ -134,14 +134,14 @@ def test_versions_that_do_not_go_together(
     assert found["packages"]["hint"] == "pip install 'flax<0.13,>=0.12'"
     shutil.rmtree(tmp_path / "flax-0.11.0.dist-info")
     installed(
-        tmp_path, "tyro", "1.1.0", "nothing-of-this-name>=2 ; python_version > '3'", "absent ; extra == 'x'"
+        tmp_path, "tyro", "1.0.99", "nothing-of-this-name>=2 ; python_version > '3'", "absent ; extra == 'x'"
     )
     found = failed(capsys)
     assert (
         (found["packages"]["detail"])
         == "nothing-of-this-name is missing, but tyro needs nothing-of-this-name>=2"
     )
-    shutil.rmtree(tmp_path / "tyro-1.1.0.dist-info")
+    shutil.rmtree(tmp_path / "tyro-1.0.99.dist-info")
     installed(tmp_path, "jax-cuda13-plugin", "0.8.0")
     found = failed(capsys)
     assert found["packages"]["detail"].startswith(
