@@ -10,10 +10,14 @@ import sys
 
 
 def about() -> dict[str, str]:
-    """Command, commit, date, and the machine as this process may use it."""
+    """Command, commit, date, and the machine as this process may use it. Where there is a copy of the tree but
+    no checkout, the variable COMMIT says which commit it is."""
+    commit = os.environ.get("COMMIT") or subprocess.check_output(
+        ["git", "rev-parse", "--short", "HEAD"], text=True
+    )
     return {
         "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
+        "commit": commit.strip(),
         "date": datetime.date.today().isoformat(),
         "machine": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
     }
