@@ -10,8 +10,8 @@ import sys
 
 
 def about() -> dict[str, str]:
-    """Command, commit, date, and the machine as this process may use it. Where there is a copy of the tree but
-    no checkout, the variable COMMIT says which commit it is."""
+    """Command, commit, date, and the machine as this process may use it. In a copy of the tree that is no
+    checkout, the variable COMMIT says which commit it is."""
     commit = os.environ.get("COMMIT") or subprocess.check_output(
         ["git", "rev-parse", "--short", "HEAD"], text=True
     )
