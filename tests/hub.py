@@ -12,6 +12,18 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.builders import documents
+from tlc_jax import prepare
+from tlc_jax.storage import sealed
+
+CLASSES = {"label": ["negative", "positive"]}
+WIKIPEDIA = [f"20231101.en/train-{i:05d}-of-00003.parquet" for i in range(3)]
 
 
 @dataclass
@@ -45,6 +57,13 @@ class Hub:
         card = {"license": self.licence} if self.licence else {}
         return {"id": repository, "sha": self.commit, "siblings": entries, "cardData": card, "tags": []}
 
+    def folder(self, repository: str, path: str) -> list[dict]:
+        return [
+            {"type": "file", "path": name, "size": len(content), "oid": git_sha1(content)}
+            for name, content in self.repositories[repository].items()
+            if name.rpartition("/")[0] == path
+        ]
+
 
 def git_sha1(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
@@ -61,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/revision/(.+))?", path):
             self._listing(match[1], match[3])
+        elif match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/([^/]+)/(.+)", path):
+            self._answer(200, json.dumps(self.hub.folder(match[1], match[3])).encode())
         elif match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._redirect(f"/blobs/{match[1]}/{match[3]}" if match[2] == self.hub.commit else None)
         elif match := re.fullmatch(r"/blobs/([^/]+/[^/]+)/(.+)", path):
@@ -122,3 +143,57 @@ def serving(hub: Hub) -> Iterator[Hub]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def parquet(classes: dict[str, list[str]] | None = None, **columns: Any) -> bytes:
+    table = pa.table(columns)
+    if classes:
+        features = {name: {"names": names, "_type": "ClassLabel"} for name, names in classes.items()}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def sst2(split: str, count: int) -> bytes:
+    label = [-1] * count if split == "test" else [i % 2 for i in range(count)]
+    return parquet(
+        CLASSES, sentence=[f"{split} {i} " for i in range(count)], label=label, idx=list(range(count))
+    )
+
+
+def articles(number: int) -> list[str]:
+    return [f"{text}\n\n{text[::-1]}" for text in documents(30, seed=number)]
+
+
+def public_repositories() -> dict[str, dict[str, bytes]]:
+    """Small data sets by the names of public ones, and one of somebody's own."""
+    pairs = [
+        {"fr": "un\tdeux\n", "en": "one two"},
+        {"fr": "", "en": "nothing"},
+        {"fr": "trois", "en": "three"},
+    ]
+    glue = {"train": 60, "validation": 20, "test": 7}
+    return {
+        "nyu-mll/glue": {f"sst2/{s}-00000-of-00001.parquet": sst2(s, n) for s, n in glue.items()},
+        "wikimedia/wikipedia": {
+            **{name: parquet(id=["1"] * 30, text=articles(i)) for i, name in enumerate(WIKIPEDIA)},
+            "20231101.fr/train-00000-of-00001.parquet": parquet(text=["non"]),
+        },
+        "wmt/wmt14": {
+            f"fr-en/{split}-0000{i}-of-00002.parquet": parquet(translation=pairs)
+            for split in ("train", "validation", "test")
+            for i in range(2 if split == "train" else 1)
+        },
+        "someone/reviews": {
+            "data/train.csv": b'review,stars\n"long, and\ngood",5\nbad,1\n' * 30,
+            "data/test.csv": b"review,stars\nfine,5\nbad,1\n",
+            "README.md": b"text",
+        },
+    }
+
+
+def run(out: Path, name: str, *options: str) -> dict[str, Any]:
+    """Prepare, and return what the manifest says of it."""
+    prepare.main([name, "--out", str(out), *options])
+    return sealed.open_sealed(out)["prepared"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
 import socket
 import threading
@@ -17,6 +17,7 @@ from tlc_jax.core.errors import Interrupted, UserError, one_line
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.printable import printable
 from tlc_jax.core.stopping import AGAIN
+from tlc_jax.data.fingerprints import sha256_of
 from tlc_jax.storage.paths import writing
 
 _BLOCK = 16 << 20  # bytes of a request, which is what is lost at most when the process is killed
@@ -49,53 +50,38 @@ class HubFile:
         beside it is kept. UserError if the content is not what the hub lists; Interrupted if the network
         fails on the way."""
         part = target.with_name(f"{target.name}.part")
+        ask = functools.partial(
+            _asked, repository=self.repository, revision=self.commit, what=f"{self.name} of {self.repository}"
+        )
+        # Not `hf_hub_download`: after a kill it begins the file anew. Not its `http_get` either, which could
+        # resume, but gives up at a server error.
+        system = _library().HfFileSystem(endpoint=_endpoint())  # one for this thread, which keeps listings
+        path = f"datasets/{self.repository}/{self.name}"
+        options = {"revision": self.commit, "size": self.bytes, "cache_type": "none"}
+        remote = ask(lambda: system.open(path, **options))
         with writing(part), part.open("ab") as file:
-            if file.tell() > self.bytes:
-                file.truncate(0)
-            done = file.tell()
-            advance(done)
-            while done < self.bytes:
-                block = abandonable(lambda start=done: self._block(start))
+            advance(remote.seek(file.tell()))
+            while (size := min(_BLOCK, self.bytes - file.tell())) > 0:
+                block = ask(lambda size=size: remote.read(size))
+                if len(block) != size:
+                    raise Interrupted(
+                        f"the hub sent {len(block):,} bytes of {self.name} in place of {size:,}; {AGAIN}"
+                    )
                 file.write(block)
-                done += len(block)
-                advance(len(block))
+                advance(size)
         self._check(part)
         part.replace(target)
 
-    def _block(self, start: int) -> bytes:
-        end = min(start + _BLOCK, self.bytes)
-        library = _library()
-        url = library.hf_hub_url(
-            self.repository, self.name, repo_type="dataset", revision=self.commit, endpoint=_endpoint()
-        )
-        headers = {**library.utils.build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
-        try:
-            # retries with growing pauses, for about 25 seconds
-            response = library.utils.http_backoff("GET", url, headers=headers, timeout=_LIST_TIMEOUT)
-            library.utils.hf_raise_for_status(response)
-        except Exception as error:
-            raise _failed(error, self.repository, self.commit, self.name) from error
-        content = response.content
-        if response.status_code == 200:  # the whole file, from a server that knows no ranges
-            content = content[start:end]
-        if len(content) != end - start:
-            raise Interrupted(
-                f"the hub sent {len(content):,} bytes of {self.name} in place of {end - start:,}; {AGAIN}"
-            )
-        return content
-
     def _check(self, part: Path) -> None:
         """UserError, and the file is removed, if its digest is another than the hub lists."""
-        digest = hashlib.sha256() if self.sha256 else hashlib.sha1(f"blob {self.bytes}\0".encode())
-        with part.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
         expected = self.sha256 or self.git_sha1
-        if expected is not None and digest.hexdigest() != expected:
+        # without a SHA-256 it is a file of at most some megabytes
+        digest = sha256_of(part) if self.sha256 else _library().utils.sha.git_hash(part.read_bytes())
+        if expected is not None and digest != expected:
             part.unlink()
             raise UserError(
-                f"{self.name} of {self.repository} arrived with the SHA {digest.hexdigest()[:16]}..., but "
-                f"the hub lists {expected[:16]}...: it was changed on the way, and is removed; {AGAIN}"
+                f"{self.name} of {self.repository} arrived with the SHA {digest[:16]}..., but the hub lists "
+                f"{expected[:16]}...: it was changed on the way, and is removed; {AGAIN}"
             )
 
 
@@ -113,18 +99,11 @@ def list_files(repository: str, revision: str | None) -> Listing:
     """All files of a data set at a revision (None: the newest). Unreachable, after a second, if there is no
     way to the hub."""
     check_reachable()
-    library = _library()
-
-    def ask() -> Any:
-        api = library.HfApi(endpoint=_endpoint())
-        return api.dataset_info(repository, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT)
-
-    try:
-        info = abandonable(ask)
-    except Interrupted:
-        raise
-    except Exception as error:
-        raise _failed(error, repository, revision) from error
+    api = _library().HfApi(endpoint=_endpoint())
+    options = {"revision": revision, "files_metadata": True, "timeout": _LIST_TIMEOUT}
+    info = _asked(
+        lambda: api.dataset_info(repository, **options), repository, revision, f"the data set {repository}"
+    )
     card = info.card_data or {}
     licence = card.get("license")
     files = {
@@ -179,7 +158,7 @@ def _endpoint() -> str:
 def _library() -> Any:
     try:
         import huggingface_hub
-        import huggingface_hub.utils
+        import huggingface_hub.utils.sha
     except ImportError as error:
         raise UserError(
             "to read from the Hugging Face hub install tlc_jax with its extra hf: pip install 'tlc-jax[hf]'"
@@ -188,10 +167,18 @@ def _library() -> Any:
     return huggingface_hub
 
 
-def _failed(error: Exception, repository: str, revision: str | None, name: str = "") -> Exception:
-    """What to raise for an error of the hub's library: for good, or to be resumed later."""
+def _asked(request: Callable[[], Any], repository: str, revision: str | None, what: str) -> Any:
+    """What the hub's library answers; its errors as UserError, or as Interrupted if they may pass."""
+    try:
+        return abandonable(request)
+    except Interrupted:
+        raise
+    except Exception as error:
+        raise _failed(error, repository, revision, what) from error
+
+
+def _failed(error: Exception, repository: str, revision: str | None, what: str) -> Exception:
     errors = _library().errors
-    what = f"{name} of {repository}" if name else f"the data set {repository}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         return UserError(

@@ -1,0 +1,28 @@
+"""A stand-in for the Hugging Face hub, for the tests of `prepare`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hub import Hub, public_repositories, serving
+
+
+@pytest.fixture(scope="module")
+def small_hub() -> Iterator[Hub]:
+    with serving(Hub(public_repositories())) as hub:
+        yield hub
+
+
+@pytest.fixture
+def server(small_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub, without faults, at HF_ENDPOINT; retries follow each other at once."""
+    hub = small_hub
+    for faults in (hub.status, hub.cut, hub.sent, hub.whole, hub.stalled, hub.requests):
+        faults.clear()
+    hub.stopped.clear()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    return hub
