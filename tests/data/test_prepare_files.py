@@ -81,12 +81,11 @@ def test_any_text(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r"c\.parquet has no column body; it has text, url"):
         run(tmp_path / "b", "text", "--input", folder / "c.parquet", "--columns", "text=body")
-    assert (
-        run(tmp_path / "b", "text", "--input", folder / "*.parquet", "--columns", "text=url")["counts"][
-            "text"
-        ]["rows"]
-        == 3
-    )
+    for pattern, column, rows in (("*.parquet", "url", 3), ("*.txt", "text", 2)):  # .hidden.txt is not one
+        about = run(
+            tmp_path / pattern[2:], "text", "--input", folder / pattern, "--columns", f"text={column}"
+        )
+        assert about["counts"]["text"]["rows"] == rows
 
 
 @pytest.mark.parametrize("packed", ["", ".tar", ".tgz", ".zip"])

@@ -18,6 +18,7 @@ from tlc_jax.core.native import abandonable
 from tlc_jax.core.printable import printable
 from tlc_jax.core.stopping import AGAIN
 from tlc_jax.data.fingerprints import sha256_of
+from tlc_jax.data.preparation.input_files import Advance, Fetched
 from tlc_jax.storage.paths import writing
 
 _BLOCK = 16 << 20  # bytes of a request, which is what is lost at most when the process is killed
@@ -31,7 +32,7 @@ class Unreachable(UserError):
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file at one commit of a repository. Small files have no SHA-256, but the digest that git gives
+    """An input file at one commit of a repository. Small files have no SHA-256, but the digest that git gives
     them."""
 
     repository: str
@@ -42,10 +43,28 @@ class HubFile:
     git_sha1: str | None
 
     @property
-    def digest(self) -> str:
+    def identity(self) -> str:
         return self.sha256 or f"git {self.git_sha1}"
 
-    def download(self, target: Path, advance: Callable[[float], None]) -> None:
+    @property
+    def temporary(self) -> int:
+        return self.bytes
+
+    @property
+    def downloaded(self) -> int:
+        return self.bytes
+
+    def fetch(self, folder: Path, advance: Advance) -> Fetched:
+        # named for its content: an earlier process may have asked for another data set
+        target = folder / f"{(self.sha256 or self.git_sha1 or '')[:16]}-{Path(self.name).name}"
+        if target.exists():  # an earlier process has checked it, but not used it
+            advance(self.bytes)
+        else:
+            self._download(target, advance)
+        digest = {"sha256": self.sha256} if self.sha256 else {"git_sha1": self.git_sha1 or ""}
+        return Fetched(target, {"name": self.name, "bytes": self.bytes, **digest})
+
+    def _download(self, target: Path, advance: Advance) -> None:
         """Download to `target`, which appears once it is whole. What an earlier process has left in a file
         beside it is kept. UserError if the content is not what the hub lists; Interrupted if the network
         fails on the way."""

@@ -1,4 +1,4 @@
-"""A file that rows are read from: on this disk, in an archive on it, or on the Hugging Face hub."""
+"""A file that rows are read from: on this disk, in an archive on it, or elsewhere (hub.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Protocol
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.fingerprints import sha256_of
 from tlc_jax.data.preparation.archives import Archive
-from tlc_jax.data.preparation.hub import HubFile
 
 Advance = Callable[[float], None]
 
@@ -94,40 +93,3 @@ class Member:
         path = self.archive.path
         record = {"name": path.name, "bytes": path.stat().st_size, "sha256": self.archive.sha256}
         return Fetched(target, record)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file of the hub."""
-
-    file: HubFile
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @property
-    def bytes(self) -> int:
-        return self.file.bytes
-
-    @property
-    def identity(self) -> str:
-        return self.file.digest
-
-    @property
-    def temporary(self) -> int:
-        return self.file.bytes
-
-    @property
-    def downloaded(self) -> int:
-        return self.file.bytes
-
-    def fetch(self, folder: Path, advance: Advance) -> Fetched:
-        # named for its content: an earlier process may have asked for another data set
-        target = folder / f"{(self.file.sha256 or self.file.git_sha1 or '')[:16]}-{Path(self.name).name}"
-        if target.exists():  # an earlier process has checked it, but not used it
-            advance(self.bytes)
-        else:
-            self.file.download(target, advance)
-        digest = {"sha256": self.file.sha256} if self.file.sha256 else {"git_sha1": self.file.git_sha1 or ""}
-        return Fetched(target, {"name": self.name, "bytes": self.bytes, **digest})

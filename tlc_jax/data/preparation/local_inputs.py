@@ -20,10 +20,12 @@ def local_paths(inputs: Sequence[str]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for text in inputs:
         path = local_folder(text, "an --input")
-        matches = [path] if path.exists() else _expanded(path)
-        if not matches:
+        names = [str(path)]
+        if not path.exists():  # Path.glob gives hidden files too
+            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        if not names:
             raise UserError(f"--input {text} does not exist: name a file, a folder, a glob or an archive")
-        for match in (match.resolve() for match in matches):
+        for match in (Path(name).resolve() for name in names):
             for path in sorted(match.rglob("*")) if match.is_dir() else [match]:
                 name = path.relative_to(match.parent).as_posix()
                 if path.is_file() and not any(part.startswith(".") for part in name.split("/")[1:]):
@@ -41,11 +43,3 @@ def local_files(name: str, path: Path, is_wanted: Callable[[str], bool]) -> list
         for name, size in archive.members().items()
         if is_wanted(name) and is_plain_name(name)
     ]
-
-
-def _expanded(pattern: Path) -> list[Path]:
-    """The paths that a glob matches."""
-    if not glob.has_magic(str(pattern)):
-        return []
-    root = Path(pattern.anchor)
-    return sorted(root.glob(str(pattern.relative_to(pattern.anchor))))

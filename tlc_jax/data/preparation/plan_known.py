@@ -16,7 +16,7 @@ from tlc_jax.core.progress import stage
 from tlc_jax.data.fingerprints import sha256_of
 from tlc_jax.data.preparation import hub, row_readers
 from tlc_jax.data.preparation.archives import Archive
-from tlc_jax.data.preparation.input_files import InputFile, LocalFile, Member, Remote
+from tlc_jax.data.preparation.input_files import InputFile, LocalFile, Member
 from tlc_jax.data.preparation.local_inputs import local_paths
 from tlc_jax.data.preparation.plan import Plan, Request, Unit, units_of
 from tlc_jax.data.preparation.public_data import PAIRS, Publication, PublicData, RowReader
@@ -75,8 +75,7 @@ def _plan(
 
 
 def _plan_of_listing(data: PublicData, listing: hub.Listing, request: Request) -> Plan:
-    files = {name: Remote(file) for name, file in listing.files.items()}
-    units = units_of(data.kind, _matched(data, files, request))
+    units = units_of(data.kind, _matched(data, listing.files, request))
     source = f"https://huggingface.co/datasets/{data.repository}"
     return _plan(data, request, units, source, listing.commit, listing.licence or "")
 

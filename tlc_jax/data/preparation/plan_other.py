@@ -10,7 +10,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.data import tables
 from tlc_jax.data.preparation import hub, row_readers
-from tlc_jax.data.preparation.input_files import InputFile, Remote
+from tlc_jax.data.preparation.input_files import InputFile
 from tlc_jax.data.preparation.local_inputs import local_files, local_paths
 from tlc_jax.data.preparation.plan import Plan, Request, units_of
 from tlc_jax.data.preparation.public_data import LABELLED, PAIRS, TEXT, RowReader
@@ -43,7 +43,7 @@ def plan_other(request: Request, commit: str | None) -> Plan:
     for text in request.inputs:
         if text.startswith("hf://"):
             repository, names = _hub_files(text, request.revision, commit, kind, listings)
-            files += [Remote(listings[repository].files[name]) for name in names]
+            files += [listings[repository].files[name] for name in names]
         else:
             for name, path in local_paths([text]).items():
                 files += local_files(name, path, _IS_WANTED[kind])
