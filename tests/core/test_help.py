@@ -49,17 +49,29 @@ def test_help_fits_80_columns(words: tuple[str, ...], option: str, capsys: pytes
     assert option == "--help-all" or len(lines) <= 62
 
 
-def test_help_fits_a_terminal_and_keeps_its_boxes() -> None:
-    """There, lines have escapes for colours, which take no column."""
+def in_terminal(*command: str) -> str:
+    """What a command prints on a terminal of 80 columns that has colours."""
     reading, writing = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "PYTHONUTF8": "1"}
-    started = [sys.executable, "-m", "tlc_jax.export", "--help"]
-    subprocess.run(started, stdout=writing, env=environment, check=True)
+    subprocess.run(command, stdout=writing, env=environment, check=True)
     shown = os.read(reading, 100_000).decode()
     for end in (reading, writing):
         os.close(end)
     assert "\x1b[" in shown
-    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    return re.sub(r"\x1b\[[\d;]*m", "", shown)
+
+
+def test_the_usage_of_several_commands_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    """It has no room for all names, and would break in the middle of one."""
+    assert answer(capsys, "--help").splitlines()[:2] == ["usage: tlc [-h] COMMAND ...", ""]
+    lines = in_terminal(sys.executable, "-m", "tlc_jax", "--help").splitlines()
+    assert lines[:2] == ["usage: python -m tlc_jax [-h] COMMAND ...", ""]
+    assert max(map(len, lines)) <= 80
+
+
+def test_help_fits_a_terminal_and_keeps_its_boxes() -> None:
+    """There, lines have escapes for colours, which take no column."""
+    lines = in_terminal(sys.executable, "-m", "tlc_jax.export", "--help").splitlines()
     assert max(map(len, lines)) == 80
     assert all(line.endswith("│") for line in lines if line.startswith("│"))
 

@@ -10,6 +10,7 @@ import textwrap
 from typing import Any, TextIO
 
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
+_CHOICES = re.compile(r"\{[^{}]*\}")
 
 
 class _Wrapped:
@@ -27,9 +28,13 @@ class _Wrapped:
 
     def _line(self, line: str) -> str:
         text = _COLOURS.sub("", line)
+        if text.startswith("usage: ") and len(text) > self._width:
+            # names of commands, which stand below with what they do
+            line, text = (_CHOICES.sub("COMMAND ...", each) for each in (line, text))
         boxed = text[:1] in ("╭", "│", "╰", " ")
-        fits = boxed or len(text) <= self._width
-        return line if fits else textwrap.fill(line, self._width, break_on_hyphens=False)
+        if boxed or len(text) <= self._width:
+            return line
+        return textwrap.fill(text, self._width, break_long_words=False, break_on_hyphens=False)
 
     def __getattr__(self, name: str) -> Any:  # what tyro asks to choose colours and characters
         return getattr(self._stream, name)
