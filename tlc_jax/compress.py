@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from tlc_jax.config.compression import OF_FOLDERS, CompressConfig
-from tlc_jax.core import cli
+from tlc_jax.core import cli, command_line
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
@@ -40,7 +40,7 @@ class Compress:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    settings = OF_FOLDERS if cli.option(arguments, "--hf") else None
+    settings = OF_FOLDERS if command_line.option(arguments, "--hf") else None
     args = cli.parse(Compress, arguments, settings=settings, everyday=EVERYDAY)
     from tlc_jax.compression.pipeline import recipe_of
     from tlc_jax.recipes.compress_folder import compress_folder
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             manifest = compress_run(args.checkpoint, args.settings, out, workdir, console)
 
     def advice(better: Mapping[str, str | None]) -> str:
-        return f"{command('compress')} {cli.changed(arguments, better)}"
+        return f"{command('compress')} {command_line.changed(arguments, better)}"
 
     report(manifest, args.settings, out, console, advice)
 

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from tlc_jax.checks import inputs, installation, resources
 from tlc_jax.checks.check import Check, Plan, Result, results
 from tlc_jax.config import Config, StudyConfig
-from tlc_jax.core import cli, output
+from tlc_jax.core import cli, command_line, output
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import EXIT_FAILED, UserError
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     name, options, configs_of = _COMMANDS[type(settings)]
     args = cli.parse(options, arguments, "doctor", settings, EVERYDAY)
     configs, models = map(tuple, configs_of(args.settings))
-    given = tuple(cli.without(arguments, {"--json": None}))
+    given = tuple(command_line.without(arguments, {"--json": None}))
     plan = Plan(name, given, configs, models, args.workdir, args.init_from)
     made = []
     for result in results(CHECKS, plan):
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 def _settings(arguments: list[str]) -> Any:
     """The config that options change: that of `--config`, else that of the run or study in `--workdir`, else
     the quickstart's."""
-    document, workdir = cli.option(arguments, "--config"), cli.option(arguments, "--workdir")
+    document, workdir = (command_line.option(arguments, name) for name in ("--config", "--workdir"))
     if document is not None:
         config = load_config(document, object)
         return config if type(config) in _COMMANDS else Config()  # `parse` refuses the document

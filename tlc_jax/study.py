@@ -8,7 +8,7 @@ import sys
 from typing import Optional
 
 from tlc_jax.config.study_options import StudyConfig
-from tlc_jax.core import cli
+from tlc_jax.core import cli, command_line
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 
@@ -56,8 +56,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _stored_config(arguments: list[str]) -> StudyConfig | None:
     """The config of the study that its folder alone resumes; None where there is none."""
-    workdir = cli.option(arguments, "--workdir")
-    if workdir is None or cli.option(arguments, "--config"):
+    workdir = command_line.option(arguments, "--workdir")
+    if workdir is None or command_line.option(arguments, "--config"):
         return None
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.studies.study_record import read_config

@@ -9,7 +9,7 @@ from typing import Optional
 
 from tlc_jax.config import Config
 from tlc_jax.config.host_options import HostsOptions
-from tlc_jax.core import cli, output
+from tlc_jax.core import cli, command_line, output
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _stored_config(arguments: list[str]) -> Config | None:
     """The config of the run that its folder alone resumes; None where there is none."""
-    workdir = cli.option(arguments, "--workdir")
-    if workdir is None or any(cli.option(arguments, name) for name in ("--config", "--branch-from")):
+    workdir = command_line.option(arguments, "--workdir")
+    if workdir is None or any(command_line.option(arguments, name) for name in ("--config", "--branch-from")):
         return None
     from tlc_jax.storage.paths import parse_path  # takes longer to import than --help may take
     from tlc_jax.storage.run_directory import RunDir

@@ -19,7 +19,7 @@ from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.compression.steps import Step
 from tlc_jax.config.compression import OF_FOLDERS
 from tlc_jax.config.quantization import Rule
-from tlc_jax.core import cli, stopping
+from tlc_jax.core import command_line, stopping
 from tlc_jax.core.errors import Interrupted, UserError
 
 Capture = pytest.CaptureFixture[str]
@@ -129,7 +129,7 @@ def test_one_range_a_tensor_is_warned_of_with_a_better_command(
     ],
 )
 def test_a_command_line_with_other_options(line: str, expected: str) -> None:
-    changed = cli.changed(shlex.split(line), {"--range": "mse", "--flag": None, "--out": "o2"})
+    changed = command_line.changed(shlex.split(line), {"--range": "mse", "--flag": None, "--out": "o2"})
     assert changed == f"{expected} --out o2"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tlc_jax.config import Config
-from tlc_jax.core import cli
+from tlc_jax.core import command_line
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
 
@@ -27,7 +27,7 @@ class Plan:
     def again(self, **options: str) -> str:
         """The command of `doctor` with other values of these options; an underscore stands for a hyphen."""
         named = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        return f"{command('doctor')} {cli.changed(self.arguments, {**named})}".strip()
+        return f"{command('doctor')} {command_line.changed(self.arguments, {**named})}".strip()
 
 
 @dataclass(frozen=True)

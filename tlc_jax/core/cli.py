@@ -12,12 +12,9 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import itertools
-import shlex
 import sys
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
@@ -25,11 +22,11 @@ from tyro.extras import SubcommandApp
 
 import tlc_jax
 from tlc_jax.config.renamed import instead, renamed_option
-from tlc_jax.core import invocation, mistakes, wrapped_help
+from tlc_jax.core import command_line, invocation, mistakes, wrapped_help
 from tlc_jax.core.completion import WRITE, write_completion
 from tlc_jax.core.config_document import config_names, load_config
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.options import declared_fields, fields_of, options_of
+from tlc_jax.core.options import Option, declared_fields, fields_of, options_of
 
 try:
     from tyro._errors import on_parse_error  # in no public module
@@ -95,9 +92,9 @@ def parse(
     for argument in arguments:
         if new := renamed_option(kind, old := argument.partition("=")[0]):
             raise UserError(f"{old} {instead(old.rpartition('.')[2], new)}")
-    document = option(arguments, "--config")
+    document = command_line.option(arguments, "--config")
     if document is not None:
-        settings = load_config(document, kind, workdir=option(arguments, "--workdir"))
+        settings = load_config(document, kind, workdir=command_line.option(arguments, "--workdir"))
     return _parse(command, arguments, name, everyday, _MARKERS, settings=settings or kind())
 
 
@@ -119,7 +116,8 @@ def _parse(
 ) -> Command:
     if "--version" in arguments:
         _print_version()
-    required = {field.name: tyro.MISSING for field in dataclasses.fields(command) if _required(field)}  # type: ignore[arg-type]
+    declared = {field.name: field.default for field in declared_fields(command, tyro.MISSING)}
+    required = {name: default for name, default in declared.items() if default is tyro.MISSING}
     default = command(**{**required, **values})
     options, positional = {option.name: option for option in options_of(default)}, _positional(command)
     prog = invocation.command(name or command.__name__.lower())
@@ -130,7 +128,7 @@ def _parse(
         more = f"\n\n{prog} --help-all shows all options." if short else ""
         arguments, description = ["--help"], f"{description}{more}\n\n{EXIT_CODES}"
     else:
-        arguments = _positional_first(arguments, positional)
+        arguments = command_line.positional_first(arguments, positional)
         mistakes.check_names(arguments, options, positional, prog)
 
     def refuse(event: Any) -> NoReturn:
@@ -145,7 +143,7 @@ def _parse(
                 prog=prog,
                 description=description,
                 config=markers,
-                registry=_registry(short),
+                registry=_registry(functools.partial(_shown, names=short), bool(short)),
             )
     except ValueError as error:  # a check of the whole config
         raise UserError(str(error)) from error
@@ -160,7 +158,7 @@ def choose(
     commands: Commands,
     arguments: Sequence[str],
     description: str,
-    purposes: Mapping[str, str] = MappingProxyType({}),
+    purposes: Mapping[str, str] | None = None,
 ) -> str:
     """The command that a command line begins with, one of several under one name.
 
@@ -177,9 +175,9 @@ def choose(
         near = "".join(f"; perhaps {near}" for near in difflib.get_close_matches(name, commands, n=1))
         raise UserError(f"{prog} has no command {name}; it has {', '.join(commands)}{near}")
     text = f"{description}\n\n{EXIT_CODES}"
-    app = functools.partial(_app(commands, purposes).cli, prog=prog, description=text, config=_MARKERS)
+    app = functools.partial(_app(commands, purposes or {}).cli, prog=prog, description=text, config=_MARKERS)
     if name.replace("_", "-") == WRITE and len(arguments) == 3:
-        write_completion(functools.partial(app, registry=_completed_registry()), *arguments[1:])
+        write_completion(functools.partial(app, registry=_registry(_completed)), *arguments[1:])
         sys.exit(0)
     if name not in _HELP:
         raise UserError(f"{prog} has no option {name}: {prog} --help shows its commands")
@@ -201,25 +199,43 @@ def _print_version() -> NoReturn:
     sys.exit(0)
 
 
-def _registry(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
-    """How tyro reads dataclasses: with docstrings as running text and, given `names`, these options alone, in
-    this order, with the first sentence of each docstring."""
+def _registry(
+    options: Callable[[tyro.constructors.StructTypeInfo], Sequence[Option] | None], summaries: bool = False
+) -> tyro.constructors.ConstructorRegistry:
+    """How tyro reads dataclasses: with these options (None leaves one to tyro), whose help is the docstring
+    on one line, or its first sentence."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
     def rule(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-        if not dataclasses.is_dataclass(info.default):
+        if (listed := options(info)) is None:
             return None
-        by_name = {option.name: option for option in (options_of if names else fields_of)(info.default)}
-        fields = tuple(
-            tyro.constructors.StructFieldSpec(
-                option.name, option.kind, option.default, option.summary if names else option.help
-            )
-            for option in (by_name[name] for name in names or by_name if name in by_name)
+        fields = (
+            tyro.constructors.StructFieldSpec(o.name, o.kind, o.default, o.summary if summaries else o.help)
+            for o in listed
         )
-        return tyro.constructors.StructConstructorSpec(type(info.default), fields)
+        kind = type(info.default) if dataclasses.is_dataclass(info.default) else info.type
+        return tyro.constructors.StructConstructorSpec(kind, tuple(fields))
 
     return registry
+
+
+def _shown(info: tyro.constructors.StructTypeInfo, names: Sequence[str]) -> list[Option] | None:
+    """The fields of a dataclass with values; given `names`, these options alone, in this order."""
+    if not dataclasses.is_dataclass(info.default):
+        return None
+    by_name = {option.name: option for option in (options_of if names else fields_of)(info.default)}
+    return [by_name[name] for name in names or by_name if name in by_name]
+
+
+def _completed(info: tyro.constructors.StructTypeInfo) -> list[Option] | None:
+    """The fields of a dataclass for a shell, to which --config may be the name of any config document."""
+    if not (dataclasses.is_dataclass(info.type) and info.type.__module__.startswith("tlc_jax.")):
+        return None  # tyro has dataclasses too
+    given = dataclasses.is_dataclass(info.default)
+    fields = fields_of(info.default) if given else declared_fields(info.type, tyro.MISSING)
+    names: Any = Literal[(*config_names(), None)]
+    return [dataclasses.replace(field, kind=names) if field.name == "config" else field for field in fields]
 
 
 def _positional(command: type) -> dict[str, str]:
@@ -231,79 +247,3 @@ def _positional(command: type) -> dict[str, str]:
             metavars = (getattr(mark, "metavar", None) for mark in marks)
             names[name] = next(filter(None, metavars), name.upper())
     return names
-
-
-def _positional_first(arguments: list[str], positional: Iterable[str]) -> list[str]:
-    """The arguments, of which the first one without a name may be given by its name (`--checkpoint RUN`, or
-    `--run RUN RUN` where there may be several)."""
-    flag = "--" + next(iter(positional), "").replace("_", "-")
-    if flag == "--" or option(arguments, flag) is None:
-        return arguments
-    split = [word for given in arguments for word in _split(given, flag)]
-    at = split.index(flag)
-    rest = split[at + 1 :]
-    end = next((i for i, argument in enumerate(rest) if argument.startswith("--")), len(rest))
-    return [*rest[:end], *split[:at], *rest[end:]]
-
-
-def _split(argument: str, flag: str) -> list[str]:
-    """`--flag=value` as two words."""
-    return argument.split("=", 1) if argument.startswith(f"{flag}=") else [argument]
-
-
-def _completed_registry() -> tyro.constructors.ConstructorRegistry:
-    """How tyro reads dataclasses for a shell: with docstrings on one line, and the names of config documents
-    as what --config may be."""
-    registry = tyro.constructors.ConstructorRegistry()
-    names: Any = Literal[(*config_names(), None)]
-
-    @registry.struct_rule
-    def rule(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-        if not (dataclasses.is_dataclass(info.type) and info.type.__module__.startswith("tlc_jax.")):
-            return None  # tyro has dataclasses too
-        given = dataclasses.is_dataclass(info.default)
-        fields = fields_of(info.default) if given else declared_fields(info.type, tyro.MISSING)
-        specs = tuple(
-            tyro.constructors.StructFieldSpec(
-                field.name, names if field.name == "config" else field.kind, field.default, field.help
-            )
-            for field in fields
-        )
-        return tyro.constructors.StructConstructorSpec(type(info.default) if given else info.type, specs)
-
-    return registry
-
-
-def _required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of an option that is needed before the others can be parsed."""
-    values = [after for before, after in itertools.pairwise(arguments) if before == name]
-    values += [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
-    if len(values) > 1:
-        raise UserError(f"{name} is given {len(values)} times, as {', '.join(values)}: give it once")
-    return values[0] if values else None
-
-
-def changed(arguments: Sequence[str], options: Mapping[str, str | None]) -> str:
-    """The command line with these options in place of those it has, to be pasted after the command. The value
-    None stands for a flag."""
-    added = (part for name, value in options.items() for part in (name, value) if part is not None)
-    return shlex.join([*without(arguments, options), *added])
-
-
-def without(arguments: Sequence[str], options: Mapping[str, str | None]) -> list[str]:
-    """The command line without these options and their values; None stands for a flag."""
-    kept, left_out = list[str](), False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        name = name.replace("--no-", "--")
-        if name in options:
-            left_out = not equals and options[name] is not None
-        elif left_out:
-            left_out = False
-        else:
-            kept.append(argument)
-    return kept

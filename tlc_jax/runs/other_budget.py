@@ -9,7 +9,7 @@ from pathlib import Path
 from tlc_jax.config import Config
 from tlc_jax.config.marks import branch_point, parse_mark
 from tlc_jax.config.saved import as_begun, differences, flat
-from tlc_jax.core import cli
+from tlc_jax.core import command_line
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.runs.starts import read_starts
@@ -22,10 +22,10 @@ _MARKS = "1/4,1/2,1"
 def check_budget(rundir: RunDir, config: Config, arguments: Sequence[str]) -> None:
     """UserError if `config` is that of the run but for its budget, with commands that train its model on.
     `arguments` is the command line of `train`."""
-    if cli.option(arguments, "--branch-from"):
+    if command_line.option(arguments, "--branch-from"):
         return
     stored, config = rundir.read_config(), as_begun(config, rundir.read_document())
-    taken = "model." if cli.option(arguments, "--init-from") else "budget."
+    taken = "model." if command_line.option(arguments, "--init-from") else "budget."
     free = [name for name in flat(stored) if name.startswith(("budget.", taken)) or name in _NOT_COMPARED]
     asked, has = ({f"budget.{name}": x for name, x in vars(c.budget).items()} for c in (config, stored))
     changed = differences(asked, has, "the run")
@@ -46,7 +46,7 @@ def _init_from(rundir: RunDir, arguments: Sequence[str], budget: dict[str, str])
     names = (argument.partition("=")[0] for argument in arguments)
     taken = [name for name in names if name.startswith("--model.") or name == "--data.tokenizer"]
     new = {**budget, "--init-from": str(rundir.root), "--workdir": f"{rundir.root}-longer"}
-    return _train(cli.changed(cli.without(arguments, dict.fromkeys(taken, "")), new))
+    return _train(command_line.changed(command_line.without(arguments, dict.fromkeys(taken, "")), new))
 
 
 def _by_branches(rundir: RunDir, asked: Config, arguments: Sequence[str], budget: dict[str, str]) -> str:
@@ -62,7 +62,7 @@ def _by_branches(rundir: RunDir, asked: Config, arguments: Sequence[str], budget
     new = {**budget, **_trunk_options(asked, budget), "--workdir": trunk}
     return (
         "\nTo choose among budgets later, train a trunk, and finish it at its marks:\n"
-        f"  {_train(cli.changed(_with_config(rundir, arguments), new))}\n  {_branch(trunk, '1/2')}"
+        f"  {_train(command_line.changed(_with_config(rundir, arguments), new))}\n  {_branch(trunk, '1/2')}"
     )
 
 
@@ -96,14 +96,14 @@ def _train(arguments: str) -> str:
 
 def _with_config(rundir: RunDir, arguments: Sequence[str]) -> Sequence[str]:
     """A command line of `train` with a config document: this one, or else that which began the run."""
-    if cli.option(arguments, "--config"):
+    if command_line.option(arguments, "--config"):
         return arguments
     program, *words = next((start["command"] for start in read_starts(rundir) if "command" in start), [""])
     if words[:1] == ["train"]:  # of `tlc train`
         words = words[1:]
     elif Path(program).stem != "train":
         words = []
-    return words if cli.option(words, "--config") else ["--config", "CONFIG", *arguments]
+    return words if command_line.option(words, "--config") else ["--config", "CONFIG", *arguments]
 
 
 def _option(name: str) -> str:
