@@ -14,24 +14,22 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.config.renamed import dropped
-from tlc_jax.config.saved import as_begun, digest, flat
-from tlc_jax.core.errors import SaveFailed, UserError, one_line
+from tlc_jax.config.saved import digest
+from tlc_jax.core.errors import SaveFailed, UserError
 from tlc_jax.core.progress import duration
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
-from tlc_jax.data.location import check_exists, same_path
 from tlc_jax.parallel.hosts import leader
-from tlc_jax.parallel.mesh import check_divides, make_mesh
 from tlc_jax.runs.begin import Begin
-from tlc_jax.runs.checkpoint import Restored, saved_data_identity, whole_steps
+from tlc_jax.runs.checkpoint import Restored, saved_data_identity
 from tlc_jax.runs.facts import Document, facts
 from tlc_jax.runs.memory import fitted
+from tlc_jax.runs.resolve_config import resolve_config
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.runs.starts import record_start
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.storage.run_directory import RunDir, write_json
-from tlc_jax.storage.sealed import is_sealed, read_manifest
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
@@ -72,7 +70,7 @@ class Run:
 def show_run(config: Config, document: Document, workdir: AnyPath, begin: Begin, console: Console) -> None:
     """Print every option and what `open_run` would do; nothing is written."""
     more = document.facts(config)
-    config, _, resumed = _resolve(config, workdir, begin, console, dry_run=True)
+    config, _, resumed = resolve_config(config, workdir, begin, console, dry_run=True)
     if not resumed:
         leader.decide(begin.check)
     rundir = RunDir(workdir)
@@ -97,7 +95,7 @@ def open_run(
     """
     started, rundir = time.monotonic(), RunDir(workdir)
     more = document.facts(config) if document else {}
-    config, mesh, resumed = _resolve(config, workdir, begin, console)
+    config, mesh, resumed = resolve_config(config, workdir, begin, console)
     screen = console if title is None else Console(quiet=True)
     with contextlib.ExitStack() as held:
         prepared = None
@@ -139,97 +137,6 @@ def open_run(
         )
 
 
-def _resolve(
-    config: Config, workdir: AnyPath, begin: Begin, console: Console, *, dry_run: bool = False
-) -> tuple[Config, Mesh, bool]:
-    """The config of the run, its mesh, and whether the run exists already."""
-    ways = {f"--{name.replace('_', '-')}": value for name, value in begin.record().items()}
-    leader.check_same({**flat(config), "--workdir": str(workdir), **ways, "--dry-run": dry_run})
-    rundir = RunDir(workdir)
-    resumed = leader.decide(rundir.exists)
-    config = config if begin.resolved else begin.resolve(config)
-    if resumed:
-        config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
-        config, remark = _with_own_paths(config, rundir)
-        rundir.check_same(config, remark)
-        leader.decide(lambda: _check_complete(rundir))
-    mesh = make_mesh(config.mesh)
-    if config.micro_batch != "auto":
-        check_divides(mesh, config.rows_at_once, config.rows_at_once_named, kept=resumed)
-    return config, mesh, resumed
-
-
-def _as_begun(config: Config, rundir: RunDir) -> Config:
-    """The config with the values of older runs in the fields that this run's config.json does not have."""
-    rundir.read_config()  # which says what is wrong with the file
-    return as_begun(config, rundir.read_document())
-
-
-def _with_own_paths(config: Config, rundir: RunDir) -> tuple[Config, str]:
-    """The config with the paths of data and tokenizer as the run spells them, where they lead to the same;
-    else why they do not, if that is known."""
-    stored, given = rundir.read_config().data, config.data
-    if type(stored) is not type(given) or (given.dir, given.tokenizer) == (stored.dir, stored.tokenizer):
-        return config, ""
-    try:
-        data = dataclasses.replace(given, dir=stored.dir, tokenizer=stored.tokenizer)
-    except ValueError:  # data of another name, which have no such folder
-        return config, ""
-    respelt = dataclasses.replace(config, data=data)
-    if same_path(given.dir, stored.dir) and same_path(given.tokenizer, stored.tokenizer):
-        return respelt, ""
-    others = bool(rundir.differences(respelt))
-    remark = leader.decide(lambda: _no_data_of(config, rundir, compare=not others))
-    return (config, remark) if others or remark else (respelt, "")
-
-
-def _no_data_of(config: Config, rundir: RunDir, compare: bool) -> str:
-    """Why the data that the config names are not the run's own, in parentheses; '' if they are, or if they
-    are there and not to be compared."""
-    try:
-        check_exists(config.data.dir)
-    except UserError:
-        return f" ({config.data.dir} does not exist)"
-    if not compare:
-        return ""
-    if not _has_data(rundir):
-        return f" ({rundir.data}, to compare with, is missing)"
-    try:
-        identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
-    except UserError as error:
-        return f" ({one_line(error)})"
-    same = identity == read_manifest(rundir.data).get("identity")
-    return "" if same else " (what it holds differs from what the run was trained on)"
-
-
-def _with_micro_batch(config: Config, rundir: RunDir, console: Console) -> Config:
-    """The config with the micro-batch that 'auto' stood for when the run began."""
-    if config.micro_batch != "auto":
-        return config
-    try:
-        resolved = dataclasses.replace(config, micro_batch=rundir.read_config().micro_batch)
-    except ValueError:  # it does not go with another batch_size
-        rundir.check_same(config)
-        raise
-    console.print(f"micro_batch {resolved.at_once:,}, as when the run began")
-    return resolved
-
-
-def _check_complete(rundir: RunDir) -> None:
-    """Metrics and checkpoints: a run that has one has the other, from before its first step."""
-    reached = max((line["step"] for line in read_metrics(rundir.metrics)), default=0)
-    if reached and not rundir.checkpoints.exists():
-        raise UserError(
-            f"{rundir.checkpoints} is missing though {rundir.metrics} reaches step {reached:,}: put it back, "
-            "or give a new --workdir"
-        )
-    if whole_steps(rundir.checkpoints) and not rundir.metrics.exists():
-        raise UserError(
-            f"{rundir.metrics} is missing though there are checkpoints: put it back, or create an empty file "
-            "to resume without the metrics until now"
-        )
-
-
 def _prepare(config: Config, rundir: RunDir, begin: Begin, console: Console) -> Prepared:
     """The data of a new run, after making sure that it can begin and that its directory can be made."""
     begin.check()
@@ -266,9 +173,9 @@ def _claim(
                 f"{rundir.root}; put it back and run the same command again, or give a new --workdir"
             )
 
-    source = rundir if _has_data(rundir) else begin.data_from or rundir
+    source = rundir if rundir.has_data() else begin.data_from or rundir
     data = prepared or _open_data(config, source, console)
-    if not _has_data(rundir):
+    if not rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
         cache.keep(data, rundir.data)
@@ -278,14 +185,9 @@ def _claim(
     return check_folder, data
 
 
-def _has_data(rundir: RunDir) -> bool:
-    """A bucket may hold a part of what was being copied there: it is whole with its manifest."""
-    return is_sealed(rundir.data) if is_remote(rundir.data) else rundir.data.exists()
-
-
 def _open_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
     """The run's own data; where it has none yet, they come from the cache or are prepared."""
-    if _has_data(rundir):
+    if rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"data from {rundir.data}")
         return kind_of(config).open(config, rundir.data)

@@ -23,7 +23,8 @@ from tlc_jax.config.saved import config_from_json, differences, flat
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
-from tlc_jax.storage.paths import AnyPath, parse_path, write_text
+from tlc_jax.storage.paths import AnyPath, is_remote, parse_path, write_text
+from tlc_jax.storage.sealed import is_sealed
 from tlc_jax.storage.untrusted import read_json
 
 LOCK = "lock"
@@ -77,6 +78,11 @@ class RunDir:
         if self.root.exists() and any(not _unbegun(path.name) for path in self.root.iterdir()):
             raise UserError(f"--workdir {self.root} is not empty and holds no run: give a new folder")
         return False
+
+    def has_data(self) -> bool:
+        """Whether its data are there. A bucket may hold a part of what was being copied there: they are
+        whole with their manifest."""
+        return is_sealed(self.data) if is_remote(self.data) else self.data.exists()
 
     def read_config(self) -> Config:
         """The config of the run, written by this version or an older one; UserError if it is missing or
