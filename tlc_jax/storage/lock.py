@@ -28,7 +28,7 @@ from tlc_jax.core.errors import EXIT_FAILED, UserError, one_line
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import NotRequired, TypedDict, checked, record
 from tlc_jax.storage.file_lock import FileLock, Taken
-from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.paths import AnyPath, create_file
 from tlc_jax.storage.run_directory import LOCK
 from tlc_jax.storage.untrusted import parse_json, read_text
 
@@ -38,9 +38,14 @@ _LOOK = 5.0  # seconds between looks at the lease of another machine
 _SHOWN = 200  # characters of another process's description of itself
 
 
+class InUse(UserError):
+    """Another process has locked the folder; the message names it."""
+
+
 @contextlib.contextmanager
-def locked(folder: AnyPath) -> Iterator[Callable[[], None]]:
-    """Lock `folder`; UserError names the process that has locked it already.
+def locked(folder: AnyPath, *, wait: bool = True) -> Iterator[Callable[[], None]]:
+    """Lock `folder`; InUse if another process has locked it already. In a bucket the lease of another machine
+    is first waited for, unless `wait` is false: it may be dead.
 
     Yields a function that raises SaveFailed if a local `folder` was removed, replaced or locked by another
     process since. Losing a lease ends the process.
@@ -51,11 +56,11 @@ def locked(folder: AnyPath) -> Iterator[Callable[[], None]]:
             lock = FileLock(folder, LOCK, holder)
         except Taken as taken:
             who = printable(taken.holder, _SHOWN) or "another process"
-            raise UserError(_in_use(folder, who)) from taken
+            raise InUse(_in_use(folder, who)) from taken
         with contextlib.closing(lock):
             yield lock.check
     else:
-        with _lease(folder, holder):
+        with _lease(folder, holder, wait):
             yield lambda: None
 
 
@@ -75,13 +80,13 @@ class _Lease(TypedDict):
 
 
 @contextlib.contextmanager
-def _lease(folder: epath.Path, holder: str) -> Iterator[None]:
+def _lease(folder: epath.Path, holder: str, wait: bool) -> Iterator[None]:
     path = folder / LOCK
     lease = _take(path, holder)
-    if lease is not None and lease.get("machine") != _machine() and _may_expire(lease):
+    if wait and lease is not None and lease.get("machine") != _machine() and _may_expire(lease):
         lease = _outlast(path, holder, lease)
     if lease is not None:
-        raise UserError(
+        raise InUse(
             f"{_in_use(folder, printable(lease['holder'], _SHOWN))}; if it is dead, its lease expires at "
             f"{lease['until'].isoformat()}"
         )
@@ -139,13 +144,7 @@ def _overtake(path: epath.Path, holder: str) -> _Lease | None:
 
 
 def _create(path: epath.Path, holder: str) -> bool:
-    import fsspec
-
-    try:
-        fsspec.filesystem("gcs").pipe_file(str(path), _lease_text(holder).encode(), mode="create")
-    except FileExistsError:
-        return False
-    return True
+    return create_file(path, _lease_text(holder))
 
 
 def _read(path: epath.Path) -> _Lease | None:

@@ -28,6 +28,7 @@ from tlc_jax.core.errors import UserError, one_line
 AnyPath = Path | epath.Path
 PathT = TypeVar("PathT", bound=AnyPath)
 _BLOCK = 1 << 22
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # of file systems without hard links
 _TEMPORARY = ".tmp"
 _TOKEN = 6  # bytes of a random name
 _MOMENT = 60.0  # seconds for which a temporary file or folder is kept even if it looks abandoned
@@ -240,6 +241,36 @@ def write_text(path: AnyPath, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def create_file(path: AnyPath, text: str) -> bool:
+    """Write a file that does not exist yet, atomically: of several processes one gets True. Makes its folder
+    if need be."""
+    if not isinstance(path, Path):
+        import fsspec
+
+        try:
+            fsspec.filesystem("gcs").pipe_file(str(path), text.encode(), mode="create")
+        except FileExistsError:
+            return False
+        return True
+    make_folder(path.parent)
+    temporary = _temporary(path)
+    try:
+        with writing(path):
+            temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)  # unlike a rename it replaces nothing
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with path.open("x", encoding="utf-8") as file, writing(path):
+                file.write(text)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def write_bytes(path: AnyPath, content: bytes) -> None:
