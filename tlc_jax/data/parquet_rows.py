@@ -68,6 +68,8 @@ def parquet_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[s
 
 def _batches(path: Path, names: Sequence[str]) -> Iterator[list[list[Any]]]:
     """The wanted columns of some rows at a time, each as a list of values."""
+    import pyarrow
+
     file = _opened(path)
     metadata = file.metadata
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
@@ -78,17 +80,18 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[list[list[Any]]]:
     per_row = max(1, size // max(1, metadata.num_rows))
     rows = max(1, min(_MOST_ROWS, _AT_ONCE // per_row))
     for batch in file.iter_batches(batch_size=rows, columns=list(names), use_threads=False):
-        flat = dict(_flattened(batch))
-        yield [flat[name].to_pylist() for name in names]
+        table = _flattened(pyarrow.Table.from_batches([batch]))
+        columns = dict(zip(table.column_names, table.columns, strict=True))  # a name may stand there twice
+        yield [columns[name].to_pylist() for name in names]
 
 
-def _flattened(batch: Any) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
+def _flattened(table: Any) -> Any:
+    """The table with the fields of structs as columns of their own."""
+    from pyarrow import types
 
-    table = pa.table(batch.columns, schema=batch.schema)
-    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+    while any(types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
-    yield from zip(table.column_names, table.columns, strict=True)
+    return table
 
 
 def _opened(path: Path) -> Any:
@@ -112,26 +115,20 @@ def _opened(path: Path) -> Any:
 def _leaves(path: Path) -> dict[str, str]:
     """Names of all columns, fields of structs among them, and what they hold: text, number, or a type of
     Arrow."""
-    leaves: dict[str, str] = {}
-    for field in _opened(path).schema_arrow:
-        _add_leaf(leaves, field.name, field.type)
-    return leaves
+    schema = _flattened(_opened(path).schema_arrow.empty_table()).schema
+    return {field.name: _content(field.type) for field in schema}
 
 
-def _add_leaf(leaves: dict[str, str], name: str, kind: Any) -> None:
+def _content(kind: Any) -> str:
     from pyarrow import types
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if types.is_struct(kind):
-        for i in range(kind.num_fields):
-            _add_leaf(leaves, f"{name}.{kind.field(i).name}", kind.field(i).type)
-    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        leaves[name] = "text"
-    elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind):
-        leaves[name] = "number"
-    else:
-        leaves[name] = f"values of the type {kind}"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind):
+        return "number"
+    return f"values of the type {kind}"
 
 
 def _class_names(path: Path) -> dict[str, list[str]]:

@@ -108,7 +108,6 @@ class HubFile:
 class Listing:
     """The files of a repository by name, the commit that they are of, and the licence on its card."""
 
-    repository: str
     commit: str
     licence: str | None
     files: dict[str, HubFile]
@@ -137,7 +136,7 @@ def list_files(repository: str, revision: str | None) -> Listing:
         for entry in info.siblings or ()
     }
     text = ", ".join(licence) if isinstance(licence, list) else licence
-    return Listing(repository, info.sha, printable(text, 200) if text else None, files)
+    return Listing(info.sha, printable(text, 200) if text else None, files)
 
 
 def check_reachable() -> None:
