@@ -20,7 +20,7 @@ SMALL = ModelConfig(num_layers=3, hidden_size=32, head_size=8, vocab_size=60, ma
 apply = jax.jit(apply_mlm, static_argnums=0)  # op by op it takes ten times as long
 init = jax.jit(init_mlm, static_argnums=0)
 
-# paper-facts 1.6: vocabulary 50265, 128 positions, normalised embedding and output, tied head
+# fairseq's count: vocabulary 50265, 128 positions, normalised embedding and output, tied head
 COUNTS = {
     (3, 768): 60_612_441,
     (6, 768): 81_876_057,
