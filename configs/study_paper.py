@@ -10,6 +10,12 @@ combination of appendix D: batch 16, 32, 64; learning rate 5e-4, 3e-4, 1e-4; dro
 300, 500. The combination with the best mean over its seeds on the tuning set (5 % of the training set) is
 compressed. On MNLI: `--finetune.data.name glue/mnli --finetune.data.sequence-length 128`.
 
+The paper's 1,000,000 seconds are those of one NVIDIA V100 with 16 GB, on which it timed an update of each
+size, with the largest micro-batch that fits and gradients accumulated (paper 2.2); the models themselves were
+trained on TPUs v3-8 and on eight V100s. Here they are seconds of the devices that train. On other devices the
+paper's budget is another number of seconds: as many as the updates of 12x768 take that a V100 does in
+1,000,000 s (`python -m tlc_jax.bench step-time` measures one).
+
 Cost: not run here; nine sizes of 278 hours each, and 81 finetunings of each.
 """
 
