@@ -152,6 +152,17 @@ def test_curves_refuse_a_time_of_another_model(timing: Path, finished: Path, tmp
         read_curves([fresh], [])
 
 
+def test_curves_over_the_time_of_different_devices_are_refused(tmp_path: Path) -> None:
+    """Before any run is read: seconds of one device on the time axis of another say nothing."""
+    for name, devices in (("a", "1 x cpu"), ("b", "1 x cpu"), ("c", "8 x TPU v3")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"mean_seconds": 1.0, "devices": devices}))
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    with pytest.raises(UserError, match=r"b\.json was measured on 1 x cpu and \S+c\.json on 8 x TPU v3"):
+        read_curves([], [a, b, c])
+    with pytest.raises(UserError, match="no run matches"):
+        read_curves([], [a, b])
+
+
 def test_bench_says_what_it_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="bench has no command speed; it has step-time, compile"):
         bench.main(["speed"])

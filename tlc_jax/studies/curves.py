@@ -3,8 +3,9 @@ time of a step, which makes runs on different machines comparable (paper 2.2).""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ METRICS = ("greedy_bleu", "perplexity", *sorted(CONFUSION_METRICS.keys() - {ACCU
 @record
 class _Timing(TypedDict):
     mean_seconds: Annotated[float, Field(gt=0)]
+    devices: Annotated[str, Field(max_length=1000)]
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ def report_curves(runs: Sequence[str], step_times: Sequence[str], output: str) -
 def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[Curve]:
     """The curve of each run over its own clock or, with timing files, over steps x mean seconds of a step.
 
-    UserError if a run does not have exactly one timing file of its model, task, batch size and length, or if
-    a timing file fits no run.
+    UserError if a run does not have exactly one timing file of its model, task, batch size and length, if a
+    timing file fits no run, or if two of them are of different devices, whose seconds do not compare.
     """
     timings = {path: _read_timing(path) for path in step_times}
+    _check_devices(timings)
     used, curves = set(), []
     for root in runs:
         rundir = RunDir(root)
@@ -108,6 +111,16 @@ def _read_timing(path: AnyPath) -> dict[str, Any]:
         raise UserError(
             f"--step-time {path} is not a timing file ({why}): make one with {command('bench step-time')}"
         ) from error
+
+
+def _check_devices(timings: Mapping[AnyPath, Mapping[str, Any]]) -> None:
+    """UserError where timing files are of different devices."""
+    for (one, first), (other, second) in itertools.pairwise(timings.items()):
+        if first["devices"] != second["devices"]:
+            raise UserError(
+                f"{one} was measured on {first['devices']} and {other} on {second['devices']}, whose seconds do "
+                f"not compare: measure all on the same devices, with {command('bench step-time')}"
+            )
 
 
 def _curve(rundir: RunDir, step_seconds: float | None) -> Curve:
