@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_every_document_loads_and_survives_json(name: str) -> None:
 def test_values_out_of_range(make) -> None:
     with pytest.raises(ValueError, match="must|not set"):
         make()
+
+
+@pytest.mark.parametrize(("size", "heads_of"), [("1x32", 32), ("2x96", 32), ("1x100", 4)])
+def test_a_width_that_heads_do_not_divide_is_answered_with_a_head_size(size: str, heads_of: int) -> None:
+    """One that divides 64 too, so that it fits the other widths of a study."""
+    with pytest.raises(ValueError, match=r"is not a multiple of model\.head_size 64") as refused:
+        StudyConfig(sizes=(size, "2x128"))
+    option = re.search(r"--train\.model\.head-size (\d+)", str(refused.value))
+    assert option is not None
+    assert int(option[1]) == heads_of
+    model = dataclasses.replace(StudyConfig().train.model, head_size=heads_of)
+    study = StudyConfig(sizes=(size, "2x128"), train=dataclasses.replace(StudyConfig().train, model=model))
+    assert [study.train_of(each).model.heads for each in study.sizes] == [
+        int(each.partition("x")[2]) // heads_of for each in study.sizes
+    ]
 
 
 @pytest.mark.parametrize("options", [{"scope": "layer"}, {"max_tensor_sparsity": 0.5}])

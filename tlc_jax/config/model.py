@@ -51,10 +51,12 @@ class TransformerConfig:
         )
         rates = ("dropout", "attention_dropout")
         check_fields(self, "model.", rates, lambda rate: 0 <= rate < 1, "in [0, 1)")
+        fitting = math.gcd(self.hidden_size, self.head_size)
         check(
-            self.num_heads is not None or self.hidden_size % self.head_size == 0,
+            self.num_heads is not None or self.head_size == fitting,
             f"model.hidden_size {self.hidden_size} is not a multiple of model.head_size {self.head_size}: "
-            "change one of them or give model.num_heads",
+            f"give --model.head-size {fitting} (for all sizes of a study --train.model.head-size {fitting}), "
+            "another width, or model.num_heads",
         )
 
     @property

@@ -118,8 +118,8 @@ def _check_devices(timings: Mapping[AnyPath, Mapping[str, Any]]) -> None:
     for (one, first), (other, second) in itertools.pairwise(timings.items()):
         if first["devices"] != second["devices"]:
             raise UserError(
-                f"{one} was measured on {first['devices']} and {other} on {second['devices']}, whose seconds do "
-                f"not compare: measure all on the same devices, with {command('bench step-time')}"
+                f"{one} was measured on {first['devices']} and {other} on {second['devices']}, whose seconds "
+                f"do not compare: measure all on the same devices, with {command('bench step-time')}"
             )
 
 
