@@ -162,7 +162,9 @@ def test_it_runs_alone(
     evaluate.main(["--checkpoint", str(finished), "--json"])
     dense = json.loads(capsys.readouterr().out)
     assert found["step"] == dense["step"] == 12
-    assert found["eval/held_out/unigram_perplexity"] == dense["eval/held_out/unigram_perplexity"]
+    for name in ("perplexity", "nats_per_byte"):
+        key = f"eval/held_out/two_sided_bigram_{name}"
+        assert found[key] == dense[key]
     assert found["eval/held_out/perplexity"] != dense["eval/held_out/perplexity"]
     assert found["eval/held_out/perplexity"] == pytest.approx(dense["eval/held_out/perplexity"], rel=0.1)
 

@@ -154,11 +154,8 @@ def test_too_little_text(tmp_path: Path) -> None:
 
 def test_manifest_tells_its_story(packed: PackedText) -> None:
     manifest = json.loads((packed.folder / "manifest.json").read_text())
-    assert {"identity", "origin", "seed", "tokenizer_sha256", "baselines", "files"} <= manifest.keys()
+    assert {"identity", "origin", "seed", "tokenizer_sha256", "files"} <= manifest.keys()
     assert manifest["origin"]["kind"] == "files"
-    assert (
-        1 < manifest["baselines"]["bigram_perplexity"] < manifest["baselines"]["unigram_perplexity"] < VOCAB
-    )
 
 
 def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
@@ -198,7 +195,6 @@ def forge(packed: PackedText, folder: Path, change: Callable[[dict[str, Any]], o
         ("format", 99, "data in format 99, which this version does not read"),
         ("format", True, "format: "),
         ("tokens", {"train": "many", "held_out": 1}, "tokens/train"),
-        ("baselines", {"unigram_perplexity": "x", "bigram_perplexity": 1.0}, "baselines/unigram_perplexity"),
         ("documents", [], "documents: "),
         ("source", 3, "source: "),
         ("identity", "../../../etc", "identity: "),

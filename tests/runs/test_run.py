@@ -52,7 +52,9 @@ def test_a_run_directory_tells_its_story(finished: Path) -> None:
     }
     found = read_metrics(finished / "metrics.jsonl")
     assert [line["step"] for line in found] == [0, 4, 6, 8, 12, 12]
-    assert "eval/held_out/bigram_perplexity" in found[0]
+    assert {f"eval/held_out/two_sided_bigram_{name}" for name in ("perplexity", "nats_per_byte")} <= found[
+        0
+    ].keys()
     assert found[1]["tokens"] == 4 * 16 * 32
     assert found[1].keys() >= {
         "train/loss",
@@ -374,7 +376,9 @@ def test_a_run_stops_as_soon_as_its_primary_metric_reaches_the_target(
             *_, ended, result, then = capsys.readouterr().out.splitlines()
             assert ended.endswith(f" in {workdir}: {reason}")
             assert re.match(
-                r"held_out: nats_per_byte [\d.]+, .*perplexity [\d.]+ \(unigram [\d.]+, bigram", result
+                r"held_out: nats_per_byte [\d.]+ \(two-sided bigram [\d.]+\), "
+                r".*perplexity [\d.]+ \(two-sided bigram [\d.]+\)$",
+                result,
             )
             assert then.startswith("next: python -m tlc_jax.train --config finetune_sst2 ")
         assert sum(name in line for line in found) == (2 if last else 1), "and one before the first update"

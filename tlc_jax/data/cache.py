@@ -6,6 +6,7 @@ and every field, `keep` puts the same files into a run directory, `local_copy` f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,8 +24,9 @@ from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Sha256, checked
 from tlc_jax.data.manifests import naming
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder
+from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder, write_text
 from tlc_jax.storage.sealed import MANIFEST, Damaged
+from tlc_jax.storage.untrusted import read_json
 
 Kind = TypeVar("Kind", bound="Prepared")
 Item = TypeVar("Item")
@@ -88,6 +90,22 @@ def prepare(cache_dir: str, depends_on: dict[str, Any], build: Callable[[Path], 
             fields = build(temporary)
             sealed.seal(temporary, {"identity": identity, **fields})
     return folder
+
+
+def remembered(
+    cache_dir: str, depends_on: dict[str, Any], compute: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """What `compute` returns, which depends on nothing else than `depends_on` (JSON values): from the cache
+    where it was computed before. Where it cannot be kept, it is computed again next time."""
+    identity = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    path = root(cache_dir) / "baselines" / f"{identity[:20]}.json"
+    with contextlib.suppress(OSError, ValueError):  # missing, or damaged
+        return checked(read_json(path), dict[str, float])
+    values = compute()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(values))
+    return values
 
 
 def identity_if_prepared(prepare_data: Callable[[], object]) -> str:

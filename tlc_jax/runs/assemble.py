@@ -74,11 +74,12 @@ def _initial(run: Run, key: jax.Array) -> Restored:
 
 
 def _writer(run: Run, step: int, clock: Clock, view: View) -> MetricsWriter:
-    """The metrics of the run until `step`; a new run's begin with the baselines of its task."""
+    """The metrics of the run until `step`. A new run's begin with the baselines of its task; a run of an
+    earlier version, which had others, gets them when it is resumed."""
     previous = run.begin.previous_metrics() if run.restored is None else None
     writer = MetricsWriter(run.rundir.metrics, step, view.warned, previous)
     run.held.enter_context(contextlib.closing(writer))
-    if writer.last is None:
-        baselines = run.task.baselines().items()
-        writer.write(0, clock.state(), {f"eval/{name}": value for name, value in baselines})
+    baselines = {f"eval/{name}": value for name, value in run.task.baselines().items()}
+    if writer.last is None or not writer.names >= baselines.keys():
+        writer.write(step, clock.state(), baselines)
     return writer

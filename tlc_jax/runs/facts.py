@@ -25,8 +25,8 @@ from tlc_jax.training.state import abstract_params
 from tlc_jax.training.view import budget_text
 
 _BASELINES = {
-    "unigram": "unigram",
-    "bigram": "bigram",
+    "two_sided_bigram": "two-sided bigram",
+    "target_bigram": "target bigram",
     "majority": "majority class",
     "linear": "bag of words",
 }
@@ -126,20 +126,17 @@ def _limits(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _baselines(task: Task) -> dict[str, str]:
-    """What baselines reach on the set that decisions are made on, by metric, as `unigram 779, bigram 87.8`.
-    If the primary metric has some, those of other metrics are left out."""
+    """What baselines reach on the set that decisions are made on, as `majority class 0.5, bag of words 0.8`,
+    by metric, the primary one first."""
     name, primary = task.evaluation_sets()[0], task.primary_metric.name
     values: dict[str, list[str]] = {}
     for key, value in task.baselines().items():
         split, _, model_and_metric = key.partition("/")
-        model, _, metric = model_and_metric.partition("_")
-        if split == name and model in _BASELINES:
-            values.setdefault(metric, []).append(f"{_BASELINES[model]} {value:.4g}")
-    return {
-        metric: ", ".join(texts)
-        for metric, texts in values.items()
-        if metric == primary or primary not in values
-    }
+        for model, words in _BASELINES.items():
+            if split == name and model_and_metric.startswith(f"{model}_"):
+                metric = model_and_metric.removeprefix(f"{model}_")
+                values.setdefault(metric, []).append(f"{words} {value:.4g}")
+    return {metric: ", ".join(values[metric]) for metric in sorted(values, key=lambda x: (x != primary, x))}
 
 
 def result(task: Task, evaluation: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from tlc_jax.data.text.masking import mask, slots
 from tlc_jax.data.text.packed_text import PackedText
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_packing import prepare_text
+from tlc_jax.data.text.two_sided_bigram import TwoSidedBigram
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.encoder import apply_mlm, init_mlm
@@ -34,7 +35,7 @@ from tlc_jax.tasks.base import (
     check_fits,
     few,
 )
-from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
+from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction, TokenPredictionKind
 
 _FEW_DOCUMENTS = 20
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
@@ -78,6 +79,8 @@ class MlmObjective(Objective):
 
 class MaskedLanguageModelling(MlmObjective, TokenPrediction):
     """The objective on packed text; perplexity is exp(loss / weight)."""
+
+    count_model_name = "two_sided_bigram"
 
     def __init__(self, config: Config, text: PackedText):
         super().__init__(config)
@@ -129,8 +132,11 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
             )
         return super().metrics(sums)
 
-    def baselines(self) -> dict[str, float]:
-        return {f"held_out/{name}": value for name, value in self._manifest["baselines"].items()}
+    def prepared(self) -> PackedText:
+        return self._text
+
+    def count_model(self) -> CountModel:
+        return TwoSidedBigram(self._train, self._model.vocab_size, self._settings.mask_rate).nats
 
     def facts(self) -> dict[str, str]:
         documents, tokens = self._manifest["documents"], self._manifest["tokens"]

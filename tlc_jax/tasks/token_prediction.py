@@ -1,7 +1,9 @@
-"""What the kinds of tasks that predict tokens have in common: nats per byte, perplexity, accuracy."""
+"""What the kinds of tasks that predict tokens have in common: nats per byte, perplexity, accuracy, and a
+count model: a comparison counts only if every model in it is better than that."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from abc import abstractmethod
@@ -10,13 +12,20 @@ from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Float64
 from rich.console import Console
 
 from tlc_jax.config import Config
+from tlc_jax.core.native import abandonable
 from tlc_jax.core.tree import Params
-from tlc_jax.tasks.base import Batch, HostSums, PreparedData, Sums, Task, TaskKind, nats
+from tlc_jax.data import cache
+from tlc_jax.data.cache import Prepared
+from tlc_jax.tasks.base import Batch, HostBatch, HostSums, PreparedData, Sums, Task, TaskKind, nats
 from tlc_jax.tasks.metric import NATS_PER_BYTE, ExampleScores, Metric
+
+CountModel = Callable[[HostBatch], Float64[np.ndarray, "batch predictions"]]
+"""Nats of each target of an evaluation batch, under counts of the training data."""
+_COUNT_MODELS = 1  # version of what they compute
 
 
 class TokenPrediction(Task, Protocol):
@@ -28,6 +37,21 @@ class TokenPrediction(Task, Protocol):
     """
 
     primary_metric: Metric = NATS_PER_BYTE
+
+    count_model_name: str
+    """What the metrics of the count model begin with."""
+
+    _config: Config
+
+    @abstractmethod
+    def prepared(self) -> Prepared:
+        """The data of the task."""
+        ...
+
+    @abstractmethod
+    def count_model(self) -> CountModel | None:
+        """The count model, after counting; None where there are no training data."""
+        ...
 
     @abstractmethod
     def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
@@ -54,6 +78,45 @@ class TokenPrediction(Task, Protocol):
         if "bytes" in sums:
             results["nats_per_byte"] = sums["loss"] / sums["bytes"] if sums["bytes"] else math.inf
         return results
+
+    def baselines(self) -> dict[str, float]:
+        return self._baselines
+
+    @functools.cached_property
+    def _baselines(self) -> dict[str, float]:
+        """Perplexity and nats per byte of the count model, over the predictions that models are evaluated on.
+        Counting takes seconds, so they are kept in the cache."""
+        manifest = self.prepared().manifest
+        sizes = {name: self.evaluation_size(name) for name in self._all_sets()}
+        depends_on = {
+            self.count_model_name: _COUNT_MODELS,
+            "data": [manifest["identity"], manifest["files"]],
+            "task": dataclasses.asdict(self._config.task),
+            "examples": sizes,
+        }
+        cache_dir = self._config.data.cache_dir
+        return cache.remembered(cache_dir, depends_on, lambda: abandonable(self._count))
+
+    def _count(self) -> dict[str, float]:
+        model = self.count_model()
+        if model is None:
+            return {}
+        results: dict[str, float] = {}
+        for name in self._all_sets():
+            loss = weight = size = 0.0
+            for batch in self.evaluation_batches(name, self._config.at_once, slice):
+                weights = batch["weights"].astype(np.float64)
+                loss += float(np.sum(weights * model(batch)))
+                weight += float(np.sum(weights))
+                size += float(np.sum(weights * self._token_bytes[batch["targets"]]))
+            if size:
+                start = f"{name}/{self.count_model_name}"
+                results[f"{start}_perplexity"] = math.exp(loss / weight)
+                results[f"{start}_nats_per_byte"] = loss / size
+        return results
+
+    def _all_sets(self) -> tuple[str, ...]:
+        return (*self.evaluation_sets(), *self.reported_sets())
 
     def example_scores(self, params: Params, batch: Batch) -> ExampleScores:
         """Nats of each row, and its bytes as weights."""

@@ -26,6 +26,7 @@ from tlc_jax.data.pairs.pair_packing import prepare_pairs
 from tlc_jax.data.pairs.pair_source import TRAIN
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.pairs.row_packing import gather_packed
+from tlc_jax.data.pairs.target_bigram import TargetBigram
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import TRANSLATION
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
@@ -46,7 +47,7 @@ from tlc_jax.tasks.base import (
 )
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
-from tlc_jax.tasks.token_prediction import TokenPrediction, TokenPredictionKind
+from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction, TokenPredictionKind
 
 _EVALUATION_SHAPES = 3  # compiling more would cost more than the padding
 _FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
@@ -96,6 +97,8 @@ class TranslationObjective(Objective):
 
 class Translation(TranslationObjective, TokenPrediction):
     """The objective on cleaned pairs, and BLEU."""
+
+    count_model_name = "target_bigram"
 
     def __init__(self, config: Config, packed: PackedPairs):
         super().__init__(config)
@@ -156,6 +159,15 @@ class Translation(TranslationObjective, TokenPrediction):
     def _evaluation_plan(self, name: str, batch_size: int) -> Plan:
         shapes = self.packed.shapes()[:_EVALUATION_SHAPES]
         return pair_buckets(self.packed.pairs(name), shapes, batch_size, self._settings.row_multiple).plan()
+
+    def prepared(self) -> PackedPairs:
+        return self.packed
+
+    def count_model(self) -> CountModel | None:
+        if not len(self._train):
+            return None
+        model = TargetBigram(self._train, self._model.vocab_size)
+        return lambda batch: model.nats(batch["targets"])
 
     def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
         return token_bytes(self.packed.tokenizer(), TRANSLATION)

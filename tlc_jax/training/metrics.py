@@ -70,12 +70,16 @@ class MetricsWriter:
         self.last: _LineOrNone
         self.evaluation: _LineOrNone
         """The last line of all, and the last one of an evaluation."""
-        self.last, self.evaluation = leader.decide(lambda: self._open(restored_step))
+        self.names: frozenset[str]
+        """What lines that are kept from before have values of."""
+        self.last, self.evaluation, names = leader.decide(lambda: self._open(restored_step))
+        self.names = frozenset(names)
 
-    def _open(self, restored_step: int) -> list[_LineOrNone]:
+    def _open(self, restored_step: int) -> tuple[_LineOrNone, _LineOrNone, list[str]]:
         kept = [line for line in read_metrics(self._source) if line["step"] <= restored_step]
         self._log = MetricsLog(self._path, [json.dumps(line) + "\n" for line in kept], self._warn)
-        return [next(reversed(lines), None) for lines in (kept, [*filter(_is_evaluation, kept)])]
+        last, evaluation = (next(reversed(x), None) for x in (kept, [*filter(_is_evaluation, kept)]))
+        return last, evaluation, sorted({name for line in kept for name in line})
 
     def write(self, step: int, times: dict[str, float], values: dict[str, Any]) -> dict[str, Any]:
         """Returns the line. Where it cannot be written now, `warn` is called and it is written later."""

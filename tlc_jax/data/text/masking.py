@@ -12,6 +12,9 @@ from jaxtyping import Float32, Int32, Integer
 
 from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
 
+MASKED, RANDOM, KEPT = 0.8, 0.1, 0.1
+"""Shares of the chosen positions that become <mask>, a random token, and stay."""
+
 MaskedBatch = dict[str, np.ndarray]
 _WORDS = 4  # 64-bit words that Philox gives for each value of its counter
 _POSITION, _LAST = np.uint64(2**32 - 1), np.uint64(2**64 - 2**32)
@@ -56,7 +59,7 @@ def mask(
 
     targets = np.take_along_axis(rows, positions, 1).astype(np.int32)
     what = uniforms[:, 1:]
-    inputs = np.where(what < 0.8, vocab_size - 1, np.where(what < 0.9, replacements, targets))
+    inputs = np.where(what < MASKED, vocab_size - 1, np.where(what < MASKED + RANDOM, replacements, targets))
     tokens = rows.astype(np.int32)
     row, slot = np.nonzero(used)
     tokens[row, positions[row, slot]] = inputs[row, slot]

@@ -35,12 +35,6 @@ class _Documents(TypedDict):
 
 
 @record
-class _Baselines(TypedDict):
-    unigram_perplexity: float
-    bigram_perplexity: float
-
-
-@record
 class TextManifest(TypedDict):
     """What is relied on of a manifest, whoever wrote it."""
 
@@ -55,7 +49,6 @@ class TextManifest(TypedDict):
     tokens: _Rows
     rows: _Rows
     unknown: NotRequired[_Documents]
-    baselines: _Baselines
 
 
 @dataclass(frozen=True)

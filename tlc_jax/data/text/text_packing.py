@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.native import abandonable
 from tlc_jax.core.printable import counted
 from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
@@ -27,7 +26,6 @@ from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
 from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.provenance import quotes
-from tlc_jax.data.text import ngrams
 from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_source import TextSource
@@ -107,7 +105,7 @@ def _pack(
         tokenizer = _train_tokenizer(source, survey, vocab_size, console)
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     dtype = id_dtype(vocab_size)
-    manifest = {
+    return {
         "format": FORMAT,
         "source": source.description,
         "origin": source.origin,
@@ -125,11 +123,6 @@ def _pack(
         },
         **_write_rows(source, survey, tokenizer, config, dtype, folder, console),
     }
-    train, held_out = (PackedText(folder, manifest).rows(split) for split in SPLITS)
-    with stage(console, "Counting unigrams and bigrams", None, "tokens") as advance:
-        baselines = abandonable(lambda: ngrams.perplexities(train, held_out, vocab_size))
-        advance(baselines["counted_tokens"])
-    return {**manifest, "baselines": baselines}
 
 
 def _documents(source: TextSource) -> Iterator[str]:

@@ -1,0 +1,136 @@
+"""The two-sided bigram: what counts of neighbouring pairs say of a masked token. A masked language model that
+is not better has learned nothing that counting does not give.
+
+If the neighbours l and r are independent given the token w between them,
+
+    p(w | l, r) = p(w | l) p(w | r) / p(w), normalized over the vocabulary,
+
+with both conditionals by Witten-Bell (data/bigrams.py), the second one from counts of what precedes r.
+
+What is seen is the corrupted input (masking.py). A token o is at the position itself with P(o | w): 0.8 if it
+is <mask>, 0.1 if it is w, and 0.1 / (V - 4) if it may be drawn at random. A neighbour may have been replaced,
+too, and then says nothing of w: its factor p(w | l) / p(w) is mixed with 1 by the probability that it was
+replaced, which is 1 for <mask>. Beside the first and the last token of a row is the row's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64, Int, Integer
+
+from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
+from tlc_jax.data.bigrams import (
+    CHUNK,
+    LARGEST_SAMPLE,
+    Pairs,
+    count_pairs,
+    smoothed_unigram,
+    witten_bell,
+)
+from tlc_jax.data.text.masking import KEPT, MASKED, RANDOM, MaskedBatch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+_BLOCK = 1 << 22  # numbers at a time; a prediction needs at most as many as the vocabulary has tokens
+_END = PAD  # never a neighbour inside of a row
+
+
+class TwoSidedBigram:
+    """The model of training rows [rows, length] that are masked at a `rate`."""
+
+    def __init__(self, rows: Integer[np.ndarray, "rows length"], vocab_size: int, rate: float):
+        self._vocab_size, self._rate = vocab_size, rate
+        step = max(1, -(-rows.size // LARGEST_SAMPLE))
+        counts = count_pairs(_chunks(rows[::step]), vocab_size)
+        after, before = _without_end(counts, vocab_size), _without_end(counts.T.tocsr(), vocab_size)
+        unigram = smoothed_unigram(after.sum(axis=0))
+        self._unigram = unigram
+        self._left, self._right = witten_bell(after, unigram), witten_bell(before, unigram)
+        self._right_over_unigram = self._right.seen.multiply(1 / unigram[None, :]).tocsr()
+
+    def nats(self, batch: MaskedBatch) -> Float64[np.ndarray, "batch slots"]:
+        """-log p of each target of a batch of masking.py; 0 for slots without one."""
+        ends = ((0, 0), (1, 1))
+        tokens = np.pad(batch["tokens"], ends, constant_values=_END)
+        row, slot = np.nonzero(batch["weights"])
+        at = batch["positions"][row, slot] + 1
+        left, token, right = tokens[row, at - 1], tokens[row, at], tokens[row, at + 1]
+        targets, probabilities = batch["targets"][row, slot], np.zeros(len(row))
+        size = max(1, _BLOCK // self._vocab_size)
+        for start in range(0, len(row), size):
+            part = slice(start, start + size)
+            probabilities[part] = self.probability(left[part], token[part], right[part], targets[part])
+        result = np.zeros(batch["targets"].shape)
+        result[row, slot] = -np.log(probabilities)
+        return result
+
+    def probability(
+        self,
+        left: Int[np.ndarray, "n"],
+        token: Int[np.ndarray, "n"],
+        right: Int[np.ndarray, "n"],
+        target: Int[np.ndarray, "n"],
+    ) -> Float64[np.ndarray, "n"]:
+        """p(target | what the input has at the position and beside it)."""
+
+        def score(word: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+            """p(w) times the factors of both neighbours, each a mixture with 1."""
+            unigram, product = self._unigram[word], self._unigram[word]
+            for model, neighbour in ((self._left, left), (self._right, right)):
+                replaced = self._replaced(neighbour)
+                product = product * ((1 - replaced) * model.probability(neighbour, word) / unigram + replaced)
+            return product
+
+        drawn = RANDOM / (self._vocab_size - len(SPECIAL_TOKENS))
+        other = np.where(token >= len(SPECIAL_TOKENS), drawn, 0.0)  # P(token | any other word)
+        other += np.where(token == self._mask, MASKED, 0.0)
+        joint = score(target) * (other + KEPT * (token == target))
+        return joint / (other * self._total(left, right) + KEPT * score(token))
+
+    @property
+    def _mask(self) -> int:
+        return self._vocab_size - 1
+
+    def _replaced(self, neighbour: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+        """The probability that a neighbour in the input stands in place of another token."""
+        drawn = self._rate * RANDOM / (self._vocab_size - len(SPECIAL_TOKENS))
+        left_alone = (1 - self._rate * (MASKED + RANDOM)) * self._unigram[neighbour]
+        replaced = np.where(neighbour >= len(SPECIAL_TOKENS), drawn / (drawn + left_alone), 0.0)
+        return np.where(neighbour == self._mask, 1.0, replaced)
+
+    def _total(self, left: Int[np.ndarray, "n"], right: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+        """The sum of `score` over the vocabulary, without a term for each word of it.
+
+        The factor of a neighbour is a constant a, plus s(w) for the words that were seen beside it; the sum
+        of p(w) (a + s(w)) is 1. So the sum of p (a + s) (b + t) is a + b - a b and the sum of p s t, which is
+        over the words that were seen beside both.
+        """
+        share, other_share = 1 - self._replaced(left), 1 - self._replaced(right)
+        a = share * self._left.unseen[left] + 1 - share
+        b = other_share * self._right.unseen[right] + 1 - other_share
+        both = self._left.seen[left].multiply(self._right_over_unigram[right]).sum(axis=1)
+        return a + b - a * b + share * other_share * both
+
+
+def _chunks(rows: Integer[np.ndarray, "rows length"]) -> Iterator[Pairs]:
+    """Neighbouring tokens; the first and the last one of a row have an end beside them."""
+    size = max(1, CHUNK // rows.shape[1])
+    for start in range(0, len(rows), size):
+        tokens = np.pad(rows[start : start + size], ((0, 0), (1, 1)), constant_values=_END)
+        first, second = tokens[:, :-1].ravel(), tokens[:, 1:].ravel()
+        real = (first != _END) | (second != _END)
+        yield first[real], second[real]
+
+
+def _without_end(counts: csr_array, vocab_size: int) -> csr_array:
+    """Counts [neighbour, word] without the ends as words, which are never predicted."""
+    from scipy import sparse
+
+    word = np.arange(vocab_size) != _END
+    kept = sparse.csr_array(counts.multiply(word[None, :]))
+    kept.eliminate_zeros()
+    return kept
