@@ -51,6 +51,13 @@ def test_an_old_field_is_read_by_its_new_name() -> None:
         config_from_json(both)
 
 
+@pytest.mark.parametrize("name", DIGESTS)
+def test_an_old_run_keeps_the_epsilon_that_it_was_trained_with(name: str) -> None:
+    """Version 0.1.0 had optax's; new runs have fairseq's."""
+    assert config_from_json(old_config(name)).optimizer.epsilon_form == "optax"
+    assert Config().optimizer.epsilon_form == "fairseq"
+
+
 def test_a_field_added_since_has_the_value_of_old_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -58,7 +65,8 @@ def test_a_field_added_since_has_the_value_of_old_runs(
     old = old_config("encoder")
     assert old["optimizer"].pop("epsilon") != 0.5
     del old["task"]["mask_rate"]
-    added = {**renamed.ADDED, "OptimizerConfig": {"epsilon": 0.5}, "MlmConfig": {"mask_rate": 0.25}}
+    optimizer = {**renamed.ADDED["OptimizerConfig"], "epsilon": 0.5}
+    added = {**renamed.ADDED, "OptimizerConfig": optimizer, "MlmConfig": {"mask_rate": 0.25}}
     monkeypatch.setattr(renamed, "ADDED", added)
     run = RunDir(tmp_path)
     write_json(run.config, old)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,12 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.training.optimizer import DECAY_RULES, make_optimizer
 
+FORMS: tuple[Literal["fairseq", "optax"], ...] = ("fairseq", "optax")
 
-def test_adamw_equals_float64_reference() -> None:
-    config = OptimizerConfig(weight_decay=0.1)
+
+@pytest.mark.parametrize("form", FORMS)
+def test_adamw_equals_float64_reference(form: Literal["fairseq", "optax"]) -> None:
+    config = OptimizerConfig(weight_decay=0.1, epsilon_form=form)
     rng = np.random.default_rng(0)
     p = rng.normal(size=(3, 4))
     params = {"a": {"kernel": jnp.asarray(p, jnp.float32)}}
@@ -23,14 +28,46 @@ def test_adamw_equals_float64_reference() -> None:
     state = optimizer.init(params)
     m = v = np.zeros_like(p)
     for t in range(1, 6):
-        g, rate = rng.normal(size=p.shape) * 1e-3, 0.01 * t
+        g, rate = rng.normal(size=p.shape) * 1e-5, 0.01 * t
         directions, state = optimizer.update({"a": {"kernel": jnp.asarray(g, jnp.float32)}}, state, params)
         params = jax.tree.map(lambda x, d, rate=rate: x - rate * d, params, directions)
         m = config.beta1 * m + (1 - config.beta1) * g
         v = config.beta2 * v + (1 - config.beta2) * g * g
-        m_hat, v_hat = m / (1 - config.beta1**t), v / (1 - config.beta2**t)
-        p = p - rate * 0.1 * p - rate * m_hat / (np.sqrt(v_hat) + config.epsilon)
+        root = np.sqrt(1 - config.beta2**t)
+        if form == "fairseq":  # adam.py: step_size * exp_avg / (exp_avg_sq.sqrt() + eps)
+            adam = root / (1 - config.beta1**t) * m / (np.sqrt(v) + config.epsilon)
+        else:
+            adam = m / (1 - config.beta1**t) / (np.sqrt(v) / root + config.epsilon)
+        p = p - rate * 0.1 * p - rate * adam
     np.testing.assert_allclose(params["a"]["kernel"], p, rtol=2e-5)
+
+
+def directions_of(form: Literal["fairseq", "optax"], gradients: np.ndarray, steps: int) -> list[np.ndarray]:
+    """Those of successive updates with the same gradients, without decay."""
+    params = {"a": {"kernel": jnp.zeros(gradients.shape)}}
+    optimizer = make_optimizer(OptimizerConfig(weight_decay=0.0, epsilon_form=form), params)
+    state, taken, update = optimizer.init(params), [], jax.jit(optimizer.update)
+    for _ in range(steps):
+        directions, state = update({"a": {"kernel": jnp.asarray(gradients, jnp.float32)}}, state, params)
+        taken.append(np.asarray(directions["a"]["kernel"]))
+    return taken
+
+
+def test_the_first_update_is_as_small_as_fairseqs() -> None:
+    """g / (g + 1e-6 / sqrt(1 - 0.98)), where optax has g / (g + 1e-6); later they are the same."""
+    gradients = np.array([1e-3, 1e-5, 1e-6])
+    ours, theirs = (directions_of(form, gradients, 220) for form in FORMS)
+    np.testing.assert_allclose(ours[0], [0.993, 0.586, 0.124], atol=5e-4)
+    np.testing.assert_allclose(theirs[0], [0.999, 0.909, 0.5], atol=5e-4)
+    np.testing.assert_allclose(ours[-1], theirs[-1], rtol=0.01)
+    assert ours[50][2] < 0.95 * theirs[50][2], "not yet"
+
+
+def test_both_forms_have_one_state() -> None:
+    """So that checkpoints are read whatever the form."""
+    params = {"a": {"kernel": jnp.ones((2, 3))}}
+    one, other = (make_optimizer(OptimizerConfig(epsilon_form=form), params).init(params) for form in FORMS)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 ADDED: dict[str, dict[str, Any]] = {
     "StudyConfig": {"compression": CompressConfig(zero="float")},
     "EvaluationConfig": {"per_run": None},
+    "OptimizerConfig": {"epsilon_form": "optax"},
     "PairsConfig": {"packing": False},
 }
 """By dataclass: a field added since, and the value that describes what older runs did."""

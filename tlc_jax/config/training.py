@@ -24,6 +24,9 @@ class OptimizerConfig:
     """Decay rate of the mean of squared gradients."""
     epsilon: float = 1e-6
     """Added to the root of the mean of squared gradients."""
+    epsilon_form: Literal["fairseq", "optax"] = "fairseq"
+    """'fairseq' (and Tensor2Tensor): epsilon is added before the bias of the mean is corrected, which makes
+    early updates of small gradients smaller; 'optax' (and PyTorch): after that."""
     weight_decay: float = 0.01
     """Share of a parameter that an update at learning rate 1 removes."""
     decayed: Literal["all", "matrices"] = "all"
