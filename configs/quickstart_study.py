@@ -25,7 +25,7 @@ from tlc_jax.config.study_options import StudyConfig
 
 
 def get_config() -> StudyConfig:
-    pretrain = Config(
+    train = Config(
         model=ModelConfig(
             vocab_size=2048,
             max_positions=64,
@@ -53,4 +53,4 @@ def get_config() -> StudyConfig:
         batch_size=32,
         log_every=100,
     )
-    return StudyConfig(pretrain=pretrain, finetune=finetune, sizes=("2x64", "2x128"))
+    return StudyConfig(train=train, finetune=finetune, sizes=("2x64", "2x128"))

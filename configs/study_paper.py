@@ -1,6 +1,6 @@
 """The paper's compression study (section 4) with its search (appendix D).
 
-    python -m tlc_jax.study --config study_paper --workdir W --pretrain.data.dir TEXT --finetune.data.dir SST2
+    python -m tlc_jax.study --config study_paper --workdir W --train.data.dir TEXT --finetune.data.dir SST2
 
 TEXT holds Wikipedia and books (`--config pretrain` says how to get them), SST2 is what `python -m
 tlc_jax.prepare glue/sst2 --out SST2` wrote.
@@ -35,7 +35,7 @@ from tlc_jax.config.study_options import SearchConfig, StudyConfig
 
 
 def get_config() -> StudyConfig:
-    pretrain = Config(
+    train = Config(
         model=ModelConfig(compute_dtype="bfloat16"),
         data=DataConfig(),
         optimizer=OptimizerConfig(learning_rate=1.5e-3),
@@ -56,7 +56,7 @@ def get_config() -> StudyConfig:
         batch_size=32,
     )
     return StudyConfig(
-        pretrain=pretrain,
+        train=train,
         finetune=finetune,
         search=SearchConfig(
             learning_rates=(5e-4, 3e-4, 1e-4),

@@ -1,6 +1,6 @@
 """Three sizes on your text and SST-2: 20 minutes of pretraining each, three seeds of finetuning.
 
-    python -m tlc_jax.study --config study_sst2 --workdir W --pretrain.data.dir TEXT --finetune.data.dir SST2
+    python -m tlc_jax.study --config study_sst2 --workdir W --train.data.dir TEXT --finetune.data.dir SST2
 
 TEXT holds .txt, .txt.gz or .txt.zst files (a blank line between documents), .jsonl or .parquet; SST2 is what
 `python -m tlc_jax.prepare glue/sst2 --out SST2` wrote. Leave the machine to it: sizes are compared at equal
@@ -24,7 +24,7 @@ from tlc_jax.config.study_options import SearchConfig, StudyConfig
 
 
 def get_config() -> StudyConfig:
-    pretrain = Config(
+    train = Config(
         model=ModelConfig(
             vocab_size=4096,
             max_positions=64,
@@ -53,7 +53,7 @@ def get_config() -> StudyConfig:
         log_every=100,
     )
     return StudyConfig(
-        pretrain=pretrain,
+        train=train,
         finetune=finetune,
         search=SearchConfig(seeds=(100, 300, 500)),
         sizes=("2x64", "2x128", "4x128"),

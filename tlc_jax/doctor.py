@@ -65,8 +65,8 @@ def _of_run(config: Config) -> tuple[list[Config], list[Config]]:
 
 
 def _of_study(study: StudyConfig) -> tuple[list[Config], list[Config]]:
-    """Each size is pretrained and finetuned."""
-    return [study.pretrain, study.finetune], 2 * [study.pretrain_of(size) for size in study.sizes]
+    """Each size is trained, and perhaps finetuned."""
+    return [study.train, *filter(None, [study.finetune])], 2 * [study.train_of(size) for size in study.sizes]
 
 
 _COMMANDS: dict[type, tuple[str, type[Doctor], Callable[[Any], tuple[list[Config], list[Config]]]]] = {

@@ -14,8 +14,8 @@ from tlc_jax.core.errors import UserError
 
 EVERYDAY = (
     *("config", "workdir", "sizes", "bits", "sparsities", "compression.granularity", "compression.range"),
-    *("pretrain.budget.training_seconds", "pretrain.data.dir", "pretrain.batch_size"),
-    *("pretrain.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir", "search.seeds"),
+    *("workers", "seeds", "train.budget.training_seconds", "train.data.dir", "train.batch_size"),
+    *("train.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir", "search.seeds"),
 )
 
 
@@ -24,11 +24,14 @@ class Study:
     """Compare sizes at equal training time. An interrupted study is resumed by its --workdir alone."""
 
     workdir: str
-    """The folder of the study: a run directory per run, results.jsonl and study.png."""
+    """The folder of the study: run directories in runs/, results in items/, and study.png. Several processes
+    and machines may work on the same one."""
     settings: cli.Settings[StudyConfig]
     config: Optional[str] = None
     """A study's config document: a path, or the bare name of one in configs/. Without it, the study in
     --workdir is resumed with the config that it has."""
+    workers: int = 1
+    """Processes on this machine, each on cores of its own, that share the work."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,13 +48,15 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.run_directory import STUDY
 
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {args.workers}")
     workdir = parse_path(args.workdir)
     if not (workdir / STUDY).exists():
-        check_exists(args.settings.pretrain.data.dir)
-        check_exists(args.settings.finetune.data.dir)
+        for config in filter(None, (args.settings.train, args.settings.finetune)):
+            check_exists(config.data.dir)
     from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
 
-    study(args.settings, workdir)
+    study(args.settings, workdir, args.workers)
 
 
 def _stored_config(arguments: list[str]) -> StudyConfig | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
-from tlc_jax.config.task import ClassificationConfig
 from tlc_jax.config.training import BudgetConfig, ScheduleConfig
 from tlc_jax.config.validation import check, check_types
 
@@ -38,50 +39,63 @@ class SearchConfig:
 
 
 _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
-"""Fields of a compression that are those of the study, or need more than a finetuned model."""
+"""Fields of a compression that are those of the study, or need more than a trained model."""
 
 
-def _pretraining() -> Config:
+def _training() -> Config:
     schedule = ScheduleConfig(follows="training_seconds")
     return Config(schedule=schedule, budget=BudgetConfig(training_seconds=3600))
 
 
-def _finetuning() -> Config:
-    return Config(task=ClassificationConfig(), budget=BudgetConfig(steps=20_000), batch_size=32)
-
-
 @dataclass(frozen=True)
 class StudyConfig:
-    """Pretrain several sizes for the same time, finetune and compress each, compare them (paper 5)."""
+    """Train several sizes for the same time, perhaps finetune them, compress each, compare them (paper 4)."""
 
-    pretrain: Config = field(default_factory=_pretraining)
-    """The pretraining of every size; depth and width come from `sizes`."""
-    finetune: Config = field(default_factory=_finetuning)
-    """The finetuning of every size; model and tokenizer are those of the pretrained run."""
+    train: Config = field(default_factory=_training)
+    """The training of every size; depth and width come from `sizes`, seeds from `seeds`. With
+    schedule.cooldown 0 each run is a trunk, and a branch of it ends at each of checkpoint.marks."""
+    finetune: Optional[Config] = None
+    """The finetuning of every size; model and tokenizer are those of the trained run. None: the trained
+    models are compressed as they are."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """The finetunings to choose from."""
     sizes: tuple[str, ...] = ("2x64", "2x128")
     """Depth x width."""
+    variants: tuple[str, ...] = ("",)
+    """Options of `train` in which runs of a size differ, each as FIELD=VALUE,FIELD=VALUE, such as
+    batch_size=512,optimizer.learning_rate=0.001; '' is `train` itself."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of the training; none: that of `train`."""
+    rate_scaling: Literal["none", "sqrt_width"] = "none"
+    """'sqrt_width': the peak learning rate is that of `train` over the square root of the width."""
+    counted_in: Literal["training_seconds", "steps"] = "training_seconds"
+    """'steps': the time of an update of each size is measured once, before anything is trained, and
+    train.budget.training_seconds become so many updates (paper 2.2): a machine that is busy later makes no
+    size worse. 'training_seconds': by the clock of each run."""
     bits: tuple[int, ...] = (32, 8, 6, 4, 3)
     """Numbers of bits to quantize to; 32 is not quantized."""
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
     """Shares of the prunable weights to prune; each is combined with each of `bits`."""
     compression: CompressConfig = field(default_factory=CompressConfig)
-    """How the finetuned models are compressed at each of `bits` and `sparsities`: a result is that of the
-    artifact which `compress` writes with the same options."""
+    """How the models are compressed at each of `bits` and `sparsities`: a result is that of the artifact
+    which `compress` writes with the same options."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for size in self.sizes:
-            self.pretrain_of(size)
-        check(len(set(self.sizes)) == len(self.sizes) > 0, f"sizes must be different ones, not {self.sizes}")
+        for name in ("sizes", "variants", "seeds", "bits", "sparsities"):
+            values = getattr(self, name)
+            check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
+        check(bool(self.sizes), "sizes has no value: give one at least")
+        check(bool(self.variants), "variants has no value: '' is `train` itself")
+        for size, variant in itertools.product(self.sizes, self.variants):
+            self.train_of(size, variant)
         check(all(bits in BITS for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
         check(
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
         )
         check(
-            self.pretrain.budget.training_seconds is not None,
-            "pretrain.budget.training_seconds is not set: sizes are compared at equal training time",
+            self.train.budget.training_seconds is not None,
+            "train.budget.training_seconds is not set: sizes are compared at equal training time",
         )
         unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
@@ -90,17 +104,28 @@ class StudyConfig:
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
 
-    def pretrain_of(self, size: str) -> Config:
-        """The pretraining config of one size."""
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        return self.seeds or (self.train.seed,)
+
+    def train_of(self, size: str, variant: str = "", seed: int | None = None) -> Config:
+        """The training config of one size, in one variant, with a seed (None: that of `train`)."""
         depth, _, width = size.partition("x")
         check(depth.isdigit() and width.isdigit(), f"sizes: {size!r} is not DEPTHxWIDTH, such as 2x128")
-        model = replace(self.pretrain.model, num_layers=int(depth), hidden_size=int(width))
-        return replace(self.pretrain, model=model)
+        config = with_options(self.train, variant) if variant else self.train
+        model = replace(config.model, num_layers=int(depth), hidden_size=int(width))
+        optimizer = config.optimizer
+        if self.rate_scaling == "sqrt_width":
+            rate = optimizer.learning_rate / math.sqrt(int(width))
+            optimizer = replace(optimizer, learning_rate=rate)
+        return replace(config, model=model, optimizer=optimizer, seed=config.seed if seed is None else seed)
 
     def finetunings(self) -> dict[str, dict[str, Config]]:
         """The configs of the search by the names of their combination and of their seed, which together name
-        a run directory."""
+        a run directory; none without `finetune`."""
         base, search, combinations = self.finetune, self.search, {}
+        if base is None:
+            return {}
         for rate in search.learning_rates or (base.optimizer.learning_rate,):
             for rows in search.batch_sizes or (base.batch_size,):
                 for dropout in search.dropouts or (vars(base.task)["dropout"],):
@@ -118,9 +143,31 @@ class StudyConfig:
         return combinations
 
     def compressions(self) -> Iterator[CompressConfig]:
-        """The compressions of each finetuned model, in the order in which they are made."""
+        """The compressions of each finished model, in the order in which they are made."""
         for sparsity, bits in itertools.product(self.sparsities, self.bits):
             yield replace(self.compression, sparsity=sparsity, bits=bits)
+
+
+def with_options(config: Config, text: str) -> Config:
+    """The config with options such as batch_size=512,model.shared_layers=all. ValueError names the first that
+    it does not have, or whose value does not fit."""
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        check(bool(equals), f"variants: {part!r} is not FIELD=VALUE")
+        config = _with_option(config, name.strip().split("."), name, value.strip())
+    return config
+
+
+def _with_option(config: Any, path: list[str], name: str, value: str) -> Any:
+    field_name, *rest = path
+    check(hasattr(config, field_name), f"variants: {name!r} is no option of train")
+    if rest:
+        return replace(config, **{field_name: _with_option(getattr(config, field_name), rest, name, value)})
+    try:
+        parsed = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        parsed = value  # a word
+    return replace(config, **{field_name: parsed})
 
 
 @dataclass(frozen=True)

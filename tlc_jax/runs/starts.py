@@ -44,13 +44,20 @@ def record_start(rundir: RunDir, begin: dict[str, str | None]) -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         **begin,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        **versions(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": hosts.count(),
         "platform": platform.platform(),
     }
     write_json(rundir.environment, {"starts": [*read_starts(rundir), start]})
+
+
+def versions() -> dict[str, Any]:
+    """The versions of Python and of the packages that results depend on."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
 
 
 def _version(name: str) -> str | None:

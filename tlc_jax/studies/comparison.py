@@ -1,29 +1,43 @@
-"""The study command: its folder, its runs, then the table, the headline and the picture."""
+"""The study command: its folder, its items, then tables, sentences and a picture."""
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from tlc_jax.config.study_options import StudyConfig
-from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath
-from tlc_jax.studies.figure import draw
-from tlc_jax.studies.grid import run_study
-from tlc_jax.studies.result_store import ResultStore
-from tlc_jax.studies.results import check_result
-from tlc_jax.studies.same_data import SOURCES, SameData
-from tlc_jax.studies.study_record import open_folder_of
-from tlc_jax.studies.verdict import headline, table
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.items import items_of
+from tlc_jax.studies.picture import save_panels
+from tlc_jax.studies.study_folder import open_study
+from tlc_jax.studies.study_workers import run_workers
+from tlc_jax.studies.worker import work
 from tlc_jax.training.view import make_console
 
+PICTURE = "study.png"
 
-def study(config: StudyConfig, workdir: AnyPath) -> None:
-    """Run what is not finished, then write study.png and print the results."""
+
+def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
+    """Do what is not finished, in this process or in several, then show the exhibits."""
     console = make_console()
-    config = open_folder_of(config, workdir, SameData(workdir / SOURCES))
-    with locked(workdir):
-        store = ResultStore(workdir / "results.jsonl", check_result)
-        run_study(config, workdir, store, console)
-        console.print(table(store))
-        for sentence in headline(store):
+    folder = open_study(config, workdir, console)
+    items = items_of(folder.config)
+    if finished := sum(folder.store.has(item.name) for item in items):
+        console.print(f"{finished} of {len(items)} items are finished")
+    if workers > 1:
+        run_workers(workers, workdir)
+    else:
+        work(folder)
+    show(folder.store, workdir, console)
+
+
+def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
+    """Print the tables and sentences of the exhibits that the store has rows for, and draw them."""
+    shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
+    for exhibit, rows in shown:
+        console.print(exhibit.table(rows))
+        for sentence in exhibit.sentences(rows):
             console.print(sentence)
-        draw(store, workdir / "study.png")
-    console.print(f"picture: {workdir / 'study.png'}, numbers: {workdir / 'results.jsonl'}")
+    save_panels([(exhibit.draw, rows) for exhibit, rows in shown], workdir / PICTURE)
+    console.print(f"picture: {workdir / PICTURE}, numbers: {store.folder}")

@@ -23,8 +23,7 @@ from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.model_with_data import load_with_data
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
 from tlc_jax.runs.load import load_model
-from tlc_jax.studies.result_store import Results
-from tlc_jax.studies.results import Result
+from tlc_jax.studies.rows import Result, Results
 
 BITS = (8, 6, 5, 4, 3, 2)
 RANGES = ("minmax", "percentile:0.1", "mse")

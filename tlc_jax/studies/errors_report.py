@@ -15,8 +15,7 @@ from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.writable import check_writable
 from tlc_jax.studies.compression_errors import BITS, measure_errors
 from tlc_jax.studies.picture import check_picture, plain, save
-from tlc_jax.studies.result_store import Results
-from tlc_jax.studies.results import Result
+from tlc_jax.studies.rows import Result, Results
 from tlc_jax.training.view import make_console
 
 

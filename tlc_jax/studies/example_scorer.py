@@ -10,7 +10,7 @@ from jaxtyping import Float
 from tlc_jax.core import stopping
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import on, place, replicated, rows_of
-from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.base import Batch, Task
 
 
 class ExampleScorer:
@@ -18,18 +18,24 @@ class ExampleScorer:
 
     def __init__(self, task: Task, batch_size: int, mesh: Mesh):
         self._task, self._batch_size, self._mesh = task, batch_size, mesh
-        self._step = jax.jit(
-            on(mesh, lambda params, batch: task.example_scores(params, batch).scores),
-            out_shardings=replicated(mesh),
-        )
 
-    def __call__(self, params: Params, name: str) -> Float[np.ndarray, "examples"]:
-        """The scores of all examples of a set, in the order of the set."""
-        scores = np.full(self._task.evaluation_size(name), np.nan)
+        def scores(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            scored = task.example_scores(params, batch)
+            return scored.scores, scored.weights
+
+        self._step = jax.jit(on(mesh, scores), out_shardings=replicated(mesh))
+
+    def __call__(
+        self, params: Params, name: str
+    ) -> tuple[Float[np.ndarray, "examples"], Float[np.ndarray, "examples"]]:
+        """The scores of all examples of a set and their weights, in the order of the set: the task's primary
+        metric is the sum of the scores over that of the weights, where it is a mean over examples."""
+        scores, weights = (np.full(self._task.evaluation_size(name), np.nan) for _ in range(2))
         indices = self._task.evaluation_examples(name, self._batch_size)
         batches = self._task.evaluation_batches(name, self._batch_size, rows_of(self._mesh))
         for rows, host_batch in zip(indices, batches, strict=True):
             stopping.check()
-            batch_scores = np.asarray(self._step(params, place(self._mesh, host_batch)))
-            scores[rows[rows >= 0]] = batch_scores[rows >= 0]
-        return scores
+            computed = self._step(params, place(self._mesh, host_batch))
+            for values, batch_values in zip((scores, weights), computed, strict=True):
+                values[rows[rows >= 0]] = np.asarray(batch_values)[rows >= 0]
+        return scores, weights

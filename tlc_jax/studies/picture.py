@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
@@ -11,7 +12,10 @@ from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.writable import check_writable
 
 if TYPE_CHECKING:  # slow to import
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
 
 
 def check_picture(path: AnyPath) -> None:
@@ -38,3 +42,13 @@ def save(figure: Figure, path: AnyPath) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=130)
     write_bytes(path, picture.getvalue())
+
+
+def save_panels(panels: Sequence[tuple[Callable[[Axes, Rows], None], Rows]], path: AnyPath) -> None:
+    """Write a picture with plots side by side, each drawn by a function from rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
+    for axes, (draw, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        draw(axes, rows)
+    save(figure, path)

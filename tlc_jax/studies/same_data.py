@@ -22,11 +22,11 @@ from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
-from tlc_jax.studies.results import StageData
+from tlc_jax.studies.item_store import StageData
 from tlc_jax.tasks.kinds import kind_of
 
 Data = dict[str, StageData]
-"""By stage, 'pretrain' and 'finetune'."""
+"""By stage, 'train' and 'finetune'."""
 _REMEDY = "Restore the original files, or begin a study of the new data in a new --workdir"
 SOURCES = "data.json"
 _LARGEST = 1 << 30  # bytes of data.json, which has a line per file
@@ -136,7 +136,7 @@ class SameData:
 
 
 def _named(stage: str) -> str:
-    return {"pretrain": "pretraining data", "finetune": "finetuning data"}[stage]
+    return {"train": "training data", "finetune": "finetuning data"}[stage]
 
 
 def _read_sources(config: Config) -> tuple[str, dict[str, str]]:

@@ -1,9 +1,10 @@
-"""Tests of the difference of two models' accuracies on the same examples."""
+"""Tests of the difference of two models on the same examples, and the correction for how many are made."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,14 @@ _SMALLEST = sys.float_info.min
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean accuracy of one model minus that of another, each averaged over its seeds.
+    """The metric of one model minus that of another, each averaged over its seeds.
 
-    `examples_p` is the p-value of a paired test over the examples: McNemar's exact test between two single
-    models, else a t-test of the share of seeds that are correct. `seeds_p` is that of Welch's t-test over the
-    seeds (a one-sample t-test against a single model); None if neither model has several seeds. It is 1 if
-    the seeds of each model agree exactly: an accuracy is a whole number of examples, so a few seeds may agree
-    by chance, which says nothing about the variance of others.
+    The metric is a sum of scores over a sum of weights: an accuracy, or nats per byte. `examples_p` is the
+    p-value of a paired test over the examples: McNemar's exact test between two single models that are right
+    or wrong, else a t-test (of the linearized ratio, Cochran 1977, 6.2, where weights differ). `seeds_p` is
+    that of Welch's t-test over the seeds (a one-sample t-test against a single model); None if neither model
+    has several seeds. It is 1 if the seeds of each model agree exactly: an accuracy is a whole number of
+    examples, so a few seeds may agree by chance, which says nothing about the variance of others.
     """
 
     mean: float
@@ -51,26 +53,62 @@ class Difference:
 
 
 def difference(
-    one: Bool[np.ndarray, "seeds_one examples"], other: Bool[np.ndarray, "seeds_other examples"]
+    one: Bool[np.ndarray, "seeds_one examples"] | Float[np.ndarray, "seeds_one examples"],
+    other: Bool[np.ndarray, "seeds_other examples"] | Float[np.ndarray, "seeds_other examples"],
+    weights: Float[np.ndarray, "examples"] | None = None,
 ) -> Difference:
-    """The difference of two models, of which each array says for each seed which examples it got right."""
-    # computed in integers, so that equal differences are equal
-    by_example = one.sum(axis=0) * len(other) - other.sum(axis=0) * len(one)
-    by_example = by_example / (len(one) * len(other))
-    seeds = one.mean(axis=1), other.mean(axis=1)
+    """The difference of two models, of which each array [seeds, examples] says how each seed scored on each
+    example: right or wrong, or a loss. `weights` (None: 1 each) are those of the examples in the metric."""
+    if one.dtype == other.dtype == bool:
+        # computed in integers, so that equal differences are equal
+        by_example = one.sum(axis=0) * len(other) - other.sum(axis=0) * len(one)
+        by_example = by_example / (len(one) * len(other))
+    else:
+        by_example = one.mean(axis=0) - other.mean(axis=0)
+    share = np.ones(len(by_example)) if weights is None else weights / weights.mean()
+    mean = float(by_example.sum() / share.sum())
+    residuals = by_example if weights is None else by_example - mean * (share - 1)  # whose mean is `mean`
+    scale = 1.0 if weights is None else 1 / float(weights.mean())
+    seeds = [each.mean(axis=1) * scale for each in (one, other)]
+    exact = len(one) == len(other) == 1 and one.dtype == other.dtype == bool
     return Difference(
-        mean=float(by_example.mean()),
-        examples_error=float(stats.sem(by_example)) if len(by_example) > 1 else math.inf,
-        seeds_error=math.hypot(*(seed_error(accuracies) for accuracies in seeds)),
-        examples_p=_mcnemar(one[0], other[0]) if len(one) == len(other) == 1 else _t_test(by_example),
+        mean=mean * scale,
+        examples_error=float(stats.sem(residuals)) * scale if len(residuals) > 1 else math.inf,
+        seeds_error=math.hypot(*map(seed_error, seeds)),
+        examples_p=_mcnemar(one[0], other[0]) if exact else _t_test(residuals),
         seeds_p=_seeds_p(*seeds),
     )
 
 
-def seed_error(accuracies: Float[np.ndarray, "seeds"]) -> float:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number (Holm 1979): with each below a level called significant, all of
+    them are right with a probability of one minus that level at least."""
+    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
+        corrected[number] = largest
+    return corrected
+
+
+def interval(values: Float[np.ndarray, "seeds"], share: float = 0.95) -> tuple[float, float] | None:
+    """The interval that covers the mean over other seeds with this probability (Student's t); None for a
+    single seed, which says nothing about others."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf((1 + share) / 2, len(values) - 1) * stats.sem(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def welch(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"]) -> float | None:
+    """The p-value of Welch's t-test over the seeds of two models; None if neither has several."""
+    return _seeds_p(one, other)
+
+
+def seed_error(values: Float[np.ndarray, "seeds"]) -> float:
     """Standard error of the mean over seeds; 0 for a single seed, which says nothing about others, and for
     seeds that agree."""
-    return float(stats.sem(accuracies)) if np.ptp(accuracies) else 0.0
+    return float(stats.sem(values)) if np.ptp(values) else 0.0
 
 
 def _mcnemar(one: Bool[np.ndarray, "examples"], other: Bool[np.ndarray, "examples"]) -> float:

@@ -1,4 +1,4 @@
-"""study.json: the config of a study, which alone resumes it."""
+"""study.json: the config of a study, which alone resumes it. A study grows by a config that asks for more."""
 
 from __future__ import annotations
 
@@ -40,9 +40,15 @@ def _step(step: str, **options: Any) -> Step:
     return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
 
 
+GROWS = ("sizes", "variants", "seeds", "bits", "sparsities")
+"""Fields to whose values new ones may be added."""
+_OLDER = "results.jsonl"
+
+
 def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -> StudyConfig:
-    """Make the study's folder, or check that its study is this one. Returns the config of the study, with the
-    values of older studies in fields that they did not have. UserError if the folder holds anything else."""
+    """Make the study's folder, or check that its study is this one, perhaps with more sizes, variants, seeds,
+    bits or sparsities. Returns the config of the study with all that were ever asked for, and the values of
+    older studies in fields that they did not have. UserError if the folder holds anything else."""
     record = workdir / STUDY
     if record.exists():
         return _as_recorded(config, record, same_data)
@@ -50,10 +56,14 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
     make_folder(workdir)
+    _write(config, record)
+    return config
+
+
+def _write(config: StudyConfig, record: AnyPath) -> None:
     fields = dataclasses.asdict(config)
     fields["compression"]["steps"] = _recorded_steps(config)
     write_json(record, fields)
-    return config
 
 
 def refuse_others(workdir: AnyPath) -> None:
@@ -68,18 +78,36 @@ def refuse_others(workdir: AnyPath) -> None:
 def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> StudyConfig:
     """The config of a study that has begun; UserError naming each field that is not the study's."""
     before, steps, fields = _read(record)
-    stages = {name: as_begun(getattr(config, name), fields[name]) for name in ("pretrain", "finetune")}
-    config = dataclasses.replace(config, **stages)
-    respelt = {name: _respelt(name, now, getattr(before, name), same_data) for name, now in stages.items()}
+    grown = _grown(config, before)
+    stages = {name: getattr(config, name) for name in ("train", "finetune")}
+    stages = {name: now and as_begun(now, fields[name]) for name, now in stages.items() if fields.get(name)}
+    config = dataclasses.replace(config, **stages, **grown)
+    respelt = {
+        name: now and _respelt(name, now, getattr(before, name), same_data) for name, now in stages.items()
+    }
     compared = dataclasses.replace(config, **respelt)
     now = {**flat(compared), "compression.steps": _recorded_steps(config)}
-    if changed := differences(now, {**flat(before), "compression.steps": steps}, "the study"):
+    old = {**flat(dataclasses.replace(before, **grown)), "compression.steps": steps}
+    if changed := differences(now, old, "the study"):
         study = f"{command('study')} --workdir {shlex.quote(str(record.parent))}"
         raise UserError(
             f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
             f"resume the study with the config that it has: {study}"
         )
+    if any(values != getattr(before, name) for name, values in grown.items()):
+        _write(config, record)
     return config
+
+
+def _grown(config: StudyConfig, before: StudyConfig) -> dict[str, Any]:
+    """The values of both studies in the fields that may grow, those of `before` first."""
+    grown: dict[str, Any] = {}
+    for name in GROWS:
+        old, new = getattr(before, name), getattr(config, name)
+        if name == "seeds" and old != new:
+            old, new = before.training_seeds, config.training_seeds
+        grown[name] = (*old, *(value for value in new if value not in old))
+    return grown
 
 
 def _respelt(stage: str, config: Config, before: Config, same_data: SameData) -> Config:
@@ -92,6 +120,11 @@ def _respelt(stage: str, config: Config, before: Config, same_data: SameData) ->
 def _read(record: AnyPath) -> tuple[StudyConfig, list[Any], dict[str, Any]]:
     """The config of a study without the further steps of its compression, these steps as they are recorded,
     and all fields as the version that began the study wrote them."""
+    if (record.parent / _OLDER).exists():
+        raise UserError(
+            f"--workdir {record.parent} holds a study of an earlier version, which kept its results in "
+            f"{_OLDER}; this version cannot resume it: give a new folder"
+        )
     try:
         fields, steps = read_json(record), list[Any]()
         if isinstance(fields, dict) and isinstance(fields.get("compression"), dict):

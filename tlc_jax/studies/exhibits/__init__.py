@@ -1,0 +1,9 @@
+"""The exhibits of a study. A new one is a file of its own, and an entry here."""
+
+from __future__ import annotations
+
+from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
+from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+
+EXHIBITS: tuple[Exhibit, ...] = (EQUAL_TIME, EQUAL_BYTES)

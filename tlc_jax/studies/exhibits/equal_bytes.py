@@ -1,0 +1,221 @@
+"""Which size and compression is best for each number of bytes (paper 4, figures 6, 7 and 12).
+
+A compressed model is chosen on the tuning set and shown on the reported one, on which nothing is chosen. What
+is called resolved is so by a paired test over the examples and by Welch's t-test over trainings, each
+corrected for the number of budgets (Holm): seeds of finetunings of one training say nothing about another.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
+from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_named, primary, with_gates
+from tlc_jax.studies.picture import plain
+from tlc_jax.studies.statistics import LEVEL, Difference, difference, holm
+from tlc_jax.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KEY = ("size", "variant", "mark", "bits", "sparsity")
+_KILOBYTE = 1000
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity
+class _Model:
+    """A size at a number of bits and a sparsity: what it reaches on the set that it is chosen on, and on the
+    reported one."""
+
+    tuning: Measured
+    reported: Measured
+
+    @property
+    def bytes(self) -> float:
+        """Of the file of its weights."""
+        return self.reported.number("file_bytes")
+
+    @property
+    def size(self) -> str:
+        return f"{self.tuning.key[0]} {self.tuning.key[1]}".strip()
+
+    def scores(self) -> tuple[Float[np.ndarray, "trainings examples"], Float[np.ndarray, "examples"]]:
+        """The scores of each training, the mean over its finetunings, and the weights of the examples."""
+        trainings: dict[object, list[np.ndarray]] = {}
+        weights = np.zeros(0)
+        for row in self.reported.rows:
+            scores, weights = unpack_scores({"scores": row["scores"], "weights": row["weights"]})
+            trainings.setdefault(row["seed"], []).append(scores)
+        return np.stack([np.mean(scores, axis=0) for scores in trainings.values()]), weights
+
+    def __str__(self) -> str:
+        bits, sparsity = self.tuning.key[3:]
+        pruned = f", {100 * float(sparsity):g} % pruned" if sparsity else ""
+        return f"{self.size} at {bits} bits{pruned}"
+
+
+def _rows(store: ItemStore) -> list[Row]:
+    """The primary metric of each compressed model on its tuning and on its reported set, with the scores of
+    the examples of the latter."""
+    rows: list[Row] = []
+    for result in store.results():
+        if result["stage"] != "compress":
+            continue
+        for row in result["rows"]:
+            whole: Row = {**result["fields"], **row}
+            packed = result.get("examples", {}).get(str(row["set"]))
+            if primary(whole) and row.get("role") and packed:
+                rows.append({**whole, **packed})
+    return with_gates(rows, store.rows(stage="compress"))
+
+
+def _models(rows: list[Row]) -> list[_Model]:
+    sets: dict[str, dict[tuple[object, ...], Measured]] = {"tuning": {}, "reported": {}}
+    for role, models in sets.items():
+        chosen = [row for row in rows if row["role"] in (role, "both")]
+        models |= {model.key: model for model in grouped(chosen, _KEY)}
+    return [_Model(model, sets["reported"][key]) for key, model in sets["tuning"].items()]
+
+
+def _ranked(models: list[_Model], metric: Metric) -> list[_Model]:
+    """The best on the tuning set first; of equals, the smaller first."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(models, key=lambda model: (sign * model.tuning.mean, model.bytes))
+
+
+def _frontier(models: list[_Model], metric: Metric) -> list[_Model]:
+    """The best model for each number of bytes: each is better on the tuning set than all smaller ones."""
+    best: list[_Model] = []
+    for model in sorted(models, key=lambda each: each.bytes):
+        if not best or metric.better(model.tuning.mean, best[-1].tuning.mean):
+            best.append(model)
+    return best
+
+
+def _limits(models: list[_Model]) -> list[float]:
+    """Limits in bytes: a kilobyte times powers of two, from the smallest model to the largest."""
+    ends = [math.ceil(math.log2(end(model.bytes for model in models) / _KILOBYTE)) for end in (min, max)]
+    return [_KILOBYTE * 2.0**exponent for exponent in range(ends[0], ends[1] + 1)]
+
+
+def _contests(models: list[_Model], metric: Metric) -> list[tuple[float, list[_Model]]]:
+    """For each limit at which the choice changes, the best model of each size, the best first."""
+    contests: list[tuple[float, list[_Model]]] = []
+    for limit in _limits(models):
+        fitting = [model for model in models if model.bytes <= limit]
+        by_size = {model.size: model for model in reversed(_ranked(fitting, metric))}
+        order = _ranked(list(by_size.values()), metric)
+        if order and (not contests or order != contests[-1][1]):
+            contests.append((limit, order))
+    return contests
+
+
+def _sentences(rows: list[Row]) -> list[str]:
+    metric, models = metric_named(str(rows[0]["metric_of_task"])), _models(rows)
+    contests = _contests(models, metric)
+    differences = [_difference(*order[:2]) for _, order in contests if len(order) > 1]
+    over_examples = holm([each.examples_p for each in differences])
+    over_trainings = holm([1.0 if each.seeds_p is None else each.seeds_p for each in differences])
+    tests = iter(zip(differences, over_examples, over_trainings, strict=True))
+    texts = []
+    for limit, order in contests:
+        text = f"Up to {limit / _KILOBYTE:,.0f} kB: {order[0]}, {order[0].reported}"
+        if len(order) > 1:
+            text += f"; against {order[1]}, {order[1].reported}: {_judged(*next(tests))}"
+        texts.append(f"{text}.")
+    first = models[0].reported.rows[0]
+    if above := above_gate([model.reported for model in models], metric):
+        texts.append(
+            f"Not comparable yet: {len(above)} of these {len(models)} models are no better than the "
+            f"{first['gate_name']}, {first['gate']:.4f}."
+        )
+    tuning, reported = models[0].tuning.rows[0]["set"], first["set"]
+    texts.append(
+        f"The model named first is the best on {tuning}; its {metric.name} is that on {reported}; bytes are "
+        f"those of the file. Tests are corrected for {len(differences)} comparisons."
+    )
+    return texts
+
+
+def _difference(one: _Model, other: _Model) -> Difference:
+    (scores, weights), (others, _) = one.scores(), other.scores()
+    return difference(scores, others, weights)
+
+
+def _judged(found: Difference, examples_p: float, trainings_p: float) -> str:
+    text = f"{found.mean:+.4f} +- {found.examples_error:.4f} (examples, p = {examples_p:.2g}"
+    if found.seeds_p is None:
+        return f"{text}), one training each: another may turn it"
+    resolved = examples_p < LEVEL and trainings_p < LEVEL
+    return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"
+
+
+def _table(rows: list[Row]) -> Table:
+    models = _models(rows)
+    first = models[0].reported.rows[0]
+    table = Table(title=f"{first['metric']} on {first['set']}; bytes of the file")
+    table.add_column("size")
+    table.add_column("pruned", justify="right")
+    levels = sorted({int(str(model.tuning.key[3])) for model in models}, reverse=True)
+    for bits in levels:
+        table.add_column(f"{bits} bits", justify="right")
+    for size, sparsity in dict.fromkeys((model.size, model.tuning.key[4]) for model in models):
+        cells = {
+            int(str(model.tuning.key[3])): f"{model.reported.mean:.4f}  {model.bytes / _KILOBYTE:,.0f} kB"
+            for model in models
+            if (model.size, model.tuning.key[4]) == (size, sparsity)
+        }
+        table.add_row(size, f"{100 * float(sparsity):g} %", *(cells.get(bits, "") for bits in levels))
+    if (gate := first.get("gate")) is not None:
+        table.caption = f"{first['gate_name']} {gate:.4f}"
+    return table
+
+
+def _draw(axes: Axes, rows: list[Row]) -> None:
+    metric, models = metric_named(str(rows[0]["metric_of_task"])), _models(rows)
+    for number, size in enumerate(dict.fromkeys(model.size for model in models)):
+        mine = [model for model in models if model.size == size]
+        kilobytes = [model.bytes / _KILOBYTE for model in mine]
+        colour = f"C{number}"
+        axes.scatter(kilobytes, [model.reported.mean for model in mine], s=12, color=colour, alpha=0.3)
+        best = _frontier(mine, metric)
+        axes.plot(
+            [model.bytes / _KILOBYTE for model in best],
+            [model.reported.mean for model in best],
+            "o-",
+            markersize=4,
+            color=colour,
+            label=plain(size),
+        )
+        for model in best:
+            bits, sparsity = model.tuning.key[3:]
+            label = f"{bits}b" + (f" {100 * float(sparsity):g}%" if sparsity else "")
+            axes.annotate(
+                label,
+                (model.bytes / _KILOBYTE, model.reported.mean),
+                xytext=(3, 3),
+                textcoords="offset points",
+                fontsize=6,
+                color=colour,
+            )
+    first = models[0].reported.rows[0]
+    if (gate := first.get("gate")) is not None:
+        axes.axhline(gate, color="grey", linestyle="--", label=plain(first["gate_name"]))
+    axes.set(
+        xlabel="kilobytes of the file (labels: bits, share that is pruned)",
+        ylabel=plain(f"{first['metric']} on {first['set']}".replace("_", " ")),
+        xscale="log",
+        title="Compress: equal bytes",
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(fontsize=8)
+
+
+EQUAL_BYTES = Exhibit("equal bytes", _rows, _table, _sentences, _draw)

@@ -1,0 +1,125 @@
+"""Which size is best for each budget of time: every size finished at the same marks (paper 3, figures 2 to 5,
+and 4.1).
+
+The sizes at a mark are compared only if all of them are better than counts. The best is the one with the best
+mean over seeds; the next one is told apart from it by Welch's t-test over seeds, corrected for the number of
+marks (Holm).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_named, share, tuning_rows
+from tlc_jax.studies.picture import plain
+from tlc_jax.studies.statistics import LEVEL, holm, interval, welch
+from tlc_jax.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def _rows(store: ItemStore) -> list[Row]:
+    """The last evaluations of finished runs: of branches where there are, else of whole runs."""
+    finished = [row for row in store.rows() if row.get("last") and row["stage"] in ("train", "branch")]
+    stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
+    return tuning_rows(store, lambda row: bool(row.get("last")) and row["stage"] == stage)
+
+
+def _name(model: Measured) -> str:
+    size, variant, *_ = model.key
+    return f"{size} {variant}".strip()
+
+
+def _by_mark(rows: list[Row]) -> dict[str, list[Measured]]:
+    models: dict[str, list[Measured]] = {}
+    for model in grouped(sorted(rows, key=lambda row: share(row["mark"])), ("size", "variant", "mark")):
+        models.setdefault(str(model.key[2]), []).append(model)
+    return models
+
+
+def _best_first(models: list[Measured], metric: Metric) -> list[Measured]:
+    return sorted(models, key=lambda model: -model.mean if metric.higher_is_better else model.mean)
+
+
+def _table(rows: list[Row]) -> Table:
+    metric, by_mark = metric_named(str(rows[0]["metric"])), _by_mark(rows)
+    table = Table(title=f"{metric.name} on {rows[0]['set']} at equal time")
+    table.add_column("seconds", justify="right")
+    names = list(dict.fromkeys(_name(model) for models in by_mark.values() for model in models))
+    for name in names:
+        table.add_column(name, justify="right")
+    for models in by_mark.values():
+        best = _best_first(models, metric)[0]
+        cells = {_name(model): f"{model}{' *' if model is best else ''}" for model in models}
+        seconds = max(model.number("training_seconds") for model in models)
+        table.add_row(f"{seconds:,.0f}", *(cells.get(name, "") for name in names))
+    gate = rows[0].get("gate")
+    table.caption = "* best" + ("" if gate is None else f"; {rows[0]['gate_name']} {float(gate):.4f}")
+    return table
+
+
+def _sentences(rows: list[Row]) -> list[str]:
+    metric, by_mark = metric_named(str(rows[0]["metric"])), _by_mark(rows)
+    comparable = {mark: models for mark, models in by_mark.items() if not above_gate(models, metric)}
+    texts = []
+    if skipped := [mark for mark in by_mark if mark not in comparable]:
+        last = by_mark[skipped[-1]]
+        names = ", ".join(_name(model) for model in above_gate(last, metric))
+        seconds = max(model.number("training_seconds") for model in last)
+        texts.append(
+            f"Not comparable yet at {seconds:,.0f} s{' and before' if len(skipped) > 1 else ''}: {names} "
+            f"{'is' if ',' not in names else 'are'} no better than the {rows[0]['gate_name']}, so counts of "
+            "tokens predict as well. Train for longer."
+        )
+    ordered = {mark: _best_first(models, metric) for mark, models in comparable.items() if len(models) > 1}
+    tests = {mark: welch(models[0].values, models[1].values) for mark, models in ordered.items()}
+    tested = [mark for mark, p in tests.items() if p is not None]
+    corrected = dict(zip(tested, holm([tests[mark] or 0.0 for mark in tested]), strict=True))
+    for mark, (best, second, *_) in ordered.items():
+        seconds = max(model.number("training_seconds") for model in by_mark[mark])
+        text = f"At {seconds:,.0f} s {_name(best)} is best, {best}; next {_name(second)}, {second}"
+        if mark not in corrected:
+            texts.append(f"{text}: one seed each, so another seed may turn the order.")
+        else:
+            p = corrected[mark]
+            texts.append(f"{text}: {'resolved' if p < LEVEL else 'not resolved'} over seeds, p = {p:.2g}.")
+    return texts
+
+
+def _draw(axes: Axes, rows: list[Row]) -> None:
+    models = grouped(sorted(rows, key=lambda row: share(row["mark"])), ("size", "variant", "mark"))
+    for name in dict.fromkeys(_name(model) for model in models):
+        curve = [model for model in models if _name(model) == name]
+        ranges = [interval(model.values) or (model.mean, model.mean) for model in curve]
+        axes.errorbar(
+            [model.number("training_seconds") for model in curve],
+            [model.mean for model in curve],
+            yerr=[
+                [model.mean - low for model, (low, _) in zip(curve, ranges, strict=True)],
+                [high - model.mean for model, (_, high) in zip(curve, ranges, strict=True)],
+            ],
+            fmt="o-",
+            markersize=4,
+            capsize=2,
+            label=plain(name),
+        )
+    if (gate := rows[0].get("gate")) is not None:
+        axes.axhline(float(gate), color="grey", linestyle="--", label=plain(str(rows[0]["gate_name"])))
+    axes.set(
+        xlabel="training seconds, the same for all sizes",
+        ylabel=plain(f"{rows[0]['metric']} on {rows[0]['set']}".replace("_", " ")),
+        title="Train: equal time",
+    )
+    if len({row["mark"] for row in rows}) > 1:
+        axes.set_xscale("log")
+        for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            axis("{x:g}")
+    axes.legend(fontsize=8)
+
+
+EQUAL_TIME = Exhibit("equal time", _rows, _table, _sentences, _draw)

@@ -1,0 +1,25 @@
+"""What an exhibit is: rows from a study's store, and what is made of them: a table, sentences, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from tlc_jax.studies.item_store import ItemStore, Row
+
+if TYPE_CHECKING:  # slow to import
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure or table. `rows` is empty for a store that has nothing for it; all else is made of rows."""
+
+    name: str
+    rows: Callable[[ItemStore], list[Row]]
+    table: Callable[[list[Row]], Table]
+    sentences: Callable[[list[Row]], list[str]]
+    draw: Callable[["Axes", list[Row]], None]

@@ -1,0 +1,151 @@
+"""The results of a study: one sealed file a finished item, read together as one table.
+
+Many processes write the store at the same time: an item's file is created once, and the first one counts.
+Nothing is changed in it afterwards. Tables, figures and sentences are drawn from stores only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.schema import Name, NotRequired, Sha256, TypedDict, checked, record
+from tlc_jax.storage.paths import AnyPath, create_file, files
+from tlc_jax.storage.untrusted import read_json
+
+_FOLDER, _SUFFIX, _CHECKSUM = "items", ".json", "sha256"
+_LARGEST = 64 << 20  # bytes of an item
+
+Row = dict[str, Any]
+"""One measurement: `set`, `metric` and `value`, the step and the training seconds at which it was made, and
+whatever else belongs to it alone."""
+
+
+@record
+class StageData(TypedDict):
+    """The prepared data of a run: the identity of their source and options, and their tokenizer's SHA-256."""
+
+    identity: Sha256
+    tokenizer: Sha256
+
+
+@record
+class PackedScores(TypedDict):
+    """Scores of the examples of a set and their weights, as base64 of little-endian float32."""
+
+    scores: str
+    weights: str
+
+
+@record
+class Result(TypedDict):
+    """What is kept of a finished item. `fields` are columns of all of its rows; `data` are those of each
+    stage that it rests on; `made` says by which command, commit, versions and device, and when."""
+
+    item: Name
+    stage: Name
+    fields: dict[str, str | int | float]
+    rows: list[Row]
+    made: dict[str, Any]
+    data: NotRequired[dict[str, StageData]]
+    examples: NotRequired[dict[str, PackedScores]]
+
+
+class ItemStore:
+    """The finished items of a study in a folder. UserError names a file that is not what was written."""
+
+    def __init__(self, workdir: AnyPath):
+        self.folder = workdir / _FOLDER
+        self._read: dict[str, Result] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether an item is finished."""
+        return name in self._read or self.path(name).exists()
+
+    def result(self, name: str) -> Result:
+        """The result of a finished item; it never changes, so it is read once."""
+        if name not in self._read:
+            self._read[name] = _read_item(self.path(name), name)
+        return self._read[name]
+
+    def results(self) -> Iterator[Result]:
+        """The results of all finished items, by name."""
+        names = files(self.folder) if self.folder.exists() else []
+        for name in sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)):
+            yield self.result(name)
+
+    def seal(self, result: Result) -> bool:
+        """Store the result of a finished item; False if another process has stored one before, which counts.
+        UserError if it holds a number that is not finite."""
+        try:
+            text = json.dumps({**result, _CHECKSUM: _digest(result)}, allow_nan=False, indent=1) + "\n"
+        except ValueError as error:
+            raise UserError(
+                f"the result of {result['item']} cannot be stored ({error}): a number that is not finite "
+                "means that the run has diverged, so lower the learning rate in a new study"
+            ) from error
+        return create_file(self.path(result["item"]), text)
+
+    def rows(self, **fields: Any) -> list[Row]:
+        """The rows of all finished items, each with the columns of its item, whose columns have these
+        values."""
+        rows = []
+        for result in self.results():
+            about = {"item": result["item"], "stage": result["stage"], **result["fields"]}
+            device = {"device": result["made"].get("device"), "commit": result["made"].get("commit")}
+            rows += [{**about, **row, **device} for row in result["rows"]]
+        return [row for row in rows if all(row.get(name) == value for name, value in fields.items())]
+
+    def path(self, name: str) -> AnyPath:
+        return self.folder / f"{name}{_SUFFIX}"
+
+
+def pack_scores(
+    scores: Float[np.ndarray, "examples"], weights: Float[np.ndarray, "examples"]
+) -> PackedScores:
+    return {"scores": _packed(scores), "weights": _packed(weights)}
+
+
+def unpack_scores(
+    packed: PackedScores,
+) -> tuple[Float[np.ndarray, "examples"], Float[np.ndarray, "examples"]]:
+    """(scores, weights) of the examples of a set."""
+    return _unpacked(packed["scores"]), _unpacked(packed["weights"])
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float64)
+
+
+def _read_item(path: AnyPath, name: str) -> Result:
+    try:
+        document = read_json(path, _LARGEST)
+        if not isinstance(document, dict):
+            raise ValueError("it is not a JSON object")
+        digest = document.pop(_CHECKSUM, None)
+        result = checked(document, Result)
+        if digest != _digest(result):
+            raise ValueError(f"it was changed: its {_CHECKSUM} does not match its values")
+        if result["item"] != name:
+            raise ValueError(f"it is that of {result['item']}")
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not the result that the study wrote ({error}): restore it, or remove it to have the "
+            "item done again"
+        ) from error
+    return result
+
+
+def _digest(result: Result) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True, allow_nan=False).encode()).hexdigest()

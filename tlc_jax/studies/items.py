@@ -1,0 +1,102 @@
+"""The items of a study: what is measured, trained and compressed, and in which order.
+
+An item has a name, which is also its path below the study's folder, and needs others to be finished first.
+Names follow from the config alone, so every process that works on a study has the same items, and a study
+grows by a config that asks for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.marks import parse_mark
+from tlc_jax.config.study_options import StudyConfig
+
+Stage = Literal["timing", "train", "branch", "finetune", "compress"]
+Fields = dict[str, str | int | float]
+_TIMING = "timing"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item. `fields` are the columns that its rows have in common. Items with the same `lease` are done
+    by one process, one after the other, since they share a model, or must not disturb each other."""
+
+    name: str
+    stage: Stage
+    fields: Fields = field(hash=False)
+    needs: tuple[str, ...] = ()
+    lease: str = ""
+    compression: CompressConfig | None = field(default=None, hash=False)
+
+    @property
+    def run(self) -> str:
+        """The name of the run that is trained, or whose model is compressed."""
+        return self.name.rpartition("/")[0] if self.stage == "compress" else self.name
+
+
+def items_of(config: StudyConfig) -> list[Item]:
+    """All items of a study, each after those that it needs: the first seed of all sizes comes before the
+    second of any."""
+    items = list(_timings(config)) if config.counted_in == "steps" else []
+    timed = tuple(item.name for item in items)
+    for seed in config.training_seeds:
+        for size in config.sizes:
+            for variant in config.variants:
+                fields: Fields = {"size": size, "variant": variant, "seed": seed}
+                items += _of_one(config, fields, timed)
+    return items
+
+
+def _timings(config: StudyConfig) -> Iterator[Item]:
+    for size in config.sizes:
+        for variant in config.variants:
+            fields: Fields = {"size": size, "variant": variant}
+            yield Item(f"{_TIMING}/{_model_name(size, variant)}", "timing", fields, lease=_TIMING)
+
+
+def timing_of(item: Item) -> str:
+    """The name of the item that measures the time of an update of this item's size and variant."""
+    return f"{_TIMING}/{_model_name(str(item.fields['size']), str(item.fields['variant']))}"
+
+
+def _model_name(size: str, variant: str) -> str:
+    return f"{size},{variant}" if variant else size
+
+
+def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iterator[Item]:
+    """The items of one size, variant and seed."""
+    folder = f"{_model_name(str(fields['size']), str(fields['variant']))}/seed{fields['seed']}"
+    trained = f"{folder}/trained"
+    yield Item(trained, "train", {**fields, "mark": ""}, timed, trained)
+    finished, last = trained, ""
+    for mark in _branches(config):
+        finished, last = f"{folder}/at-{mark.replace('/', '-')}", mark
+        yield Item(finished, "branch", {**fields, "mark": mark}, (trained,), finished)
+    fields = {**fields, "mark": last}
+    finetuned: list[Item] = []
+    for combination, seeds in config.finetunings().items():
+        for seed in seeds:
+            name = f"{folder}/{combination}-{seed}"
+            more: Fields = {"combination": combination, "finetuning_seed": seed}
+            finetuned.append(Item(name, "finetune", {**fields, **more}, (finished,), name))
+    yield from finetuned
+    needs = tuple(item.name for item in finetuned) or (finished,)
+    for model in finetuned or [Item(finished, "branch", fields)]:
+        for compression in config.compressions():
+            sparsity, bits = compression.sparsity, compression.bits
+            point: Fields = {"sparsity": sparsity, "bits": bits}
+            name = f"{model.name}/{bits}bits-{100 * sparsity:g}pruned"
+            lease = f"{model.name}/compressed"
+            yield Item(name, "compress", {**model.fields, **point}, needs, lease, compression)
+
+
+def _branches(config: StudyConfig) -> list[str]:
+    """The marks at which branches of a trunk end; none if the runs are no trunks."""
+    if config.train.schedule.cooldown != 0 or not config.train.checkpoint.marks:
+        return []
+    names = [name.strip() for name in config.train.checkpoint.marks.split(",")]
+    return [name for name in names if parse_mark(name).share is not None]

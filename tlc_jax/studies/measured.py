@@ -1,0 +1,103 @@
+"""Measurements of a study by the model that they are of: the values of its seeds, and the gate that it has to
+pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.statistics import interval
+from tlc_jax.tasks.metric import Metric
+
+GATES = {
+    "two_sided_bigram": "two-sided bigram",
+    "target_bigram": "target bigram",
+    "linear": "bag of words",
+}
+"""Models that know only counts, by the beginning of their metrics: a model that is not better has learnt no
+more than counts tell."""
+
+
+def metric_named(name: str) -> Metric:
+    """The primary metric of a task, with its direction."""
+    return Metric(name, higher_is_better=name != "nats_per_byte")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The values of a metric for the seeds of one model. `key` says which model it is."""
+
+    key: tuple[Any, ...]
+    values: Float[np.ndarray, "seeds"]
+    rows: tuple[Row, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    def number(self, column: str) -> float:
+        """The mean of a column of numbers over the seeds."""
+        return float(np.mean([float(row[column]) for row in self.rows]))
+
+    def __str__(self) -> str:
+        """The mean with its interval over seeds."""
+        if (covered := interval(self.values)) is None:
+            return f"{self.mean:.4f}"
+        return f"{self.mean:.4f} [{covered[0]:.4f}, {covered[1]:.4f}]"
+
+
+def grouped(rows: Iterable[Row], columns: Sequence[str]) -> list[Measured]:
+    """The rows that agree in these columns as one model each, in the order of their first rows."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(column) for column in columns), []).append(row)
+    return [
+        Measured(key, np.array([float(row["value"]) for row in group]), tuple(group))
+        for key, group in groups.items()
+    ]
+
+
+def with_gates(rows: list[Row], all_rows: Iterable[Row]) -> list[Row]:
+    """The rows, each with the value of its gate (`gate`, and `gate_name`) on its set, where there is one."""
+    gates: dict[tuple[Any, Any], tuple[str, Any]] = {}
+    for row in all_rows:
+        for start in GATES:
+            if str(row["metric"]).startswith(f"{start}_"):
+                metric = str(row["metric"]).removeprefix(f"{start}_")
+                gates[row.get("set"), metric] = (GATES[start], row["value"])
+    named = [(row, gates.get((row.get("set"), row["metric"]), ("", None))) for row in rows]
+    return [{**row, "gate_name": name, "gate": value} for row, (name, value) in named]
+
+
+def above_gate(models: Iterable[Measured], metric: Metric) -> list[Measured]:
+    """The models that are not better than their gate."""
+
+    def passes(model: Measured) -> bool:
+        gate = model.rows[0].get("gate")
+        return gate is None or metric.better(model.mean, float(gate))
+
+    return [model for model in models if not passes(model)]
+
+
+def primary(row: Row) -> bool:
+    """Whether a row is of the primary metric of its task."""
+    return row["metric"] == row.get("metric_of_task")
+
+
+def share(mark: object) -> float:
+    """The share of the budget at which a mark is; 1 of a run without marks."""
+    return float(Fraction(str(mark))) if mark else 1.0
+
+
+def tuning_rows(store: ItemStore, wanted: Callable[[Row], bool]) -> list[Row]:
+    """The rows of the primary metric on the set that decisions are made on, of those that are wanted."""
+    rows = [row for row in store.rows() if wanted(row)]
+    sets = {row["set"]: None for row in rows if primary(row)}
+    first = next(iter(sets), None)
+    return with_gates([row for row in rows if primary(row) and row["set"] == first], store.rows())

@@ -1,0 +1,85 @@
+"""What a process does that works on a study: it takes items that are ready and that nobody else has, until
+none is left.
+
+Any number of processes, on any number of machines that share the study's folder, may work on it. An item is
+leased while it is done: the lease of a process that dies is free again (in a bucket after three minutes), and
+its run is resumed. The first sealed result of an item counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from tlc_jax.core import stopping
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.storage.lock import InUse, locked
+from tlc_jax.storage.paths import make_folder, parse_path
+from tlc_jax.studies.compress_item import compress_items
+from tlc_jax.studies.item_store import Result
+from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.study_folder import StudyFolder, open_study
+from tlc_jax.studies.study_record import read_config
+from tlc_jax.studies.train_item import time_update, train_item
+from tlc_jax.training.view import make_console
+
+_PAUSE = 2.0  # seconds between looks for an item that is ready
+
+
+def work(study: StudyFolder) -> None:
+    """Do items until all are finished, by this process or others. UserError and Interrupted as `train`
+    raises them."""
+    items, waiting = items_of(study.config), False
+    while unfinished := [item for item in items if not study.store.has(item.name)]:
+        stopping.check()
+        if any(_try(group, study) for group in _ready(unfinished, study)):
+            waiting = False
+            continue
+        if not waiting:
+            study.console.print(f"waiting for other processes: {len(unfinished)} items are in their hands")
+            waiting = True
+        time.sleep(_PAUSE)
+
+
+def _ready(unfinished: Sequence[Item], study: StudyFolder) -> Iterable[list[Item]]:
+    """The items that need nothing unfinished, those of one lease together, in their order."""
+    ready = [item for item in unfinished if all(map(study.store.has, item.needs))]
+    ready.sort(key=lambda item: unfinished.index(item))
+    return [list(group) for _, group in itertools.groupby(ready, key=lambda item: item.lease)]
+
+
+def _try(group: list[Item], study: StudyFolder) -> bool:
+    """Do the items of a lease, unless another process has it. Whether anything was done."""
+    folder = study.workdir / "leases" / group[0].lease
+    make_folder(folder)
+    try:
+        with locked(folder, wait=False):
+            left = [item for item in group if not study.store.has(item.name)]  # since the last look
+            for result in _results(left, study):
+                study.store.seal(result)
+    except InUse:
+        return False
+    return True
+
+
+def _results(items: list[Item], study: StudyFolder) -> Iterable[Result]:
+    if not items:
+        return ()
+    if items[0].stage == "compress":
+        return compress_items(items, study)
+    do = time_update if items[0].stage == "timing" else train_item
+    return (do(item, study) for item in items)
+
+
+def main() -> None:
+    """Work on the study in the folder that is the only argument: what `study --workers` starts."""
+    workdir = parse_path(sys.argv[1])
+    config = read_config(workdir)
+    assert config is not None, f"{workdir} holds no study"
+    work(open_study(config, workdir, make_console()))
+
+
+if __name__ == "__main__":
+    run_command(main)
