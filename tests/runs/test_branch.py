@@ -78,6 +78,22 @@ def test_warm_up_stable_decay() -> None:
     assert rates == pytest.approx([0, 1, 2, 2, 2, 1, 0.5, 0])
     trunk = ScheduleConfig(warmup=0.1, cooldown=0.0)
     assert [learning_rate(2.0, trunk, fraction) for fraction in (0.05, 0.5, 1.0)] == [1.0, 2.0, 2.0]
+    counted = ScheduleConfig(warmup=0.0, warmup_steps=10, cooldown=0.2)
+    rates = [learning_rate(2.0, counted, step / 40, step) for step in (0, 5, 10, 20, 36, 40)]
+    assert rates == pytest.approx([0, 1, 2, 2, 1, 0])
+
+
+def test_a_trunk_that_is_still_warming_up_where_its_first_branch_leaves() -> None:
+    def trunk(steps: int) -> Config:
+        return Config(
+            schedule=ScheduleConfig(warmup=0.0, warmup_steps=steps, cooldown=0.0),
+            checkpoint=CheckpointConfig(marks="1/4,1"),
+            budget=BudgetConfig(steps=100),
+        )
+
+    assert trunk(20).ends_at == 0.8
+    with pytest.raises(ValueError, match="warmup_steps 21 reaches beyond 20 updates"):
+        trunk(21)
 
 
 # --- whole runs --------------------------------------------------------------------------------------
@@ -98,9 +114,11 @@ def test_marks_are_kept_with_their_time(trunk: Path) -> None:
         step: read_manifest(trunk / "checkpoints" / str(step)) for step in whole_steps(trunk / "checkpoints")
     }
     marks = {name: step for step, manifest in kept.items() for name in manifest["marks"]}
-    assert {name: marks[name] for name in ("branch to 1/2", "1/2", "branch to 1", "1")} == {
-        "branch to 1/2": 7, "1/2": 8, "branch to 1": 13, "1": 16,
+    assert {name: marks[name] for name in ("branch to 1/2", "1/2", "branch to 1")} == {
+        "branch to 1/2": 7, "1/2": 8, "branch to 1": 13,
     }  # fmt: skip
+    assert "1" not in marks, "a trunk ends where its last branch leaves it"
+    assert max(kept) == 13
     assert "epoch0.1" in marks
     times = [(kept[step]["training_seconds"], kept[step]["total_seconds"]) for step in sorted(kept)]
     assert times == sorted(times)
@@ -147,7 +165,7 @@ def test_a_mark_is_evaluated(trunk: Path, capsys: pytest.CaptureFixture) -> None
     [line] = [line for line in read_metrics(trunk / "metrics.jsonl") if "1/2" in line.get("marks", [])]
     assert said["step"] == 8
     assert said["eval/held_out/loss"] == pytest.approx(line["eval/held_out/loss"], rel=1e-6)
-    with pytest.raises(UserError, match="holds no mark 1/3: it has 1, 1/2, branch to 1"):
+    with pytest.raises(UserError, match="holds no mark 1/3: it has 1/2, branch to 1"):
         evaluate.main(["--checkpoint", f"{trunk}@1/3"])
 
 

@@ -24,7 +24,9 @@ ADDED: dict[str, dict[str, Any]] = {
     "StudyConfig": {"compression": CompressConfig(zero="float")},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
+    "CheckpointConfig": {"best": False},
     "PairsConfig": {"packing": False},
+    "ScheduleConfig": {"warmup_steps": None},
 }
 """By dataclass: a field added since, and the value that describes what older runs did."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
 from tlc_jax.config.data import DataConfig, PairsConfig
-from tlc_jax.config.marks import Mark, kept_marks
+from tlc_jax.config.marks import Mark, branch_point, kept_marks
 from tlc_jax.config.model import LARGEST, EncoderDecoderConfig, ModelConfig
 from tlc_jax.config.task import ClassificationConfig, MlmConfig, TranslationConfig
 from tlc_jax.config.training import (
@@ -110,11 +110,25 @@ class Config:
                 f"{min(shares, default=0):g}, 80 % of the first of checkpoint.marks: set it to that at most, "
                 "or drop the first marks",
             )
+        steps, warmup = self.budget.steps, self.schedule.warmup_steps
+        if self.schedule.cooldown == 0 and shares and self.schedule.follows == "steps" and steps and warmup:
+            check(
+                warmup <= min(shares) * steps,
+                f"schedule.warmup_steps {warmup} reaches beyond {min(shares) * steps:.0f} updates, where the "
+                "first branch leaves: set it to that at most, or drop the first of checkpoint.marks",
+            )
 
     @property
     def kept_marks(self) -> tuple[Mark, ...]:
         """The points whose checkpoints are kept; a trunk's include those that its branches leave from."""
         return kept_marks(self.checkpoint.marks, trunk=self.schedule.cooldown == 0)
+
+    @property
+    def ends_at(self) -> float:
+        """The share of the budget after which nothing is left to do: a trunk ends where the branch to its
+        mark 1, if it has one, leaves it."""
+        last = [branch_point(mark).share for mark in self.kept_marks if mark.share == 1]
+        return last[0] or 1.0 if self.schedule.cooldown == 0 and last else 1.0
 
     @property
     def at_once(self) -> int:

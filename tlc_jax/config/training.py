@@ -52,6 +52,9 @@ class ScheduleConfig:
     """Which budget the schedule is stretched over; that budget must be set."""
     warmup: float = 0.06
     """Share of the budget spent on warm-up."""
+    warmup_steps: Optional[int] = None
+    """Updates of warm-up, whatever the budget, in place of a share of it: runs of any length and branches of
+    one trunk then begin alike."""
     cooldown: Optional[float] = None
     """Share of the budget, at its end, over which the rate falls to zero; None: all after the warm-up. 0:
     it never falls, which makes the run a trunk: a branch ends at each mark (--branch-from)."""
@@ -68,7 +71,14 @@ class ScheduleConfig:
         check_types(self)
         shares = ("warmup", "local_attention")
         check_fields(self, "schedule.", shares, lambda share: 0 <= share < 1, "in [0, 1)")
-        check_fields(self, "schedule.", ("noam_steps",), lambda steps: steps >= 1, "at least 1")
+        check_fields(
+            self, "schedule.", ("warmup_steps", "noam_steps"), lambda steps: steps >= 1, "at least 1"
+        )
+        check(
+            self.warmup_steps is None or (self.warmup == 0 and self.noam_steps is None),
+            "schedule.warmup_steps takes the place of schedule.warmup and schedule.noam_steps: set warmup 0 and "
+            "no noam_steps",
+        )
         cooldown, noam = self.cooldown, self.noam_steps
         check(
             noam is None or (cooldown is None and self.warmup == 0),
@@ -124,6 +134,9 @@ class CheckpointConfig:
     marks: str = ""
     """Keep a checkpoint at each of these, separated by commas: shares of the budget that the schedule follows
     (1/16), epochs of the data (epoch3). RUN@MARK names it for --branch-from and for evaluate."""
+    best: bool = False
+    """Also keep the checkpoint of the best evaluation by the task's primary metric, of equals the first:
+    RUN@best. The model is then evaluated before the first update too."""
 
     def __post_init__(self) -> None:
         check_types(self)

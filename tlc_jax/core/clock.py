@@ -115,15 +115,18 @@ class FirstStep:
 
 @dataclass(frozen=True)
 class Budget:
-    """When a run ends: after `steps`, `training_seconds` or `tokens`, whichever is reached first."""
+    """When a run ends: after `steps`, `training_seconds` or `tokens`, whichever is reached first; and at the
+    share `ends_at` of the measure that the schedule follows."""
 
     limit: BudgetConfig
     follows: BudgetMeasure
     tokens_per_step: float
+    ends_at: float = 1.0
 
     def done(self, step: int, training_seconds: float) -> bool:
         """Whether the budget is used after `step` steps in `training_seconds`."""
-        return max(self._fractions(step, training_seconds).values()) >= 1.0
+        fractions = self._fractions(step, training_seconds)
+        return max(fractions.values()) >= 1.0 or fractions[self.follows] >= self.ends_at
 
     def fraction(self, step: int, training_seconds: float) -> float:
         """The used fraction of the measure that the schedule follows, in [0, 1]."""
@@ -131,7 +134,9 @@ class Budget:
 
     def used(self, step: int, training_seconds: float) -> float:
         """The used fraction of the limit that will be reached first, in [0, 1]."""
-        return min(1.0, max(self._fractions(step, training_seconds).values()))
+        fractions = self._fractions(step, training_seconds)
+        fractions[self.follows] /= self.ends_at
+        return min(1.0, max(fractions.values()))
 
     def _fractions(self, step: int, training_seconds: float) -> dict[str, float]:
         used = {

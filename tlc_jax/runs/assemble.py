@@ -30,7 +30,7 @@ def assemble(run: Run) -> Session:
         training_seconds=meta.get("training_seconds", 0.0),
         total_seconds=meta.get("total_seconds", 0.0) + time.monotonic() - run.started,
     )
-    budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step)
+    budget = Budget(config.budget, config.schedule.follows, task.tokens_per_step, config.ends_at)
     view = View(run.console, budget, step, clock.training_seconds, run.title)
     skipped = SkippedSteps(config.max_skipped)
     marks = MarksAhead(config.kept_marks, budget.fraction(step, clock.training_seconds), task.epochs(step))

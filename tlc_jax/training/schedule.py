@@ -15,14 +15,17 @@ from tlc_jax.config import Config, ScheduleConfig
 _FIRST_WINDOW = 3  # tokens on each side; with 8, MLM leaves its plateau after twice as many tokens
 
 
-def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float) -> float:
-    """Learning rate of an update that begins when `fraction` of the budget is used: a linear warm-up to the
-    peak, and a linear cooldown to 0.
+def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float, step: int = 0) -> float:
+    """Learning rate of the update after `step` finished ones, which begins when `fraction` of the budget is
+    used: a linear warm-up to the peak, and a linear cooldown to 0.
 
     Over steps this is fairseq's polynomial decay of power 1 (polynomial_decay_schedule.py), whose first
     update has rate 0.
     """
-    rising = fraction / schedule.warmup if schedule.warmup else 1.0
+    if schedule.warmup_steps:
+        rising = step / schedule.warmup_steps
+    else:
+        rising = fraction / schedule.warmup if schedule.warmup else 1.0
     cooldown = 1.0 - schedule.warmup if schedule.cooldown is None else schedule.cooldown
     falling = (1.0 - fraction) / cooldown if cooldown else 1.0
     return peak * max(0.0, min(rising, falling, 1.0))
@@ -51,7 +54,7 @@ def controls(config: Config, fraction: float, step: int) -> dict[str, np.ndarray
     attention window, is among them where the config has `schedule.local_attention`."""
     peak, schedule = config.optimizer.learning_rate, config.schedule
     if schedule.noam_steps is None:
-        rate = learning_rate(peak, schedule, fraction)
+        rate = learning_rate(peak, schedule, fraction, step)
     else:
         rate = noam_rate(peak, schedule.noam_steps, config.model.hidden_size, step)
     scalars: dict[str, np.ndarray] = {"learning_rate": np.array(rate, np.float32)}
