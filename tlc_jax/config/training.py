@@ -76,8 +76,8 @@ class ScheduleConfig:
         )
         check(
             self.warmup_steps is None or (self.warmup == 0 and self.noam_steps is None),
-            "schedule.warmup_steps takes the place of schedule.warmup and schedule.noam_steps: set warmup 0 and "
-            "no noam_steps",
+            "schedule.warmup_steps takes the place of schedule.warmup and noam_steps: set warmup 0 and no "
+            "noam_steps",
         )
         cooldown, noam = self.cooldown, self.noam_steps
         check(
