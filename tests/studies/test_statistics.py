@@ -1,7 +1,8 @@
-"""Differences and frontiers against brute force and formulas."""
+"""Differences, corrections and intervals against brute force, formulas and scipy."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
@@ -12,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tlc_jax.studies.frontier import MeasuredModel, best, frontier, pack, unpack
-from tlc_jax.studies.statistics import difference
-from tlc_jax.tasks.metric import ACCURACY, NATS_PER_BYTE
+from tlc_jax.studies.statistics import difference, holm, interval, welch
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
@@ -113,8 +112,8 @@ def test_p_over_seeds_for_any_seeds(one: list[int], other: list[int], number: in
         assert not found.resolved
         assert "says nothing about other seeds, not resolved" in str(found)
     elif min(len(one), len(other)) > 1 and len({*one}) > 1 and len({*other}) > 1:
-        welch = stats.ttest_ind([x / 30 for x in one], [x / 30 for x in other], equal_var=False)
-        assert found.seeds_p == pytest.approx(welch.pvalue)
+        expected = stats.ttest_ind([x / 30 for x in one], [x / 30 for x in other], equal_var=False)
+        assert found.seeds_p == pytest.approx(expected.pvalue)
 
 
 @pytest.mark.slow
@@ -152,23 +151,72 @@ def test_models_without_a_difference() -> None:
     assert (found.examples_p, found.seeds_p, found.resolved) == (1.0, 1.0, False)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=40))
-def test_packing_comes_back(bits: list[bool]) -> None:
-    assert unpack(pack(np.array(bits)), len(bits)).tolist() == bits
+def weighted(rng: np.random.Generator, models: int, examples: int) -> tuple[np.ndarray, ...]:
+    """Losses of examples of different lengths, which grow with them, and the lengths."""
+    lengths = rng.integers(5, 60, examples).astype(float)
+    return lengths * (1 + 0.3 * rng.standard_normal((models, examples))), lengths
 
 
-@pytest.mark.slow
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
-def test_the_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
-    """On the tuning set; what the models have right of the reported set (nothing) has no say."""
-    nothing = np.zeros((1, 4), bool)
-    for sign, metric in ((1, ACCURACY), (-1, NATS_PER_BYTE)):
-        models = [
-            MeasuredModel(f"{i}", 8, 0.0, size, sign * a / 9, nothing.mean(axis=1), nothing, metric)
-            for i, (size, a) in enumerate(points)
-        ]
-        found = [(m.paper_bytes, sign * round(9 * m.tuning)) for m in frontier(models)]
-        beaten = {p for p in points if any(o != p and o[0] <= p[0] and o[1] >= p[1] for o in points)}
-        assert found == sorted(set(points) - beaten)
-        chosen = best(models, 5)
-        assert (chosen is None) == all(size > 5 for size, _ in points)
+def test_the_error_of_a_weighted_difference_is_that_of_a_bootstrap_over_examples() -> None:
+    """Nats per byte: a sum of losses over a sum of bytes, both of the examples that are drawn."""
+    rng = np.random.default_rng(3)
+    losses, lengths = weighted(rng, 3, 400)
+    losses[:2] += 0.05 * lengths
+    found = difference(losses[:2], losses[2:], lengths)
+    by_example = losses[:2].mean(axis=0) - losses[2]
+    assert found.mean == pytest.approx(by_example.sum() / lengths.sum())
+    drawn = rng.integers(0, 400, (4000, 400))
+    means = by_example[drawn].sum(axis=1) / lengths[drawn].sum(axis=1)
+    assert found.examples_error == pytest.approx(means.std(), rel=0.05)
+    t = found.mean / found.examples_error
+    assert found.examples_p == pytest.approx(2 * stats.t.sf(abs(t), 399))
+
+
+def test_weights_of_one_change_nothing_and_their_unit_is_that_of_the_metric() -> None:
+    losses, lengths = weighted(np.random.default_rng(5), 4, 50)
+    plain, ones = difference(losses[:2], losses[2:]), difference(losses[:2], losses[2:], np.ones(50))
+    assert dataclasses.astuple(plain) == pytest.approx(dataclasses.astuple(ones))
+    bytes_, bits = (difference(losses[:2], losses[2:], lengths * unit) for unit in (1, 8))
+    assert (bits.examples_p, bits.seeds_p) == pytest.approx((bytes_.examples_p, bytes_.seeds_p))
+    for name in ("mean", "examples_error", "seeds_error"):
+        assert getattr(bytes_, name) == pytest.approx(8 * getattr(bits, name))
+    ratios = (losses.sum(axis=1) / lengths.sum()).reshape(2, 2)
+    assert bytes_.seeds_p == pytest.approx(stats.ttest_ind(*ratios, equal_var=False).pvalue)
+
+
+def test_long_examples_count_no_more_than_short_ones_where_all_say_the_same() -> None:
+    """With the same difference of the loss a byte everywhere, examples are coins, whatever their lengths."""
+    lengths = np.array([[3.0, 50.0, 7.0, 90.0]])
+    assert difference(lengths, lengths.copy(), lengths[0]).examples_p == 1
+    assert difference(2 * lengths, lengths, lengths[0]).examples_p == 2 * 0.5**4
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_what_no_group_of_comparisons_contradicts(p_values: list[float]) -> None:
+    """Closed testing: a comparison counts if Bonferroni's test rejects every group that it belongs to."""
+    numbers = range(len(p_values))
+    groups = [group for size in numbers for group in itertools.combinations(numbers, size + 1)]
+    corrected = [
+        max(min(1.0, len(group) * min(p_values[i] for i in group)) for group in groups if number in group)
+        for number in numbers
+    ]
+    assert holm(p_values) == pytest.approx(corrected)
+    assert holm([]) == []
+
+
+def test_an_interval_covers_the_mean_over_other_seeds() -> None:
+    values = np.array([1.61, 1.58, 1.66])
+    assert interval(values) == pytest.approx(
+        stats.t.interval(0.95, 2, loc=values.mean(), scale=values.std(ddof=1) / math.sqrt(3))
+    )
+    assert interval(values[:1]) is None
+    rng = np.random.default_rng(0)
+    covered = [interval(row, 0.8) for row in rng.standard_normal((2000, 3))]
+    assert np.mean([low < 0 < high for low, high in filter(None, covered)]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_welch_over_seeds_is_scipys() -> None:
+    one, other = np.array([1.0, 1.1, 1.3]), np.array([1.4, 1.5])
+    assert welch(one, other) == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
+    assert welch(one, other[:1]) == pytest.approx(stats.ttest_1samp(one, 1.4).pvalue)
+    assert welch(one[:1], other[:1]) is None

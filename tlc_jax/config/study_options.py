@@ -6,7 +6,7 @@ import ast
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig
@@ -38,6 +38,12 @@ class SearchConfig:
             check(len(set(values)) == len(values), f"search.{name} has a value twice: {values}")
 
 
+_NOT_FOR_VARIANTS = {
+    "model.num_layers": "is that of a size: give it in sizes",
+    "model.hidden_size": "is that of a size: give it in sizes",
+    "seed": "is that of a training: give it in seeds",
+    "data": "is the same for all runs of a study: give other data a study of their own",
+}
 _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
 """Fields of a compression that are those of the study, or need more than a trained model."""
 
@@ -137,7 +143,7 @@ class StudyConfig:
                         budget=replace(base.budget, steps=steps),
                         batch_size=rows,
                     )
-                    combinations[f"lr{rate:g}-batch{rows}-dropout{dropout:g}"] = {
+                    combinations[f"lr{_digits(rate)}-batch{rows}-dropout{_digits(dropout)}"] = {
                         f"seed{seed}": replace(config, seed=seed) for seed in search.seeds or (base.seed,)
                     }
         return combinations
@@ -150,24 +156,50 @@ class StudyConfig:
 
 def with_options(config: Config, text: str) -> Config:
     """The config with options such as batch_size=512,model.shared_layers=all. ValueError names the first that
-    it does not have, or whose value does not fit."""
+    it does not have or that is no variant's, or says which value does not fit."""
+    values: dict[str, Any] = {}
     for part in text.split(","):
-        name, equals, value = part.partition("=")
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         check(bool(equals), f"variants: {part!r} is not FIELD=VALUE")
-        config = _with_option(config, name.strip().split("."), name, value.strip())
-    return config
-
-
-def _with_option(config: Any, path: list[str], name: str, value: str) -> Any:
-    field_name, *rest = path
-    check(hasattr(config, field_name), f"variants: {name!r} is no option of train")
-    if rest:
-        return replace(config, **{field_name: _with_option(getattr(config, field_name), rest, name, value)})
+        for kept, why in _NOT_FOR_VARIANTS.items():
+            check(name != kept and not name.startswith(f"{kept}."), f"variants: {name} {why}")
+        *path, last = name.split(".")
+        inner, node = config, values
+        for step in path:
+            inner, node = _field(inner, step, name), node.setdefault(step, {})
+        check(not is_dataclass(_field(inner, last, name)), f"variants: {name!r} is several options of train")
+        node[last] = _parsed(value)
     try:
-        parsed = ast.literal_eval(value)
+        return _replaced(config, values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"variants: {text!r}: {error}") from error
+
+
+def _field(config: Any, field_name: str, name: str) -> Any:
+    known = is_dataclass(config) and field_name in {each.name for each in fields(config)}
+    check(known, f"variants: {name!r} is no option of train")
+    return getattr(config, field_name)
+
+
+def _replaced(config: Any, values: dict[str, Any]) -> Any:
+    """The config with all values at once, since those of several options may fit only each other."""
+    inner = {
+        name: _replaced(getattr(config, name), value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return replace(config, **inner)
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        parsed = value  # a word
-    return replace(config, **{field_name: parsed})
+        return value  # a word
+
+
+def _digits(value: float) -> str:
+    """The shortest of both usual forms that is this number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 from tlc_jax.config.compression import CompressConfig
@@ -89,9 +90,14 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
         for compression in config.compressions():
             sparsity, bits = compression.sparsity, compression.bits
             point: Fields = {"sparsity": sparsity, "bits": bits}
-            name = f"{model.name}/{bits}bits-{100 * sparsity:g}pruned"
+            name = f"{model.name}/{bits}bits-{_percent(sparsity)}pruned"
             lease = f"{model.name}/compressed"
             yield Item(name, "compress", {**model.fields, **point}, needs, lease, compression)
+
+
+def _percent(share: float) -> str:
+    """A share in percent, with all of its digits: names of items must differ."""
+    return f"{Decimal(repr(float(share))).scaleb(2):f}"
 
 
 def _branches(config: StudyConfig) -> list[str]:
