@@ -22,6 +22,9 @@ from tlc_jax.storage.untrusted import read_json
 
 _FOLDER, _SUFFIX, _CHECKSUM = "items", ".json", "sha256"
 _LARGEST = 64 << 20  # bytes of an item
+_DIVERGED = (
+    "a number that is not finite means that the run has diverged, so lower the learning rate in a new study"
+)
 
 Row = dict[str, Any]
 """One measurement: `set`, `metric` and `value`, the step and the training seconds at which it was made, and
@@ -88,8 +91,7 @@ class ItemStore:
             text = json.dumps({**result, _CHECKSUM: _digest(result)}, allow_nan=False, indent=1) + "\n"
         except ValueError as error:
             raise UserError(
-                f"the result of {result['item']} cannot be stored ({error}): a number that is not finite "
-                "means that the run has diverged, so lower the learning rate in a new study"
+                f"the result of {result['item']} cannot be stored ({error}): {_DIVERGED}"
             ) from error
         return create_file(self.path(result["item"]), text)
 
@@ -110,6 +112,9 @@ class ItemStore:
 def pack_scores(
     scores: Float[np.ndarray, "examples"], weights: Float[np.ndarray, "examples"]
 ) -> PackedScores:
+    """UserError if a score is not finite."""
+    if not np.isfinite(scores).all():
+        raise UserError(f"the scores of examples cannot be stored: {_DIVERGED}")
     return {"scores": _packed(scores), "weights": _packed(weights)}
 
 
