@@ -82,7 +82,7 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
     dense = load_with_data(finetuned, console)
     assert isinstance(dense.task, Classification)
     predict = Predictor(dense.task, 32, dense.mesh)
-    roots = {0.0: finetuned} | {level: str(folder / "rounds" / f"pruned-{100 * level:g}") for level in LEVELS}
+    roots = {0.0: finetuned} | {found.sparsity: found.reference for found in rounds}
     spent = {found.sparsity: (found.steps, found.training_seconds) for found in rounds}
     for level, root in roots.items():
         for bits, how in [(32, "minmax"), *((bits, how) for bits in BITS for how in RANGES)]:

@@ -22,14 +22,15 @@ from tests.builders import documents
 from tlc_jax import compress, evaluate, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.compression.methods import PruneMagnitude
-from tlc_jax.compression.prune import magnitude_masks
+from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.config import ModelConfig, OptimizerConfig
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.recipes.recover import prune_in_rounds
+from tlc_jax.recipes.recover import Round, prune_in_rounds
+from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import load_model
 from tlc_jax.training.masked import masked, parameter_masks, tensor_masks, with_masks
 from tlc_jax.training.metrics import read_metrics
@@ -109,7 +110,7 @@ from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 
 def get_config():
     return CompressConfig(bits=5, sparsity=0.9, recovery=RecoveryConfig(
-        levels=(0.3, 0.6, 0.9), target=0.98, max_epochs=2, evaluate_every=4))
+        levels=(0.3, 0.6, 0.9), target=0.995, max_epochs=2, evaluate_every=4))
 """
 
 
@@ -174,9 +175,9 @@ def test_rounds_prune_more_and_more_and_end_when_accuracy_is_back(root: Path) ->
         before = model.masks
         epoch_twice = 2 * (320 // 32)
         assert found["steps"] == model.step <= epoch_twice + 2
-        enough = found["recovered_accuracy"] >= 0.98 * dense
+        enough = found["recovered_accuracy"] >= 0.995 * dense
         assert enough or found["steps"] >= epoch_twice - 2, "it stops when accuracy is back, or at the end"
-        assert (found["steps"] == 0) == (found["pruned_accuracy"] >= 0.98 * dense), "evaluated first"
+        assert (found["steps"] == 0) == (found["pruned_accuracy"] >= 0.995 * dense), "evaluated first"
         assert found["steps"] == 0 or found["training_seconds"] > 0
     assert any(found["steps"] > 0 for found in told), "the test has something to recover"
 
@@ -197,6 +198,70 @@ def test_the_artifact_is_the_last_round(root: Path, capsys: pytest.CaptureFixtur
     assert found == artifact.manifest["recovery"][-1]["recovered_accuracy"], (
         "the round's own, without its run"
     )
+
+
+def rounds_of(root: Path, folder: Path, *levels: float, **options: float | bool) -> list[Round]:
+    recovery = RecoveryConfig(levels=levels, evaluate_every=4, **options)  # type: ignore[arg-type]
+    step = PruneMagnitude(levels[-1], recovery=recovery)
+    return prune_in_rounds(str(root / "run"), (step,), folder, Console(quiet=True))[1]
+
+
+def tuning(run: Path) -> dict[int, float]:
+    """Accuracy on the tuning set by updates."""
+    name = "eval/tuning/accuracy"
+    return {line["step"]: line[name] for line in read_metrics(run / "metrics.jsonl") if name in line}
+
+
+def learning_rates(run: Path) -> dict[int, float]:
+    name = "train/learning_rate"
+    return {line["step"]: line[name] for line in read_metrics(run / "metrics.jsonl") if name in line}
+
+
+@pytest.mark.slow
+def test_a_round_keeps_its_best_evaluation(root: Path, tmp_path: Path) -> None:
+    """The learning rate is so high that recovery makes the model worse after the best evaluation, and the
+    target is never reached. The next round begins with the best, too."""
+    finished = rounds_of(root, tmp_path, 0.6, 0.7, target=2.0, learning_rate=0.1)
+    previous = None
+    for level, result in zip((60, 70), finished, strict=True):
+        values = tuning(tmp_path / f"pruned-{level}")
+        best = max(values.values())
+        assert best > [*values.values()][-1], "the last is worse"
+        assert result.recovered == best
+        assert result.kept_step == min(step for step, value in values.items() if value == best)
+        assert result.steps == max(values) > result.kept_step
+        kept = load_model(result.reference, warn=pytest.fail)
+        assert kept.step == result.kept_step
+        assert evaluator_of(kept)(split(kept.params))["eval/tuning/accuracy"] == best
+        start = load_model(f"{tmp_path / f'pruned-{level}'}@best", warn=pytest.fail)
+        assert start.step == result.kept_step
+        if previous is not None:
+            pruned = apply_masks(split(previous.params), kept.masks)
+            assert evaluator_of(previous)(pruned)["eval/tuning/accuracy"] == result.pruned
+        previous = kept
+    again = rounds_of(root, tmp_path, 0.6, 0.7, target=2.0, learning_rate=0.1)
+    assert again == finished, "what is complete is read"
+
+
+@pytest.mark.slow
+def test_the_control_is_the_same_training_without_masks(root: Path, tmp_path: Path) -> None:
+    """Where so little is pruned that no weight is, it is the round itself, update by update."""
+    (same,) = rounds_of(root, tmp_path / "none", 1e-6, target=2.0, control=True)
+    assert same.control == same.recovered
+    assert tuning(tmp_path / "none" / "control-0.0001") == tuning(tmp_path / "none" / "pruned-0.0001")
+    finished = rounds_of(root, tmp_path / "w", 0.3, 0.9, target=0.995, max_epochs=2.0, control=True)
+    assert any(0 < result.steps < 20 for result in finished), "one stops early"
+    for result in finished:
+        name = f"{100 * result.sparsity:g}"
+        folder = tmp_path / "w" / f"control-{name}"
+        assert folder.exists() == (result.steps > 0)
+        if result.steps:
+            values = tuning(folder)
+            assert max(values) == result.steps
+            assert result.control == max(values.values())
+            model = load_model(str(folder), warn=pytest.fail)
+            assert not model.masks
+            assert learning_rates(folder) == learning_rates(tmp_path / "w" / f"pruned-{name}")
 
 
 @pytest.mark.slow

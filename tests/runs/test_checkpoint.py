@@ -98,6 +98,25 @@ def test_the_newest_and_the_marked_stay(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"3", "9", "12"}
 
 
+def test_the_best_until_now_stays(tmp_path: Path) -> None:
+    """Steps 2, 4 and 5 were the best when they were saved, 2 and 4 until the next of them was whole; 1 is
+    kept for a mark of its own as well."""
+    marks = {1: ("best", "1/4"), 2: ("best",), 4: ("best",), 5: ("best",)}
+    left = {}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in range(1, 9):
+            checkpoints.save(step, new_state(step), {}, marks=marks.get(step, ()))
+            checkpoints.wait()
+            left[step] = whole_steps(tmp_path)
+    assert left[3] == [1, 2, 3]
+    assert left[4] == [1, 3, 4], "2 is the best no longer"
+    assert left[8] == [1, 5, 7, 8]
+    assert whole_steps(tmp_path, "best")[-1] == 5
+    params, _, step = restore_model(tmp_path, new_state().params, pytest.fail, "best")
+    assert step == 5
+    assert float(params["encoder"]["bias"][0]) == 5
+
+
 def test_parameters_load_alone_and_elsewhere(tmp_path: Path) -> None:
     save(tmp_path, 7)
     shutil.rmtree(tmp_path / "7" / "optimizer")

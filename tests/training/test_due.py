@@ -7,11 +7,14 @@ import math
 import types
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig, ScheduleConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
-from tlc_jax.tasks.metric import NATS_PER_BYTE
+from tlc_jax.tasks.metric import ACCURACY, NATS_PER_BYTE, Metric
+from tlc_jax.training.best import best_until
 from tlc_jax.training.due import Agenda, Due, MarksAhead
 
 CONFIG = Config(
@@ -114,6 +117,39 @@ def test_an_evaluation_that_reaches_the_target_stops_the_run() -> None:
     assert plan.due(6, clock).stop == "target"
     evaluated(plan, 12, 1.9)
     assert plan.due(12, clock).stop == "budget", "complete in any case"
+
+
+def test_the_best_evaluation_is_kept_once() -> None:
+    """That before the first update is one; an equal one later is not better."""
+    checkpoint = CheckpointConfig(every_steps=None, best=True)
+    plan, clock = agenda(Now(), config=dataclasses.replace(CONFIG, checkpoint=checkpoint)), Clock(now=Now())
+    assert plan.due(0, clock) == Due(0.0, evaluate=True)
+    values, kept = {0: 2.1, 6: 1.9, 12: 1.9}, {}
+    for step, value in values.items():
+        before = plan.writer.evaluation
+        evaluated(plan, step, value)
+        assert plan.writer.evaluation is not None
+        plan.writer.evaluation |= best_until(step, value, NATS_PER_BYTE, before)
+        kept[step] = plan.due(step, clock)
+        plan.saver.newest = step
+        assert not plan.due(step, clock).save, "it is saved"
+    assert {step: (due.marks, due.save) for step, due in kept.items()} == {
+        0: (("best",), True), 6: (("best",), True), 12: ((), True),  # saved as the last
+    }  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, math.nan]), min_size=1),
+    st.sampled_from([NATS_PER_BYTE, ACCURACY]),
+)
+def test_the_best_until_now_is_that_of_all_evaluations(values: list[float], metric: Metric) -> None:
+    line: dict[str, float] | None = None
+    for step, value in enumerate(values):
+        line = best_until(step, value, metric, line)
+        numbers = [x for x in values[: step + 1] if not math.isnan(x)]
+        if numbers:
+            best = max(numbers) if metric.higher_is_better else min(numbers)
+            assert (line["best_value"], line["best_step"]) == (best, values.index(best))
 
 
 def test_nothing_is_due_twice_where_a_process_begins() -> None:

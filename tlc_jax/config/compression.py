@@ -14,7 +14,8 @@ from tlc_jax.config.validation import check, check_fields, check_types
 
 @dataclass(frozen=True)
 class RecoveryConfig:
-    """Pruning in rounds, each followed by finetuning until the model has recovered (paper 4.3)."""
+    """Pruning in rounds, each followed by finetuning until the model has recovered (paper 4.3). A round ends
+    with the parameters of its best evaluation."""
 
     levels: tuple[float, ...] = (0.15, 0.30, 0.45, 0.60, 0.75, 0.90)
     """Shares of the prunable weights that are zero after each round, up to the recipe's sparsity."""
@@ -27,6 +28,9 @@ class RecoveryConfig:
     """Updates between evaluations."""
     learning_rate: Optional[float] = None
     """Peak learning rate of each round; None: that of the run."""
+    control: bool = False
+    """Also train the dense model, round by round, for as many updates at the same batch size and learning
+    rate, and report its metric beside that of the pruned model: recovery is further training, too."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 COOLDOWN = 0.2  # share of a branch's budget
+BEST = "best"
+"""The mark of the best evaluation, which moves on: the newest checkpoint that has it is the best."""
 _EPOCH = "epoch"
 
 

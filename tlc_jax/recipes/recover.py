@@ -1,5 +1,5 @@
 """Iterative pruning with recovery (paper 4.3): prune to a level, finetune until the model is as good as
-before, and repeat at the next level.
+before, keep the best evaluation, and repeat at the next level.
 
 Each round is a run directory of its own, so that it can be interrupted, resumed, evaluated and compressed
 like any other run; its pruned weights stay zero, and so do those of the round before."""
@@ -17,11 +17,13 @@ from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.config import Config
 from tlc_jax.config.compression import RecoveryConfig
+from tlc_jax.config.marks import BEST
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.compressed_model import shrunk
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
+from tlc_jax.runs.checkpoint import whole_steps
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.runs.train_run import train_run
 from tlc_jax.storage.lock import locked
@@ -40,8 +42,16 @@ class Round:
     metric: str
     pruned: float
     recovered: float
+    """The best evaluation, of equals the first."""
     steps: int
+    kept_step: int
+    """The updates before the best evaluation, whose parameters are kept, and all updates are `steps`."""
     training_seconds: float
+    reference: str
+    """Names the parameters that are kept, for every command that takes a run."""
+    control: float | None = None
+    """The metric of the dense model that was trained for as many updates in this round and those before it,
+    its best evaluation, too; None: none was trained."""
 
     def record(self) -> dict[str, Any]:
         """For the manifest of an artifact."""
@@ -50,13 +60,17 @@ class Round:
             f"pruned_{self.metric}": self.pruned,
             f"recovered_{self.metric}": self.recovered,
             "steps": self.steps,
+            "kept_step": self.kept_step,
             "training_seconds": self.training_seconds,
+            **({} if self.control is None else {f"control_{self.metric}": self.control}),
         }
 
     def __str__(self) -> str:
+        best = "" if self.kept_step == self.steps else f", best after {self.kept_step:,}"
+        dense = "" if self.control is None else f"; dense, trained as long, {self.control:.4f}"
         return (
             f"{100 * self.sparsity:g} % pruned: {self.metric} {self.pruned:.4f}, after {self.steps:,} "
-            f"updates ({self.training_seconds:.0f} s) {self.recovered:.4f}"
+            f"updates ({self.training_seconds:.0f} s) {self.recovered:.4f}{best}{dense}"
         )
 
 
@@ -83,8 +97,8 @@ def without_training(recipe: Recipe) -> Recipe:
 def prune_in_rounds(
     reference: str, recipe: Recipe, workdir: AnyPath, console: Console
 ) -> tuple[str, list[Round]]:
-    """Prune a run in the rounds of a recipe. Returns the run directory of the last round, and all rounds. The
-    same call resumes interrupted rounds and ends with the same weights."""
+    """Prune a run in the rounds of a recipe. Returns the reference of what the last round keeps, and all
+    rounds. The same call resumes interrupted rounds and ends with the same weights."""
     step, *more = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
     if more:
         raise UserError(f"{1 + len(more)} steps of the recipe prune in rounds: leave one of them")
@@ -94,8 +108,9 @@ def prune_in_rounds(
     dense = evaluate(split(model.params))[evaluate.key]
     target = evaluate.metric.share(dense, step.recovery.target)
     console.print(f"{evaluate.key} {dense:.4f} before pruning; target {target:.4f}")
-    model = shrunk(model, recipe)
+    control = _Control(model, dense, evaluate) if step.recovery.control else None
     steps = math.ceil(step.recovery.max_epochs / evaluate.task.epochs(1))
+    model = shrunk(model, recipe)
     config, rounds = _config_of_rounds(model, step.recovery, target, steps), list[Round]()
     make_folder(workdir)
     with locked(workdir):
@@ -104,10 +119,47 @@ def prune_in_rounds(
             plan = make_plan(split(model.params), _of_round(recipe, index), masks=model.masks)
             begin = Pruned(model.params, plan.masks, data_from=source)
             train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
-            model = load_model(str(folder), warn=console.print)
-            rounds.append(_round(level, RunDir(folder), evaluate))
-            console.print(str(rounds[-1]))
-    return str(model.rundir.root), rounds
+            model, finished = _round(level, folder, evaluate, console)
+            if control is not None:
+                control = control.trained_as_long(finished, config, workdir, console)
+                finished = dataclasses.replace(finished, control=control.value)
+            rounds.append(finished)
+            console.print(str(finished))
+    return rounds[-1].reference, rounds
+
+
+@dataclass(frozen=True)
+class _Control:
+    """The dense model with as many updates as the pruned one has since it was first pruned: what the same
+    time would be worth without pruning."""
+
+    model: TrainedModel
+    value: float
+    evaluate: TuningEvaluator
+
+    def trained_as_long(self, pruned: Round, config: Config, workdir: AnyPath, console: Console) -> _Control:
+        """The control after a round of its own, with the schedule, batches and updates of the `pruned` one,
+        evaluated as often; it has no target, and keeps its best evaluation, too."""
+        if not pruned.steps:
+            return self
+        # a limit in tokens ends the run at this update and leaves the schedule, which follows steps
+        tokens = math.ceil((pruned.steps - 0.5) * self.evaluate.task.tokens_per_step)
+        config = dataclasses.replace(
+            config,
+            model=self.model.config.model,
+            budget=dataclasses.replace(config.budget, tokens=tokens),
+            evaluation=dataclasses.replace(config.evaluation, stop_at=None),
+        )
+        folder = workdir / f"control-{100 * pruned.sparsity:g}"
+        begin = Pruned(self.model.params, self.model.masks, data_from=self.model.rundir)
+        train_run(config, folder, begin, console, title=f"dense, as long as {100 * pruned.sparsity:g} %")
+        model, trained = _round(pruned.sparsity, folder, self.evaluate, console)
+        if trained.steps != pruned.steps:
+            raise UserError(
+                f"{folder} is a control of {trained.steps:,} updates, and the round has {pruned.steps:,}: "
+                "remove the folder"
+            )
+        return dataclasses.replace(self, model=model, value=trained.recovered)
 
 
 def _of_round(recipe: Recipe, index: int) -> Recipe:
@@ -132,19 +184,28 @@ def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: flo
         schedule=dataclasses.replace(config.schedule, follows="steps", noam_steps=None),
         budget=dataclasses.replace(config.budget, steps=steps, training_seconds=None, tokens=None),
         evaluation=dataclasses.replace(config.evaluation, every_steps=every, per_run=None, stop_at=target),
-        checkpoint=dataclasses.replace(config.checkpoint, marks=""),
+        checkpoint=dataclasses.replace(config.checkpoint, marks="", best=True),
     )
 
 
-def _round(level: float, rundir: RunDir, evaluate: TuningEvaluator) -> Round:
-    """The result of a finished round, from its metrics."""
+def _round(
+    level: float, folder: AnyPath, evaluate: TuningEvaluator, console: Console
+) -> tuple[TrainedModel, Round]:
+    """The model that a finished round keeps, and its result, from its metrics. A round of version 0.1.0 kept
+    its last evaluation."""
+    rundir = RunDir(folder)
+    kept = f"{folder}@{BEST}" if whole_steps(rundir.checkpoints, BEST) else str(folder)
+    model = load_model(kept, warn=console.print)
     lines = [line for line in read_metrics(rundir.metrics) if evaluate.key in line]
     first, last = lines[0], lines[-1]
-    return Round(
-        level,
-        evaluate.metric.name,
-        first[evaluate.key],
-        last[evaluate.key],
-        last["step"],
-        last["training_seconds"],
+    best = next(line for line in lines if line["step"] == model.step)
+    return model, Round(
+        sparsity=level,
+        metric=evaluate.metric.name,
+        pruned=first[evaluate.key],
+        recovered=best[evaluate.key],
+        steps=last["step"],
+        kept_step=model.step,
+        training_seconds=last["training_seconds"],
+        reference=kept,
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from tlc_jax.config.marks import BEST
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.hosts import leader
@@ -56,7 +57,8 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
-    """Saves in the background; keeps the newest `keep` steps and those with marks. A context manager."""
+    """Saves in the background; keeps the newest `keep` steps, those with marks, and the newest of those that
+    were the best. A context manager."""
 
     def __init__(self, folder: AnyPath, keep: int):
         self._folder, self._keep = absolute(folder), keep
@@ -130,10 +132,11 @@ class Checkpoints:
         self.newest = step
 
     def _retire_old(self) -> None:
+        best = whole_steps(self._folder, BEST)[-1:]
         for old in whole_steps(self._folder)[: -self._keep]:
             path = self._folder / str(old)
             with contextlib.suppress(Damaged):  # it may have marks: it stays
-                if not read_step(path)["marks"]:
+                if set(read_step(path)["marks"]) <= {BEST} and old not in best:
                     _retire(path)
 
     def wait(self) -> None:

@@ -5,7 +5,7 @@ environment.json  date, command, versions and devices of every start
 tokenizer.json    the tokenizer
 data/             the prepared data and their manifest
 metrics.jsonl     one JSON object a line
-checkpoints/      the newest checkpoints, and those of marks
+checkpoints/      the newest checkpoints, and those of marks and of the best evaluation
 lock              held by the process that runs here
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tlc_jax.config import Config
-from tlc_jax.config.marks import Mark
+from tlc_jax.config.marks import BEST, Mark
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.parallel.hosts import leader
@@ -86,7 +86,9 @@ class Agenda:
         complete = self.budget.done(step, seconds)
         stop = "budget" if complete else "target" if self._reached(step) else reason
         evaluated = self._evaluation(step, "loss") is not None
-        special = complete or bool(marks) or (step == 0 and stop_at is not None)
+        first = step == 0 and (stop_at is not None or self.config.checkpoint.best)
+        special = complete or bool(marks) or first
+        marks = (*marks, BEST) if self._is_best(step) else marks
         periodic_save = self._every(self.config.checkpoint.every_steps, step) and not self.skipped.in_a_row
         return Due(
             seconds,
@@ -121,6 +123,11 @@ class Agenda:
         target, metric = self.config.evaluation.stop_at, self.task.primary_metric
         value = self._evaluation(step, metric.name)
         return target is not None and value is not None and metric.reached(value, target)
+
+    def _is_best(self, step: int) -> bool:
+        """Whether the best evaluation until now, which is to be kept, was after this very step."""
+        last = self.writer.evaluation
+        return last is not None and last["step"] == last.get("best_step") == step
 
     def _evaluation(self, step: int, metric: str) -> float | None:
         """A metric of the set that decisions are made on; None where this very step was not evaluated."""

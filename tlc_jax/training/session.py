@@ -16,6 +16,7 @@ from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.tasks.base import Batch, Sums, Task
+from tlc_jax.training.best import best_until
 from tlc_jax.training.due import Agenda, Due
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
@@ -108,7 +109,11 @@ class Session:
         """Evaluate on the sets that training may look at, and write a line; the clock is paused."""
         jax.block_until_ready(self.state)
         with self.clock.paused():
-            values: dict[str, Any] = {**self.evaluator(self.state.params, self.task.evaluation_sets())}
+            sets, metric = self.task.evaluation_sets(), self.task.primary_metric
+            values: dict[str, Any] = {**self.evaluator(self.state.params, sets)}
+            if self.config.checkpoint.best:
+                value = values[f"eval/{sets[0]}/{metric.name}"]
+                values |= best_until(self.step, value, metric, self.writer.evaluation)
             if self.marks:
                 values["marks"] = list(self.marks)
             self.check_folder()

@@ -70,7 +70,8 @@ def abstract_state(
 def pruned_state(state: TrainState, params: Params, masks: Tensors) -> TrainState:
     """The state with other parameters, whose weights that `masks` (by tensor) prune are zero and stay so."""
     pruned = join(apply_masks(split(params), masks))
-    params = jax.tree.map(lambda x, new: jax.device_put(x, new.sharding), pruned, state.params)
+    # a copy: updates take over the memory of their state, and the caller keeps its parameters
+    params = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding, may_alias=False), pruned, state.params)
     optimizer = with_masks(state.optimizer, params, masks) if masks else state.optimizer
     return TrainState(state.step, params, optimizer)
 
