@@ -7,12 +7,20 @@ from pathlib import Path
 import pytest
 
 from tests.studies.untrained import Folder
-from tlc_jax.studies import compress_item, train_item
+from tlc_jax.studies import comparison, compress_item, train_item
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of prepared data: most studies here have the same."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    made = Folder(tmp_path)
+def folder(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """A study that trains and draws nothing."""
+    made = Folder(tmp_path, cache_dir)
+    monkeypatch.setattr(comparison, "save_panels", lambda panels, path: None)
     monkeypatch.setattr(train_item, "train_run", made.train_run)
     monkeypatch.setattr(compress_item, "load_model", lambda *_, **__: None)
     monkeypatch.setattr(compress_item, "CompressedMeasurer", made.measurer)

@@ -56,16 +56,17 @@ COMBINATION = "lr0.0015-batch16-dropout0.1"
 class Folder:
     """A study whose runs are not trained; it is interrupted before the run that is named."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, cache_dir: Path):
         self.root, self.workdir, self.trained = root, root / "study", list[str]()
+        self.configs: dict[str, Config] = {}
         self.measured: list[tuple[int, float]] = []
         self.interrupted = ""
         (root / "text").mkdir()
         (root / "text" / "a.txt").write_text("\n\n".join(documents(60)), encoding="utf-8")
         write_tables(root / "tables", 120)
-        names = {name: str(root / name) for name in ("text", "tables", "cache")}
+        names = {name: str(root / name) for name in ("text", "tables")}
         self.document = root / "tiny.py"
-        self.document.write_text(CONFIG.format(**names), encoding="utf-8")
+        self.document.write_text(CONFIG.format(**names, cache=str(cache_dir)), encoding="utf-8")
 
     def resume(self, *more: str) -> list[str]:
         """The runs that are trained now, of a study that is named by its folder alone."""
@@ -94,7 +95,7 @@ class Folder:
         if self.interrupted and self.interrupted in title:
             raise Interrupted(title)
         self.trained.append(title)
-        config = begin.resolve(config)
+        self.configs[title] = config = begin.resolve(config)
         workdir.mkdir(parents=True, exist_ok=True)
         rundir = RunDir(workdir)
         write_json(rundir.config, dataclasses.asdict(config))
@@ -133,6 +134,16 @@ class Folder:
             str(path.relative_to(self.workdir / "items")): path.read_bytes()
             for path in sorted((self.workdir / "items").rglob("*.json"))
         }
+
+    def change_table(self) -> None:
+        """Change the first label of the finetuning data."""
+        path = self.root / "tables" / "train.tsv"
+        header, rest = path.read_text(encoding="utf-8").split("\n", 1)
+        path.write_text(f"{header}\nchanged {rest}", encoding="utf-8")
+
+    def change_text(self) -> None:
+        with (self.root / "text" / "a.txt").open("a", encoding="utf-8") as file:
+            file.write("\n\nOne document more.\n")
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a result as somebody with an editor would."""

@@ -128,4 +128,9 @@ def split_mark(text: str) -> tuple[RunDir, str | None]:
 
 def write_json(path: AnyPath, value: Any) -> None:
     """Write a file of JSON atomically."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text of a file of JSON."""
+    return json.dumps(value, indent=1) + "\n"

@@ -29,12 +29,16 @@ def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
         run_workers(workers, workdir)
     else:
         work(folder)
+    folder = open_study(config, workdir, console)  # other processes may have used other data
     show(folder.store, workdir, console)
 
 
 def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
     """Print the tables and sentences of the exhibits that the store has rows for, and draw them."""
     shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
+    if not shown:
+        console.print(f"nothing to show yet: {store.folder} holds no evaluation of a finished run")
+        return
     for exhibit, rows in shown:
         console.print(exhibit.table(rows))
         for sentence in exhibit.sentences(rows):

@@ -19,7 +19,8 @@ from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
 from tlc_jax.runs.begin import InitFrom
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import AnyPath, parse_path
+from tlc_jax.storage.lock import locked
+from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.item_store import StageData
@@ -59,20 +60,19 @@ class SameData:
 
     def __init__(self, path: AnyPath):
         self._path = path
-        self._sources: dict[str, _Sources] = {}
-        if path.exists():
-            try:
-                self._sources = checked(read_json(path, _LARGEST), dict[str, _Sources])
-            except ValueError as error:
-                raise UserError(
-                    f"{path} cannot be used ({error}): restore the study's own file, or remove it"
-                ) from error
+        self._sources = self._stored()
         self._known: dict[str, tuple[str, StageData]] = {}
         self._first: dict[str, RunDir] = {}
 
-    def knows(self, stage: str) -> bool:
-        """Whether the stage has any run or result."""
-        return stage in self._known
+    def _stored(self) -> dict[str, _Sources]:
+        if not self._path.exists():
+            return {}
+        try:
+            return checked(read_json(self._path, _LARGEST), dict[str, _Sources])
+        except ValueError as error:
+            raise UserError(
+                f"{self._path} cannot be used ({error}): restore the study's own file, or remove it"
+            ) from error
 
     def meet_run(self, stage: str, folder: AnyPath) -> None:
         """Record the data of a run, if it has any; UserError if they are not the stage's."""
@@ -103,36 +103,47 @@ class SameData:
 
     def check_sources(self, stage: str, config: Config) -> None:
         """UserError if files have changed since the first run of the stage read them; it names them."""
-        known, before = self._known.get(stage), self._sources.get(stage)
-        if known is None or before is None or before["identity"] != known[1]["identity"]:
+        before = self._sources.get(stage)
+        owner, expected = self._known.get(stage, (str(self._path), before))
+        if before is None or expected is None or before["identity"] != expected["identity"]:
             return  # the files of the first run are not recorded: `prepare` compares identities
         description, files = _read_sources(config)
         if changed := _changes(before["files"], files):
             raise UserError(
-                f"the {_named(stage)} ({description}) have changed since {known[0]} was made: {changed}. "
+                f"the {_named(stage)} ({description}) have changed since {owner} was made: {changed}. "
                 f"{_REMEDY}"
             )
 
     def prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> RunDir | None:
         """Prepare the data of a run that has none and begins from a checkpoint of `source`. Returns the run
-        whose data it reuses, None if there is none. UserError if the data are not those of the stage."""
-        self.check_sources(stage, config)
+        whose data it reuses, None if there is none. UserError if the data are not those of the stage, InUse
+        while another process prepares the stage's first."""
         if stage in self._first:
+            self.check_sources(stage, config)
             return self._first[stage]
+        lease = self._path.parent / "leases" / f"{stage}-data"
+        make_folder(lease)
+        with locked(lease, wait=False):
+            self._sources = self._stored()  # another process may have prepared them
+            self.check_sources(stage, config)
+            self._prepare(stage, config, source, console)
+        return None
+
+    def _prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> None:
         description, files = _read_sources(config)
         resolved = config if source is None else InitFrom(str(source.root)).resolve(config)
         identity = kind_of(resolved).prepare(resolved, console).manifest["identity"]
-        known = self._known.get(stage)
-        if known is not None and identity != known[1]["identity"]:
+        before = self._sources.get(stage)
+        owner, expected = self._known.get(stage, (str(self._path), before))
+        if expected is not None and identity != expected["identity"]:
             raise UserError(
-                f"the {_named(stage)} ({description}) are prepared as {identity[:16]}, but {known[0]} was "
-                f"made with {known[1]['identity'][:16]}: the files have changed, or this version of tlc_jax "
+                f"the {_named(stage)} ({description}) are prepared as {identity[:16]}, but {owner} was made "
+                f"with {expected['identity'][:16]}: the files have changed, or this version of tlc_jax "
                 f"prepares them differently. {_REMEDY}"
             )
-        if stage not in self._sources or self._sources[stage]["identity"] != identity:
+        if before is None or before["identity"] != identity:
             self._sources[stage] = _Sources(identity=identity, description=description, files=files)
             write_json(self._path, self._sources)
-        return None
 
 
 def _named(stage: str) -> str:

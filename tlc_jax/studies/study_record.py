@@ -15,8 +15,8 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.data.location import same_path
-from tlc_jax.storage.paths import AnyPath, make_folder
-from tlc_jax.storage.run_directory import STUDY, RunDir, write_json
+from tlc_jax.storage.paths import AnyPath, create_file, make_folder
+from tlc_jax.storage.run_directory import STUDY, RunDir, json_text, write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.same_data import SameData
 
@@ -50,20 +50,27 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     bits or sparsities. Returns the config of the study with all that were ever asked for, and the values of
     older studies in fields that they did not have. UserError if the folder holds anything else."""
     record = workdir / STUDY
-    if record.exists():
-        return _as_recorded(config, record, same_data)
-    refuse_others(workdir)
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
-    make_folder(workdir)
-    _write(config, record)
-    return config
+    if not record.exists():
+        refuse_others(workdir)
+        if _holds_others(workdir) and not record.exists():  # another process may begin it at this moment
+            raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
+        make_folder(workdir)
+        if create_file(record, json_text(_fields(config))):
+            return config
+    return _as_recorded(config, record, same_data)
 
 
-def _write(config: StudyConfig, record: AnyPath) -> None:
+def _holds_others(workdir: AnyPath) -> bool:
+    """Whether a path is a file, or a folder that holds more than a study's config, perhaps half written."""
+    if not workdir.exists():
+        return False
+    return not workdir.is_dir() or any(not path.name.startswith(STUDY) for path in workdir.iterdir())
+
+
+def _fields(config: StudyConfig) -> dict[str, Any]:
     fields = dataclasses.asdict(config)
     fields["compression"]["steps"] = _recorded_steps(config)
-    write_json(record, fields)
+    return fields
 
 
 def refuse_others(workdir: AnyPath) -> None:
@@ -95,7 +102,7 @@ def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> S
             f"resume the study with the config that it has: {study}"
         )
     if any(values != getattr(before, name) for name, values in grown.items()):
-        _write(config, record)
+        write_json(record, _fields(config))
     return config
 
 
