@@ -10,9 +10,14 @@ import importlib
 import sys
 from typing import Any
 
-from tlc_jax.core import cli
+from tlc_jax.checks import incomplete
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.invocation import command
+
+try:
+    from tlc_jax.core import cli
+except ImportError as error:
+    incomplete.answer(error)
 
 COMMANDS = {
     "prepare": "get a data set, in the formats that the other commands read",

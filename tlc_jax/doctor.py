@@ -10,26 +10,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
-from tlc_jax.checks import inputs, installation, resources
-from tlc_jax.checks.check import Check, Plan, Result, results
+from tlc_jax.checks import imports, incomplete, inputs, installation, resources
+from tlc_jax.checks.check import INSTALL, Check, Plan, Result, results
 from tlc_jax.config import Config, StudyConfig
-from tlc_jax.core import cli, command_line, output
+from tlc_jax.core import command_line, output
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import EXIT_FAILED, UserError
 from tlc_jax.core.invocation import command
 
+try:
+    from tlc_jax.core import cli
+except ImportError as error:  # of tyro: nothing is installed, or not all of it
+    incomplete.answer(error)
+
 EVERYDAY = ("config", "workdir", "init_from", "json", "data.name", "data.dir", "data.train", "data.cache_dir")
-_INSTALL, _CPU, _HOME = "pip install tlc-jax", "export JAX_PLATFORMS=cpu", "export HOME=$PWD"
+_CPU, _HOME = "export JAX_PLATFORMS=cpu", "export HOME=$PWD"
 CHECKS = (
-    Check("packages", installation.packages, _INSTALL),
-    Check("devices", installation.devices, _INSTALL, needs=("packages",)),
-    Check("product", installation.product, _CPU, needs=("packages", "devices")),
-    Check("memory", resources.memory, "free -h", needs=("packages", "devices")),
-    Check("caches", resources.caches, _HOME),
-    Check("workdir", inputs.workdir, _HOME),
-    Check("disk", resources.disk, _HOME, needs=("packages", "devices", "workdir")),
-    Check("data", inputs.data, _INSTALL, needs=("packages",)),
+    Check("packages", installation.packages, INSTALL),
+    Check("imports", imports.imports, INSTALL, needs=("packages",)),
+    Check("devices", installation.devices, INSTALL, needs=("imports",)),
+    Check("product", installation.product, _CPU, needs=("devices",)),
+    Check("memory", resources.memory, "free -h", needs=("devices",)),
+    Check("caches", resources.caches, _HOME, needs=("imports",)),
+    Check("workdir", inputs.workdir, _HOME, needs=("imports",)),
+    Check("disk", resources.disk, _HOME, needs=("devices", "workdir")),
+    Check("data", inputs.data, INSTALL, needs=("imports",)),
 )
 """In the order in which they are made. A new check is a function in `checks/` and a line here."""
 

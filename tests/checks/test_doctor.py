@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,17 @@ from tests.builders import machine
 from tlc_jax import doctor
 from tlc_jax.core import compiled
 from tlc_jax.parallel import accelerators
+from tlc_jax.storage import paths
 
 GB = 10**9
+ROOT = Path(doctor.__file__).parent.parent
+BARE = f"""
+import runpy, sys
+sys.path.insert(0, {str(ROOT)!r})  # and no packages: -S
+def run(module, *arguments):
+    sys.argv = [module, *arguments, "--json"]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+""".strip()
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -149,21 +159,94 @@ def test_versions_that_do_not_go_together(
     )
 
 
-def test_it_says_so_where_jax_itself_cannot_be_imported(tmp_path: Path) -> None:
-    installed(tmp_path, "jaxlib", "0.4.0")
-    (tmp_path / "jaxlib").mkdir()
-    (tmp_path / "jaxlib" / "__init__.py").write_text("raise ImportError('jaxlib is broken')\n")
+def test_one_requirement_for_each_package_that_has_to_be_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the version that goes, which no other version of its partner can fulfil."""
+    monkeypatch.syspath_prepend(tmp_path)
+    installed(tmp_path, "jax", "0.9.2", "jaxlib<=0.9.2,>=0.9.2")
+    installed(tmp_path, "flax", "0.12.99", "jax>=0.11.1")
+    found = failed(capsys)
+    assert found["packages"]["hint"] == "pip install 'jax<0.13,>=0.10,>=0.11.1'"
+    assert "jaxlib" not in found["packages"]["detail"]
+    assert "jax is 0.9.2, but flax needs jax>=0.11.1" in found["packages"]["detail"]
+
+
+def ask_elsewhere(*command: str, **environment: str) -> dict[str, dict[str, Any]]:
+    """What doctor finds in a process of its own."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tlc_jax.doctor", "--json"],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
-        capture_output=True,
-        text=True,
+        [*command, "--json"], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
     )
     assert ended.returncode == 1, ended.stderr
-    found = {check["name"]: check for check in json.loads(ended.stdout)["checks"]}
+    return {check["name"]: check for check in json.loads(ended.stdout)["checks"]}
+
+
+@pytest.mark.parametrize("command", ["tlc_jax.doctor", "tlc_jax doctor"])
+def test_before_anything_is_installed(command: str) -> None:
+    found = ask_elsewhere(sys.executable, "-ISc", f"{BARE}\nrun(*{command.split()})")
+    assert found["packages"]["hint"] == "pip install -e ."
+    assert found.keys() == {"packages"}
+
+
+def broken(folder: Path, module: str, version: str, source: str) -> dict[str, str]:
+    """The environment in which a package does `source` when it is imported."""
+    installed(folder, module, version)
+    (folder / f"{module}-{version}.dist-info" / "top_level.txt").write_text(module)
+    (folder / module).mkdir()
+    (folder / module / "__init__.py").write_text(source)
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def test_jaxlib_of_another_version_that_cannot_be_imported(tmp_path: Path) -> None:
+    environment = broken(tmp_path, "jaxlib", "0.4.0", "raise ImportError('jaxlib is broken')\n")
+    found = ask_elsewhere(sys.executable, "-m", "tlc_jax.doctor", **environment)
     assert "jaxlib is 0.4.0, but jax needs jaxlib" in found["packages"]["detail"]
-    assert found["devices"]["detail"] == "not checked: mend packages first"
-    assert found["caches"]["ok"]
+    assert found["devices"]["detail"] == found["caches"]["detail"] == "not checked: mend packages first"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (
+            "raise ImportError('numpy.core is gone', name='numpy.core')",
+            "cannot be imported (ImportError: numpy.core",
+        ),
+        ("import os; os.abort()", "importing numpy ends the process with SIGABRT"),
+    ],
+)
+def test_a_damaged_package_is_installed_again(source: str, says: str, tmp_path: Path) -> None:
+    """pip leaves alone what has the right version; no other check is made, since it could end the process."""
+    found = ask_elsewhere(
+        sys.executable, "-m", "tlc_jax.doctor", **broken(tmp_path, "numpy", np.__version__, source)
+    )
+    assert says in found["imports"]["detail"]
+    assert found["imports"]["hint"] == f"pip install --force-reinstall --no-deps numpy=={np.__version__}"
+    assert found["caches"]["detail"] == "not checked: mend imports first"
+
+
+def test_flags_that_xla_does_not_know() -> None:
+    found = ask_elsewhere(sys.executable, "-m", "tlc_jax.doctor", XLA_FLAGS="--nonsense")
+    assert "Unknown flag in XLA_FLAGS: --nonsense" in found["imports"]["detail"]
+    assert found["imports"]["hint"] == "unset XLA_FLAGS"
+
+
+def test_other_commands_name_doctor_where_jax_cannot_be_imported(tmp_path: Path) -> None:
+    environment = broken(tmp_path, "jaxlib", "0.4.0", "__version__ = '0.4.0'\n")
+    command = [
+        sys.executable,
+        "-m",
+        "tlc_jax.train",
+        "--config",
+        "quickstart",
+        "--workdir",
+        str(tmp_path / "r"),
+    ]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert ended.stderr.startswith("error: jax")
+    assert ended.stderr.endswith("python -m tlc_jax.doctor says what to install\n")
 
 
 def test_a_folder_that_cannot_be_written(command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,3 +347,25 @@ def test_a_bucket_without_the_extra(
     )
     found = failed(capsys, *command("gs://bucket/run"))
     assert found["workdir"]["hint"] == "pip install 'tlc-jax[gcs]'"
+
+
+@pytest.mark.parametrize("workdir", ["s3://x/y", "gs://"])
+def test_what_is_no_bucket_of_google(workdir: str, command, capsys: pytest.CaptureFixture[str]) -> None:
+    found = failed(capsys, *command(workdir))
+    assert found["workdir"]["detail"] == f"{workdir} is neither a local path nor gs://BUCKET/FOLDER"
+    assert "--workdir runs/" in found["workdir"]["hint"]
+
+
+def test_a_bucket_without_a_network(
+    command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port at which nobody listens; gcsfs would try for two minutes."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setattr(paths, "_STORE_PATIENCE", 0.5)
+        found = failed(capsys, *command("gs://bucket/run"))
+    assert found["workdir"]["detail"] == (
+        "gs://bucket/run cannot be reached (127.0.0.1: Connection refused): check the network"
+    )
+    assert found["workdir"]["hint"].startswith("curl ")

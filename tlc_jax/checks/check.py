@@ -10,6 +10,10 @@ from tlc_jax.config import Config
 from tlc_jax.core import command_line
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
+from tlc_jax.core.requirements import module_package, version_of
+
+PACKAGE = "tlc-jax"
+INSTALL = f"pip install {PACKAGE}"
 
 
 @dataclass(frozen=True)
@@ -64,26 +68,39 @@ class Result:
 
 def results(checks: Sequence[Check], plan: Plan) -> Iterator[Result]:
     """The result of each check, as soon as it is there."""
-    failed: dict[str, str] = {}
+    failed: dict[str, Result] = {}
     for check in checks:
-        result = _result(check, plan, failed)
+        first = next((failed[name] for name in check.needs if name in failed), None)
+        if first is None:
+            result = result_of(check, plan)
+        else:
+            result = Result(check.name, False, f"not checked: mend {first.name} first", first.hint)
         if not result.ok:
-            failed[check.name] = result.hint
+            failed[check.name] = first or result
         yield result
 
 
-def _result(check: Check, plan: Plan, failed: dict[str, str]) -> Result:
-    for name in (name for name in check.needs if name in failed):
-        return Result(check.name, False, f"not checked: mend {name} first", failed[name])
+def result_of(check: Check, plan: Plan) -> Result:
+    """The result of one check, whatever it raises."""
     try:
         return Result(check.name, True, check.run(plan), "")
     except Failed as failure:
         return Result(check.name, False, failure.detail, failure.hint)
     except Exception as error:  # whatever is broken here is what a check is for
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        return Result(check.name, False, f"{kind}{one_line(error)}", check.hint)
+        hint = install_again(error.name or "") if isinstance(error, ImportError) else check.hint
+        return Result(check.name, False, f"{kind}{one_line(error)}", hint)
 
 
 def hint_of(names: Collection[str]) -> str:
     """The command that installs packages."""
     return f"pip install {' '.join(shlex.quote(name) for name in names)}"
+
+
+def install_again(module: str) -> str:
+    """The command that mends the package of a module that cannot be imported. Without --force-reinstall pip
+    leaves alone what is installed in the right version, whatever is left of it."""
+    package = module_package(module)
+    if package is None or package == PACKAGE:
+        return INSTALL
+    return f"pip install --force-reinstall --no-deps {shlex.quote(f'{package}=={version_of(package)}')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 
 from tlc_jax.checks.check import Failed, Plan
 from tlc_jax.config import Config
@@ -11,27 +12,32 @@ from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
 
 _CREDENTIALS = "gcloud auth application-default login"
+_NETWORK = "curl --head https://storage.googleapis.com"
 _GCS = "pip install 'tlc-jax[gcs]'"
 
 
 def workdir(plan: Plan) -> str:
     """Whether files can be written and locked in the run directory, or in the folder where it will be made,
     and whether the directory is free for the run."""
-    from tlc_jax.storage.paths import is_remote, parse_path
+    from tlc_jax.storage.paths import NoNetwork, is_remote, parse_path
     from tlc_jax.storage.run_directory import RunDir
     from tlc_jax.storage.writable import try_folder
 
     if plan.workdir is None:
         return "not checked: give --workdir"
-    hint = plan.again(workdir=f"~/{plan.workdir.rstrip('/').rpartition('/')[2]}")
-    if "://" in plan.workdir:
+    name = plan.workdir.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    hint = plan.again(workdir=f"~/{name}")
+    if plan.workdir.startswith("gs://") and len(plan.workdir) > len("gs://"):
         hint = _CREDENTIALS if importlib.util.find_spec("gcsfs") else _GCS
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it shows tracebacks of all attempts
+    elif "://" in plan.workdir:
+        hint = plan.again(workdir=f"runs/{name or 'new'}")
     try:
         folder = parse_path(plan.workdir)
         exists = plan.name == "train" and RunDir(folder).exists()
         try_folder(folder)
     except UserError as error:
-        raise Failed(str(error), hint) from error
+        raise Failed(str(error), _NETWORK if isinstance(error, NoNetwork) else hint) from error
     except Exception as error:  # of the file system or of the object store
         why = getattr(error, "strerror", None) or one_line(error)
         raise Failed(f"nothing can be written to {plan.workdir} ({why})", hint) from error

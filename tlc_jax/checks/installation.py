@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
+from pathlib import Path
 
-from tlc_jax.checks.check import Failed, Plan, hint_of
+import tlc_jax
+from tlc_jax.checks.check import INSTALL, PACKAGE, Failed, Plan, hint_of
 
-PACKAGE = "tlc-jax"
 _SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _TOLERANCE = 0.02  # of the largest product; a TPU multiplies in bfloat16
 _REPEATS = 3
@@ -16,18 +18,26 @@ _REPEATS = 3
 def packages(plan: Plan) -> str:
     """Whether all packages that this one needs are there, in versions that go together, as their metadata
     say; and so the plugins of accelerators that are installed."""
-    from tlc_jax.core.requirements import conflicts, version_of
+    from tlc_jax.core.requirements import conflicts, merged, version_of
     from tlc_jax.parallel.accelerators import ACCELERATORS
 
     if version_of(PACKAGE) is None:
-        raise Failed(f"{PACKAGE} is not installed: nothing says which versions it needs", "pip install -e .")
+        raise Failed(f"{PACKAGE} is not installed: nothing says which versions it needs", _from_checkout())
     plugins = {plugin: extra for kind in ACCELERATORS for plugin, extra in kind.plugins.items()}
     installed = [plugin for plugin in plugins if version_of(plugin)]
     wrong = conflicts([(PACKAGE, ""), *(("jax", plugins[plugin]) for plugin in installed)])
     if wrong:
-        raise Failed("; ".join(map(str, wrong)), hint_of([conflict.needed for conflict in wrong]))
+        raise Failed("; ".join(map(str, wrong)), hint_of(merged(wrong)))
     shown = ", ".join(f"{name} {version_of(name)}" for name in (*_SHOWN, *installed))
     return f"Python {platform.python_version()}, {shown} go together"
+
+
+def _from_checkout() -> str:
+    """The command that installs the checkout that this code is in."""
+    root = Path(tlc_jax.__file__).parent.parent
+    if not (root / "pyproject.toml").is_file():
+        return INSTALL
+    return f"pip install -e {'.' if root == Path.cwd() else shlex.quote(str(root))}"
 
 
 def devices(plan: Plan) -> str:

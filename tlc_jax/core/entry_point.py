@@ -20,6 +20,7 @@ from tlc_jax.core.errors import (
     is_out_of_memory,
     one_line,
 )
+from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 
 _REMEDIES = {
@@ -63,6 +64,11 @@ def explained(error: BaseException) -> str | None:
         reason = error.strerror or one_line(error)
         remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk")
         return f"{path or 'a file'} cannot be read or written ({reason}): {remedy}"
+    if (package := _not_imported(error)) is not None:
+        return (
+            f"{package} cannot be imported ({type(error).__name__}: {one_line(error, 160)}): "
+            f"{command('doctor')} says what to install"
+        )
     if type(error).__name__ == "PanicException":  # raised by tokenizers, a library in Rust
         return f"the tokenizer cannot process this text ({one_line(error, 160)}): use another tokenizer"
     if isinstance(error, MemoryError) or is_out_of_memory(error):
@@ -70,6 +76,20 @@ def explained(error: BaseException) -> str | None:
             f"there is not enough memory ({one_line(error, 160)}): use a smaller batch, beam or model, or a "
             "machine with more memory"
         )
+    return None
+
+
+def _not_imported(error: BaseException) -> str | None:
+    """The package of others that is missing, or whose import fails; None for any other error."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        return None if package == "tlc_jax" else package
+    if not isinstance(error, Exception) or isinstance(error, MemoryError):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package not in ("tlc_jax", "__main__", ""):
+            return package
     return None
 
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import importlib.util
+import math
 import operator
 import os
 import re
@@ -24,6 +25,7 @@ from etils import epath
 from filelock import lock_descriptor
 
 from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.storage.network import not_answering
 
 AnyPath = Path | epath.Path
 PathT = TypeVar("PathT", bound=AnyPath)
@@ -31,11 +33,19 @@ _BLOCK = 1 << 22
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # of file systems without hard links
 _TEMPORARY = ".tmp"
 _TOKEN = 6  # bytes of a random name
+_STORE, _STORE_PATIENCE = "https://storage.googleapis.com", 5.0  # seconds
+_answers: dict[str, tuple[str | None, float]] = {}
+"""By address of a store: why it gave no answer, if it gave none, and when it was asked."""
 _MOMENT = 60.0  # seconds for which a temporary file or folder is kept even if it looks abandoned
 
 
+class NoNetwork(UserError):
+    """The object store gives no answer."""
+
+
 def parse_path(text: str | os.PathLike[str]) -> AnyPath:
-    """A local path, or one in a bucket; UserError if the bucket cannot be reached."""
+    """A local path, or one in a bucket; UserError if the bucket cannot be reached:
+    NoNetwork after seconds if it gives no answer at all."""
     text = os.fspath(text)
     if not re.match("(?i)gs:|[a-z0-9.+-]+:/", text):
         return local_folder(text)
@@ -52,6 +62,7 @@ def parse_path(text: str | os.PathLike[str]) -> AnyPath:
 
     # other processes write there too: a cached listing may be out of date
     conf["gcs"] = {"use_listings_cache": False}
+    _check_answers(text)
     path = epath.Path(text.rstrip("/"))
     try:
         path.exists()
@@ -59,6 +70,18 @@ def parse_path(text: str | os.PathLike[str]) -> AnyPath:
         reason = one_line(error)
         raise UserError(f"{text} cannot be reached ({reason}): check network and credentials") from error
     return path
+
+
+def _check_answers(text: str) -> None:
+    """NoNetwork unless the object store answers, or has answered this process before."""
+    url = os.environ.get("STORAGE_EMULATOR_HOST") or _STORE
+    reason, asked = _answers.get(url, ("", -math.inf))
+    if reason is not None and time.monotonic() - asked > _STORE_PATIENCE:
+        problem = not_answering(url if "://" in url else f"http://{url}", _STORE_PATIENCE, insist=True)
+        reason = ": ".join(problem) if problem else None
+        _answers[url] = reason, time.monotonic()
+    if reason is not None:
+        raise NoNetwork(f"{text} cannot be reached ({reason}): check the network")
 
 
 def local_folder(text: str, named: str = "a path") -> Path:

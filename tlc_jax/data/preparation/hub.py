@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
-import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +15,7 @@ from tlc_jax.core.printable import printable
 from tlc_jax.core.stopping import AGAIN
 from tlc_jax.data.fingerprints import sha256_of
 from tlc_jax.data.preparation.input_files import Advance, Fetched
+from tlc_jax.storage.network import not_answering
 from tlc_jax.storage.paths import writing
 
 _BLOCK = 16 << 20  # bytes of a request, which is what is lost at most when the process is killed
@@ -144,29 +141,12 @@ def check_reachable() -> None:
     within HF_HUB_ETAG_TIMEOUT seconds. The hub's library would try for half a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise Unreachable("HF_HUB_OFFLINE is set")
-    address = urllib.parse.urlsplit(_endpoint())
-    proxy = urllib.request.getproxies().get(address.scheme)
-    if proxy and not urllib.request.proxy_bypass(address.hostname or ""):
-        address = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = address.port or (443 if address.scheme == "https" else 80)
     given = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")
     patience = float(given) if given.isdigit() else _REACH_TIMEOUT
-    problem = [f"no answer within {patience:g} s; HF_HUB_ETAG_TIMEOUT=10 waits longer"]
-
-    def connect() -> None:
-        try:
-            with socket.create_connection((address.hostname, port), timeout=patience):
-                problem.clear()
-        except TimeoutError:
-            pass
-        except OSError as error:
-            problem[:] = [error.strerror or one_line(error)]
-
-    thread = threading.Thread(target=connect, daemon=True)  # names are looked up without a limit of time
-    thread.start()
-    thread.join(patience + 0.2)
-    if problem:
-        raise Unreachable(f"{address.hostname} cannot be reached ({problem[0]})")
+    if problem := not_answering(_endpoint(), patience):
+        host, reason = problem
+        more = "; HF_HUB_ETAG_TIMEOUT=10 waits longer" if reason.startswith("no answer") else ""
+        raise Unreachable(f"{host} cannot be reached ({reason}{more})")
 
 
 def _endpoint() -> str:
