@@ -191,13 +191,21 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.studies.same_data import SameData
 from tlc_jax.studies.study_record import open_folder_of
 
+processes = multiprocessing.get_context("fork")
+together = processes.Barrier(4)
+
 def begin(number):
     for folder in range(40):
         workdir = Path(sys.argv[1]) / str(folder)
+        together.wait(60)
         open_folder_of(StudyConfig(bits=(8, 4)), workdir, SameData(workdir / "data.json"))
 
-with multiprocessing.get_context("fork").Pool(4) as pool:
-    pool.map(begin, range(4), chunksize=1)
+started = [processes.Process(target=begin, args=(number,)) for number in range(4)]
+for process in started:
+    process.start()
+for process in started:
+    process.join()
+sys.exit(sum(process.exitcode != 0 for process in started))
 """
 
 

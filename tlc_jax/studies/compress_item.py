@@ -17,6 +17,7 @@ from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.example_scorer import ExampleScorer
+from tlc_jax.studies.finished_run import check_run
 from tlc_jax.studies.item_store import PackedScores, Result, Row, pack_scores
 from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
@@ -34,6 +35,7 @@ def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result
             yield Result(item=item.name, stage=item.stage, fields=item.fields, rows=[], made=made())
         return
     console = study.console
+    check_run(first.run, study)
     measure = CompressedMeasurer(load_model(str(study.run(first.run).root), warn=console.print), console)
     data = study.store.result(first.needs[-1]).get("data", {})
     with console.status(f"{first.run}: compressing") as status:

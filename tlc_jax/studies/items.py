@@ -80,9 +80,9 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
     fields = {**fields, "mark": last}
     finetuned: list[Item] = []
     for combination, seeds in config.finetunings().items():
-        for seed in seeds:
+        for seed, run in seeds.items():
             name = f"{folder}/{combination}-{seed}"
-            more: Fields = {"combination": combination, "finetuning_seed": seed}
+            more: Fields = {"combination": combination, "finetuning_seed": run.seed}
             finetuned.append(Item(name, "finetune", {**fields, **more}, (finished,), name))
     yield from finetuned
     needs = tuple(item.name for item in finetuned) or (finished,)

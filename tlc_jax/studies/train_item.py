@@ -7,20 +7,18 @@ from typing import Any
 
 from tlc_jax.config import Config
 from tlc_jax.config.marks import parse_mark
-from tlc_jax.core.errors import UserError
 from tlc_jax.runs.begin import Begin, Branch, Fresh, InitFrom
 from tlc_jax.runs.step_time import measure_step_time
 from tlc_jax.runs.train_run import train_run
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.finished_run import EVALUATED, evaluations
 from tlc_jax.studies.item_store import Result, Row, StageData
 from tlc_jax.studies.items import Item, timing_of
 from tlc_jax.studies.made import made
 from tlc_jax.studies.same_data import run_data
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.tasks.kinds import kind_of
-from tlc_jax.training.metrics import read_metrics
 
-_EVALUATED = "eval/"
 _OF_THE_RUN = ("step", "training_seconds", "tokens", "epoch")
 
 
@@ -59,8 +57,8 @@ def _beginning(item: Item, study: StudyFolder) -> tuple[Config, Begin, RunDir | 
     source = study.run(item.needs[-1])
     if item.stage == "branch":
         return config, Branch(source, parse_mark(str(fields["mark"]))), source
-    finetuning = study.config.finetunings()[str(fields["combination"])][str(fields["finetuning_seed"])]
-    return finetuning, InitFrom(str(source.root)), source
+    seeds = study.config.finetunings()[str(fields["combination"])]
+    return seeds[f"seed{fields['finetuning_seed']}"], InitFrom(str(source.root)), source
 
 
 def _counted(config: Config, item: Item, study: StudyFolder) -> Config:
@@ -89,11 +87,7 @@ def _result(item: Item, rundir: RunDir, seconds: float | None, data: dict[str, S
     kind = kind_of(config)
     task = kind.task(config, kind.open(config, rundir.data))
     flops = task.update_flops(task.largest_batch())
-    lines = [line for line in read_metrics(rundir.metrics) if any(key.startswith(_EVALUATED) for key in line)]
-    if not lines or lines[-1]["step"] == 0:
-        raise UserError(
-            f"{rundir.metrics} lacks the evaluations of a finished run: restore the run's own file"
-        )
+    lines = evaluations(rundir)
     if item.stage == "branch":  # its other lines are those of its trunk
         lines = [lines[0], lines[-1]]
     rows: list[Row] = []
@@ -104,8 +98,8 @@ def _result(item: Item, rundir: RunDir, seconds: float | None, data: dict[str, S
             about["training_seconds"] = line["step"] * seconds
         about["last"] = line is lines[-1]
         for key, value in line.items():
-            if key.startswith(_EVALUATED):
-                name, metric = key.removeprefix(_EVALUATED).split("/", 1)
+            if key.startswith(EVALUATED):
+                name, metric = key.removeprefix(EVALUATED).split("/", 1)
                 rows.append({**about, "set": name, "metric": metric, "value": value})
     fields = {**item.fields, "metric_of_task": task.primary_metric.name}
     return Result(item=item.name, stage=item.stage, fields=fields, rows=rows, made=made(), data=data)
