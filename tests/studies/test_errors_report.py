@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -58,27 +59,28 @@ def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
 
 @pytest.mark.slow
 def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> None:
-    """3 bits between the smallest and the largest weight, on a grid moved so that it holds zero."""
+    """The paper's quantizer (4.2): 3 bits between the smallest and the largest weight; zero has no code."""
     own = matrices(finished)
     lines = {r["module"]: r for r in results if r["kind"] == "quantize" and r["range"] == "minmax"}
     for path in {path for path, _ in own}:
         errors = []
         for x in (x for (name, _), x in own.items() if name == path):
             delta = (x.max() - x.min()) / 7
-            first = np.round(x.min() / delta)
-            errors.append(np.abs(delta * np.clip(np.round(x / delta), first, first + 7) - x).mean())
+            errors.append(np.abs(delta * np.round((x - x.min()) / delta) + x.min() - x).mean())
+        assert lines[path]["zero"] == "float"
         assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
 @pytest.mark.slow
 def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -> None:
-    grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
-    assert len(grid) == 3 * 3 * 6
-    for bits in (2, 4, 8):
-        plain, best = (grid["tensor", how, bits] for how in ("minmax", "mse"))
+    keys = ("granularity", "range", "zero", "bits")
+    grid = {tuple(r[key] for key in keys): r for r in results if r["kind"] == "grid"}
+    assert len(grid) == 3 * 3 * 2 * 6
+    for zero, bits in itertools.product(("float", "nudged"), (2, 4, 8)):
+        plain, best = (grid["tensor", how, zero, bits] for how in ("minmax", "mse"))
         assert best["format_bytes"] == plain["format_bytes"]
         assert best["relative_error"] <= plain["relative_error"]
-        row = grid["row", "minmax", bits]
+        row = grid["row", "minmax", zero, bits]
         assert row["format_bytes"] > plain["format_bytes"]
         assert row["relative_error"] < plain["relative_error"]
 
@@ -87,11 +89,14 @@ def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -
 def test_each_choice_is_evaluated_if_asked(finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config["evaluation"]["max_rows"] = 16  # of 194, for each of 54 choices
+    config["evaluation"]["max_rows"] = 16  # of 194, for each of 108 choices
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     results = measured(run, tmp_path, "--evaluate")
     grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
     assert grid["tensor", "mse", 8]["eval/held_out/loss"] != grid["tensor", "mse", 2]["eval/held_out/loss"]
+    setting = {"granularity": "row", "range": "mse", "bits": 2}
+    two = [r for r in results if setting.items() <= r.items()]
+    assert len({r["eval/held_out/loss"] for r in two}) == 2, "with and without a code for zero"
 
 
 @pytest.mark.parametrize(

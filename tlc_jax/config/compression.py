@@ -67,7 +67,9 @@ class CompressConfig:
     range: str = "minmax"
     """minmax (paper), mse (least squares), or percentile:P; choose mse below 8 bits."""
     zero: Literal["nudged", "float"] = "nudged"
-    """nudged: zero has a code, which other tools require; float: the range stays as it is (paper)."""
+    """nudged: zero has a code, which other tools require and which makes rows and groups smaller; float: the
+    range stays as it is (paper), better at 2 bits with mse. At 3 bits and more neither is better
+    (docs/results/errors.md)."""
     matrices_only: bool = False
     """Leave vectors (biases, normalisation) in float32, a fraction of a percent of the weights; the paper
     quantizes every parameter."""

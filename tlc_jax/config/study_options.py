@@ -205,7 +205,7 @@ def _digits(value: float) -> str:
 @dataclass(frozen=True)
 class ErrorsConfig:
     """Measure the errors of quantization and of pruning for each kind of matrix (paper 5.3, figure 9), and
-    the error of each combination of bits, range and granularity."""
+    the error of each combination of bits, range, zero and granularity."""
 
     run: tuple[str, ...]
     """Run directories, RUN@MARK, RUN@lastN or artifacts."""
@@ -214,7 +214,7 @@ class ErrorsConfig:
     sparsity: float = 0.6
     """Sparsity for the errors by module."""
     evaluate: bool = False
-    """Also evaluate each combination on the tuning or held-out set: 54 evaluations."""
+    """Also evaluate each combination on the tuning or held-out set: 108 evaluations."""
     output: str = "errors.png"
     """The picture to write; the numbers are written beside it with the suffix .jsonl."""
 

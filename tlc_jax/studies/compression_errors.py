@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jax
 from rich.console import Console
@@ -27,6 +28,7 @@ from tlc_jax.studies.rows import Result, Results
 
 BITS = (8, 6, 5, 4, 3, 2)
 RANGES = ("minmax", "percentile:0.1", "mse")
+ZEROS: tuple[Literal["float", "nudged"], ...] = ("float", "nudged")
 ALL = "all matrices"
 
 Evaluate = Callable[[Tensors], dict[str, float]]
@@ -34,7 +36,7 @@ Evaluate = Callable[[Tensors], dict[str, float]]
 
 def measure_errors(config: ErrorsConfig, console: Console) -> Results:
     """Results of each run: one per module class under quantization with each range and under pruning (`kind`
-    quantize, prune), and one per combination of bits, ranges and granularities (`kind` grid). With
+    quantize, prune), and one per combination of bits, ranges, zeros and granularities (`kind` grid). With
     `config.evaluate` each combination is also evaluated, on the set that the run was tuned on."""
     results: list[Result] = []
     for run in config.run:
@@ -56,12 +58,14 @@ def _evaluator(run: str, console: Console) -> Evaluate:
 
 
 def _of_modules(tensors: Tensors, masks: Masks, config: ErrorsConfig) -> Iterator[Result]:
-    """Matrices only: vectors are not pruned, and figure 9 has none."""
+    """Matrices only: vectors are not pruned, and figure 9 has none. They are quantized on the paper's grid,
+    whose range need not hold zero (4.2)."""
     matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
     for how in RANGES:
-        recipe = (Quantize(QuantSpec(config.bits, range=how)),)
+        recipe = (Quantize(QuantSpec(config.bits, range=how, zero="float")),)
         quantized = compress(matrices, recipe, masks=masks).dense()
-        yield from _by_module(matrices, quantized, {"kind": "quantize", "bits": config.bits, "range": how})
+        fields = {"kind": "quantize", "bits": config.bits, "range": how, "zero": "float"}
+        yield from _by_module(matrices, quantized, fields)
     pruned = compress(tensors, (PruneMagnitude(config.sparsity),), masks=masks)
     chosen = {name: x for name, x in pruned.dense().items() if pruned.rules[name].prune}
     yield from _by_module(tensors, chosen, {"kind": "prune", "sparsity": config.sparsity})
@@ -76,8 +80,8 @@ def _by_module(tensors: Tensors, compressed: Tensors, fields: Result) -> Iterato
 def _of_grid(tensors: Tensors, masks: Masks, evaluate: Evaluate | None) -> Iterator[Result]:
     """Error and bytes of the whole model, with every parameter quantized."""
     granularities = ("tensor", "row", f"group:{_group(tensors)}")
-    for granularity, how, bits in itertools.product(granularities, RANGES, BITS):
-        spec = QuantSpec(bits, granularity, how)
+    for granularity, how, zero, bits in itertools.product(granularities, RANGES, ZEROS, BITS):
+        spec = QuantSpec(bits, granularity, how, zero)
         compressed = compress(tensors, (Quantize(spec),), masks=masks)
         values, size = compressed.dense(), compressed.sizes()
         yield {

@@ -18,6 +18,9 @@ from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.studies.rows import Result, Results
 from tlc_jax.training.view import make_console
 
+PAPER = ("tensor", "minmax", "float")
+"""Granularity, range and zero of the paper's quantizer (4.2)."""
+
 
 def report_errors(config: ErrorsConfig) -> None:
     """Measure the errors, print them as tables and draw them."""
@@ -38,7 +41,8 @@ def tables(store: Results) -> Iterator[Table]:
     for kind in ("quantize", "prune"):
         results = store.find(kind=kind)
         for how in dict.fromkeys(result.get("range") for result in results):
-            table = Table(title=_title(results[0], how), caption="mean (variance) over the layers")
+            title = _title(store.find(kind=kind, range=how)[0], how)
+            table = Table(title=title, caption="mean (variance) over the layers")
             table.add_column("module")
             for _, model in runs:
                 table.add_column(f"{model}: |v - w|", justify="right")
@@ -64,13 +68,15 @@ def _grid(store: Results, runs: list[tuple[str, str]]) -> Table:
     table = Table(
         title="||v - w|| / ||w|| of all weights, bits per weight", caption="every parameter quantized"
     )
-    for heading in ("model", "granularity", "range", *(f"{bits} bits" for bits in BITS)):
+    for heading in ("model", "granularity", "range", "zero", *(f"{bits} bits" for bits in BITS)):
         table.add_column(heading, justify="right" if heading[0].isdigit() else "left")
     for run, model in runs:
         results = store.find(kind="grid", run=run)
-        for granularity, how in dict.fromkeys((r["granularity"], r["range"]) for r in results):
-            line = store.find(kind="grid", run=run, granularity=granularity, range=how)
-            table.add_row(model, granularity, how, *map(_cell, line))
+        for names in dict.fromkeys((r["granularity"], r["range"], r["zero"]) for r in results):
+            line = [r for r in results if (r["granularity"], r["range"], r["zero"]) == names]
+            granularity, how, zero = names
+            papers = " (paper)" if names == PAPER else ""
+            table.add_row(model, granularity, how, f"{zero}{papers}", *map(_cell, line))
     return table
 
 
@@ -82,7 +88,8 @@ def _cell(result: Result) -> str:
 def _title(result: Result, how: str | None) -> str:
     if result["kind"] == "prune":
         return f"smallest {100 * result['sparsity']:g} % of all weights pruned"
-    return f"quantized to {result['bits']} bits, range {how}"
+    papers = " (paper)" if ("tensor", how, result["zero"]) == PAPER else ""
+    return f"quantized to {result['bits']} bits, range {how}, zero {result['zero']}{papers}"
 
 
 def _spread(result: Result | None, key: str) -> str:
@@ -99,7 +106,7 @@ def draw_errors(store: Results, path: AnyPath) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     quantized, pruned = store.find(kind="quantize", range="minmax"), store.find(kind="prune")
     modules = list(dict.fromkeys(result["module"] for result in quantized))
-    _bars(left, quantized, modules, f"{quantized[0]['bits']} bits, min/max (paper)")
+    _bars(left, quantized, modules, _title(quantized[0], "minmax"))
     _bars(middle, pruned, modules, _title(pruned[0], None))
     left.set_yticks(
         range(len(modules)), [m.removeprefix("encoder/").removeprefix("layers/") for m in modules], fontsize=7
@@ -127,16 +134,21 @@ def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> N
 
 
 def _curves(axes: Any, results: list[Result]) -> None:
-    """The last run only: the others look alike."""
+    """The last run only: the others look alike. Zero is a code, but for the paper's quantizer."""
     run = results[-1]["run"]
     styles = {"minmax": "-", "percentile:0.1": "--", "mse": ":"}
     for number, granularity in enumerate(dict.fromkeys(r["granularity"] for r in results)):
         for how, style in styles.items():
-            line = [r for r in results if (r["run"], r["granularity"], r["range"]) == (run, granularity, how)]
-            bits, errors = ([r[key] for r in line] for key in ("bits_per_weight", "relative_error"))
-            axes.plot(
-                bits, errors, style, marker="o", ms=3, color=f"C{number}", label=f"{granularity}, {how}"
-            )
+            line = _points(results, run, (granularity, how, "nudged"))
+            label = f"{granularity}, {how}"
+            axes.plot(*line, style, marker="o", ms=3, color=f"C{number}", label=label)
+    axes.plot(*_points(results, run, PAPER), "-", marker="x", ms=5, color="0.3", label="the paper's")
     axes.set(yscale="log", xlabel="bits per weight", ylabel="||v - w|| / ||w||")
     axes.set_title(f"{plain(results[-1]['model'])}: range and granularity")
     axes.legend(fontsize=8)
+
+
+def _points(results: list[Result], run: str, names: tuple[str, str, str]) -> tuple[list[float], list[float]]:
+    """Bits a weight and relative errors of a quantizer, by its granularity, range and zero."""
+    line = [r for r in results if (r["run"], r["granularity"], r["range"], r["zero"]) == (run, *names)]
+    return [r["bits_per_weight"] for r in line], [r["relative_error"] for r in line]
