@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
-from tlc_jax.checks import imports, incomplete, inputs, installation, resources
+from tlc_jax.checks import beginning, imports, incomplete, inputs, installation, resources
 from tlc_jax.checks.check import INSTALL, Check, Plan, Result, results
 from tlc_jax.config import Config, StudyConfig
 from tlc_jax.core import command_line, output
@@ -34,6 +34,7 @@ CHECKS = (
     Check("memory", resources.memory, "free -h", needs=("devices",)),
     Check("caches", resources.caches, _HOME, needs=("imports",)),
     Check("workdir", inputs.workdir, _HOME, needs=("imports",)),
+    Check("config", beginning.config, _HOME, needs=("devices", "workdir")),
     Check("disk", resources.disk, _HOME, needs=("devices", "workdir")),
     Check("data", inputs.data, INSTALL, needs=("imports",)),
 )

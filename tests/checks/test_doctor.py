@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -17,9 +19,10 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.builders import machine
-from tlc_jax import doctor
-from tlc_jax.core import compiled
+from tests.builders import documents, machine
+from tlc_jax import doctor, prepare, train
+from tlc_jax.checks import sample
+from tlc_jax.core import cli, compiled
 from tlc_jax.parallel import accelerators
 from tlc_jax.storage import paths
 
@@ -304,7 +307,10 @@ def test_missing_data_and_a_missing_run(command, tmp_path: Path, capsys: pytest.
     found = failed(capsys, "--config", "finetune_sst2", "--data.dir", str(tmp_path / "none"))
     assert found["data"]["hint"] == "python -m tlc_jax.prepare glue/sst2 --out glue_sst2"
     found = failed(capsys, *command(tmp_path / "run", "--init-from", str(tmp_path / "none")))
-    assert found["data"]["detail"].startswith(f"--init-from: {tmp_path}/none is neither a run directory nor")
+    assert found.keys() == {"config"}
+    assert found["config"]["detail"].startswith(
+        f"--init-from: {tmp_path}/none is neither a run directory nor"
+    )
 
 
 def test_caches_that_cannot_be_written(
@@ -369,3 +375,53 @@ def test_a_bucket_without_a_network(
         "gs://bucket/run cannot be reached (127.0.0.1: Connection refused): check the network"
     )
     assert found["workdir"]["hint"].startswith("curl ")
+
+
+def test_a_batch_that_does_not_split_over_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    found = failed(capsys, "--config", "quickstart", "--batch-size", "100")
+    assert found.keys() == {"config"}
+    assert found["config"]["detail"] == (
+        "batch_size is 100, which does not split over 8 devices: use a multiple"
+    )
+    assert found["config"]["hint"].endswith("--batch-size 104")
+    study = failed(capsys, "--config", "quickstart_study", "--finetune.batch-size", "100")
+    assert study["config"]["hint"].endswith("--finetune.batch-size 104")
+
+
+def test_a_run_of_another_config(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = cli.parse(train.Train, command(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config.settings)))
+    found = failed(capsys, *command(tmp_path), "--batch-size", "32")
+    assert "holds a run of another config: batch_size is 32" in found["config"]["detail"]
+    assert found["config"]["hint"].endswith(f"--workdir {tmp_path}-new")
+    found = failed(capsys, *command(tmp_path), "--budget.steps", "7")
+    assert "holds a run of another budget: budget.steps is 7" in found["config"]["detail"]
+
+
+def test_data_that_training_would_refuse(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text that is not UTF-8, too little of it, and a folder of `prepare` with a file that was changed or
+    removed, whether all is prepared or a part is read."""
+    text, out = tmp_path / "text", tmp_path / "out"
+    text.mkdir()
+    for name in ("a", "b"):
+        (text / f"{name}.txt").write_text("\n\n".join(documents(40, seed=ord(name))))
+    prepare.main(["text", "--input", str(text), "--out", str(out)])
+    capsys.readouterr()
+    options = [*command(tmp_path / "run"), "--data.dir"]
+    found = failed(capsys, *options, str(out), "--model.vocab-size", "9000")
+    assert "is the largest that this text yields" in found["data"]["detail"]
+    assert re.search(r"--model.vocab-size \d+$", found["data"]["hint"])
+    for whole in (0, 8_000_000):
+        monkeypatch.setattr(sample, "_WHOLE", whole)
+        assert not failed(capsys, *options, str(out))
+    [first, _] = sorted(out.glob("*.zst"))
+    content = first.read_bytes()
+    first.write_bytes(content + b"x")
+    monkeypatch.setattr(sample, "_WHOLE", 0)
+    assert "was changed since prepare wrote it" in failed(capsys, *options, str(out))["data"]["detail"]
+    first.unlink()
+    assert f"{first} is missing" in failed(capsys, *options, str(out))["data"]["detail"]
+    (text / "a.txt").write_bytes(b"good\n\n\xffbad\n\nmore")
+    assert "line 3 is not UTF-8" in failed(capsys, *options, str(text))["data"]["detail"]

@@ -21,7 +21,7 @@ from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data.preparation import hub as hub_files
 from tlc_jax.data.preparation import preparing
 from tlc_jax.data.text.sources import open_source
-from tlc_jax.storage import sealed
+from tlc_jax.storage import network, sealed
 
 
 def test_without_a_network_it_ends_in_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_without_a_network_it_ends_in_a_second(tmp_path: Path, monkeypatch: pyte
             ):
                 run(tmp_path / "a", name)
             assert time.monotonic() - start < 1
-        monkeypatch.setattr(hub_files.socket, "create_connection", hang)
+        monkeypatch.setattr(network.socket, "create_connection", hang)
         start = time.monotonic()
         with pytest.raises(UserError, match=r"no answer within 1 s; HF_HUB_ETAG_TIMEOUT=10 waits longer"):
             run(tmp_path / "a", "glue/sst2")

@@ -28,6 +28,12 @@ class Plan:
     workdir: str | None = None
     init_from: str | None = None
 
+    def stage(self, config: Config) -> str:
+        """What stands before the options of one of `configs`."""
+        if self.name == "train":
+            return ""
+        return "train." if config is self.configs[0] else "finetune."
+
     def again(self, **options: str) -> str:
         """The command of `doctor` with other values of these options; an underscore stands for a hyphen."""
         named = {f"--{name.replace('_', '-')}": value for name, value in options.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import re
 
 from tlc_jax.checks.check import Failed, Plan
 from tlc_jax.config import Config
@@ -46,38 +47,39 @@ def workdir(plan: Plan) -> str:
 
 
 def data(plan: Plan) -> str:
-    """Whether the data are there that the configs name, and the run that `--init-from` names."""
+    """Whether the data are there that the configs name, and can be read as far as `sample` reads them."""
+    from tlc_jax.checks.sample import read_sample
     from tlc_jax.runs.begin import InitFrom
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.run_directory import RunDir
-    from tlc_jax.tasks.kinds import kind_of
 
     with contextlib.suppress(UserError):  # the check of the run directory says so
         if plan.workdir and (prepared := RunDir(parse_path(plan.workdir)).data).exists():
             return f"prepared in {prepared}"
-    if plan.init_from:
-        try:
-            InitFrom(plan.init_from).check()
-        except UserError as error:
-            raise Failed(f"--init-from: {error}", "ls runs/") from error
     descriptions = []
     for config in {repr(config.data): config for config in plan.configs}.values():
+        resolved = config
+        with contextlib.suppress(UserError):  # the check of the config says so
+            resolved = InitFrom(plan.init_from).resolve(config) if plan.init_from else config
         try:
-            descriptions.append(kind_of(config).source(config).description)
+            whole = (
+                plan.name == "train" or config is plan.configs[0]
+            )  # the next has the tokenizer of the first
+            descriptions.append(read_sample(resolved, whole))
         except UserError as error:
-            raise Failed(str(error), _get_data(plan, config)) from error
+            raise Failed(str(error), _get_data(plan, config, str(error))) from error
     return "; ".join(descriptions)
 
 
-def _get_data(plan: Plan, config: Config) -> str:
-    """The command that prepares a public data set; for other data, doctor with the folder that has them."""
+def _get_data(plan: Plan, config: Config, message: str) -> str:
+    """Doctor with the option that the message of an error asks for; or the command that prepares a public
+    data set; for other data, doctor with the folder that has them."""
     from tlc_jax.data.preparation.known_data import KNOWN
 
+    if option := re.search(r"\bset --([a-z.-]+) (\d+)", message):
+        return plan.again(**{f"{plan.stage(config)}{option[1]}": option[2]})
     for name in config.data.source_names:
         for known in KNOWN:
             if known.name in (name.partition(":")[0], name.partition("/")[0]):
                 return f"{command('prepare')} {known.name} --out {known.name.replace('/', '_')}"
-    stage = ""
-    if plan.name == "study":
-        stage = "finetune." if config is plan.configs[-1] else "pretrain."
-    return plan.again(**{f"{stage}data.dir": "my_text/"})
+    return plan.again(**{f"{plan.stage(config)}data.dir": "my_text/"})

@@ -89,8 +89,7 @@ def caches(plan: Plan) -> str:
             try_folder(folder)
         except (OSError, UserError) as error:
             why = f"prepared data cannot be kept: {folder} cannot be written ({one_line(error)})"
-            stages = ("",) if plan.name == "train" else ("pretrain.", "finetune.")
-            options = {f"{stage}data.cache_dir": "data_cache" for stage in stages}
+            options = {f"{plan.stage(config)}data.cache_dir": "data_cache" for config in plan.configs}
             raise Failed(why, plan.again(**options)) from error
     return f"compiled programs in {compiled}; prepared data in {', '.join(map(str, folders))}"
 

@@ -6,7 +6,7 @@ every file. A run that reads the folder checks its files against it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from tlc_jax.storage.sealed import MANIFEST, Damaged
 from tlc_jax.storage.untrusted import read_json
 
 FORMAT = 1
+_CHANGED = (
+    "{} was changed since prepare wrote it: prepare the data again, or remove {} to use the files as your own"
+)
 _QUOTED = ("name", "kind", "revision", "licence", "counts")
 
 
@@ -74,15 +77,25 @@ def prepared_folder(name: str, data_dir: str | None) -> Path | None:
 
 def check_digests(digests: Mapping[Path | epath.Path, str]) -> None:
     """UserError if a file of a folder that `prepare` wrote has another SHA-256 than its manifest says."""
+    check_there(digests)
     manifests = _manifests(digests)
     for path, digest in digests.items():
         manifest = manifests.get(Path(path).parent) if "://" not in str(path) else None
         listed = manifest["files"].get(Path(path).name) if manifest else None
         if listed is not None and listed["sha256"] != digest:
-            raise UserError(
-                f"{path} was changed since prepare wrote it: prepare the data again, or remove "
-                f"{Path(path).parent / MANIFEST} to use the files as your own"
-            )
+            raise UserError(_CHANGED.format(path, Path(path).parent / MANIFEST))
+
+
+def check_there(paths: Iterable[Path | epath.Path]) -> None:
+    """UserError if a folder that `prepare` wrote, in which one of these files is, lacks another, or if one
+    has another size than its manifest says."""
+    for folder, manifest in _manifests(paths).items():
+        for name, listed in manifest["files"].items():
+            path = folder / name
+            if not path.exists():
+                raise UserError(f"{path} is missing, which prepare wrote: prepare the data again")
+            if path.stat().st_size != listed["bytes"]:
+                raise UserError(_CHANGED.format(path, folder / MANIFEST))
 
 
 def quotes(files: Mapping[str, epath.Path]) -> list[dict[str, Any]]:
