@@ -136,7 +136,8 @@ def test_a_beginning_is_resumed_by_the_same_request_alone(server: Hub, tmp_path:
     with pytest.raises(UserError, match="HTTP 404"):
         run(tmp_path / "a", "wikipedia")
     with pytest.raises(
-        UserError, match=r"a\.unfinished is the beginning of another .*\(name: wikipedia in place of pg19"
+        UserError,
+        match=r"a\.unfinished is the beginning of another .*prepare wikipedia --out \S*/a resumes it",
     ):
         run(tmp_path / "a", "pg19")
     server.requests.clear()

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gzip
 import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -62,8 +63,14 @@ class Archive:
 
     def unpack(self, name: str, target: Path, size: int) -> None:
         """Write one file, of at most `size` bytes, to `target`."""
+        packed = self.path.stat().st_size
+        if size > most_expanded(packed):
+            raise UserError(
+                f"{self.path}: {name} expands to {size / 1e6:,.0f} MB, {size // packed:,} times the size of "
+                "the archive, which no text does: if that is right, unpack it and give --input the folder"
+            )
         with _explained(self.path), writing(target), target.open("wb") as out, self._opened(name) as stream:
-            left = min(size, most_expanded(self.path.stat().st_size))
+            left = size
             while block := stream.read(_BLOCK):
                 stopping.check()
                 left -= len(block)
@@ -74,7 +81,8 @@ class Archive:
                 out.write(block)
 
     def _zip_members(self) -> dict[str, int]:
-        return {info.filename: info.file_size for info in self._zip.infolist() if not info.is_dir()}
+        infos = (info for info in self._zip.infolist() if not info.is_dir())
+        return {info.filename: info.file_size for info in infos if not stat.S_ISLNK(info.external_attr >> 16)}
 
     @functools.cached_property
     def _zip(self) -> zipfile.ZipFile:

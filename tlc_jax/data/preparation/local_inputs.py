@@ -10,6 +10,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.data.fingerprints import sha256_of
 from tlc_jax.data.preparation.archives import Archive, is_archive
 from tlc_jax.data.preparation.input_files import InputFile, LocalFile, Member
+from tlc_jax.data.text.text_files import is_hidden
 from tlc_jax.storage.paths import local_folder
 from tlc_jax.storage.untrusted import is_plain_name
 
@@ -28,7 +29,7 @@ def local_paths(inputs: Sequence[str]) -> dict[str, Path]:
         for match in (Path(name).resolve() for name in names):
             for path in sorted(match.rglob("*")) if match.is_dir() else [match]:
                 name = path.relative_to(match.parent).as_posix()
-                if path.is_file() and not any(part.startswith(".") for part in name.split("/")[1:]):
+                if path.is_file() and not any(map(is_hidden, name.split("/")[1:])):
                     paths[name if name not in paths else str(path)] = path
     return paths
 
@@ -41,5 +42,5 @@ def local_files(name: str, path: Path, is_wanted: Callable[[str], bool]) -> list
     return [
         Member(archive, name, size)
         for name, size in archive.members().items()
-        if is_wanted(name) and is_plain_name(name)
+        if is_wanted(name) and is_plain_name(name) and not any(map(is_hidden, name.split("/")))
     ]

@@ -70,6 +70,10 @@ class Plan:
     published: Mapping[str, int] = field(default_factory=dict)
     options: str = ""
     """Options of `train` that read the data."""
+    notes: tuple[str, ...] = ()
+    """What may be a mistake in the names of the files."""
+    unused: set[str] = field(default_factory=set)
+    """Columns that are not taken, as soon as the files are read."""
 
 
 def units_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
@@ -54,7 +54,8 @@ def plan_other(request: Request, commit: str | None) -> Plan:
     if len(listings) > 1:
         raise UserError(f"--input names {' and '.join(listings)}: prepare one data set of the hub at a time")
     [listing] = [*listings.values()] or [None]
-    reader, languages = _reader(kind, request)
+    unused: set[str] = set()
+    reader, languages = _reader(kind, request, unused)
     parts: dict[str, list[InputFile]] = {}
     for file in files:
         parts.setdefault("text" if kind == TEXT else split_of(file.name), []).append(file)
@@ -65,11 +66,22 @@ def plan_other(request: Request, commit: str | None) -> Plan:
         licence=request.licence or (listing and listing.licence) or "not stated",
         revision=listing.commit if listing else None,
         languages=languages,
+        notes=tuple(_joined(kind, parts)),
+        unused=unused,
         options=f"{_OPTIONS[kind]}{_pair_options(languages, list(parts)) if languages else ''}",
     )
 
 
-def _reader(kind: str, request: Request) -> tuple[RowReader, tuple[str, str] | None]:
+def _joined(kind: str, parts: Mapping[str, Sequence[InputFile]]) -> Iterator[str]:
+    """A sentence for each set to which files belong that are no shards of it, such as train.csv and
+    train.tsv."""
+    for split, files in parts.items() if kind != TEXT else ():
+        names = [file.name for file in files]
+        if len({tables.table_stem(name) for name in names}) < len(names):
+            yield f"{first_of(names)} are read as one set, {split}"
+
+
+def _reader(kind: str, request: Request, unused: set[str]) -> tuple[RowReader, tuple[str, str] | None]:
     wanted = dict(request.columns)
     if kind == TEXT:
         _check_fields(wanted, {"text"})
@@ -78,7 +90,7 @@ def _reader(kind: str, request: Request) -> tuple[RowReader, tuple[str, str] | N
         _check_fields(wanted, {"text", "text_b", "label"})
         fields = {field: field for field in ("text", "text_b", "label")} | wanted
         optional = [field for field in ("text_b", "label") if field not in wanted]
-        return row_readers.columns(fields, optional), None
+        return row_readers.columns(fields, optional, unused), None
     if len(wanted) != 2:
         raise UserError(
             "pairs need the columns of both languages, such as --columns en=translation.en fr=translation.fr"

@@ -8,23 +8,23 @@ download; the same command continues with them.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.core.progress import stage
 from tlc_jax.data.preparation.hub import Unreachable
+from tlc_jax.data.preparation.input_files import Fetched
 from tlc_jax.data.preparation.known_data import find_known
 from tlc_jax.data.preparation.plan import Plan, Request, Unit
 from tlc_jax.data.preparation.plan_known import how_to_go_without_network, plan_known
 from tlc_jax.data.preparation.plan_other import plan_other
+from tlc_jax.data.preparation.prepared_use import what_next
 from tlc_jax.data.preparation.progress_record import (
     Progress,
     ShardRecord,
@@ -33,7 +33,7 @@ from tlc_jax.data.preparation.progress_record import (
     read_progress,
     save,
 )
-from tlc_jax.data.preparation.public_data import PublicData
+from tlc_jax.data.preparation.public_data import KINDS, PublicData
 from tlc_jax.data.preparation.shards import Counts, write_shard
 from tlc_jax.data.provenance import FORMAT, manifest_of
 from tlc_jax.storage import sealed
@@ -48,19 +48,23 @@ _LISTED = 100  # files of a shard that are named in the manifest, which must sta
 def prepare_data(request: Request, console: Console) -> None:
     """Prepare what is asked for in the new folder `request.out`, or finish what an earlier process began."""
     data = find_known(request.name)
+    if not request.out.name:
+        raise UserError(f"--out {request.out} cannot be a new folder: give one inside")
     folder = request.out.with_name(f"{request.out.name}{_UNFINISHED}")
     if _is_prepared(request, console):
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed at the very end
         return
     make_folder(folder / _INPUTS)
     make_folder(folder / _SHARDS)
-    with _only_one(folder, request.out), _removed_without_work(folder):
-        before = read_progress(folder, request)
+    with _only_one(folder, request.out), _removed_without_work(folder, request):
+        before = read_progress(folder, request, begun=bool(_work(folder)))
         plan = _make_plan(data, request, before["revision"], console)
         progress: Progress = {**before, "revision": plan.revision}
         todo = [unit for unit in plan.units if not is_finished(folder / _SHARDS, unit, progress)]
         _check_space(folder, plan, todo)
         console.print(_beginning(request, plan), soft_wrap=True)
+        for note in plan.notes:
+            console.print(f"note: {note}", soft_wrap=True)
         if len(todo) < len(plan.units):
             console.print(f"{len(plan.units) - len(todo):,} of {len(plan.units):,} shards are there already")
         _write_shards(folder, plan, todo, progress, request, console)
@@ -82,9 +86,11 @@ def _make_plan(data: PublicData | None, request: Request, commit: str | None, co
 def _is_prepared(request: Request, console: Console) -> bool:
     """Whether the folder holds the data already. UserError if it holds anything else."""
     out = request.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file: give a new folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    manifest = manifest_of(out) if out.is_dir() else None
+    manifest = manifest_of(out)
     if manifest is None or manifest["prepared"].get("request") != asked(request):
         raise UserError(f"--out {out} is not empty: give a new folder")
     console.print(f"{out} holds it already: {_summary(manifest['prepared'])}", soft_wrap=True)
@@ -100,15 +106,23 @@ def _only_one(folder: Path, out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _removed_without_work(folder: Path) -> Iterator[None]:
+def _removed_without_work(folder: Path, request: Request) -> Iterator[None]:
     """Remove the folder after an error if it holds no finished shard and nothing of a download, so that the
-    request can be corrected."""
+    request can be corrected. What was unpacked of an archive here is quickly unpacked again."""
+    before = _work(folder)
     try:
         yield
-    except BaseException:
-        if not [*folder.glob(f"{_SHARDS}/*.zst"), *folder.glob(f"{_INPUTS}/*")]:
+    except BaseException as error:
+        local = request.inputs and not any(text.startswith("hf://") for text in request.inputs)
+        wrong = isinstance(error, UserError) and local and not before
+        if not list(folder.glob(f"{_SHARDS}/*.zst")) and (wrong or not list(folder.glob(f"{_INPUTS}/*"))):
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _work(folder: Path) -> list[Path]:
+    """All that an earlier process has left of inputs and shards."""
+    return [*folder.glob(f"{_SHARDS}/*"), *folder.glob(f"{_INPUTS}/*")]
 
 
 def _beginning(request: Request, plan: Plan) -> str:
@@ -160,13 +174,14 @@ def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float],
     scale = 1.0 if all(file.path.suffix in (".txt", ".tsv", ".csv", ".jsonl") for file in fetched) else 0.4
     path = folder / _SHARDS / unit.shard
     paths = [file.path for file in fetched]
-    counts = write_shard(
-        path,
-        plan.kind,
-        lambda: unit.rows(paths),
-        plan.languages or ("", ""),
-        lambda size: arrived(min(size * scale, unit.work - done)),
-    )
+    with _named(unit, fetched):
+        counts = write_shard(
+            path,
+            plan.kind,
+            lambda: unit.rows(paths),
+            plan.languages or ("", ""),
+            lambda size: arrived(min(size * scale, unit.work - done)),
+        )
     arrived(unit.work - done)
     return {
         "inputs": unit.identity,
@@ -175,6 +190,21 @@ def _write_unit(folder: Path, plan: Plan, unit: Unit, advance: Callable[[float],
         "sources": [file.record for file in fetched[:_LISTED]],
         "source_count": len(fetched),
     }
+
+
+@contextlib.contextmanager
+def _named(unit: Unit, fetched: list[Fetched]) -> Iterator[None]:
+    """Name a file that was unpacked or downloaded as the user knows it in an error."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for file, copy in zip(unit.files, fetched, strict=True):
+            if file.temporary:
+                archive = copy.record["name"]
+                known = file.name if archive == file.name else f"{file.name} in {archive}"
+                text = text.replace(str(copy.path), known)
+        raise UserError(text) from error
 
 
 def _finish(folder: Path, plan: Plan, progress: Progress, request: Request, console: Console) -> None:
@@ -214,11 +244,19 @@ def _finish(folder: Path, plan: Plan, progress: Progress, request: Request, cons
         request.out.rmdir()  # empty
     finished.rename(request.out)
     shutil.rmtree(folder, ignore_errors=True)
-    for note in notes:
+    refused, commands = what_next(plan, request.out, request.name in KINDS)
+    for note in [*notes, *_left_out(counts), *refused]:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(f"written to {request.out}: {_summary(origin)}", soft_wrap=True)
-    next_one = command(f"train {plan.options} --workdir W --data.dir {shlex.quote(str(request.out))}")
-    console.print(f"next: {next_one}", soft_wrap=True)
+    for text in commands:
+        console.print(f"next: {text}", soft_wrap=True)
+
+
+def _left_out(counts: Mapping[str, Counts]) -> Iterator[str]:
+    for split, each in counts.items():
+        if each.left_out:
+            reasons = ", ".join(f"{count:,} for {reason}" for reason, count in each.left_out.items())
+            yield f"{split}: {each.left_out.total():,} rows are left out: {reasons}"
 
 
 def _without_repeats(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
 from tlc_jax.data.preparation.plan import Request, Unit
@@ -48,9 +50,9 @@ def asked(request: Request) -> dict[str, Any]:
     }
 
 
-def read_progress(folder: Path, request: Request) -> Progress:
-    """The record of an earlier process, or an empty one. UserError if it has finished shards of something
-    else."""
+def read_progress(folder: Path, request: Request, begun: bool) -> Progress:
+    """The record of an earlier process, or an empty one. UserError if it was for something else: other data,
+    of which anything is there, or other shards of the same."""
     path = folder / RECORD
     nothing: Progress = {"request": asked(request), "revision": None, "shards": {}}
     if not path.exists():
@@ -59,19 +61,30 @@ def read_progress(folder: Path, request: Request) -> Progress:
         progress = checked(read_json(path), Progress)
     except (OSError, ValueError):  # as a machine that loses power leaves it
         return nothing
-    if not progress["shards"]:
-        return {
-            **nothing,
-            "revision": progress["revision"] if progress["request"] == asked(request) else None,
-        }
-    for field, value in asked(request).items():
-        if progress["request"].get(field) != value:
-            raise UserError(
-                f"{folder} is the beginning of another preparation ({field}: "
-                f"{printable(progress['request'].get(field))} in place of {printable(value)}): remove that "
-                "folder, or give another --out"
-            )
-    return progress
+    before, now = progress["request"], asked(request)
+    if before == now:
+        return progress
+    same_data = all(before.get(field) == now[field] for field in ("name", "inputs"))
+    if progress["shards"] or (begun and not same_data):
+        resume = printable(_command(before, request.out), 2000)
+        raise UserError(
+            f"{folder} is the beginning of another preparation: {resume} resumes it; or remove it "
+            f"(rm -r {shlex.quote(str(folder))}), or give another --out"
+        )
+    return nothing
+
+
+def _command(before: dict[str, Any], out: Path) -> str:
+    """The command of a request, as it was recorded."""
+    words = [str(before.get("name"))]
+    options = {"inputs": "input"} | {name: name for name in ("columns", "revision", "licence")}
+    for field, option in options.items():
+        value = before.get(field)
+        values = [f"{key}={name}" for key, name in value.items()] if isinstance(value, dict) else value
+        if values:
+            given = values if isinstance(values, list) else [values]
+            words += [f"--{option}", *map(str, given)]
+    return f"{command('prepare')} {shlex.join([*words, '--out', str(out)])}"
 
 
 def is_finished(folder: Path, unit: Unit, progress: Progress) -> bool:

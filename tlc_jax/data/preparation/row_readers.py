@@ -28,8 +28,14 @@ def documents(column: str = "text") -> RowReader:
         for path in paths:
             if tables.table_kind(path) == ".parquet":
                 _present(path, {"text": column}, (), column_names(path))
-            for text in documents_of(path, column):
-                yield {"text": text}
+            elif tables.table_kind(path) == ".jsonl":
+                _, first = next(tables.jsonl_objects(path), (0, {column: ""}))
+                _present(path, {"text": column}, (), list(first))
+            try:
+                yield from ({"text": text} for text in documents_of(path, column))
+            except UserError as error:  # with an option that the other commands have
+                named = str(error).replace("set --data.text-field", "name another with --columns text=NAME")
+                raise UserError(named) from error
 
     return rows
 
@@ -44,13 +50,16 @@ def whole_files() -> RowReader:
     return rows
 
 
-def columns(wanted: Mapping[str, str], optional: Sequence[str] = ()) -> RowReader:
+def columns(
+    wanted: Mapping[str, str], optional: Sequence[str] = (), unused: set[str] | None = None
+) -> RowReader:
     """Tables, of whose columns some are wanted: {"text": "sentence"} takes the column sentence for the text.
-    UserError names a column that is missing, unless it is `optional`."""
+    UserError names a column that is missing, unless it is `optional`. The names of the others are added to
+    `unused`."""
 
     def rows(paths: Sequence[Path]) -> Iterator[Row]:
         for path in paths:
-            for values in _objects(path, wanted, optional):
+            for values in _objects(path, wanted, optional, set() if unused is None else unused):
                 yield {field: values[column] for field, column in wanted.items() if column in values}
 
     return rows
@@ -106,16 +115,20 @@ def _sentences(path: Path) -> Iterator[str]:
         yield from (html.unescape(text).strip() for text in _SEGMENT.findall(line))
 
 
-def _objects(path: Path, wanted: Mapping[str, str], optional: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def _objects(
+    path: Path, wanted: Mapping[str, str], optional: Sequence[str], unused: set[str]
+) -> Iterator[Mapping[str, Any]]:
     """The rows of a table of any kind, by names of columns."""
     kind = tables.table_kind(path)
     if kind == ".parquet":
-        names = _present(path, wanted, optional, column_names(path))
-        yield from (row for _, row in parquet_rows(path, names))
+        names = column_names(path)
+        unused.update({*names} - {*wanted.values()})
+        yield from (row for _, row in parquet_rows(path, _present(path, wanted, optional, names)))
     elif kind == ".jsonl":
         for line, row in tables.jsonl_objects(path):
             if line == 1:
                 _present(path, wanted, optional, list(row))
+                unused.update(row.keys() - {*wanted.values()})
             yield row
     else:
         header: list[str] = []
@@ -125,16 +138,32 @@ def _objects(path: Path, wanted: Mapping[str, str], optional: Sequence[str]) -> 
             else:
                 header = [cell.strip() for cell in cells]
                 _present(path, wanted, optional, header)
+                unused.update({*header} - {*wanted.values()})
 
 
 def _present(
     path: Path, wanted: Mapping[str, str], optional: Sequence[str], names: Sequence[str]
 ) -> list[str]:
-    """The wanted columns that are there; UserError for one that is missing."""
+    """The wanted columns that are there; UserError for one that is missing or there twice."""
     for field, column in wanted.items():
+        if names.count(column) > 1:
+            raise UserError(f"{path} has two columns called {printable(column, 60)}: rename or remove one")
         if column not in names and field not in optional:
+            only = names[0] if len(names) == 1 and re.fullmatch(r"[\w.-]+", names[0]) else "NAME"
             raise UserError(
                 f"{path} has no column {printable(column, 60)}; it has {first_of(names)}: say which one is "
-                f"meant with --columns {field}=NAME"
+                f"meant with --columns {field}={only}{_perhaps_no_header(path, wanted, names)}"
             )
     return [column for column in wanted.values() if column in names]
+
+
+def _perhaps_no_header(path: Path, wanted: Mapping[str, str], names: Sequence[str]) -> str:
+    """What to do if the first line of a table is a row: where it holds more than words, it may be one."""
+    kind = tables.table_kind(path)
+    if kind not in (".csv", ".tsv") or all(re.fullmatch(r"[\w.-]*", name) for name in names):
+        return ""
+    above = {".csv": ",", ".tsv": r"\t"}[kind].join(field for field in ("text", "label") if field in wanted)
+    return (
+        f"; or, if its first line is no header but a row, put the names of all {len(names)} columns above it "
+        f"(such as sed -i '1i {above}' FILE)"
+    )

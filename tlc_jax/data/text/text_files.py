@@ -121,7 +121,7 @@ def _below(root: Path) -> TextFiles:
                 result.links.append(name)
             for inner in sorted(path.iterdir(), reverse=True):
                 below = f"{name}/{inner.name}" if name else inner.name
-                waiting.append((inner, below, hidden or _is_hidden(inner.name)))
+                waiting.append((inner, below, hidden or is_hidden(inner.name)))
     return result
 
 
@@ -157,7 +157,7 @@ def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
             yield path
     else:
         for path in folder.iterdir():
-            if not fnmatch.fnmatchcase(path.name, part) or (_is_hidden(path.name) and part[0] != "."):
+            if not fnmatch.fnmatchcase(path.name, part) or (is_hidden(path.name) and part[0] != "."):
                 continue
             if not rest:
                 yield path
@@ -174,7 +174,7 @@ def _folders(root: Path) -> Iterator[Path]:
         stopping.check()
         if not _is_seen(seen, folder.stat()):
             yield folder
-            waiting += [path for path in folder.iterdir() if not _is_hidden(path.name) and path.is_dir()]
+            waiting += [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
 
 
 def _take(
@@ -220,5 +220,6 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is one that editors and systems leave."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
