@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests import builders
-from tlc_jax import report
+from tlc_jax import report, train
 from tlc_jax.core.errors import UserError
 from tlc_jax.studies import errors_report
+from tlc_jax.studies.rows import Results
 
 
 def measured(run: Path, folder: Path, *more: str) -> list[dict]:
@@ -44,7 +45,7 @@ def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
     own = matrices(finished)
     everything = np.sort(np.concatenate([np.abs(x).ravel() for x in own.values()]))
     limit = everything[round(0.5 * everything.size) - 1]
-    lines = {line["module"]: line for line in results if line["kind"] == "prune"}
+    lines = {line["module"]: line for line in results if line["kind"] == "prune" and not line["untrained"]}
     assert lines.keys() == {path for path, _ in own} | {"all matrices"}
     for path, line in lines.items():
         layers = [x for (name, _), x in own.items() if path in (name, "all matrices")]
@@ -61,7 +62,8 @@ def test_pruning_errors_by_module(finished: Path, results: list[dict]) -> None:
 def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> None:
     """The paper's quantizer (4.2): 3 bits between the smallest and the largest weight; zero has no code."""
     own = matrices(finished)
-    lines = {r["module"]: r for r in results if r["kind"] == "quantize" and r["range"] == "minmax"}
+    fields = {"kind": "quantize", "range": "minmax", "untrained": False}
+    lines = {r["module"]: r for r in results if fields.items() <= r.items()}
     for path in {path for path, _ in own}:
         errors = []
         for x in (x for (name, _), x in own.items() if name == path):
@@ -69,6 +71,50 @@ def test_quantization_errors_by_module(finished: Path, results: list[dict]) -> N
             errors.append(np.abs(delta * np.round((x - x.min()) / delta) + x.min() - x).mean())
         assert lines[path]["zero"] == "float"
         assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_control_is_the_network_before_its_first_update(
+    command, finished: Path, results: list[dict], tmp_path: Path
+) -> None:
+    """That of a run which ends before it, since its target is reached at once."""
+    train.main(command(tmp_path / "begun", "--evaluation.stop-at", "1000"))
+    begun = builders.parameters(tmp_path / "begun")
+    fields = {"kind": "quantize", "range": "minmax", "untrained": True}
+    lines = {r["module"]: r for r in results if fields.items() <= r.items()}
+    same = 0
+    for path, _ in matrices(finished):
+        layers = begun[path] if "layers" in path else begun[path][None]
+        errors = []
+        for x in layers.astype(np.float64):
+            delta = (x.max() - x.min()) / 7
+            errors.append(np.abs(delta * np.round((x - x.min()) / delta) + x.min() - x).mean())
+        assert lines[path]["absolute_mean"] == pytest.approx(np.mean(errors), rel=1e-3)
+        same += 1
+    assert same > 5
+
+
+def test_what_is_left_after_the_control_is_taken_away() -> None:
+    """Errors that halve from the first model to the last, in networks before training too: nothing is left.
+    Those of pruning halve only in trained networks."""
+    rows = []
+    for kind, how in (("quantize", "minmax"), ("quantize", "mse"), ("prune", None)):
+        for run, untrained in itertools.product(("2x8", "2x16", "2x32"), (False, True)):
+            size = {"2x8": 4.0, "2x16": 3.0, "2x32": 2.0}[run]
+            mean = 4.0 if untrained and kind == "prune" else size
+            row = {"kind": kind, "run": run, "model": run, "module": "all matrices", "untrained": untrained}
+            row |= {"bits": 4, "zero": "float", "sparsity": 0.6, "absolute_mean": mean, "relative_mean": 1.0}
+            rows.append(row if how is None else {**row, "range": how})
+    said = list(errors_report.sentences(Results(rows)))
+    assert len(said) == 6
+    assert said[0] == (
+        "quantized to 4 bits, range minmax, zero float (paper): |v - w| of 2x32 is 0.50 of that of 2x8, and "
+        "before training 0.50; a factor of 1.00 is left to training"
+    )
+    assert said[4].endswith(
+        "is 0.50 of that of 2x8, and before training 1.00; a factor of 0.50 is left to training"
+    )
+    assert not list(errors_report.sentences(Results(rows[:2]))), "one model has no trend"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
 from tlc_jax.training.session import Session
 from tlc_jax.training.skipped import SkippedSteps
-from tlc_jax.training.state import TrainState, init_state
+from tlc_jax.training.state import TrainState, init_state, seed_keys
 from tlc_jax.training.step import make_train_step
 from tlc_jax.training.view import View
 
@@ -23,7 +23,7 @@ from tlc_jax.training.view import View
 def assemble(run: Run) -> Session:
     """State, update, evaluator and metrics of the run; the update is compiled if there is one to do."""
     config, task = run.config, run.task
-    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    init_key, dropout_key = seed_keys(config.seed)
     restored = run.restored or _initial(run, init_key)
     step, meta = restored.step, restored.meta
     clock = Clock(

@@ -23,8 +23,10 @@ from tlc_jax.core.leaf import Masks
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.inference.model_with_data import load_with_data
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
-from tlc_jax.runs.load import load_model
+from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.rows import Result, Results
+from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.state import seed_keys
 
 BITS = (8, 6, 5, 4, 3, 2)
 RANGES = ("minmax", "percentile:0.1", "mse")
@@ -37,7 +39,9 @@ Evaluate = Callable[[Tensors], dict[str, float]]
 def measure_errors(config: ErrorsConfig, console: Console) -> Results:
     """Results of each run: one per module class under quantization with each range and under pruning (`kind`
     quantize, prune), and one per combination of bits, ranges, zeros and granularities (`kind` grid). With
-    `config.evaluate` each combination is also evaluated, on the set that the run was tuned on."""
+    `config.evaluate` each combination is also evaluated, on the set that the run was tuned on. Results by
+    module with `untrained` are those of the same network before its first update, the control: what they
+    share with the trained ones comes from the initialiser."""
     results: list[Result] = []
     for run in config.run:
         model = load_model(run, warn=console.print)
@@ -45,11 +49,21 @@ def measure_errors(config: ErrorsConfig, console: Console) -> Results:
         name = f"{model.config.model.num_layers}x{model.config.model.hidden_size}"
         label = {"run": run, "model": name, "step": model.step}
         evaluate = _evaluator(run, console) if config.evaluate else None
-        modules = _of_modules(tensors, model.masks, config)
+        modules = [
+            *({"untrained": False, **result} for result in _of_modules(tensors, model.masks, config)),
+            *({"untrained": True, **result} for result in _of_modules(untrained(model), {}, config)),
+        ]
         for result in itertools.chain(modules, _of_grid(tensors, model.masks, evaluate)):
             stopping.check()
             results.append({**label, **result})
     return Results(results)
+
+
+def untrained(model: TrainedModel) -> Tensors:
+    """The tensors that a run of this model's config begins with: those of its seed, initialised afresh."""
+    objective = kind_of(model.config).objective(model.config, len(model.label_names))
+    key, _ = seed_keys(model.config.seed)
+    return split(jax.device_get(jax.jit(objective.init)(key)))
 
 
 def _evaluator(run: str, console: Console) -> Evaluate:

@@ -13,7 +13,7 @@ from tlc_jax.config.study_options import ErrorsConfig
 from tlc_jax.core.json_text import json_text
 from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.writable import check_writable
-from tlc_jax.studies.compression_errors import BITS, measure_errors
+from tlc_jax.studies.compression_errors import ALL, BITS, measure_errors
 from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.studies.rows import Result, Results
 from tlc_jax.training.view import make_console
@@ -30,7 +30,7 @@ def report_errors(config: ErrorsConfig) -> None:
     check_writable(numbers, "beside --output")
     store = measure_errors(config, console)
     write_text(numbers, "".join(f"{json_text(result)}\n" for result in store.results))
-    console.print(*tables(store), sep="\n")
+    console.print(*tables(store), *sentences(store), sep="\n")
     draw_errors(store, picture)
     console.print(f"picture: {picture}, numbers: {numbers}")
 
@@ -42,7 +42,7 @@ def tables(store: Results) -> Iterator[Table]:
         results = store.find(kind=kind)
         for how in dict.fromkeys(result.get("range") for result in results):
             title = _title(store.find(kind=kind, range=how)[0], how)
-            table = Table(title=title, caption="mean (variance) over the layers")
+            table = Table(title=title, caption="mean (variance) over the layers; below it before training")
             table.add_column("module")
             for _, model in runs:
                 table.add_column(f"{model}: |v - w|", justify="right")
@@ -50,8 +50,8 @@ def tables(store: Results) -> Iterator[Table]:
             for module in dict.fromkeys(result["module"] for result in results):
                 cells = []
                 for run, _ in runs:
-                    result = next(iter(store.find(kind=kind, range=how, run=run, module=module)), None)
-                    cells += [_spread(result, key) for key in ("absolute", "relative")]
+                    found = store.find(kind=kind, range=how, run=run, module=module)
+                    cells += [_trained_and_not(found, key) for key in ("absolute", "relative")]
                 table.add_row(module, *cells)
             yield table
     yield _grid(store, runs)
@@ -92,9 +92,31 @@ def _title(result: Result, how: str | None) -> str:
     return f"quantized to {result['bits']} bits, range {how}, zero {result['zero']}{papers}"
 
 
-def _spread(result: Result | None, key: str) -> str:
-    if result is None:  # the model has no such module
-        return ""
+def sentences(store: Results) -> Iterator[str]:
+    """What changes from the first model to the last, and what of it is left after the same change in networks
+    before their first update is taken away; nothing for a single model."""
+    (first, small), *others = _runs(store.results)
+    if not others:
+        return
+    last, large = others[-1]
+    for kind, how in (("quantize", "minmax"), ("quantize", "mse"), ("prune", None)):
+        for key, words in (("absolute", "|v - w|"), ("relative", "||v - w|| / ||w||")):
+            results = store.find(kind=kind, range=how, module=ALL)
+            mean = {(r["run"], r["untrained"]): r[f"{key}_mean"] for r in results}
+            trained, before = (mean[last, flag] / mean[first, flag] for flag in (False, True))
+            yield (
+                f"{_title(results[0], how)}: {words} of {large} is {trained:.2f} of that of {small}, and "
+                f"before training {before:.2f}; a factor of {trained / before:.2f} is left to training"
+            )
+
+
+def _trained_and_not(results: list[Result], key: str) -> str:
+    """The error of a module with that before training below it; '' where the model has no such module."""
+    ordered = sorted(results, key=lambda result: result["untrained"])
+    return "\n".join(_spread(result, key) for result in ordered)
+
+
+def _spread(result: Result, key: str) -> str:
     return f"{result[f'{key}_mean']:.2e} ({result[f'{key}_variance']:.1e})"
 
 
@@ -120,15 +142,17 @@ def draw_errors(store: Results, path: AnyPath) -> None:
 def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> None:
     runs = _runs(results)
     for number, (run, model) in enumerate(runs):
-        bars = [r for r in results if r["run"] == run]
-        offset = (number - (len(runs) - 1) / 2) * 0.8 / len(runs)
-        axes.barh(
-            [modules.index(r["module"]) + offset for r in bars],
-            [r["absolute_mean"] for r in bars],
-            0.8 / len(runs),
-            xerr=[math.sqrt(r["absolute_variance"]) for r in bars],
-            label=plain(model),
-        )
+        height, offset = 0.8 / len(runs), (number - (len(runs) - 1) / 2) * 0.8 / len(runs)
+        for before in (False, True):
+            bars = [r for r in results if (r["run"], r["untrained"]) == (run, before)]
+            at = [modules.index(r["module"]) + offset for r in bars]
+            means = [r["absolute_mean"] for r in bars]
+            if before:
+                label = "before training" if number == len(runs) - 1 else None
+                axes.barh(at, means, height, fill=False, edgecolor="black", linewidth=0.7, label=label)
+            else:
+                spread = [math.sqrt(r["absolute_variance"]) for r in bars]
+                axes.barh(at, means, height, xerr=spread, label=plain(model))
     axes.set_ylim(len(modules) - 0.5, -0.5)
     axes.set(title=title, xlabel="mean |v - w|, over layers +- standard deviation")
 

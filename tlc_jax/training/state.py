@@ -34,6 +34,12 @@ class TrainState:
     optimizer: Any
 
 
+def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The keys of a run's initial parameters and of its dropout."""
+    init, dropout = jax.random.split(jax.random.key(seed))
+    return init, dropout
+
+
 def abstract_params(task: Objective) -> Params:
     """Shapes and types of the task's parameters, nothing computed."""
     return jax.eval_shape(task.init, jax.random.key(0))
