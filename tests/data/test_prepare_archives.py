@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -188,10 +189,7 @@ def test_a_bomb_and_a_link_are_not_unpacked(tmp_path: Path) -> None:
     assert [other.name for other in tmp_path.iterdir()] == ["a.zip"], "nothing of it is left on the disk"
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         symlink = zipfile.ZipInfo("c.txt")
-        symlink.create_system, symlink.external_attr = (
-            3,
-            (stat.S_IFLNK | 0o777) << 16,
-        )  # as Info-ZIP writes it
+        symlink.create_system, symlink.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(symlink, "/etc/passwd")
     with pytest.raises(UserError, match=r"has no file of \.txt"):
         run(tmp_path / "out3", "text", "--input", tmp_path / "c.zip")

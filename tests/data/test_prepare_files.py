@@ -191,7 +191,7 @@ def test_sentence_pairs(tmp_path: Path) -> None:
         ),
         (
             ("wikipedia", "--input", "no.parquet"),
-            r"no\.parquet has no column text; it has body: .* --columns text=NAME",
+            r"no\.parquet has no column text; it has body: .* --columns text=body$",
         ),
     ],
 )
