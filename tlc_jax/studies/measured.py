@@ -31,10 +31,11 @@ def metric_named(name: str) -> Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """The values of a metric for the seeds of one model. `key` says which model it is."""
+    """The values of a metric for the trainings of one model: of several finetunings of a training their mean,
+    since they say nothing about another training. `key` says which model it is."""
 
     key: tuple[Any, ...]
-    values: Float[np.ndarray, "seeds"]
+    values: Float[np.ndarray, "trainings"]
     rows: tuple[Row, ...]
 
     @property
@@ -42,11 +43,11 @@ class Measured:
         return float(self.values.mean())
 
     def number(self, column: str) -> float:
-        """The mean of a column of numbers over the seeds."""
+        """The mean of a column of numbers over the rows."""
         return float(np.mean([float(row[column]) for row in self.rows]))
 
     def __str__(self) -> str:
-        """The mean with its interval over seeds."""
+        """The mean with its interval over trainings."""
         if (covered := interval(self.values)) is None:
             return f"{self.mean:.4f}"
         return f"{self.mean:.4f} [{covered[0]:.4f}, {covered[1]:.4f}]"
@@ -57,10 +58,14 @@ def grouped(rows: Iterable[Row], columns: Sequence[str]) -> list[Measured]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.get(column) for column in columns), []).append(row)
-    return [
-        Measured(key, np.array([float(row["value"]) for row in group]), tuple(group))
-        for key, group in groups.items()
-    ]
+    return [Measured(key, _of_trainings(group), tuple(group)) for key, group in groups.items()]
+
+
+def _of_trainings(rows: list[Row]) -> Float[np.ndarray, "trainings"]:
+    trainings: dict[object, list[float]] = {}
+    for row in rows:
+        trainings.setdefault(row.get("seed"), []).append(float(row["value"]))
+    return np.array([np.mean(values) for values in trainings.values()])
 
 
 def with_gates(rows: list[Row], all_rows: Iterable[Row]) -> list[Row]:

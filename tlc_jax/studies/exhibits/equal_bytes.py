@@ -8,13 +8,14 @@ corrected for the number of budgets (Holm): seeds of finetunings of one training
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from tlc_jax.core.printable import counted
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
 from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_named, primary, with_gates
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _KEY = ("size", "variant", "mark", "bits", "sparsity")
 _KILOBYTE = 1000
+_MEANS = ("accuracy", "nats_per_byte")  # metrics that are a mean over the scores of examples
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
@@ -120,39 +122,49 @@ def _contests(models: list[_Model], metric: Metric) -> list[tuple[float, list[_M
 def _sentences(rows: list[Row]) -> list[str]:
     metric, models = metric_named(str(rows[0]["metric_of_task"])), _models(rows)
     contests = _contests(models, metric)
-    differences = [_difference(*order[:2]) for _, order in contests if len(order) > 1]
+    pairs = [order[:2] for _, order in contests if len(order) > 1 and not _above(order[:2], metric)]
+    differences = [_difference(*pair) for pair in pairs]
     over_examples = holm([each.examples_p for each in differences])
     over_trainings = holm([1.0 if each.seeds_p is None else each.seeds_p for each in differences])
     tests = iter(zip(differences, over_examples, over_trainings, strict=True))
-    texts = []
+    first, texts = models[0].reported.rows[0], []
     for limit, order in contests:
         text = f"Up to {limit / _KILOBYTE:,.0f} kB: {order[0]}, {order[0].reported}"
         if len(order) > 1:
-            text += f"; against {order[1]}, {order[1].reported}: {_judged(*next(tests))}"
+            text += f"; against {order[1]}, {order[1].reported}: "
+            text += "not comparable yet" if _above(order[:2], metric) else _judged(*next(tests))
         texts.append(f"{text}.")
-    first = models[0].reported.rows[0]
-    if above := above_gate([model.reported for model in models], metric):
+    named = list(dict.fromkeys(model for _, order in contests for model in order[:2]))
+    if above := [model for model in named if _above([model], metric)]:
+        names = ", ".join(map(str, above))
         texts.append(
-            f"Not comparable yet: {len(above)} of these {len(models)} models are no better than the "
+            f"Not comparable yet: {names} {'is' if len(above) == 1 else 'are'} no better than the "
             f"{first['gate_name']}, {first['gate']:.4f}."
         )
     tuning, reported = models[0].tuning.rows[0]["set"], first["set"]
+    of_what = "" if metric.name in _MEANS else " Differences are those of the accuracy."
     texts.append(
         f"The model named first is the best on {tuning}; its {metric.name} is that on {reported}; bytes are "
-        f"those of the file. Tests are corrected for {len(differences)} comparisons."
+        f"those of the file. Tests are corrected for {counted(len(differences), 'comparison')}.{of_what}"
     )
     return texts
 
 
+def _above(models: list[_Model], metric: Metric) -> list[Measured]:
+    return above_gate([model.reported for model in models], metric)
+
+
 def _difference(one: _Model, other: _Model) -> Difference:
+    """Over trainings only where both have several: a single one says nothing about another."""
     (scores, weights), (others, _) = one.scores(), other.scores()
-    return difference(scores, others, weights)
+    made = difference(scores, others, weights)
+    return made if min(len(scores), len(others)) > 1 else replace(made, seeds_p=None)
 
 
 def _judged(found: Difference, examples_p: float, trainings_p: float) -> str:
     text = f"{found.mean:+.4f} +- {found.examples_error:.4f} (examples, p = {examples_p:.2g}"
     if found.seeds_p is None:
-        return f"{text}), one training each: another may turn it"
+        return f"{text}), a single training, so another may turn it"
     resolved = examples_p < LEVEL and trainings_p < LEVEL
     return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"
 

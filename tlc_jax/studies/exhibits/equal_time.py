@@ -3,7 +3,7 @@ and 4.1).
 
 The sizes at a mark are compared only if all of them are better than counts. The best is the one with the best
 mean over seeds; the next one is told apart from it by Welch's t-test over seeds, corrected for the number of
-marks (Holm).
+marks (Holm), where both have several seeds. Seconds of different devices are not compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ def _rows(store: ItemStore) -> list[Row]:
     """The last evaluations of finished runs: of branches where there are, else of whole runs."""
     finished = [row for row in store.rows() if row.get("last") and row["stage"] in ("train", "branch")]
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
-    return tuning_rows(store, lambda row: bool(row.get("last")) and row["stage"] == stage)
+    rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["stage"] == stage)
+    return _of_one_device(rows, store)
+
+
+def _of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
+    """The rows whose seconds are those of the device that most rows have; `left_out` names the others. It is
+    the device that timed an update where updates are counted, else the one that trained."""
+    timed_on = {(row["size"], row["variant"]): row["device"] for row in store.rows(stage="timing")}
+    clocks = [str(timed_on.get((row["size"], row["variant"]), row["device"])) for row in rows]
+    first = max(dict.fromkeys(clocks), key=clocks.count, default="")
+    others = ", ".join(dict.fromkeys(clock for clock in clocks if clock != first))
+    return [{**row, "left_out": others} for row, clock in zip(rows, clocks, strict=True) if clock == first]
 
 
 def _name(model: Measured) -> str:
@@ -77,17 +88,23 @@ def _sentences(rows: list[Row]) -> list[str]:
             "tokens predict as well. Train for longer."
         )
     ordered = {mark: _best_first(models, metric) for mark, models in comparable.items() if len(models) > 1}
-    tests = {mark: welch(models[0].values, models[1].values) for mark, models in ordered.items()}
-    tested = [mark for mark, p in tests.items() if p is not None]
-    corrected = dict(zip(tested, holm([tests[mark] or 0.0 for mark in tested]), strict=True))
+    tests = {
+        mark: welch(best.values, second.values)
+        for mark, (best, second, *_) in ordered.items()
+        if min(len(best.values), len(second.values)) > 1
+    }
+    corrected = dict(zip(tests, holm([1.0 if p is None else p for p in tests.values()]), strict=True))
     for mark, (best, second, *_) in ordered.items():
         seconds = max(model.number("training_seconds") for model in by_mark[mark])
         text = f"At {seconds:,.0f} s {_name(best)} is best, {best}; next {_name(second)}, {second}"
         if mark not in corrected:
-            texts.append(f"{text}: one seed each, so another seed may turn the order.")
+            single = "one seed each" if len(best.values) == len(second.values) else "one seed of one of them"
+            texts.append(f"{text}: {single}, so another seed may turn the order.")
         else:
             p = corrected[mark]
             texts.append(f"{text}: {'resolved' if p < LEVEL else 'not resolved'} over seeds, p = {p:.2g}.")
+    if left_out := rows[0]["left_out"]:
+        texts.append(f"Left out are runs of other devices, whose seconds are not comparable: {left_out}.")
     return texts
 
 

@@ -1,0 +1,161 @@
+"""What is said of compressed models at equal bytes, of stores that are made by hand."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tests.studies.stores import compressed, right
+from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.measured import grouped
+
+RNG = np.random.default_rng(1)
+
+
+def said_of_bytes(store: ItemStore) -> str:
+    return " ".join(EQUAL_BYTES.sentences(EQUAL_BYTES.rows(store)))
+
+
+def test_what_is_chosen_on_the_tuning_set_is_shown_on_the_reported_one(tmp_path: Path) -> None:
+    """The reported set would choose the other model of each size, and the other size."""
+    flat = [right(200)] * 3
+    store = compressed(
+        tmp_path,
+        "accuracy",
+        {
+            ("2x64", 8, 30.0): (0.80, [0.61, 0.62, 0.63], flat),
+            ("2x64", 4, 15.0): (0.70, [0.99, 0.99, 0.99], flat),
+            ("2x128", 4, 31.0): (0.90, [0.51, 0.52, 0.53], flat),
+            ("2x128", 3, 25.0): (0.60, [0.98, 0.98, 0.98], flat),
+        },
+    )
+    text = said_of_bytes(store)
+    assert "Up to 32 kB: 2x128 at 4 bits, 0.5200 [" in text
+    assert "against 2x64 at 8 bits, 0.6200 [" in text
+    assert "Up to 16 kB: 2x64 at 4 bits, 0.9900 [0.9900, 0.9900]. Up to 32" in text, (
+        "nothing to compare it to"
+    )
+    assert "The model named first is the best on tuning; its accuracy is that on test; bytes are" in text
+
+
+def pairs(tmp_path: Path, counts: list[list[int]], **options: Any) -> str:
+    """What is said of pairs of models, each with their own number of bytes: right answers by training."""
+    models: Any = {}
+    for number, seeds in enumerate(counts):
+        size, bits = ("2x64", "2x128")[number % 2], 8 - number // 2
+        scores = [right(count) for count in seeds]
+        value = (seeds[0] + number) / 400  # the later one is the better one
+        models[size, bits, 9 * 2.0 ** (number // 2)] = (value, [s.mean() for s in scores], scores)
+    return said_of_bytes(compressed(tmp_path, "accuracy", models, **options))
+
+
+def test_resolved_needs_the_examples_and_the_trainings(tmp_path: Path) -> None:
+    both = pairs(tmp_path / "a", [[200, 202, 204], [300, 302, 304]])
+    assert "trainings, p = " in both
+    assert both.count(", resolved.") == 1
+    one = pairs(tmp_path / "b", [[200], [300]])
+    assert "a single training, so another may turn it" in one
+    assert "resolved" not in one
+    control = pairs(tmp_path / "c", [[200, 202, 204], [300]])
+    assert "resolved" not in control, "a single training of one of them says nothing about another"
+    varying = pairs(tmp_path / "d", [[150, 250, 200], [180, 350, 280]])
+    assert "not resolved." in varying
+    assert "Tests are corrected for 1 comparison." in varying
+
+
+def test_finetunings_of_one_training_are_no_trainings(tmp_path: Path) -> None:
+    text = pairs(tmp_path, [[200, 202, 204], [300, 302, 304]], finetunings=3)
+    assert "a single training" in text
+    assert "resolved" not in text
+    assert "[" not in text, "finetunings give no interval over trainings"
+    rows = [{"seed": seed, "value": value} for seed, value in ((0, 1.0), (0, 3.0), (1, 4.0))]
+    [model] = grouped(rows, ())
+    assert model.values.tolist() == [2.0, 4.0]
+
+
+def test_tests_over_budgets_are_corrected(tmp_path: Path) -> None:
+    """Each of both comparisons alone would be significant over trainings."""
+    counts = [[200, 214, 207], [230, 240, 235], [260, 274, 267], [290, 300, 295]]
+    p = [
+        stats.ttest_ind([x / 400 for x in one], [x / 400 for x in other], equal_var=False).pvalue
+        for one, other in (counts[:2], counts[2:])
+    ]
+    assert max(p) < 0.05
+    text = pairs(tmp_path, counts)
+    assert f"trainings, p = {2 * min(p):.2g})" in text
+    assert "Tests are corrected for 2 comparisons." in text
+
+
+def test_compressed_models_above_their_gate_are_not_compared(tmp_path: Path) -> None:
+    """But those that no budget chooses may be as bad as they like."""
+    text = pairs(tmp_path, [[200, 202, 204], [300, 302, 304]], gate=("linear", 0.7))
+    assert "against 2x64 at 8 bits, 0.5050 [0.4926, 0.5174]: not comparable yet." in text
+    assert "Not comparable yet: 2x64 at 8 bits is no better than the bag of words, 0.7000." in text
+    assert "resolved" not in text
+    assert "corrected for 0 comparisons" in text
+
+
+def test_losses_are_compared_per_byte(tmp_path: Path) -> None:
+    """Sums over sums: long examples count for more. Lower is better."""
+    lengths = RNG.integers(5, 60, 300).astype(float)
+    losses = [[lengths * (rate + 0.1 * RNG.standard_normal(300)) for _ in range(3)] for rate in (1.5, 1.4)]
+    values = [[float(each.sum() / lengths.sum()) for each in model] for model in losses]
+    models = {
+        (size, 4, 10.0): (np.mean(values[number]), values[number], losses[number])
+        for number, size in enumerate(("2x64", "2x128"))
+    }
+    text = said_of_bytes(compressed(tmp_path, "nats_per_byte", models, weights=lengths))
+    assert "Up to 16 kB: 2x128 at 4 bits" in text
+    assert f": {np.mean(values[1]) - np.mean(values[0]):+.4f} +- " in text
+    assert ", resolved." in text
+
+
+def test_a_metric_that_is_no_mean_over_examples_says_what_is_tested(tmp_path: Path) -> None:
+    models = {
+        ("2x64", 8, 9.0): (0.25, [0.25], [right(200)]),
+        ("2x128", 8, 9.0): (0.5, [0.5], [right(300)]),
+    }
+    text = said_of_bytes(compressed(tmp_path, "matthews", models))
+    assert "2x128 at 8 bits, 0.5000; against 2x64 at 8 bits, 0.2500: +0.2500 +- " in text
+    assert "its matthews is that on test" in text
+    assert "Differences are those of the accuracy." in text
+
+
+POINTS = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 20)), min_size=1, max_size=8)
+
+
+@given(POINTS, POINTS)
+def test_the_best_of_each_size_that_fits_is_compared(
+    tmp_path_factory: pytest.TempPathFactory, small: list[tuple[int, int]], large: list[tuple[int, int]]
+) -> None:
+    """By brute force, over all budgets that are named."""
+    points = {"2x64": small, "2x128": large}
+    models = {
+        (size, bits + 1, float(kilobytes)): (value / 20, [value / 20], [right(10)])
+        for size, choices in points.items()
+        for bits, (kilobytes, value) in enumerate(choices)
+    }
+    rows = EQUAL_BYTES.rows(compressed(tmp_path_factory.mktemp("store"), "accuracy", models))
+    named = [text.removeprefix("Up to ") for text in EQUAL_BYTES.sentences(rows) if text.startswith("Up to")]
+    for text in named:
+        limit = float(text.partition(" kB")[0].replace(",", ""))
+        best = {
+            size: max((value, -kilobytes) for kilobytes, value in choices if kilobytes <= limit)
+            for size, choices in points.items()
+            if any(kilobytes <= limit for kilobytes, _ in choices)
+        }
+        chosen = max(best.values())
+        assert f", {chosen[0] / 20:.4f}" in text
+        assert ("against" in text) == (len(best) == 2)
+    limits = [float(text.partition(" kB")[0].replace(",", "")) for text in named]
+    smallest = min(kilobytes for kilobytes, _ in itertools.chain(small, large))
+    assert smallest <= limits[0] < 2 * smallest, "the first budget is the first that any model fits in"
+    assert limits == sorted(set(limits))

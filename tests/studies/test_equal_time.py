@@ -1,0 +1,107 @@
+"""What is said and drawn of sizes at equal time, of stores that are made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from tests.studies.stores import LARGE, SMALL, compressed, right, trained
+from tlc_jax.studies.comparison import show
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.picture import save_panels
+
+
+def said_of_time(store: ItemStore) -> list[str]:
+    return EQUAL_TIME.sentences(EQUAL_TIME.rows(store))
+
+
+def test_sizes_are_compared_at_each_mark_with_holms_correction(tmp_path: Path) -> None:
+    near = [1.401, 1.4025, 1.4075]
+    values = {
+        "1x32": {"1/4": SMALL, "1/2": SMALL, "1": [1.410, 1.412, 1.414]},
+        "2x64": {"1/4": LARGE, "1/2": [1.497, 1.502, 1.500], "1": near},
+    }
+    first, second, third = said_of_time(trained(tmp_path, values, gate=2.0))
+    p = [
+        stats.ttest_ind(values["1x32"][mark], values["2x64"][mark], equal_var=False).pvalue
+        for mark in ("1/4", "1/2", "1")
+    ]
+    assert p[0] < p[2] < 0.05 < 2 * p[2], "without a correction the last one would count"
+    assert first.startswith("At 300 s 2x64 is best, 1.4030 [1.3955, 1.4105]; next 1x32, 1.5030 [")
+    assert first.endswith(f": resolved over seeds, p = {3 * p[0]:.2g}.")
+    assert second.endswith(f": not resolved over seeds, p = {max(p[1], 2 * p[2]):.2g}.")
+    assert third.endswith(f": not resolved over seeds, p = {2 * p[2]:.2g}.")
+
+
+def test_models_that_are_no_better_than_counts_are_not_compared(tmp_path: Path) -> None:
+    values = {"1x32": {"1/2": [2.1] * 2, "1": SMALL}, "2x64": {"1/2": [1.9] * 2, "1": LARGE}}
+    first, second = said_of_time(trained(tmp_path, values, gate=2.0))
+    assert first.startswith("Not comparable yet at 600 s: 1x32 is no better than the target bigram, so count")
+    assert second.startswith("At 1,200 s 2x64 is best")
+    above = said_of_time(trained(tmp_path / "above", values, gate=1.3))
+    assert len(above) == 1
+    assert "Not comparable yet at 1,200 s and before: 1x32, 2x64 are no better" in above[0]
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "words"),
+    [
+        (SMALL[:1], LARGE[:1], "one seed each, so another seed may turn the order"),
+        (SMALL, LARGE[:1], "one seed of one of them, so another seed may turn the order"),
+    ],
+)
+def test_single_trainings_resolve_nothing(
+    tmp_path: Path, small: list[float], large: list[float], words: str
+) -> None:
+    [text] = said_of_time(trained(tmp_path, {"1x32": {"1": small}, "2x64": {"1": large}}))
+    assert words in text
+    assert "resolved" not in text
+
+
+def test_seconds_of_different_devices_never_share_an_axis(tmp_path: Path) -> None:
+    values = {size: {"1/2": SMALL, "1": SMALL} for size in ("1x32", "2x64", "3x96")}
+    store = trained(tmp_path, values, devices={"3x96": "1 x H100"})
+    rows = EQUAL_TIME.rows(store)
+    assert {row["size"] for row in rows} == {"1x32", "2x64"}
+    assert said_of_time(store)[-1] == (
+        "Left out are runs of other devices, whose seconds are not comparable: 1 x H100."
+    )
+    for size in values:  # where updates are counted, seconds are those of the device that timed them
+        about: dict[str, Any] = {"stage": "timing", "fields": {"size": size, "variant": ""}}
+        row = {"metric": "mean_seconds", "value": 0.1}
+        store.seal({"item": f"timing/{size}", **about, "rows": [row], "made": {"device": "1 core"}})
+    assert {row["size"] for row in EQUAL_TIME.rows(store)} == set(values)
+    assert "Left out" not in " ".join(said_of_time(store))
+
+
+def test_all_exhibits_are_drawn_and_an_empty_store_is_said_to_be_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    console = Console(width=200)
+    show(ItemStore(tmp_path / "none"), tmp_path, console)
+    assert "holds no evaluation of a finished run" in capsys.readouterr().out
+    assert not (tmp_path / "study.png").exists()
+    trained(tmp_path, {"1x32": {"1/2": SMALL, "1": SMALL}, "2x64": {"1": LARGE}}, gate=2.0)
+    models = {("1x32", 8, 9.0): (0.5, [0.5], [right(10)])}
+    store = compressed(tmp_path, "accuracy", models, gate=("linear", 0.4))
+    show(store, tmp_path, console)
+    printed = capsys.readouterr().out
+    assert "1.4030 [1.3955, 1.4105] *" in printed
+    assert "0.5000  9 kB" in printed
+    assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+    assert len(EXHIBITS) == len({exhibit.name for exhibit in EXHIBITS})
+
+
+def test_a_picture_has_an_axis_for_each_exhibit(tmp_path: Path) -> None:
+    """A size whose name would be typeset is shown as it is."""
+    rows = EQUAL_TIME.rows(trained(tmp_path, {"1x32": {"1": SMALL}}))
+    variants = [{**row, "variant": "data_$1$"} for row in rows]
+    save_panels([(EQUAL_TIME.draw, variants), (EQUAL_TIME.draw, rows)], tmp_path / "two.svg")
+    text = (tmp_path / "two.svg").read_text()
+    assert text.count('id="axes_') == 2
