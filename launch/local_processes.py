@@ -3,17 +3,20 @@
     python launch/local_processes.py --processes 2 --devices 4 -- \\
       python -m tlc_jax.train --config quickstart --workdir runs/two
 
-Each process gets the command with --hosts.coordinator, --hosts.processes and --hosts.index. Ctrl-C and
-SIGTERM are passed on, so that the processes save and end. The exit code is that of a process that failed,
-else 75 if one was interrupted, else 0.
+Without a command it trains the quickstart in runs/local_processes. Each process gets the command with
+--hosts.coordinator, --hosts.processes and --hosts.index. Ctrl-C and SIGTERM are passed on, so that the
+processes save and end; on Linux they do so too if this program is killed. The exit code is that of a
+process that failed, else 75 if one was interrupted, else 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +25,7 @@ import threading
 from typing import IO
 
 EXIT_INTERRUPTED = 75
+PR_SET_PDEATHSIG = 1  # of Linux
 
 
 def main() -> int:
@@ -36,9 +40,16 @@ def main() -> int:
         for command in commands:
             print(shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), *command]))
         return 0
+    if shutil.which(commands[0][0]) is None:
+        print(f"error: {commands[0][0]} is not a program: give -- and a command", file=sys.stderr)
+        return 2
     processes = [
         subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=end_with_launcher if sys.platform == "linux" else None,
         )
         for command in commands
     ]
@@ -58,6 +69,11 @@ def main() -> int:
     for reader in readers:
         reader.join()
     return exit_code([process.wait() for process in processes])
+
+
+def end_with_launcher() -> None:
+    """Have this process get SIGTERM, after which it saves, when the launcher ends, even by kill -9."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def parse() -> argparse.Namespace:

@@ -10,6 +10,10 @@
 #   on_all COMMAND       the same on each node
 #   start_on_all WORD... starts a command on each node, with --hosts.* where there are several
 
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    echo "nodes.sh is a part of tpu_vm.sh and tpu_group.sh: see launch/tpu_vm.sh --help" >&2
+    exit 2
+fi
 look_every=${TLC_LOOK_EVERY:-60} # seconds between two looks at the nodes
 attempts=5                       # to start a command on the same nodes
 unreachable_looks=10             # until nodes that do not answer are given up
@@ -18,7 +22,7 @@ on_node="bash tlc_jax/launch/on_node.sh"
 script=${0##*/}
 : "${name:?} ${zone:?}"
 # shellcheck disable=SC2034 # the sourcing script reads `spot`
-dry_run='' created='' spot=yes data=''
+dry_run='' created='' spot=yes data='' given=''
 exec 3>&1 # what a dry run prints, also from within $(...)
 
 say() { echo "$script: $*" >&2; }
@@ -87,12 +91,28 @@ parse() {
 }
 
 set_option() {
+    local LC_ALL=C # elsewhere [a-z] may hold other letters
+    [[ " $given " != *" $1 "* ]] || fail "$1 is given twice: give it once"
+    given+=" $1"
     case $1 in
-    --name) name=$2 ;;
-    --zone) zone=$2 ;;
+    --name)
+        [[ $2 =~ ^[a-z]([-a-z0-9]{0,60}[a-z0-9])?$ ]] ||
+            fail "--name $2 is not of small letters, digits and hyphens, with a letter first"
+        name=$2
+        ;;
+    --zone)
+        [[ ! $2 =~ ^[a-z]+-[a-z]+[0-9]+$ ]] || fail "--zone $2 is a region: give one of its zones, such as $2-a"
+        [[ $2 =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || fail "--zone $2 is not a zone, such as us-west4-a"
+        zone=$2
+        ;;
     --data)
         [[ $2 == gs://?*/?* ]] || fail "--data $2 is not gs://BUCKET/FOLDER"
         data=${2%/}
+        case ${data##*/} in
+        tlc_jax | configs | launch | *.toml | README.md | LICENSE | .*)
+            fail "--data $2 would be copied over the code in ~/tlc_jax/${data##*/}: give the folder another name"
+            ;;
+        esac
         ;;
     *) option "$1" "$2" || fail "there is no option $1: see $script --help" ;;
     esac
@@ -100,6 +120,13 @@ set_option() {
 
 main() {
     local code=0
+    [[ $dry_run || $verb == *help ]] || command -v gcloud >/dev/null ||
+        fail "gcloud is not on PATH: install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install)"
+    case $verb in
+    up | logs | status | down)
+        ((${#command[@]} == 0)) || fail "$verb takes no command: run and watch do"
+        ;;
+    esac
     case $verb in
     -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" ;;
     up)
@@ -192,6 +219,10 @@ logs() { on_first "$on_node log"; }
 status() {
     local now
     now=$(state)
+    [[ $now != UNKNOWN ]] || {
+        say "error: the state of $name is not known: gcloud has said why"
+        return 1
+    }
     [[ $dry_run ]] || echo "$name in $zone is $now"
     [[ ! $dry_run && $now != ACTIVE ]] || on_all "$on_node state"
 }
@@ -219,7 +250,7 @@ job() {
 watch() {
     local left=$attempts lost=0 now word='' code=0
     check_workdir
-    trap 'say "$name is still there and costs money: watch it again, or give $(hint down)"; exit 75' INT TERM
+    trap 'say "$name is still there and costs money: watch it again, or give $(hint down)"; exit 75' INT TERM HUP
     [[ $dry_run || $(state) != ACTIVE ]] || word=$(job)
     [[ $word == running ]] || up || code=$?
     ((code == 0 || code == 4)) || exit "$code"
@@ -297,13 +328,19 @@ watch_explained() {
     down
 }
 
-# Whatever is on the disk of a node is deleted with it.
+# Whatever is on the disk of a node is deleted with it. A word may be a line of shell with options in it.
 check_workdir() {
-    local i word
-    for ((i = 0; i < ${#command[@]}; i++)); do
-        word=${command[i]}
-        [[ $word == --workdir ]] && word="--workdir=${command[i + 1]-}"
-        [[ $word != --workdir=* || $word == --workdir=gs://* ]] ||
-            fail "${word#--workdir=} is on the nodes' disk and is deleted with it: give --workdir gs://BUCKET/FOLDER"
+    local line rest where=''
+    line="${command[*]} "
+    rest=$line
+    while [[ $rest == *--workdir[=\ ]* ]]; do
+        rest=${rest#*--workdir?}
+        where=${rest%%[[:space:]]*}
+        where=${where#[\"\']}
+        [[ $where && $where != -* ]] || fail "--workdir has no value: give --workdir gs://BUCKET/FOLDER"
+        [[ $where == gs://?* ]] ||
+            fail "$where is on the nodes' disk and is deleted with it: give --workdir gs://BUCKET/FOLDER"
     done
+    [[ $where || ! $line =~ (tlc|tlc_jax)[.\ ](train|study)\  ]] ||
+        fail "the command has no --workdir: give --workdir gs://BUCKET/FOLDER, since the nodes' disk is deleted"
 }

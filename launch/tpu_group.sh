@@ -25,7 +25,7 @@ set -euo pipefail
 
 name=tlc zone=europe-west4-a machine=ct6e-standard-4t topology=''
 # shellcheck source=launch/nodes.sh
-source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/nodes.sh" # also where a link is called
 
 option() {
     case $1 in
@@ -40,6 +40,8 @@ count_hosts() {
     local chips=${machine##*-}
     chips=${chips%t}
     [[ $machine == *-[1-9]t ]] || fail "--machine-type $machine does not end in a number of chips, such as -4t"
+    [[ $machine =~ ^(ct5lp-hightpu|ct5p-hightpu|ct6e-standard|tpu7x-standard)-[1248]t$ ]] ||
+        fail "--machine-type $machine is not a machine with TPUs, such as ct6e-standard-4t"
     [[ $topology ]] || { echo 1 && return; }
     [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || fail "--topology $topology is not like 4x4 or 2x2x4"
     (((${topology//x/*}) % chips == 0)) || fail "--topology $topology does not divide into hosts of $chips chips"

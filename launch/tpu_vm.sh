@@ -22,7 +22,7 @@ set -euo pipefail
 
 name=tlc zone=us-west4-a type=v5litepod-8
 # shellcheck source=launch/nodes.sh
-source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/nodes.sh" # also where a link is called
 
 option() {
     case $1 in
@@ -32,11 +32,16 @@ option() {
 }
 
 runtime() {
+    local sizes
     case $type in
-    v2-* | v3-* | v4-*) echo tpu-ubuntu2204-base ;;
-    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v2-*) sizes='8 32 128 256 512' ;;
+    v3-*) sizes='8 32 64 128 256 512 1024 2048' ;;
+    v4-*) sizes='8 16 32 64 128 256 512 1024 2048 4096' ;;
+    v5litepod-*) sizes='1 4 8 16 32 64 128 256' ;;
     *) fail "--type $type is not a TPU v2 to v5e: launch/tpu_group.sh starts later ones" ;;
     esac
+    [[ " $sizes " == *" ${type#*-} "* ]] || fail "--type $type does not exist: ${type%%-*} has the sizes $sizes"
+    [[ $type == v5* ]] && echo v2-alpha-tpuv5-lite || echo tpu-ubuntu2204-base
 }
 
 create() {

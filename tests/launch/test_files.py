@@ -65,6 +65,23 @@ def dry_run(environment: dict[str, str], *command: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "says"),
+    [
+        ("tpu_vm.sh", 0, "TPU v2 to v5e"),
+        ("tpu_group.sh", 0, "TPU v6e"),
+        ("slurm.sbatch", 0, "Runs a command in one task a node"),
+        ("nodes.sh", 2, "nodes.sh is a part of tpu_vm.sh and tpu_group.sh: see launch/tpu_vm.sh --help"),
+    ],
+)
+def test_help_also_through_a_link(script: str, code: int, says: str, tmp_path: Path) -> None:
+    (tmp_path / script).symlink_to(LAUNCH / script)
+    for path in (LAUNCH / script, tmp_path / script):
+        ended = subprocess.run(["bash", path, "--help"], capture_output=True, text=True, check=False)
+        assert ended.returncode == code
+        assert (ended.stdout + ended.stderr).strip().startswith(says)
+
+
 @pytest.mark.parametrize("script", ["tpu_vm.sh", "tpu_group.sh"])
 @pytest.mark.parametrize("verb", ["up", "run", "logs", "status", "watch", "down"])
 def test_a_dry_run_prints_each_command_and_executes_none(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.launch.machines import LAUNCH, ODD, wait_for, words_in
@@ -82,6 +83,23 @@ def test_a_dry_run_prints_commands_that_a_shell_reads_as_meant() -> None:
     assert [words[4 : 4 + len(ODD)] for words in commands] == [ODD, ODD]
     out, _ = started("--dry-run").communicate(timeout=60)
     assert "-m tlc_jax.train --config quickstart" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes outlive their launcher")
+def test_the_processes_of_a_killed_launcher_save_and_end(tmp_path: Path) -> None:
+    run = started("--", sys.executable, "-IS", "-c", SAVES, str(tmp_path / "ready"))
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2, "the processes")
+    children = [child.pid for child in psutil.Process(run.pid).children()]
+    run.kill()
+    wait_for(lambda: not any(map(psutil.pid_exists, children)), "the end of both", 10)
+    run.communicate()
+
+
+def test_a_program_that_is_not_there() -> None:
+    run = started("--", "/nonexistent/x")
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (2, "")
+    assert err == "error: /nonexistent/x is not a program: give -- and a command\n"
 
 
 def test_mistakes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_a_watch_that_is_stopped_says_what_is_left_and_is_taken_up_again(cloud: 
     cloud.plan(taken="never")
     first = cloud.start("tpu_vm.sh", "watch", *command(cloud, "-"))
     wait_for(lambda: starts(cloud), "the command")
-    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGHUP)  # its terminal is closed
     _, err = first.communicate(timeout=60)
     assert first.returncode == 75
     assert "tlc is still there and costs money" in err
@@ -170,6 +171,27 @@ def test_a_watch_that_is_stopped_says_what_is_left_and_is_taken_up_again(cloud: 
     _, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
     assert len(starts(cloud)) == 2
+
+
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "tpu_group.sh"])
+def test_a_cloud_that_is_not_there_or_does_not_answer(script: str, cloud: Cloud, tmp_path: Path) -> None:
+    for verb in ("up", "status", "down"):
+        command = ["/bin/bash", str(LAUNCH / script), verb]
+        none = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        for tool in ("dirname", "readlink"):
+            (tmp_path / "bin" / tool).unlink(missing_ok=True)
+            (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+        ended = subprocess.run(command, env=none, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith(
+            f"{script}: error: gcloud is not on PATH: install the Google Cloud CLI"
+        )
+        assert ended.stderr.count("\n") == 1
+    cloud.plan(broken=["list"])
+    ended = cloud.run(script, "status")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "the state of tlc is not known: gcloud has said why" in ended.stderr
 
 
 def test_nodes_that_somebody_deletes_are_not_created_again(cloud: Cloud) -> None:
@@ -225,6 +247,19 @@ def test_nodes_that_cannot_be_created(cloud: Cloud) -> None:
             "runs/x is on the nodes' disk and is deleted with it",
         ),
         (["watch", "--", "train", "--workdir=x"], "give --workdir gs://BUCKET/FOLDER"),
+        (["watch", "--", "train", "--workdir"], "--workdir has no value"),
+        (["watch", "--", "python", "-m", "tlc_jax.train", "--config", "c"], "the command has no --workdir"),
+        (["watch", "--", "bash", "-c", "tlc train --workdir 'runs/q'"], "runs/q' is on the nodes' disk"),
+        (["up", "--", "python", "x"], "up takes no command: run and watch do"),
+        (["up", "--type", "v3-7"], "--type v3-7 does not exist: v3 has the sizes 8 32"),
+        (["up", "--zone", "nowhere"], "--zone nowhere is not a zone, such as us-west4-a"),
+        (["up", "--zone", "europe-west4"], "is a region: give one of its zones, such as europe-west4-a"),
+        *(
+            (["up", "--name", name], f"--name {name} is not of small letters")
+            for name in ("my tpu", "Ä", "a.*")
+        ),
+        (["up", "--data", "gs://b/c", "--data=gs://b/d"], "--data is given twice"),
+        (["up", "--data", "gs://b/tlc_jax"], "would be copied over the code"),
         (["watch"], "give the command to watch"),
         (["run"], "give the command to run"),
         (["start"], "there is no start: give up, run, logs, status, watch or down"),
@@ -248,6 +283,7 @@ def test_mistakes_are_answered_before_anything_is_created(
     [
         (["--topology", "3x3"], "--topology 3x3 does not divide into hosts of 4 chips"),
         (["--topology", "4"], "--topology 4 is not like 4x4 or 2x2x4"),
+        (["--machine-type", "ct9-standard-4t"], "ct9-standard-4t is not a machine with TPUs, such as ct6e"),
         (["--machine-type", "v6e-8"], "--machine-type v6e-8 does not end in a number of chips, such as -4t"),
     ],
 )
