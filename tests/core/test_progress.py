@@ -19,4 +19,4 @@ def test_brackets_of_a_path_are_no_markup(terminal: bool, monkeypatch: pytest.Mo
         advance(5)
     said = console.export_text()
     assert "Reading a[/]b[red]c: 5 lines in 0 s" in said
-    assert ("Reading a[/]b[red]c: 5 of 10 lines\n" in said) != terminal, "a terminal has a bar"
+    assert ("Reading a[/]b[red]c: 5 of 10 lines, 0 s left\n" in said) != terminal, "a terminal has a bar"

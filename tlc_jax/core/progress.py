@@ -85,8 +85,11 @@ def stage(
         drawn.advance(task, amount)
         if not console.is_terminal and time.monotonic() - last > _PLAIN_EVERY:
             last = time.monotonic()
-            of = f" of {total:,.0f}" if total else ""
-            console.print(f"{title}: {done:,.0f}{of} {unit}", markup=False)
+            of = left = ""
+            if total and done:
+                seconds = (last - started) * max(total - done, 0) / done
+                of, left = f" of {total:,.0f}", f", {duration(seconds)} left"
+            console.print(f"{title}: {done:,.0f}{of} {unit}{left}", markup=False)
 
     with drawn:
         yield advance

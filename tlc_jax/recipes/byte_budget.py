@@ -25,6 +25,7 @@ from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import sizes
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf, Masks
+from tlc_jax.core.progress import stage
 from tlc_jax.recipes.sensitivity import BITS, RANGE, SPARSITIES, Damage, Sensitivity, sensitivity_of
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
 
@@ -133,11 +134,12 @@ def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -
     """The sensitivity of each matrix with a rule."""
     names = [n for n, x in source.shapes.items() if n in rules and x.ndim >= 2 and x.size]
     measured = {}
-    for number, name in enumerate(names, 1):
-        mask = source.masks.get(name)
-        measured[name] = sensitivity_of(name, source.tensors[name], rules[name], mask, source.damage)
-        if number % 10 == 0 or number == len(names):
-            console.print(f"sensitivity: {number} of {len(names)} matrices")
+    weights = sum(source.shapes[name].size for name in names)
+    with stage(console, f"sensitivity of {len(names)} matrices", weights, "weights") as advance:
+        for name in names:
+            mask = source.masks.get(name)
+            measured[name] = sensitivity_of(name, source.tensors[name], rules[name], mask, source.damage)
+            advance(source.shapes[name].size)
     return measured
 
 
