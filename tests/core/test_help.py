@@ -109,11 +109,12 @@ def test_a_document_may_define_a_step_of_its_own(tmp_path: Path, capsys: pytest.
 
 def test_every_day_options_exist() -> None:
     config, pairs = Config(), load_config("translate_small", Config)
+    finetuned = load_config("study_sst2", StudyConfig)
     timing = bench.StepTime(config="c", settings=config)
     compiling = bench.Compile(config="c", settings=config, topology="v3:2x2")
     for values, names in (
         ([train.Train(workdir="w", settings=settings) for settings in (config, pairs)], train.EVERYDAY),
-        ([study.Study(config="c", workdir="w", settings=StudyConfig())], study.EVERYDAY),
+        ([study.Study(config="c", workdir="w", settings=finetuned)], study.EVERYDAY),
         ([compress.Compress(out="o", settings=CompressConfig())], compress.EVERYDAY),
         ([timing, compiling], bench.EVERYDAY),
     ):

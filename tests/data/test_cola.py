@@ -16,6 +16,7 @@ from tests.builders import documents, write_tfds
 from tlc_jax import compress, evaluate, study, train
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.training.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -156,7 +157,7 @@ from tlc_jax.config import *
 
 def get_config():
     return StudyConfig(
-        pretrain=Config(
+        train=Config(
             model=ModelConfig(head_size=8, vocab_size=300, max_positions=32),
             data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
             schedule=ScheduleConfig(follows="training_seconds"),
@@ -185,14 +186,13 @@ def test_a_study_judges_by_the_correlation(
     places = {"corpus": str(corpus), "tfds": str(tfds), "cache": str(tfds / "cache")}
     (tmp_path / "tiny.py").write_text(STUDY.format(**places), encoding="utf-8")
     study.main(["--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "study")])
-    _, _, verdict = said_by(capsys).partition("matthews on validation (80 examples); paper bytes")
-    lines = [json.loads(line) for line in (tmp_path / "study" / "results.jsonl").read_text().splitlines()]
-    first, *_ = compressed = [line for line in lines if line["stage"] == "compress"]
-    assert f"majority class 0.0000, bag of words {first['linear_matthews']:.4f}" in verdict
-    named = re.findall(r"Up to \d+ kB: (\w+) at (\d+) bits, 0 % pruned, matthews (-?[\d.]+)[.;]", verdict)
-    values = {(line["size"], str(line["bits"])): f"{line['matthews']:.4f}" for line in compressed}
-    assert all(values[size, bits] == matthews for size, bits, matthews in named)
-    assert len(named) == verdict.count("Up to") > 0
-    assert "matthews is that of the reported set" in verdict
-    compared = re.findall(r"accuracy [+-]", verdict)  # tests over the examples
-    assert verdict.count("accuracy") == len(compared) == verdict.count("against")
+    _, _, verdict = said_by(capsys).partition("matthews on validation; bytes of the file")
+    rows = ItemStore(tmp_path / "study").rows(stage="compress", set="validation")
+    [linear] = {row["value"] for row in rows if row["metric"] == "linear_matthews"}
+    assert f"bag of words {linear:.4f}" in verdict
+    named = re.findall(r"(?:to \d+ kB:|against) (\w+) at (\d+) bits, (-?[\d.]+)[.;:]", verdict)
+    values = {(r["size"], str(r["bits"])): r["value"] for r in rows if r["metric"] == "matthews"}
+    assert all(f"{values[size, bits]:.4f}" == matthews for size, bits, matthews in named)
+    assert len(named) == verdict.count("Up to") + verdict.count("against") > 0
+    assert "matthews is that on validation" in verdict
+    assert "Differences are those of the accuracy." in verdict

@@ -32,9 +32,9 @@ if [ "$1" = list ]; then printf '%s'; fi
 """
 OPTIONS = (
     "--sizes 1x16 2x16 --bits 32 4 --sparsities 0.0 "
-    "--pretrain.model.head-size 8 --pretrain.model.vocab-size 300 "
-    "--pretrain.data.name files --pretrain.data.sequence-length 32 --pretrain.budget.training-seconds 0.3 "
-    "--pretrain.evaluation.every-steps 100 --finetune.data.name files --finetune.budget.steps 4"
+    "--train.model.head-size 8 --train.model.vocab-size 300 "
+    "--train.data.name files --train.data.sequence-length 32 --train.budget.training-seconds 0.3 "
+    "--train.evaluation.every-steps 100 --finetune.data.name files --finetune.budget.steps 4"
 )
 
 
@@ -48,14 +48,15 @@ def outputs(notebook: nbformat.NotebookNode, cell: str) -> str:
     return "".join(output.get("text", "") for output in shown.outputs)
 
 
-def results(folder: Path) -> list[str]:
-    path = folder / "study" / "results.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
+def results(folder: Path) -> dict[str, bytes]:
+    """The finished items of the study."""
+    items = folder / "study" / "items"
+    return {str(path.relative_to(items)): path.read_bytes() for path in items.rglob("*.json")}
 
 
-def kill_study_after(folder: Path, lines: int) -> None:
+def kill_study_after(folder: Path, items: int) -> None:
     """As a disconnect does it. The study is a descendant of the kernel, which is a child of this process."""
-    wait_for(lambda: len(results(folder)) >= lines, f"{lines} results")
+    wait_for(lambda: len(results(folder)) >= items, f"{items} results")
     for process in psutil.Process().children(recursive=True):
         if "tlc_jax.study" in process.cmdline():
             process.kill()
@@ -81,8 +82,8 @@ def colab(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_interrupted_and_resumed_in_colab(colab: dict[str, str], corpus: Path, tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", 120)
-    data = {"--pretrain.data.dir": corpus, "--finetune.data.dir": tables}
-    data |= {f"--{stage}.data.cache-dir": tmp_path / "cache" for stage in ("pretrain", "finetune")}
+    data = {"--train.data.dir": corpus, "--finetune.data.dir": tables}
+    data |= {f"--{stage}.data.cache-dir": tmp_path / "cache" for stage in ("train", "finetune")}
     options = shlex.join([*OPTIONS.split(), *(str(word) for pair in data.items() for word in pair)])
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     here = {
@@ -115,13 +116,9 @@ def test_interrupted_and_resumed_in_colab(colab: dict[str, str], corpus: Path, t
     assert "mounted /content/drive" in outputs(shown, "install")
     assert "ok      devices" in outputs(shown, "check")
     after = results(kept)
-    assert after[: len(before)] == before
-    assert [json.loads(line)["stage"] for line in after] == 2 * [
-        "pretrain",
-        "finetune",
-        "compress",
-        "compress",
-    ]
+    assert {name: after[name] for name in before} == before
+    stages = [json.loads(content)["stage"] for content in after.values()]
+    assert sorted(stages) == sorted(2 * ["train", "finetune", "compress", "compress"])
     assert "\x1b" not in outputs(shown, "study"), "a notebook cannot move the cursor"
     assert re.search(r"│ 2x16 +│ 0 % +│ +0\.\d+", outputs(shown, "study")), "the table is not cut"
     [picture] = [cell for cell in shown.cells if cell.id == "picture"]

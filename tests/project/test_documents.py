@@ -106,7 +106,7 @@ PAIRS = {
     "multi30k.test2016.tsv.gz": 20,
 }
 STUDY = (
-    'pretrain=Config({pretrain}, schedule=ScheduleConfig(follows="training_seconds")), '
+    'train=Config({train}, schedule=ScheduleConfig(follows="training_seconds")), '
     'finetune=Config({finetune}), sizes=("1x16",), bits=(32, 4), sparsities=(0.0,)'
 )
 
@@ -120,8 +120,8 @@ def write_configs(folder: Path, cache: Path) -> None:
         kind = next((kind for kind in CONFIGS if document.stem.startswith(kind)), "pretrain")
         made, config = f"Config({small[kind]})", config_document.load_config(str(document), object)
         if isinstance(config, StudyConfig):
-            pretrain = small["pretrain"].replace("steps=12", "training_seconds=0.2")
-            made = f"StudyConfig({STUDY.format(pretrain=pretrain, finetune=small['finetune'])})"
+            train = small["pretrain"].replace("steps=12", "training_seconds=0.2")
+            made = f"StudyConfig({STUDY.format(train=train, finetune=small['finetune'])})"
         if isinstance(config, CompressConfig) and config.recovery is None:
             shutil.copy(document, folder)
             continue
@@ -261,7 +261,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 # files that commands write, and folders that the reader has
 MADE = set(
-    "config.json environment.json tokenizer.json manifest.json metrics.jsonl results.jsonl study.json "
+    "config.json environment.json tokenizer.json manifest.json metrics.jsonl study.json "
     "study.png train.jsonl vocab.json gpt2/vocab.json data/ checkpoints/ checkpoints/damaged/ my_text/ "
     "my_tables/ pairs/ tfds/ wikipedia/".split()
 )

@@ -8,11 +8,11 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_worker import work
 from tlc_jax.studies.items import items_of
 from tlc_jax.studies.picture import save_panels
 from tlc_jax.studies.study_folder import open_study
 from tlc_jax.studies.study_workers import run_workers
-from tlc_jax.studies.worker import work
 from tlc_jax.training.view import make_console
 
 PICTURE = "study.png"

@@ -50,8 +50,8 @@ def tables(store: Results) -> Iterator[Table]:
             for module in dict.fromkeys(result["module"] for result in results):
                 cells = []
                 for run, _ in runs:
-                    found = store.find(kind=kind, range=how, run=run, module=module)
-                    cells += [_trained_and_not(found, key) for key in ("absolute", "relative")]
+                    of_module = store.find(kind=kind, range=how, run=run, module=module)
+                    cells += [_trained_and_not(of_module, key) for key in ("absolute", "relative")]
                 table.add_row(module, *cells)
             yield table
     yield _grid(store, runs)

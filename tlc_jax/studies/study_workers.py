@@ -28,7 +28,7 @@ def run_workers(count: int, workdir: AnyPath) -> None:
     """Start `count` processes that work on the study in a folder, and wait for them. The first that fails
     ends the others; what they have finished is kept. UserError if its input was wrong, Interrupted after a
     signal."""
-    study = [sys.executable, "-m", "tlc_jax.studies.worker", str(workdir)]
+    study = [sys.executable, "-m", "tlc_jax.studies.item_worker", str(workdir)]
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", _LAUNCH, ",".join(map(str, cores)), *study], start_new_session=True

@@ -161,9 +161,9 @@ def _difference(one: _Model, other: _Model) -> Difference:
     return made if min(len(scores), len(others)) > 1 else replace(made, seeds_p=None)
 
 
-def _judged(found: Difference, examples_p: float, trainings_p: float) -> str:
-    text = f"{found.mean:+.4f} +- {found.examples_error:.4f} (examples, p = {examples_p:.2g}"
-    if found.seeds_p is None:
+def _judged(measured: Difference, examples_p: float, trainings_p: float) -> str:
+    text = f"{measured.mean:+.4f} +- {measured.examples_error:.4f} (examples, p = {examples_p:.2g}"
+    if measured.seeds_p is None:
         return f"{text}), a single training, so another may turn it"
     resolved = examples_p < LEVEL and trainings_p < LEVEL
     return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"

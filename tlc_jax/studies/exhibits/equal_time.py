@@ -2,7 +2,7 @@
 and 4.1).
 
 The sizes at a mark are compared only if all of them are better than counts. The best is the one with the best
-mean over seeds; the next one is told apart from it by Welch's t-test over seeds, corrected for the number of
+mean over seeds; the next one is tested against it by Welch's t-test over seeds, corrected for the number of
 marks (Holm), where both have several seeds. Seconds of different devices are not compared.
 """
 

@@ -15,7 +15,7 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs.step_time import timed
 from tlc_jax.storage.lock import locked
-from tlc_jax.studies import train_item, worker
+from tlc_jax.studies import item_worker, train_item
 from tlc_jax.studies.items import items_of
 from tlc_jax.studies.study_record import read_config
 
@@ -26,7 +26,7 @@ def test_an_item_that_another_process_has_is_waited_for(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Everything else is done meanwhile; when the other process ends, its item is taken up."""
-    monkeypatch.setattr(worker, "_PAUSE", 0.02)
+    monkeypatch.setattr(item_worker, "_PAUSE", 0.02)
     lease = folder.workdir / "leases" / TRAINED
     folder.go(FIRST)
     ended, order = threading.Event(), list[str]()
@@ -45,7 +45,7 @@ def test_an_item_that_another_process_has_is_waited_for(
         ended.set()
         other.join()
 
-    monkeypatch.setattr(worker.time, "sleep", sleep)
+    monkeypatch.setattr(item_worker.time, "sleep", sleep)
     trained = folder.go()
     assert order == trained[:3]
     assert order == [f"{SECOND}{run}" for run in ("trained", f"{COMBINATION}-seed1", f"{COMBINATION}-seed2")]
@@ -71,7 +71,7 @@ def test_what_another_process_has_finished_meanwhile_is_not_done_again(
             target.write_bytes(complete[name])
         return locked(path, wait=wait)
 
-    monkeypatch.setattr(worker, "locked", take)
+    monkeypatch.setattr(item_worker, "locked", take)
     assert folder.go() == []
     assert folder.measured == []
     assert folder.files() == complete
