@@ -14,6 +14,7 @@ Cost: with the defaults two hours of pretraining and about two of the rest on 2 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,8 @@ from tlc_jax.inference.predictions import Predictor
 from tlc_jax.recipes.compress_run import compress_run
 from tlc_jax.recipes.recover import prune_in_rounds
 from tlc_jax.runs.load import load_model
-from tlc_jax.studies.result_store import ResultStore
+from tlc_jax.studies.item_store import ItemStore, Result, Row
+from tlc_jax.studies.made import made
 from tlc_jax.tasks.classification import Classification
 
 SIZES = {"4x256": (4, 256), "2x128": (2, 128)}
@@ -47,11 +49,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of finetuning")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    store = ResultStore(args.work / "results.jsonl")
+    store = ItemStore(args.work)
     for size in SIZES:
         train(args, size)
         compress(args, size, store)
-    shutil.copy(args.work / "results.jsonl", args.output.with_suffix(".jsonl"))
+    lines = [f"{json.dumps(row)}\n" for row in store.rows()]
+    args.output.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
     draw(store, args.output.with_suffix(".png"))
     for line in (str(about()), *told(store)):
         print(line)
@@ -73,7 +76,7 @@ def door(config: str, workdir: Path, *more: str) -> None:
     subprocess.run(command, check=True)
 
 
-def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
+def compress(args: argparse.Namespace, size: str, store: ItemStore) -> None:
     """Every round at every number of bits and with both ranges; what is in the store is not done again."""
     console, folder = Console(stderr=True), args.work / size
     recipe = CompressConfig(sparsity=LEVELS[-1], recovery=RecoveryConfig(levels=LEVELS))
@@ -87,19 +90,21 @@ def compress(args: argparse.Namespace, size: str, store: ResultStore) -> None:
     for level, root in roots.items():
         for bits, how in [(32, "minmax"), *((bits, how) for bits in BITS for how in RANGES)]:
             what = {"size": size, "sparsity": level, "bits": bits, "range": how}
-            if not store.find(**what):
-                out = args.work / "artifacts" / f"{size}-{100 * level:g}-{bits}-{how}"
+            name = f"{size}/{100 * level:g}-{bits}-{how}"
+            if not store.has(name):
+                out = args.work / "artifacts" / name
                 shutil.rmtree(out, ignore_errors=True)
                 config = CompressConfig(bits=bits, range=how)
                 manifest = compress_run(root, config, out, None, console)
                 steps, seconds = spent.get(level, (0, 0.0))
-                found = {
+                row: Row = {
                     "recovery_steps": steps,
                     "recovery_seconds": seconds,
                     **measured(dense, predict, out),
+                    **manifest["size"],
+                    "file_bytes": manifest["files"][WEIGHTS]["bytes"],
                 }
-                sizes = {**manifest["size"], "file_bytes": manifest["files"][WEIGHTS]["bytes"]}
-                store.add({**what, **found, **sizes})
+                store.seal(Result(item=name, stage="compress", fields=what, rows=[row], made=made()))
 
 
 def measured(dense: ModelWithData, predict: Predictor, artifact: Path) -> dict[str, Any]:
@@ -109,17 +114,17 @@ def measured(dense: ModelWithData, predict: Predictor, artifact: Path) -> dict[s
     return {f"{name}_accuracy": predict(params, name).accuracy for name in names if name != "test"}
 
 
-def within(store: ResultStore, size: str) -> dict[str, Any]:
+def within(store: ItemStore, size: str) -> dict[str, Any]:
     """The smallest file whose accuracy on the tuning set is within 1 % of the dense model's."""
-    results = store.find(size=size)
+    results = store.rows(size=size)
     limit = 0.99 * next(r for r in results if r["bits"] == 32 and not r["sparsity"])["tuning_accuracy"]
     return min((r for r in results if r["tuning_accuracy"] >= limit), key=lambda r: r["file_bytes"])
 
 
-def told(store: ResultStore) -> list[str]:
+def told(store: ItemStore) -> list[str]:
     lines = []
     for size in SIZES:
-        dense = store.find(size=size, bits=32, sparsity=0.0)[0]
+        dense = store.rows(size=size, bits=32, sparsity=0.0)[0]
         best = within(store, size)
         lines.append(
             f"{size}: dense {dense['validation_accuracy']:.4f} in {dense['float32_bytes']:,} bytes; "
@@ -130,14 +135,14 @@ def told(store: ResultStore) -> list[str]:
     return lines
 
 
-def draw(store: ResultStore, path: Path) -> None:
+def draw(store: ItemStore, path: Path) -> None:
     """Accuracy over the bytes of the file; lines join what is best on the tuning set for its bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, size in enumerate(SIZES):
-        results = sorted(store.find(size=size), key=lambda r: r["file_bytes"])
+        results = sorted(store.rows(size=size), key=lambda r: r["file_bytes"])
         for how, marker in zip(RANGES, "ox", strict=True):
             own = [r for r in results if r["range"] == how]
             places = [r["file_bytes"] / 1e6 for r in own], [r["validation_accuracy"] for r in own]
