@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import time
+import warnings
 from pathlib import Path
 
 import tlc_jax
@@ -71,6 +72,9 @@ def product(plan: Plan) -> str:
     import numpy as np
 
     size = 1024 if jax.default_backend() == "cpu" else 4096
+    warnings.simplefilter(
+        "ignore"
+    )  # jax warns of a cache that cannot be written; the check of caches says so
     matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
     there, multiply = jax.device_put(matrix, jax.local_devices()[0]), jax.jit(jnp.matmul)
     began = time.monotonic()
