@@ -102,8 +102,8 @@ def test_a_study_and_its_data(capsys: pytest.CaptureFixture[str], tmp_path: Path
     code, text = ask(capsys, *options)
     assert code == 0, text
     assert text.endswith(f"next: python -m tlc_jax.study {shlex.join(options)}\n")
-    missing = ["--train.data.name", "files", "--train.data.dir", str(tmp_path / "none")]
-    found = failed(capsys, *options, *missing)
+    missing = ["--train.data.dir", str(tmp_path / "none")]
+    found = failed(capsys, "--config", "study_sst2", *missing)
     assert found.keys() == {"data"}
     assert "--train.data.dir my_text/" in found["data"]["hint"]
 
