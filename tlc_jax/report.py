@@ -1,5 +1,6 @@
 """`python -m tlc_jax.report RUN RUN`: curves over training time. `report errors` and `report sensitivity`:
-how far compression moves weights, and how much predictions change with each matrix."""
+how far compression moves weights, and how much predictions change with each matrix. `report study`: the rows
+of a study as a table."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from tlc_jax.core.invocation import command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time. The other two reports are `report errors` and `report
-    sensitivity`."""
+    """Draw curves of runs over training time. The other reports are `report errors`, `report sensitivity` and
+    `report study`."""
 
     run: cli.Models[tuple[str, ...]]
     step_time: tuple[str, ...] = ()
@@ -40,7 +41,17 @@ class Sensitivity(SensitivityConfig):
     run: cli.Model[str]
 
 
-REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity}
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Write all measurements of a study as one table, without the scores of examples."""
+
+    workdir: cli.Positional[str]
+    """The folder of the study."""
+    output: str = "rows.parquet"
+    """The file to write: .parquet or .csv."""
+
+
+REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity, "study": Rows}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,6 +67,11 @@ def main(argv: list[str] | None = None) -> None:
             from tlc_jax.studies.sensitivity_report import report_sensitivity
 
             report_sensitivity(sensitivity)
+        case ["study"]:
+            rows = cli.parse_plain(Rows, arguments[1:], "report study")
+            from tlc_jax.studies.export_rows import export_rows
+
+            export_rows(rows.workdir, rows.output)
         case _:
             curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
             _refuse_misspelt(curves.run[0])

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,8 +20,12 @@ from tlc_jax.core.schema import Name, NotRequired, Sha256, TypedDict, checked, r
 from tlc_jax.storage.paths import AnyPath, create_file, files
 from tlc_jax.storage.untrusted import read_json
 
+if TYPE_CHECKING:  # slow to import
+    import pyarrow
+
 _FOLDER, _SUFFIX, _CHECKSUM = "items", ".json", "sha256"
 _LARGEST = 64 << 20  # bytes of an item
+_LARGEST_INTEGER = 1 << 63
 _DIVERGED = (
     "a number that is not finite means that the run has diverged, so lower the learning rate in a new study"
 )
@@ -105,6 +109,14 @@ class ItemStore:
             rows += [{**about, **row, **device} for row in result["rows"]]
         return [row for row in rows if all(row.get(name) == value for name, value in fields.items())]
 
+    def table(self) -> pyarrow.Table:
+        """All rows as one table, with a column for each name that any row has; null where a row lacks it."""
+        import pyarrow
+
+        rows = self.rows()
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
+
     def path(self, name: str) -> AnyPath:
         return self.folder / f"{name}{_SUFFIX}"
 
@@ -123,6 +135,18 @@ def unpack_scores(
 ) -> tuple[Float[np.ndarray, "examples"], Float[np.ndarray, "examples"]]:
     """(scores, weights) of the examples of a set."""
     return _unpacked(packed["scores"]), _unpacked(packed["weights"])
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """The values of a column in one type: integers where all are, else floats (counts of operations are
+    larger than any integer of a table), else text."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in present) or all(isinstance(v, str) for v in present):
+        return values
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        whole = all(isinstance(value, int) and abs(value) < _LARGEST_INTEGER for value in present)
+        return values if whole else [value if value is None else float(value) for value in values]
+    return [value if value is None else str(value) for value in values]
 
 
 def _packed(values: np.ndarray) -> str:

@@ -1,0 +1,86 @@
+"""The rows of a study as one table, read back with other readers."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tests.studies.stores import SMALL, compressed, right, trained
+from tlc_jax import report
+from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import STUDY
+from tlc_jax.studies.item_store import ItemStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ItemStore:
+    """Rows with different columns, and a count that is larger than the integers of a table."""
+    workdir = tmp_path / "study"
+    trained(workdir, {"1x32": {"1/2": SMALL, "1": SMALL}}, gate=2.0)
+    models = {("1x32", 8, 9.0): (0.5, [0.625], [right(10)])}
+    store = compressed(workdir, "accuracy", models, gate=("linear", 0.4))
+    rows = [{"metric": "flops", "value": 1, "flops": 2**100, "settled": True}]
+    store.seal({"item": "a", "stage": "timing", "fields": {"size": 'a "b", c\n'}, "rows": rows, "made": {}})
+    (workdir / STUDY).write_text("{}")
+    return store
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_rows_come_back(store: ItemStore, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture) -> None:
+    output = tmp_path / "new" / f"rows.{suffix}"
+    report.main(["study", str(tmp_path / "study"), "--output", str(output)])
+    rows = store.rows()
+    assert f"{len(rows)} rows with " in capsys.readouterr().out
+    if suffix == "parquet":
+        read = parquet.read_table(output).to_pylist()
+        for row, back in zip(rows, read, strict=True):
+            assert {name: value for name, value in back.items() if value is not None} == {
+                name: value for name, value in row.items() if value is not None
+            }
+        return
+    with output.open(newline="", encoding="utf-8") as file:
+        texts = list(csv.DictReader(file))
+    assert len(texts) == len(rows)
+    for row, back in zip(rows, texts, strict=True):
+        for name, text in back.items():
+            value = row.get(name)
+            if value is None:
+                assert text == ""
+            elif isinstance(value, bool | str):
+                assert text == (str(value).lower() if isinstance(value, bool) else value)
+            else:
+                assert float(text) == value
+
+
+def test_columns_have_one_type_and_scores_are_left_out(store: ItemStore) -> None:
+    table = store.table()
+    types = {name: table.schema.field(name).type for name in table.column_names}
+    assert types["size"] == types["metric"] == types["item"] == pyarrow.string()
+    assert types["seed"] == types["bits"] == pyarrow.int64()
+    assert types["value"] == types["flops"] == types["file_bytes"] == pyarrow.float64()
+    assert types["last"] == pyarrow.bool_()
+    assert not {"scores", "weights", "examples"} & set(types)
+    assert table.num_rows == len(store.rows())
+
+
+def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:
+    study = str(tmp_path / "study")
+    for arguments, words in (
+        ([str(tmp_path)], "holds no study: give the --workdir of one"),
+        (
+            [study, "--output", str(tmp_path / "rows.xlsx")],
+            "rows.xlsx is no table: end it in .parquet or .csv",
+        ),
+        ([study, "--output", study], "is no table"),
+    ):
+        with pytest.raises(UserError, match=words):
+            report.main(["study", *arguments])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / STUDY).write_text("{}")
+    with pytest.raises(UserError, match="empty has no finished item yet"):
+        report.main(["study", str(empty), "--output", str(tmp_path / "rows.csv")])
