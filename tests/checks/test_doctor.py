@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.builders import documents, machine
+from tests.builders import documents, machine, write_tables
 from tlc_jax import doctor, prepare, train
 from tlc_jax.checks import sample
 from tlc_jax.core import cli, compiled
@@ -312,6 +312,12 @@ def test_missing_data_and_a_missing_run(command, tmp_path: Path, capsys: pytest.
     assert found["data"]["hint"].endswith("--data.dir my_text/")
     found = failed(capsys, "--config", "finetune_sst2", "--data.dir", str(tmp_path / "none"))
     assert found["data"]["hint"] == "python -m tlc_jax.prepare glue/sst2 --out glue_sst2"
+    write_tables(tmp_path / "tables", 40)
+    found = failed(
+        capsys, "--config", "finetune_sst2", "--data.name", "files", "--data.dir", str(tmp_path / "tables")
+    )
+    assert "a classification task trains no tokenizer: give --init-from" in found["data"]["detail"]
+    assert found["data"]["hint"].endswith("--init-from RUN")
     found = failed(capsys, *command(tmp_path / "run", "--init-from", str(tmp_path / "none")))
     assert found.keys() == {"config"}
     assert found["config"]["detail"].startswith(

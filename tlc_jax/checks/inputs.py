@@ -73,9 +73,11 @@ def data(plan: Plan) -> str:
 
 def _get_data(plan: Plan, config: Config, message: str) -> str:
     """Doctor with the option that the message of an error asks for; or the command that prepares a public
-    data set; for other data, doctor with the folder that has them."""
+    data set; for other data, doctor with the folder that has them. RUN and my_text/ stand for the user's."""
     from tlc_jax.data.preparation.known_data import KNOWN
 
+    if "--init-from" in message:
+        return plan.again(init_from="RUN")
     if option := re.search(r"\bset --([a-z.-]+) (\d+)", message):
         return plan.again(**{f"{plan.stage(config)}{option[1]}": option[2]})
     for name in config.data.source_names:
