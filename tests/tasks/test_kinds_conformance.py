@@ -369,6 +369,15 @@ def test_epochs_and_tokens(case: Case) -> None:
     assert task.tokens_per_step <= most
 
 
+def test_operations_are_counted_in_both_ways_or_not_at_all(case: Case) -> None:
+    counts = case.task.operations()
+    if counts:
+        assert counts.keys() == {"flops", "electra_flops"}
+        assert counts["flops"] == case.task.update_flops(case.task.largest_batch())
+        assert counts["electra_flops"] > 0
+    assert bool(counts) == (case.task.primary_metric.name == "nats_per_byte")
+
+
 def test_what_is_computed_at_once_is_bounded(case: Case) -> None:
     kind, config = case.kind, case.config
     assert kind.bounded(config, 10) is config

@@ -7,6 +7,7 @@ from typing import Any
 
 from tlc_jax.config import Config
 from tlc_jax.config.marks import parse_mark
+from tlc_jax.core import tree
 from tlc_jax.runs.begin import Begin, Branch, Fresh, InitFrom
 from tlc_jax.runs.step_time import measure_step_time
 from tlc_jax.runs.train_run import train_run
@@ -18,8 +19,9 @@ from tlc_jax.studies.made import made
 from tlc_jax.studies.same_data import run_data
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.state import abstract_params
 
-_OF_THE_RUN = ("step", "training_seconds", "tokens", "epoch")
+_OF_THE_RUN = ("step", "training_seconds", "tokens", "epoch", "flops", "electra_flops")
 
 
 def time_update(item: Item, study: StudyFolder) -> Result:
@@ -86,14 +88,14 @@ def _result(item: Item, rundir: RunDir, seconds: float | None, data: dict[str, S
     config = rundir.read_config()
     kind = kind_of(config)
     task = kind.task(config, kind.open(config, rundir.data))
-    flops = task.update_flops(task.largest_batch())
+    about_model = {"parameters": tree.count(abstract_params(task)), "tokens_per_step": task.tokens_per_step}
     lines = evaluations(rundir)
     if item.stage == "branch":  # its other lines are those of its trunk
         lines = [lines[0], lines[-1]]
     rows: list[Row] = []
     for line in lines:
         about: dict[str, Any] = {name: line[name] for name in _OF_THE_RUN if name in line}
-        about["flops"] = flops * line["step"]
+        about |= about_model
         if seconds is not None:
             about["training_seconds"] = line["step"] * seconds
         about["last"] = line is lines[-1]

@@ -134,6 +134,11 @@ class Task(Objective, Protocol):
         """Further metrics of a set in the end, of texts that the model writes with a beam."""
         return {}
 
+    def operations(self) -> dict[str, float]:
+        """Floating-point operations of an update: `flops`, those of its matrix products (models/flops.py),
+        and `electra_flops`, as the paper counts them (models/electra_flops.py); {} where updates differ."""
+        return {}
+
     def baselines(self) -> dict[str, float]:
         """`{'<set>/<metric>': value}` of models that know only counts."""
         return {}

@@ -21,6 +21,7 @@ from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.text.two_sided_bigram import TwoSidedBigram
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import ROBERTA
+from tlc_jax.models.electra_flops import electra_update
 from tlc_jax.models.encoder import apply_mlm, init_mlm
 from tlc_jax.models.encoder_family import ENCODER
 from tlc_jax.models.flops import mlm_update
@@ -137,6 +138,12 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
 
     def count_model(self) -> CountModel:
         return TwoSidedBigram(self._train, self._model.vocab_size, self._settings.mask_rate).nats
+
+    def operations(self) -> dict[str, float]:
+        batch = self.largest_batch()
+        (rows, length), predicted = batch["tokens"].shape, self._settings.mask_rate
+        counted = electra_update(self._model, rows, length, predicted)
+        return {"flops": self.update_flops(batch), "electra_flops": counted}
 
     def facts(self) -> dict[str, str]:
         documents, tokens = self._manifest["documents"], self._manifest["tokens"]

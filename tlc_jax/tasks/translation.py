@@ -29,6 +29,7 @@ from tlc_jax.data.pairs.row_packing import gather_packed
 from tlc_jax.data.pairs.target_bigram import TargetBigram
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import TRANSLATION
+from tlc_jax.models.electra_flops import electra_translation_update
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.models.encoder_decoder_family import ENCODER_DECODER
 from tlc_jax.models.flops import translation_update
@@ -201,6 +202,14 @@ class Translation(TranslationObjective, TokenPrediction):
     def texts(self, name: str) -> list[tuple[str, str]]:
         """The lines of a set, source and reference."""
         return self.packed.texts(name)
+
+    def operations(self) -> dict[str, float]:
+        if not cast(PairsConfig, self._config.data).packing:
+            return {}
+        batch = self.largest_batch()
+        (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
+        counted = electra_translation_update(self._model, rows, source, target)
+        return {"flops": self.update_flops(batch), "electra_flops": counted}
 
     def facts(self) -> dict[str, str]:
         manifest = self.packed.manifest

@@ -99,6 +99,7 @@ class Session:
             "tokens": round(self.step * self.task.tokens_per_step),
             "epoch": round(self.task.epochs(self.step), 4),
             "budget_fraction": self.fraction,
+            **self._operations(),
         }
         self.check_folder()
         line = self.writer.write(self.step, self.clock.state(), values)
@@ -114,6 +115,7 @@ class Session:
             if self.config.checkpoint.best:
                 value = values[f"eval/{sets[0]}/{metric.name}"]
                 values |= best_until(self.step, value, metric, self.writer.evaluation)
+            values |= self._operations()
             if self.marks:
                 values["marks"] = list(self.marks)
             self.check_folder()
@@ -163,6 +165,10 @@ class Session:
             self.save(last=True)
         except Exception as failure:
             self.view.warned(f"step {self.step:,} could not be saved ({one_line(failure)})")
+
+    def _operations(self) -> dict[str, float]:
+        """Floating-point operations of the whole run until now."""
+        return {name: self.step * each for name, each in self.task.operations().items()}
 
     def _before_a_save_counts(self) -> None:
         """A checkpoint never knows more than the metrics beside it."""
