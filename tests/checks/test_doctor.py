@@ -233,6 +233,7 @@ def test_flags_that_xla_does_not_know() -> None:
     assert found["imports"]["hint"] == "unset XLA_FLAGS"
 
 
+@pytest.mark.slow
 def test_jax_does_not_warn_of_its_cache_as_well() -> None:
     options = {compiled.VARIABLE: "/sys/compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     found = ask_elsewhere(sys.executable, "-m", "tlc_jax.doctor", "--config", "quickstart", **options)
