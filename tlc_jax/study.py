@@ -14,7 +14,7 @@ from tlc_jax.core.errors import UserError
 
 EVERYDAY = (
     *("config", "workdir", "sizes", "bits", "sparsities", "compression.granularity", "compression.range"),
-    *("workers", "seeds", "train.budget.training_seconds", "train.data.dir", "train.batch_size"),
+    *("workers", "dry_run", "seeds", "train.budget.training_seconds", "train.data.dir", "train.batch_size"),
     *("train.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir", "search.seeds"),
 )
 
@@ -32,6 +32,8 @@ class Study:
     --workdir is resumed with the config that it has."""
     workers: int = 1
     """Processes on this machine, each on cores of its own, that share the work."""
+    dry_run: bool = False
+    """Print the items, those that are finished, and the predicted time and disk; do nothing."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,6 +56,12 @@ def main(argv: list[str] | None = None) -> None:
     if not (workdir / STUDY).exists():
         for config in filter(None, (args.settings.train, args.settings.finetune)):
             check_exists(config.data.dir)
+    if args.dry_run:
+        from tlc_jax.studies.dry_run import dry_run
+        from tlc_jax.training.view import make_console
+
+        dry_run(args.settings, workdir, make_console())
+        return
     from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
 
     study(args.settings, workdir, args.workers)

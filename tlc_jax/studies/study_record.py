@@ -52,12 +52,29 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     record = workdir / STUDY
     if not record.exists():
         refuse_others(workdir)
-        if _holds_others(workdir) and not record.exists():  # another process may begin it at this moment
-            raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
+        _refuse_full(workdir)
         make_folder(workdir)
         if create_file(record, json_text(_fields(config))):
             return config
-    return _as_recorded(config, record, same_data)
+    before, _, _ = _read(record)
+    config = _as_recorded(config, record, same_data)
+    if any(getattr(config, name) != getattr(before, name) for name in GROWS):
+        write_json(record, _fields(config))
+    return config
+
+
+def joined_config(config: StudyConfig, workdir: AnyPath, same_data: SameData) -> StudyConfig:
+    """The config that `open_folder_of` returns and records; writes nothing."""
+    if (workdir / STUDY).exists():
+        return _as_recorded(config, workdir / STUDY, same_data)
+    refuse_others(workdir)
+    _refuse_full(workdir)
+    return config
+
+
+def _refuse_full(workdir: AnyPath) -> None:
+    if _holds_others(workdir) and not (workdir / STUDY).exists():  # another process may begin it just now
+        raise UserError(f"--workdir {workdir} is not empty and holds no study: give a new folder")
 
 
 def _holds_others(workdir: AnyPath) -> bool:
@@ -101,8 +118,6 @@ def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> S
             f"--workdir {record.parent} holds a study of another config: {changed}. Give a new folder, or "
             f"resume the study with the config that it has: {study}"
         )
-    if any(values != getattr(before, name) for name, values in grown.items()):
-        write_json(record, _fields(config))
     return config
 
 

@@ -1,0 +1,151 @@
+"""What a study has left to do, predicted before anything is done: items, training time, disk.
+
+Training seconds are those of budgets; a finetuning that is counted in updates is predicted from the finished
+ones of its size. Evaluation, compilation and compression come on top: only measuring them would tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tlc_jax.checks.resources import parameters
+from tlc_jax.config import Config
+from tlc_jax.config.marks import COOLDOWN, parse_mark
+from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.progress import duration
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.same_data import SOURCES, SameData
+from tlc_jax.studies.study_record import joined_config
+
+_STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
+_STAGES = {
+    "timing": "timings of an update",
+    "train": "trainings",
+    "branch": "branches",
+    "finetune": "finetunings",
+    "compress": "compressed models",
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The items of a stage; seconds and bytes are those of the items that are not finished. None: nothing
+    finished yet says how long they take."""
+
+    items: int
+    finished: int
+    seconds: float | None
+    bytes: float
+
+
+def dry_run(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
+    """Print what `study` would do, and do nothing of it. UserError where it would refuse its folder."""
+    config = joined_config(config, workdir, SameData(workdir / SOURCES))
+    stages = predict(config, ItemStore(workdir))
+    table = Table(title=f"{workdir}: nothing is done, nothing is written")
+    for name, justify in (("", "left"), ("items", "right"), ("finished", "right")):
+        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    table.add_column("training time left", justify="right")
+    table.add_column("disk", justify="right")
+    for stage, each in stages.items():
+        time = "not known yet" if each.seconds is None else duration(each.seconds) if each.seconds else ""
+        disk = _size(each.bytes) if each.bytes else ""
+        table.add_row(_STAGES[stage], f"{each.items:,}", f"{each.finished:,}", time, disk)
+    console.print(table)
+    seconds = _sum(each.seconds for each in stages.values())
+    least = "at least " if any(each.seconds is None for each in stages.values()) else ""
+    console.print(
+        f"{least}{duration(seconds)} of training in one process, less with several workers; evaluation, "
+        "compilation and compression come on top. Checkpoints take at most "
+        f"{_size(_sum(each.bytes for each in stages.values()))}."
+    )
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
+    """By stage, of those that the study has."""
+    sizes, items = _Sizes(config), items_of(config)
+    predictions = {}
+    for stage in dict.fromkeys(item.stage for item in items):
+        of_stage = [item for item in items if item.stage == stage]
+        left = [item for item in of_stage if not store.has(item.name)]
+        seconds = [_seconds(item, config, store) for item in left]
+        predictions[stage] = Prediction(
+            items=len(of_stage),
+            finished=len(of_stage) - len(left),
+            seconds=None if None in seconds else _sum(seconds),
+            bytes=_sum(sizes.checkpoints(item) for item in left),
+        )
+    return predictions
+
+
+def _sum(values: Iterable[float | None]) -> float:
+    return sum(value for value in values if value is not None)
+
+
+def _seconds(item: Item, config: StudyConfig, store: ItemStore) -> float | None:
+    """Training seconds of an item; 0 of one that trains nothing."""
+    fields = item.fields
+    if item.stage in ("timing", "compress"):
+        return 0.0
+    run = config.train_of(str(fields["size"]), str(fields["variant"]))
+    assert run.budget.training_seconds is not None, "a study has a budget in seconds"
+    if item.stage == "train":
+        return run.ends_at * run.budget.training_seconds
+    if item.stage == "branch":
+        return COOLDOWN * (parse_mark(str(fields["mark"])).share or 1.0) * run.budget.training_seconds
+    finetuning = _finetuning(item, config)
+    if finetuning.budget.training_seconds is not None:
+        return finetuning.budget.training_seconds
+    same = {name: fields[name] for name in ("size", "variant", "combination")}
+    finished = store.rows(stage="finetune", last=True, **same)
+    return float(np.mean([row["training_seconds"] for row in finished])) if finished else None
+
+
+def _finetuning(item: Item, config: StudyConfig) -> Config:
+    seeds = config.finetunings()[str(item.fields["combination"])]
+    return seeds[f"seed{item.fields['finetuning_seed']}"]
+
+
+class _Sizes:
+    """Bytes of the checkpoints of each run; models with the same shape are counted once."""
+
+    def __init__(self, config: StudyConfig):
+        self._config = config
+        self._parameters: dict[tuple[object, ...], int] = {}
+
+    def checkpoints(self, item: Item) -> float:
+        """At most: the newest ones, those at marks, and the best."""
+        if item.stage in ("timing", "compress"):
+            return 0.0
+        config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
+        if item.stage == "finetune":
+            config = self._finetuned(item, config)
+        kept = config.checkpoint.keep if config.checkpoint.every_steps else 1
+        if item.stage != "branch":
+            kept += len(config.kept_marks)
+        return _STATE * self._count(config) * (kept + config.checkpoint.best)
+
+    def _finetuned(self, item: Item, trained: Config) -> Config:
+        try:
+            return dataclasses.replace(_finetuning(item, self._config), model=trained.model)
+        except ValueError as error:
+            raise UserError(f"finetune does not go with {item.fields['size']}: {error}") from error
+
+    def _count(self, config: Config) -> int:
+        key = (config.model, type(config.task))
+        if key not in self._parameters:
+            self._parameters[key] = parameters(config)
+        return self._parameters[key]
