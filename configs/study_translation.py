@@ -2,12 +2,12 @@
 
     python -m tlc_jax.study --config study_translation --workdir W --train.data.dir PAIRS --workers 2
 
-PAIRS holds the tables that `data.train` names, of Europarl, Tatoeba and Multi30k, or others that you name. The
+PAIRS holds the tables that `data.train` names: Europarl, Tatoeba and Multi30k, or others that you name. The
 time of an update of each size is measured first, on one core: leave the machine alone for these minutes. Then
 each size is trained for as many updates as it does in 1,200 seconds, with a branch that is finished at each
 mark, and compressed. The oversized 4x256 shows where the largest stops being the best; it has one seed.
 
-Cost: sizes x seeds x 27 minutes of one core, and a third of it for branches; with two workers about 3.5 hours.
+Cost: 24 minutes of one core for each size and seed with its branches, compression beside; two workers halve it.
 """
 
 from tlc_jax.config import (

@@ -89,7 +89,7 @@ class CompressedMeasurer:
 
     def __call__(self, config: CompressConfig) -> tuple[list[Row], dict[str, PackedScores]]:
         """The metrics of the set that choices are made on and of the first reported one (`role`; "both" where
-        there is one set for both), with sizes in bytes, and the scores of the examples."""
+        there is one set for both), with sizes in bytes, and the scores of the examples that are reported."""
         compressed = compress_model(self._model, recipe_of(config), self._console)
         params = jax.device_put(compressed.params, replicated(self._model.mesh))
         about = self._about(compressed, config)
@@ -100,7 +100,8 @@ class CompressedMeasurer:
         for key, value in self._task.baselines().items():
             name, metric = key.split("/", 1)
             rows.append({"set": name, "metric": metric, "value": value})
-        return rows, {name: pack_scores(*self._score(params, name)) for name in self._roles}
+        reported = [name for name, role in self._roles.items() if role != "tuning"]
+        return rows, {name: pack_scores(*self._score(params, name)) for name in reported}
 
     def _about(self, compressed: CompressedModel, config: CompressConfig) -> Row:
         return {

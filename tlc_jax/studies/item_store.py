@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class StageData(TypedDict):
 
 @record
 class PackedScores(TypedDict):
-    """Scores of the examples of a set and their weights, as base64 of little-endian float32."""
+    """Scores of the examples of a set and their weights, as base64 of zlib of little-endian float32."""
 
     scores: str
     weights: str
@@ -150,11 +151,12 @@ def _column(values: list[Any]) -> list[Any]:
 
 
 def _packed(values: np.ndarray) -> str:
-    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
+    return base64.b64encode(zlib.compress(np.asarray(values, "<f4").tobytes(), 9)).decode("ascii")
 
 
 def _unpacked(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float64)
+    content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _LARGEST)
+    return np.frombuffer(content, "<f4").astype(np.float64)
 
 
 def _read_item(path: AnyPath, name: str) -> Result:

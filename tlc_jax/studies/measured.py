@@ -100,6 +100,12 @@ def share(mark: object) -> float:
     return float(Fraction(str(mark))) if mark else 1.0
 
 
+def size_order(size: object) -> tuple[int, int]:
+    """Sorts sizes such as 2x128: by depth x width squared, which parameters grow with, then by width."""
+    depth, width = map(int, str(size).split("x"))
+    return depth * width**2, width
+
+
 def tuning_rows(store: ItemStore, wanted: Callable[[Row], bool]) -> list[Row]:
     """The rows of the primary metric on the set that decisions are made on, of those that are wanted."""
     rows = [row for row in store.rows() if wanted(row)]

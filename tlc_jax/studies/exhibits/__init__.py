@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tlc_jax.studies.exhibits.best_size import BEST_SIZE
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 
-EXHIBITS: tuple[Exhibit, ...] = (EQUAL_TIME, EQUAL_BYTES)
+EXHIBITS: tuple[Exhibit, ...] = (EQUAL_TIME, BEST_SIZE, EQUAL_BYTES)

@@ -18,7 +18,15 @@ from rich.table import Table
 from tlc_jax.core.printable import counted
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
-from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_named, primary, with_gates
+from tlc_jax.studies.measured import (
+    Measured,
+    above_gate,
+    grouped,
+    metric_named,
+    primary,
+    size_order,
+    with_gates,
+)
 from tlc_jax.studies.picture import plain
 from tlc_jax.studies.statistics import LEVEL, Difference, difference, holm
 from tlc_jax.tasks.metric import Metric
@@ -72,9 +80,9 @@ def _rows(store: ItemStore) -> list[Row]:
             continue
         for row in result["rows"]:
             whole: Row = {**result["fields"], **row}
-            packed = result.get("examples", {}).get(str(row["set"]))
-            if primary(whole) and row.get("role") and packed:
-                rows.append({**whole, **packed})
+            if primary(whole) and row.get("role"):
+                rows.append({**whole, **result.get("examples", {}).get(str(row["set"]), {})})
+    rows.sort(key=lambda row: (size_order(row["size"]), row["variant"], row["sparsity"], -row["bits"]))
     return with_gates(rows, store.rows(stage="compress"))
 
 

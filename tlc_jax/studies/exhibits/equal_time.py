@@ -14,7 +14,15 @@ from rich.table import Table
 
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_named, share, tuning_rows
+from tlc_jax.studies.measured import (
+    Measured,
+    above_gate,
+    grouped,
+    metric_named,
+    share,
+    size_order,
+    tuning_rows,
+)
 from tlc_jax.studies.picture import plain
 from tlc_jax.studies.statistics import LEVEL, holm, interval, welch
 from tlc_jax.tasks.metric import Metric
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def _rows(store: ItemStore) -> list[Row]:
+def measurements(store: ItemStore) -> list[Row]:
     """The last evaluations of finished runs: of branches where there are, else of whole runs."""
     finished = [row for row in store.rows() if row.get("last") and row["stage"] in ("train", "branch")]
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
@@ -46,9 +54,11 @@ def _name(model: Measured) -> str:
     return f"{size} {variant}".strip()
 
 
-def _by_mark(rows: list[Row]) -> dict[str, list[Measured]]:
+def by_mark(rows: list[Row]) -> dict[str, list[Measured]]:
+    """The models at each mark, in the order of time and then of size."""
     models: dict[str, list[Measured]] = {}
-    for model in grouped(sorted(rows, key=lambda row: share(row["mark"])), ("size", "variant", "mark")):
+    rows = sorted(rows, key=lambda row: (share(row["mark"]), size_order(row["size"])))
+    for model in grouped(rows, ("size", "variant", "mark")):
         models.setdefault(str(model.key[2]), []).append(model)
     return models
 
@@ -58,13 +68,13 @@ def _best_first(models: list[Measured], metric: Metric) -> list[Measured]:
 
 
 def _table(rows: list[Row]) -> Table:
-    metric, by_mark = metric_named(str(rows[0]["metric"])), _by_mark(rows)
+    metric, marks = metric_named(str(rows[0]["metric"])), by_mark(rows)
     table = Table(title=f"{metric.name} on {rows[0]['set']} at equal time")
     table.add_column("seconds", justify="right")
-    names = list(dict.fromkeys(_name(model) for models in by_mark.values() for model in models))
+    names = list(dict.fromkeys(_name(model) for models in marks.values() for model in models))
     for name in names:
         table.add_column(name, justify="right")
-    for models in by_mark.values():
+    for models in marks.values():
         best = _best_first(models, metric)[0]
         cells = {_name(model): f"{model}{' *' if model is best else ''}" for model in models}
         seconds = max(model.number("training_seconds") for model in models)
@@ -75,11 +85,11 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    metric, by_mark = metric_named(str(rows[0]["metric"])), _by_mark(rows)
-    comparable = {mark: models for mark, models in by_mark.items() if not above_gate(models, metric)}
+    metric, marks = metric_named(str(rows[0]["metric"])), by_mark(rows)
+    comparable = {mark: models for mark, models in marks.items() if not above_gate(models, metric)}
     texts = []
-    if skipped := [mark for mark in by_mark if mark not in comparable]:
-        last = by_mark[skipped[-1]]
+    if skipped := [mark for mark in marks if mark not in comparable]:
+        last = marks[skipped[-1]]
         names = ", ".join(_name(model) for model in above_gate(last, metric))
         seconds = max(model.number("training_seconds") for model in last)
         texts.append(
@@ -95,7 +105,7 @@ def _sentences(rows: list[Row]) -> list[str]:
     }
     corrected = dict(zip(tests, holm([1.0 if p is None else p for p in tests.values()]), strict=True))
     for mark, (best, second, *_) in ordered.items():
-        seconds = max(model.number("training_seconds") for model in by_mark[mark])
+        seconds = max(model.number("training_seconds") for model in marks[mark])
         text = f"At {seconds:,.0f} s {_name(best)} is best, {best}; next {_name(second)}, {second}"
         if mark not in corrected:
             single = "one seed each" if len(best.values) == len(second.values) else "one seed of one of them"
@@ -109,7 +119,7 @@ def _sentences(rows: list[Row]) -> list[str]:
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
-    models = grouped(sorted(rows, key=lambda row: share(row["mark"])), ("size", "variant", "mark"))
+    models = [model for at_mark in by_mark(rows).values() for model in at_mark]
     for name in dict.fromkeys(_name(model) for model in models):
         curve = [model for model in models if _name(model) == name]
         ranges = [interval(model.values) or (model.mean, model.mean) for model in curve]
@@ -139,4 +149,4 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.legend(fontsize=8)
 
 
-EQUAL_TIME = Exhibit("equal time", _rows, _table, _sentences, _draw)
+EQUAL_TIME = Exhibit("equal time", measurements, _table, _sentences, _draw)

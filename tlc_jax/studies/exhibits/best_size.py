@@ -1,0 +1,163 @@
+"""How the best size grows with the budget: curves of equal time over sizes, where the larger of two sizes
+overtakes, and the exponent of the optimum (not in the paper, which compares sizes at single budgets; its
+figures 2 and 10 have the same curves over time).
+
+The optimum of a budget is that of the parabola through the best size and its two neighbours, over the
+logarithm of the number of parameters. It is not extrapolated: where the best size is the smallest or the
+largest of the study, that is all that is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from tlc_jax.studies.exhibits import equal_time
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.measured import Measured, above_gate, metric_named
+from tlc_jax.studies.picture import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FEWEST = 3  # sizes of a curve, and optima of an exponent
+
+
+def _rows(store: ItemStore) -> list[Row]:
+    """A row for each mark and size, in the order of time and then of parameters: the mean over seeds, and for
+    the best size of a mark the `optimum` in parameters, where it is inside."""
+    counts = {row["size"]: row["parameters"] for row in store.rows() if "parameters" in row}
+    measured = [
+        {**row, "parameters": counts[row["size"]]}
+        for row in equal_time.measurements(store)
+        if row["size"] in counts and not row["variant"]
+    ]
+    rows: list[Row] = []
+    for mark, models in equal_time.by_mark(measured).items():
+        if len(models) < _FEWEST:
+            continue
+        models = sorted(models, key=lambda model: model.number("parameters"))
+        rows += [_row(mark, model, models) for model in models]
+    return rows
+
+
+def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
+    metric = metric_named(str(model.rows[0]["metric"]))
+    best = metric.best(models, lambda each: each.mean)
+    return {
+        "mark": mark,
+        "size": model.key[0],
+        "parameters": model.number("parameters"),
+        "training_seconds": max(each.number("training_seconds") for each in models),
+        "set": model.rows[0]["set"],
+        "metric": metric.name,
+        "value": model.mean,
+        "seeds": len(model.values),
+        "comparable": not above_gate([model], metric),
+        "best": model is best,
+        "optimum": optimum([each.number("parameters") for each in models], [each.mean for each in models])
+        if model is best and not metric.higher_is_better
+        else None,
+    }
+
+
+def optimum(parameters: list[float], losses: list[float]) -> float | None:
+    """The number of parameters at the lowest point of the parabola through the lowest loss and its two
+    neighbours, over the logarithm of `parameters`, which rise; None if the lowest loss is at an end."""
+    lowest = int(np.argmin(losses))
+    if lowest in (0, len(losses) - 1):
+        return None
+    x = np.log(parameters[lowest - 1 : lowest + 2])
+    second, first, _ = np.polyfit(x - x[1], losses[lowest - 1 : lowest + 2], 2)
+    return float(np.exp(x[1] - first / (2 * second))) if second > 0 else None
+
+
+def overtaking(rows: list[Row]) -> list[tuple[str, str, float]]:
+    """(smaller, larger, seconds) of neighbouring sizes whose curves over time cross: seconds by interpolation
+    over their logarithm between two marks, at which both are comparable."""
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    values = {(row["size"], row["mark"]): row["value"] for row in rows if row["comparable"]}
+    seconds = {row["mark"]: row["training_seconds"] for row in rows}
+    crossings = []
+    for smaller, larger in itertools.pairwise(sizes):
+        marks = [mark for mark in seconds if (smaller, mark) in values and (larger, mark) in values]
+        gaps = [values[larger, mark] - values[smaller, mark] for mark in marks]
+        for (mark, gap), (later, next_gap) in itertools.pairwise(zip(marks, gaps, strict=True)):
+            if gap > 0 >= next_gap:
+                part = gap / (gap - next_gap)
+                start, end = math.log(seconds[mark]), math.log(seconds[later])
+                crossings.append((smaller, larger, math.exp(start + part * (end - start))))
+    return crossings
+
+
+def exponent(rows: list[Row]) -> float | None:
+    """The slope of the logarithm of the optimum over that of the seconds; None with fewer than three optima
+    that are inside."""
+    points = [(math.log(row["training_seconds"]), math.log(row["optimum"])) for row in rows if row["optimum"]]
+    if len(points) < _FEWEST:
+        return None
+    x, y = np.array(points).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title=f"The best size at each budget, by {rows[0]['metric']} on {rows[0]['set']}")
+    for name in ("seconds", "best size", "parameters", "optimum in parameters"):
+        table.add_column(name, justify="right")
+    for row in (row for row in rows if row["best"]):
+        table.add_row(
+            f"{row['training_seconds']:,.0f}",
+            row["size"],
+            f"{row['parameters']:,.0f}",
+            f"{row['optimum']:,.0f}" if row["optimum"] else "at an end of the sizes",
+        )
+    return table
+
+
+def _sentences(rows: list[Row]) -> list[str]:
+    texts = [
+        f"{larger} overtakes {smaller} at about {seconds:,.0f} s."
+        for smaller, larger, seconds in overtaking(rows)
+    ]
+    best = [row for row in rows if row["best"] and row["comparable"]]
+    sizes = list(dict.fromkeys(row["size"] for row in best))
+    if len(sizes) > 1:
+        texts.append(f"The best size moves with the budget: {', then '.join(sizes)}.")
+    elif sizes:
+        times = ", ".join(f"{row['training_seconds']:,.0f}" for row in best)
+        texts.append(
+            f"The best size is {sizes[0]} at every budget at which sizes are comparable ({times} s)."
+        )
+    if (slope := exponent(best)) is not None:
+        texts.append(f"The optimum grows with the budget to the power of {slope:.2f}.")
+    if best and max(row["seeds"] for row in best) == 1:
+        texts.append("One seed of each size: these orders are not tested against other seeds.")
+    return texts
+
+
+def _draw(axes: Axes, rows: list[Row]) -> None:
+    for mark in dict.fromkeys(row["mark"] for row in rows):
+        curve = [row for row in rows if row["mark"] == mark and row["comparable"]]
+        if not curve:
+            continue
+        label = f"{curve[0]['training_seconds']:,.0f} s"
+        parameters, values = [row["parameters"] for row in curve], [row["value"] for row in curve]
+        [line] = axes.plot(parameters, values, "o-", markersize=4, label=label)
+        for row in curve:
+            if row["best"]:
+                axes.plot(row["parameters"], row["value"], "*", markersize=12, color=line.get_color())
+    axes.set(
+        xlabel="parameters",
+        ylabel=plain(f"{rows[0]['metric']} on {rows[0]['set']}".replace("_", " ")),
+        xscale="log",
+        title="Best size: equal time over sizes",
+    )
+    axes.legend(fontsize=8, title="budget")
+
+
+BEST_SIZE = Exhibit("best size", _rows, _table, _sentences, _draw)
