@@ -3,10 +3,10 @@
     python -m tlc_jax.study --config quickstart_study --workdir runs/study
 
 Translates English into French: the message catalogues that are installed with Babel, Django, Sphinx and
-pycountry, so nothing is downloaded. Each of 1x32, 2x64 and 2x128 is trained for 40 seconds, with a branch that
-is finished at a quarter and at half of it, then quantized to 8, 6, 4, 3 and 2 bits. Models that are no better
-than counts of word pairs are called not comparable. On your own pairs: `study_translation`; with finetuning:
-`study_sst2`.
+pycountry, so nothing is downloaded. Each of 1x32, 2x64 and 2x128 is trained for 40 seconds, with a branch
+that is finished at a quarter and at half of it, then quantized to 8, 6, 4, 3 and 2 bits. Models that are no
+better than counts of word pairs are called not comparable. On your own pairs: `study_translation`; with
+finetuning: `study_sst2`.
 
 Cost: 4 minutes from a cold start on 2 CPU cores; longer beside other jobs, which also take updates from the
 sizes that they run beside."""

@@ -7,12 +7,13 @@ time of an update of each size is measured first, on one core: leave the machine
 each size is trained for as many updates as it does in 1,200 seconds, with a branch that is finished at each
 mark, and compressed. The oversized 4x256 shows where the largest stops being the best; it has one seed.
 
-Cost: 24 minutes of one core for each size and seed with its branches, compression beside; two workers halve it.
+Cost: 24 minutes of one core for each size and seed, with its branches; then compression. Two workers halve it.
 """
 
 from tlc_jax.config import (
     BudgetConfig,
     CheckpointConfig,
+    CompressConfig,
     Config,
     EncoderDecoderConfig,
     EvaluationConfig,
@@ -56,4 +57,5 @@ def get_config() -> StudyConfig:
         counted_in="steps",
         bits=(32, 8, 6, 4, 3, 2),
         sparsities=(0.0, 0.3, 0.6),
+        compression=CompressConfig(granularity="row", range="mse"),
     )

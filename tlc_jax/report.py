@@ -1,6 +1,6 @@
 """`python -m tlc_jax.report RUN RUN`: curves over training time. `report errors` and `report sensitivity`:
-how far compression moves weights, and how much predictions change with each matrix. `report study`: the rows
-of a study as a table."""
+how far compression moves weights, and how much predictions change with each matrix. `report study`: a page
+about a study, or its rows as a table."""
 
 from __future__ import annotations
 
@@ -43,12 +43,14 @@ class Sensitivity(SensitivityConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Write all measurements of a study as one table, without the scores of examples."""
+    """Write a study as a page with its tables, conclusions and picture, or all of its measurements as one
+    table."""
 
     workdir: cli.Positional[str]
     """The folder of the study."""
-    output: str = "rows.parquet"
-    """The file to write: .parquet or .csv."""
+    output: str = "study.md"
+    """The file to write: .md (a page, with a picture beside it), .parquet or .csv (all measurements, without
+    the scores of examples)."""
 
 
 REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity, "study": Rows}
@@ -69,9 +71,9 @@ def main(argv: list[str] | None = None) -> None:
             report_sensitivity(sensitivity)
         case ["study"]:
             rows = cli.parse_plain(Rows, arguments[1:], "report study")
-            from tlc_jax.studies.export_rows import export_rows
+            from tlc_jax.studies.export_study import export_study
 
-            export_rows(rows.workdir, rows.output)
+            export_study(rows.workdir, rows.output)
         case _:
             curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
             _refuse_misspelt(curves.run[0])

@@ -10,6 +10,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.writable import check_writable
+from tlc_jax.tasks.metric import NATS_PER_BYTE
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes
@@ -34,6 +35,14 @@ def plain(text: str) -> str:
     labels that begin with an underscore out of a legend."""
     label = printable(text).replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label
+
+
+def logarithmic_losses(axes: Axes, metric: str) -> None:
+    """Give losses a logarithmic axis with plain numbers: good models and bad ones can both be told apart."""
+    if metric == NATS_PER_BYTE.name:
+        axes.set_yscale("log")
+        for setter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            setter("{x:.2g}")
 
 
 def save(figure: Figure, path: AnyPath) -> None:

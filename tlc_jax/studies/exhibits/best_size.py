@@ -20,7 +20,7 @@ from tlc_jax.studies.exhibits import equal_time
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, metric_named
-from tlc_jax.studies.picture import plain
+from tlc_jax.studies.picture import logarithmic_losses, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,8 @@ def _sentences(rows: list[Row]) -> list[str]:
         f"{larger} overtakes {smaller} at about {seconds:,.0f} s."
         for smaller, larger, seconds in overtaking(rows)
     ]
-    best = [row for row in rows if row["best"] and row["comparable"]]
+    above = {row["mark"] for row in rows if not row["comparable"]}
+    best = [row for row in rows if row["best"] and row["mark"] not in above]
     sizes = list(dict.fromkeys(row["size"] for row in best))
     if len(sizes) > 1:
         texts.append(f"The best size moves with the budget: {', then '.join(sizes)}.")
@@ -157,6 +158,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         xscale="log",
         title="Best size: equal time over sizes",
     )
+    logarithmic_losses(axes, rows[0]["metric"])
     axes.legend(fontsize=8, title="budget")
 
 

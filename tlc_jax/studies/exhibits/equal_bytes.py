@@ -27,7 +27,7 @@ from tlc_jax.studies.measured import (
     size_order,
     with_gates,
 )
-from tlc_jax.studies.picture import plain
+from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.statistics import LEVEL, Difference, difference, holm
 from tlc_jax.tasks.metric import Metric
 
@@ -235,6 +235,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         title="Compress: equal bytes",
     )
     axes.xaxis.set_major_formatter("{x:g}")
+    logarithmic_losses(axes, metric.name)
     axes.legend(fontsize=8)
 
 

@@ -23,7 +23,7 @@ from tlc_jax.studies.measured import (
     size_order,
     tuning_rows,
 )
-from tlc_jax.studies.picture import plain
+from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.statistics import LEVEL, holm, interval, welch
 from tlc_jax.tasks.metric import Metric
 
@@ -142,6 +142,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         ylabel=plain(f"{rows[0]['metric']} on {rows[0]['set']}".replace("_", " ")),
         title="Train: equal time",
     )
+    logarithmic_losses(axes, str(rows[0]["metric"]))
     if len({row["mark"] for row in rows}) > 1:
         axes.set_xscale("log")
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):

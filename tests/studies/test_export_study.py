@@ -73,9 +73,9 @@ def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:
         ([str(tmp_path)], "holds no study: give the --workdir of one"),
         (
             [study, "--output", str(tmp_path / "rows.xlsx")],
-            "rows.xlsx is no table: end it in .parquet or .csv",
+            "rows.xlsx is neither a page nor a table: end it in .md, .parquet, .csv",
         ),
-        ([study, "--output", study], "is no table"),
+        ([study, "--output", study], "is neither a page nor a table"),
     ):
         with pytest.raises(UserError, match=words):
             report.main(["study", *arguments])
@@ -84,3 +84,22 @@ def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:
     (empty / STUDY).write_text("{}")
     with pytest.raises(UserError, match="empty has no finished item yet"):
         report.main(["study", str(empty), "--output", str(tmp_path / "rows.csv")])
+
+
+def test_a_page_has_every_number_of_the_tables_and_how_it_was_made(tmp_path: Path) -> None:
+    trained(tmp_path / "study", {"1x32": {"1/2": SMALL, "1": SMALL}}, gate=2.0)
+    models = {("1x32", 8, 9.0): (0.5, [0.625], [right(10)]), ("1x32", 4, 5.0): (0.4, [0.5], [right(8)])}
+    store = compressed(tmp_path / "study", "accuracy", models, gate=("linear", 0.4))
+    (tmp_path / "study" / STUDY).write_text("{}")
+    output = tmp_path / "equal_time.md"
+    report.main(["study", str(tmp_path / "study"), "--output", str(output)])
+    text = output.read_text(encoding="utf-8")
+    assert text.startswith("# Equal time\n")
+    assert "![equal time](equal_time.png)" in text
+    assert (tmp_path / "equal_time.png").read_bytes().startswith(b"\x89PNG")
+    for row in store.rows(stage="compress", role="reported"):
+        if row["metric"] == "accuracy":
+            assert f"{row['value']:.4f}" in text
+    widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    assert min(widths) >= 3, "rows of tables end as they begin"
+    assert "## How it was made" in text

@@ -1,4 +1,4 @@
-"""The rows of a study as one table, for other programs: Parquet or CSV, without the scores of examples."""
+"""A study in one file: a page to read, or all of its rows as a table for other programs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from tlc_jax.storage.paths import parse_path, write_bytes
 from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.storage.writable import check_writable
 from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.markdown_page import write_page
 
 if TYPE_CHECKING:  # slow to import
     import pyarrow
 
 
-def export_rows(workdir: str, output: str) -> None:
-    """Write all rows of the study in a folder to a file, in the format of its suffix, .parquet or .csv."""
+def export_study(workdir: str, output: str) -> None:
+    """Write the study in a folder to a file, in the format of its suffix: a page (.md), or its rows without
+    the scores of examples (.parquet, .csv)."""
     study, path = parse_path(workdir), parse_path(output)
     if not (study / STUDY).is_file():
         raise UserError(f"{workdir} holds no study: give the --workdir of one")
-    if path.suffix.lower() not in _WRITERS:
-        raise UserError(f"--output {output} is no table: end it in {' or '.join(_WRITERS)}")
+    if path.suffix.lower() not in (_PAGE, *_WRITERS):
+        raise UserError(
+            f"--output {output} is neither a page nor a table: end it in {', '.join((_PAGE, *_WRITERS))}"
+        )
     check_writable(path, "--output")
     table = ItemStore(study).table()
     if not table.num_rows:
         raise UserError(f"{workdir} has no finished item yet: resume it first")
+    if path.suffix.lower() == _PAGE:
+        write_page(study, path)
+        print(f"written to {output}, with a picture beside it")
+        return
     content = io.BytesIO()
     _WRITERS[path.suffix.lower()](table, content)
     write_bytes(path, content.getvalue())
@@ -45,4 +53,5 @@ def _write_csv(table: pyarrow.Table, content: io.BytesIO) -> None:
     csv.write_csv(table, content)
 
 
+_PAGE = ".md"
 _WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}

@@ -1,0 +1,81 @@
+"""A page of Markdown about a study: its exhibits, drawn from the store, and how the store was made."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import Any
+
+from rich.table import Table
+
+from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import printable
+from tlc_jax.storage.paths import AnyPath, write_bytes
+from tlc_jax.storage.untrusted import read_text
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.picture import save_panels
+
+NOTES = "notes.md"
+"""What its author says of a study, in its folder; a part of the page."""
+
+
+def write_page(study: AnyPath, path: AnyPath) -> None:
+    """Write the page to `path`, and its picture beside it with the suffix .png."""
+    store, picture = ItemStore(study), path.with_suffix(".png")
+    shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
+    save_panels([(exhibit.draw, rows) for exhibit, rows in shown], picture)
+    title = path.name.removesuffix(path.suffix).replace("_", " ")
+    again = f"{command('report')} study {shlex.quote(str(study))} --output {shlex.quote(str(path))}"
+    parts = [
+        f"# {title[:1].upper()}{title[1:]}",
+        f"    {again}",
+        f"![{title}]({picture.name})",
+        *(_exhibit(exhibit, rows) for exhibit, rows in shown),
+        *([read_text(study / NOTES).strip()] if (study / NOTES).is_file() else []),
+        _made(store),
+    ]
+    write_bytes(path, ("\n\n".join(parts) + "\n").encode())
+
+
+def _exhibit(exhibit: Exhibit, rows: list[Row]) -> str:
+    sentences = "\n".join(f"* {sentence}" for sentence in exhibit.sentences(rows))
+    heading = f"## {exhibit.name[:1].upper()}{exhibit.name[1:]}"
+    return f"{heading}\n\n{as_markdown(exhibit.table(rows))}\n\n{sentences}"
+
+
+def as_markdown(table: Table) -> str:
+    """A table for a terminal as Markdown, with its title before it and its caption behind it."""
+    lines = [f"{table.title}:", ""] if table.title else []
+    lines.append(_line([str(column.header) for column in table.columns]))
+    lines.append(_line(["---:" if column.justify == "right" else "---" for column in table.columns]))
+    lines += [_line(list(cells)) for cells in zip(*(column.cells for column in table.columns), strict=True)]
+    return "\n".join([*lines, *(["", f"{table.caption}."] if table.caption else [])])
+
+
+def _line(cells: list[Any]) -> str:
+    return "| " + " | ".join(printable(str(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _made(store: ItemStore) -> str:
+    """By which commands, commits and devices, when, and from how many seeds."""
+    results = list(store.results())
+    made = [result["made"] for result in results]
+    dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
+    seeds = sorted({str(result["fields"]["seed"]) for result in results if "seed" in result["fields"]})
+    stages = Counter(result["stage"] for result in results)
+    lines = {
+        "items": ", ".join(f"{count} {stage}" for stage, count in stages.items()),
+        "seeds of training": ", ".join(seeds),
+        "devices": "; ".join(_distinct(made, "device")),
+        "commits": ", ".join(_distinct(made, "commit")),
+        "dates": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+        "jax": ", ".join(dict.fromkeys(str(each.get("packages", {}).get("jax")) for each in made)),
+    }
+    table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines.items() if text)
+    return f"## How it was made\n\n| | |\n|---|---|\n{table}"
+
+
+def _distinct(made: list[dict[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(str(each[name]) for each in made if each.get(name)))
