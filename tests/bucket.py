@@ -61,8 +61,9 @@ class Bucket:
             return 503
         if self.denied and method in ("POST", "PUT") and self.denied in name:
             return 403
-        # "only if it is new" is nothing to the emulator; locks rest on it
-        taken = name.endswith("/lock") and "ifGenerationMatch=0" in path and name in self.names()
+        # "only if it is new" is nothing to the emulator; locks and the results of studies rest on it
+        rests = name.endswith(("/lock", "/study.json")) or "/items/" in name
+        taken = rests and "ifGenerationMatch=0" in path and name in self.names()
         return 412 if taken else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tlc_jax.config import ClassificationConfig, CompressConfig, Config
 from tlc_jax.core.errors import Interrupted
 from tlc_jax.data import cache
 from tlc_jax.runs.begin import Begin
+from tlc_jax.storage.paths import copy_file
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies.item_store import ItemStore, PackedScores, Row, pack_scores
 from tlc_jax.tasks.kinds import kind_of
@@ -57,7 +57,8 @@ class Folder:
     """A study whose runs are not trained; it is interrupted before the run that is named."""
 
     def __init__(self, root: Path, cache_dir: Path):
-        self.root, self.workdir, self.trained = root, root / "study", list[str]()
+        self.root, self.trained = root, list[str]()
+        self.workdir: Any = root / "study"
         self.configs: dict[str, Config] = {}
         self.measured: list[tuple[int, float]] = []
         self.interrupted = ""
@@ -104,7 +105,7 @@ class Folder:
             kind = kind_of(config)
             data = kind.prepare(config, console) if source is None else kind.open(config, source.data)
             cache.keep(data, rundir.data)
-        shutil.copy(rundir.data / "tokenizer.json", rundir.tokenizer)
+        copy_file(rundir.data / "tokenizer.json", rundir.tokenizer)
         number = len(title) + sum(map(ord, title))
         steps = config.budget.steps or 4
         evaluated = [{"held_out/nats_per_byte": 1.5}, {"held_out/nats_per_byte": 1 + 1 / number}]
