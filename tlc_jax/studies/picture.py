@@ -38,7 +38,7 @@ def plain(text: str) -> str:
 
 
 def logarithmic_losses(axes: Axes, metric: str) -> None:
-    """Give losses a logarithmic axis with plain numbers: good models and bad ones can both be told apart."""
+    """Give losses a logarithmic axis with plain numbers: differences of good models show beside bad ones."""
     if metric == NATS_PER_BYTE.name:
         axes.set_yscale("log")
         for setter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
