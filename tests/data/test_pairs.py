@@ -304,8 +304,6 @@ def test_the_tokenizer_has_the_size_and_the_layout_asked_for(tokenizer, tmp_path
 
 
 def test_message_catalogues() -> None:
-    pytest.importorskip("django", reason="needs the extra `catalogues`")
-    pytest.importorskip("babel", reason="needs the extra `catalogues`")
     files = catalogue_files("en", "fr")
     pairs = dict(read_catalogues(files, "fr"))
     assert len(pairs) > 5000
@@ -315,13 +313,11 @@ def test_message_catalogues() -> None:
 
 @pytest.mark.parametrize("target", ["../fr", "/fr", "fr/**", "*", ""])
 def test_a_language_is_no_path(target: str) -> None:
-    pytest.importorskip("django", reason="needs the extra `catalogues`")
     with pytest.raises(UserError, match=r"data\.target is .* not the name of a language"):
         catalogue_files("en", target)
 
 
 def test_a_damaged_catalogue_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("babel", reason="needs the extra `catalogues`")
     (tmp_path / "django.mo").write_bytes(b"\xde\x12\x04\x95 and no more")
     with pytest.raises(UserError, match=r"django\.mo cannot be read"):
         list(read_catalogues({"django.mo": epath.Path(tmp_path / "django.mo")}, "fr"))

@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from tests.builders import write_tables
+from tests.builders import write_pairs
 from tests.launch.machines import LAUNCH, ROOT, program, search_path, wait_for
 from tlc_jax import __version__
 
@@ -31,10 +31,9 @@ echo "$*" >>pip.log
 if [ "$1" = list ]; then printf '%s'; fi
 """
 OPTIONS = (
-    "--sizes 1x16 2x16 --bits 32 4 --sparsities 0.0 "
-    "--train.model.head-size 8 --train.model.vocab-size 300 "
-    "--train.data.name files --train.data.sequence-length 32 --train.budget.training-seconds 0.3 "
-    "--train.evaluation.every-steps 100 --finetune.data.name files --finetune.budget.steps 4"
+    "--sizes 1x16 2x16 --bits 32 4 --train.model.head-size 8 --train.model.vocab-size 300 "
+    "--train.data.train one.tsv --train.data.sequence-length 32 --train.data.held-out 0.1 "
+    "--train.budget.training-seconds 0.3 --train.batch-size 512"
 )
 
 
@@ -80,10 +79,10 @@ def colab(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed_in_colab(colab: dict[str, str], corpus: Path, tmp_path: Path) -> None:
-    tables = write_tables(tmp_path / "tables", 120)
-    data = {"--train.data.dir": corpus, "--finetune.data.dir": tables}
-    data |= {f"--{stage}.data.cache-dir": tmp_path / "cache" for stage in ("train", "finetune")}
+def test_interrupted_and_resumed_in_colab(colab: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    pairs = write_pairs(tmp_path / "pairs")
+    data = {"--train.data.dir": pairs, "--train.data.cache-dir": tmp_path / "cache"}
     options = shlex.join([*OPTIONS.split(), *(str(word) for pair in data.items() for word in pair)])
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     here = {
@@ -118,9 +117,9 @@ def test_interrupted_and_resumed_in_colab(colab: dict[str, str], corpus: Path, t
     after = results(kept)
     assert {name: after[name] for name in before} == before
     stages = [json.loads(content)["stage"] for content in after.values()]
-    assert sorted(stages) == sorted(2 * ["train", "finetune", "compress", "compress"])
+    assert sorted(stages) == sorted(2 * ["train", *3 * ["branch"], *2 * ["compress"]])
     assert "\x1b" not in outputs(shown, "study"), "a notebook cannot move the cursor"
-    assert re.search(r"│ 2x16 +│ 0 % +│ +0\.\d+", outputs(shown, "study")), "the table is not cut"
+    assert re.search(r"│ 2x16 +│ +0 % +│ +\d\.\d+", outputs(shown, "study")), "the table is not cut"
     [picture] = [cell for cell in shown.cells if cell.id == "picture"]
     assert (
         base64.b64decode(picture.outputs[0].data["image/png"]) == (kept / "study" / "study.png").read_bytes()

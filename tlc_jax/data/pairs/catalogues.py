@@ -1,6 +1,6 @@
 """Sentence pairs that are already on the machine: message catalogues of installed Python packages.
 
-The extra `catalogues` installs the packages. A catalogue maps English messages to translations; plural forms,
+A catalogue maps English messages to translations; plural forms,
 and messages that are the same in both languages, are left out.
 """
 
@@ -32,8 +32,7 @@ def catalogue_files(source: str, target: str) -> dict[str, epath.Path]:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             raise UserError(
-                f"the package {package} is not installed: pip install 'tlc-jax[catalogues]' brings the "
-                "message catalogues (from a checkout: '.[catalogues]')"
+                f"{package}, a package with message catalogues, is not installed: pip install {package}"
             )
         root = Path(spec.origin).parent
         for path in sorted(root.rglob(f"{target}/LC_MESSAGES/*.mo")):
