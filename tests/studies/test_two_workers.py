@@ -57,7 +57,8 @@ def start(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     def started(workdir: Path, *more: str) -> subprocess.Popen[bytes]:
         # sizes are timed by hand, so that both studies train for as many updates
         rows = [{"metric": "mean_seconds", "value": 2.0 / STEPS}]
-        timing = Result(item="timing/1x16", stage="timing", fields={}, rows=rows, made={})
+        about = {"size": "1x16", "variant": ""}
+        timing = Result(item="timing/1x16", stage="timing", fields=about, rows=rows, made={})
         command = [sys.executable, "-m", "tlc_jax.study", "--config", str(document), *more]
         process = subprocess.Popen(
             [*command, "--workdir", str(workdir)], env=environment, stdout=subprocess.DEVNULL
