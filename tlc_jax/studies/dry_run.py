@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -23,10 +22,12 @@ from tlc_jax.core.progress import duration
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.measured import grouped
 from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import joined_config
 
 _STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
+_SAME = ("size", "variant", "combination")  # finetunings that agree in these take the same time
 _STAGES = {
     "timing": "timings of an update",
     "train": "trainings",
@@ -76,12 +77,14 @@ def _size(size: float) -> str:
 
 def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
     """By stage, of those that the study has."""
-    sizes, items = _Sizes(config), items_of(config)
+    sizes, items, finished = _Sizes(config), items_of(config), store.finished()
+    finetuned = grouped(store.rows(stage="finetune", last=True), _SAME)
+    known = {model.key: model.number("training_seconds") for model in finetuned}
     predictions = {}
     for stage in dict.fromkeys(item.stage for item in items):
         of_stage = [item for item in items if item.stage == stage]
-        left = [item for item in of_stage if not store.has(item.name)]
-        seconds = [_seconds(item, config, store) for item in left]
+        left = [item for item in of_stage if item.name not in finished]
+        seconds = [_seconds(item, config, known) for item in left]
         predictions[stage] = Prediction(
             items=len(of_stage),
             finished=len(of_stage) - len(left),
@@ -95,8 +98,8 @@ def _sum(values: Iterable[float | None]) -> float:
     return sum(value for value in values if value is not None)
 
 
-def _seconds(item: Item, config: StudyConfig, store: ItemStore) -> float | None:
-    """Training seconds of an item; 0 of one that trains nothing."""
+def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], float]) -> float | None:
+    """Training seconds of an item; 0 of one that trains nothing. `known` are those of finished finetunings."""
     fields = item.fields
     if item.stage in ("timing", "compress"):
         return 0.0
@@ -109,9 +112,7 @@ def _seconds(item: Item, config: StudyConfig, store: ItemStore) -> float | None:
     finetuning = _finetuning(item, config)
     if finetuning.budget.training_seconds is not None:
         return finetuning.budget.training_seconds
-    same = {name: fields[name] for name in ("size", "variant", "combination")}
-    finished = store.rows(stage="finetune", last=True, **same)
-    return float(np.mean([row["training_seconds"] for row in finished])) if finished else None
+    return known.get(tuple(fields[name] for name in _SAME))
 
 
 def _finetuning(item: Item, config: StudyConfig) -> Config:

@@ -83,10 +83,14 @@ class ItemStore:
             self._read[name] = _read_item(self.path(name), name)
         return self._read[name]
 
+    def finished(self) -> set[str]:
+        """The names of all finished items: one listing, where asking for each takes a request in a bucket."""
+        names = files(self.folder) if self.folder.exists() else []
+        return {name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)}
+
     def results(self) -> Iterator[Result]:
         """The results of all finished items, by name."""
-        names = files(self.folder) if self.folder.exists() else []
-        for name in sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)):
+        for name in sorted(self.finished()):
             yield self.result(name)
 
     def seal(self, result: Result) -> bool:

@@ -32,9 +32,12 @@ def work(study: StudyFolder) -> None:
     """Do items until all are finished, by this process or others. UserError and Interrupted as `train`
     raises them."""
     items, waiting = items_of(study.config), False
-    while unfinished := [item for item in items if not study.store.has(item.name)]:
+    while True:
+        finished = study.store.finished()
+        if not (unfinished := [item for item in items if item.name not in finished]):
+            return
         stopping.check()
-        if any(_try(group, study) for group in _ready(unfinished, study)):
+        if any(_try(group, study) for group in _ready(unfinished, finished)):
             waiting = False
             continue
         if not waiting:
@@ -43,10 +46,9 @@ def work(study: StudyFolder) -> None:
         time.sleep(_PAUSE)
 
 
-def _ready(unfinished: Sequence[Item], study: StudyFolder) -> Iterable[list[Item]]:
+def _ready(unfinished: Sequence[Item], finished: set[str]) -> Iterable[list[Item]]:
     """The items that need nothing unfinished, those of one lease together, in their order."""
-    ready = [item for item in unfinished if all(map(study.store.has, item.needs))]
-    ready.sort(key=lambda item: unfinished.index(item))
+    ready = [item for item in unfinished if finished.issuperset(item.needs)]
     return [list(group) for _, group in itertools.groupby(ready, key=lambda item: item.lease)]
 
 
