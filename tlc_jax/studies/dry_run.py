@@ -99,7 +99,7 @@ def _sum(values: Iterable[float | None]) -> float:
 
 
 def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], float]) -> float | None:
-    """Training seconds of an item; 0 of one that trains nothing. `known` are those of finished finetunings."""
+    """Training seconds of an item; 0 of one that trains nothing. `known`: those of finished finetunings."""
     fields = item.fields
     if item.stage in ("timing", "compress"):
         return 0.0
