@@ -7,7 +7,7 @@ time of an update of each size is measured first, on one core: leave the machine
 each size is trained for as many updates as it does in 1,200 seconds, with a branch that is finished at each
 mark, and compressed. The oversized 4x256 shows where the largest stops being the best; it has one seed.
 
-Cost: 24 minutes of one core for each size and seed, with its branches; then compression. Two workers halve it.
+Cost: 24 minutes of one core for each size and seed, with its branches; then compression. Workers share it.
 """
 
 from tlc_jax.config import (

@@ -55,7 +55,7 @@ class PackedScores(TypedDict):
 @record
 class Result(TypedDict):
     """What is kept of a finished item. `fields` are columns of all of its rows; `data` are those of each
-    stage that it rests on; `made` says by which command, commit, versions and device, and when."""
+    stage that it rests on; `made` says by which commit, versions and device, and when."""
 
     item: Name
     stage: Name

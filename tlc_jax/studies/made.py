@@ -1,4 +1,5 @@
-"""How a result was made: by which command, commit, versions and device, and when."""
+"""How a result was made: by which commit, versions and device, and when. Results are given to others, so they
+name no path of the machine."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import datetime
 import functools
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ COMMIT = "TLC_JAX_COMMIT"
 def made() -> dict[str, Any]:
     """What results and pictures say of how they were made."""
     return {
-        "command": sys.argv,
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": device(),
