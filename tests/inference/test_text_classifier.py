@@ -280,7 +280,7 @@ def test_long_predictions_say_how_far_they_are(
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "_PLAIN_EVERY", -1.0)
     model.predict(TEXTS)
-    assert f"predicting: {len(TEXTS)} of {len(TEXTS)} texts\n" in capsys.readouterr().err
+    assert f"predicting: {len(TEXTS)} of {len(TEXTS)} texts, 0 s left\n" in capsys.readouterr().err
 
 
 def test_a_model_without_labels_predicts_nothing(finished: Path) -> None:

@@ -79,13 +79,14 @@ def test_a_study_that_asks_for_more_keeps_the_items_that_it_had(config: StudyCon
 def test_there_is_an_item_for_each_combination(config: StudyConfig) -> None:
     stages = [item.stage for item in items_of(config)]
     models = len(config.sizes) * len(config.variants)
+    timed = len({variant.removesuffix(",optimizer.learning_rate=0.001") for variant in config.variants})
     trainings = models * len(config.training_seeds)
     finetunings = 0 if config.finetune is None else sum(map(len, config.finetunings().values()))
     compressed = trainings * (finetunings or 1) * len(config.bits) * len(config.sparsities)
     assert {
         stage: stages.count(stage) for stage in ("timing", "train", "branch", "finetune", "compress")
     } == {
-        "timing": models if config.counted_in == "steps" else 0,
+        "timing": len(config.sizes) * timed if config.counted_in == "steps" else 0,
         "train": trainings,
         "branch": trainings * (2 if config.train is TRUNK else 0),
         "finetune": trainings * finetunings,

@@ -19,6 +19,8 @@ from tlc_jax.config.study_options import StudyConfig
 Stage = Literal["timing", "train", "branch", "finetune", "compress"]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
+_UNTIMED = ("optimizer.", "schedule.", "evaluation.", "checkpoint.")
+"""Parts of a config that an update takes equally long with."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Item:
 def items_of(config: StudyConfig) -> list[Item]:
     """All items of a study, each after those that it needs: the first seed of all sizes comes before the
     second of any."""
-    items = list(_timings(config)) if config.counted_in == "steps" else []
+    items = list({item.name: item for item in _timings(config)}.values())
     timed = tuple(item.name for item in items)
     for seed in config.training_seeds:
         for size in config.sizes:
@@ -53,15 +55,24 @@ def items_of(config: StudyConfig) -> list[Item]:
 
 
 def _timings(config: StudyConfig) -> Iterator[Item]:
-    for size in config.sizes:
+    for size in config.sizes if config.counted_in == "steps" else ():
         for variant in config.variants:
-            fields: Fields = {"size": size, "variant": variant}
-            yield Item(f"{_TIMING}/{_model_name(size, variant)}", "timing", fields, lease=_TIMING)
+            fields: Fields = {"size": size, "variant": timed_variant(variant)}
+            yield Item(_timing_name(size, variant), "timing", fields, lease=_TIMING)
 
 
 def timing_of(item: Item) -> str:
     """The name of the item that measures the time of an update of this item's size and variant."""
-    return f"{_TIMING}/{_model_name(str(item.fields['size']), str(item.fields['variant']))}"
+    return _timing_name(str(item.fields["size"]), str(item.fields["variant"]))
+
+
+def _timing_name(size: str, variant: str) -> str:
+    return f"{_TIMING}/{_model_name(size, timed_variant(variant))}"
+
+
+def timed_variant(variant: str) -> str:
+    """The options of a variant that the time of an update may depend on: one timing serves all rates."""
+    return ",".join(part for part in variant.split(",") if not part.startswith(_UNTIMED))
 
 
 def _model_name(size: str, variant: str) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.items import timed_variant
 from tlc_jax.studies.measured import (
     Measured,
     above_gate,
@@ -43,7 +44,7 @@ def _of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
     """The rows whose seconds are those of the device that most rows have; `left_out` names the others. It is
     the device that timed an update where updates are counted, else the one that trained."""
     timed_on = {(row["size"], row["variant"]): row["device"] for row in store.rows(stage="timing")}
-    clocks = [str(timed_on.get((row["size"], row["variant"]), row["device"])) for row in rows]
+    clocks = [str(timed_on.get((row["size"], timed_variant(row["variant"])), row["device"])) for row in rows]
     first = max(dict.fromkeys(clocks), key=clocks.count, default="")
     others = ", ".join(dict.fromkeys(clock for clock in clocks if clock != first))
     return [{**row, "left_out": others} for row, clock in zip(rows, clocks, strict=True) if clock == first]
