@@ -83,17 +83,19 @@ def test_warm_up_stable_decay() -> None:
     assert rates == pytest.approx([0, 1, 2, 2, 1, 0])
 
 
-def test_a_trunk_that_is_still_warming_up_where_its_first_branch_leaves() -> None:
-    def trunk(steps: int) -> Config:
-        return Config(
-            schedule=ScheduleConfig(warmup=0.0, warmup_steps=steps, cooldown=0.0),
-            checkpoint=CheckpointConfig(marks="1/4,1"),
-            budget=BudgetConfig(steps=100),
-        )
-
-    assert trunk(20).ends_at == 0.8
-    with pytest.raises(ValueError, match="warmup_steps 21 reaches beyond 20 updates"):
-        trunk(21)
+def test_a_warm_up_of_so_many_updates_is_that_of_a_run_with_the_branch_s_budget(tmp_path: Path) -> None:
+    trunk = Config(
+        schedule=ScheduleConfig(warmup=0.0, warmup_steps=30, cooldown=0.0),
+        checkpoint=CheckpointConfig(marks="1/4,1"),
+        budget=BudgetConfig(steps=100),
+    )
+    assert trunk.ends_at == 0.8
+    write_json(RunDir(tmp_path).config, dataclasses.asdict(trunk))
+    branch = parse_branch(f"{tmp_path}@1/4").resolve(Config()).schedule
+    rates = [learning_rate(1.0, branch, step / 25, step) for step in range(26)]
+    before = [learning_rate(1.0, trunk.schedule, step / 100, step) for step in range(21)]
+    assert rates[:21] == before, "until it leaves, it is its trunk"
+    assert rates[20:] == pytest.approx([20 / 30, 21 / 30, 0.6, 0.4, 0.2, 0.0])
 
 
 # --- whole runs --------------------------------------------------------------------------------------

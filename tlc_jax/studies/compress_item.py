@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -21,7 +22,7 @@ from tlc_jax.studies.finished_run import check_run
 from tlc_jax.studies.item_store import PackedScores, Result, Row, pack_scores
 from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
-from tlc_jax.studies.measured import metric_named
+from tlc_jax.studies.measured import metric_of, primary_fields
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.training.evaluator import Evaluator
 
@@ -46,7 +47,7 @@ def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result
             yield Result(
                 item=item.name,
                 stage=item.stage,
-                fields={**item.fields, "metric_of_task": measure.metric.name},
+                fields={**item.fields, **primary_fields(measure.metric)},
                 rows=rows,
                 made=made(),
                 data=data,
@@ -59,17 +60,17 @@ def chosen_combination(item: Item, study: StudyFolder) -> str:
     """The combination of the search with the best mean over its seeds on the tuning set, of equals the one
     with the lowest loss; the reported sets have no influence. '' without finetuning."""
     values: dict[str, dict[str, list[float]]] = {}
-    name = None
+    fields: dict[str, Any] = {}
     for finetuning in item.needs:
         result = study.store.result(finetuning)
-        combination, name = result["fields"].get("combination"), result["fields"].get("metric_of_task")
-        if combination is None:
+        fields = result["fields"]
+        if (combination := fields.get("combination")) is None:
             return ""
         for row in result["rows"]:
             if row.get("last") and row["set"] == "tuning":
                 lists = values.setdefault(str(combination), {})
                 lists.setdefault(str(row["metric"]), []).append(float(row["value"]))
-    metric = metric_named(str(name))
+    metric = metric_of(fields)
     by_loss = sorted(values, key=lambda each: statistics.fmean(values[each]["loss"]))
     return metric.best(by_loss, lambda each: statistics.fmean(values[each][metric.name]))
 

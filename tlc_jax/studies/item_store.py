@@ -59,7 +59,7 @@ class Result(TypedDict):
 
     item: Name
     stage: Name
-    fields: dict[str, str | int | float]
+    fields: dict[str, str | int | float | bool]
     rows: list[Row]
     made: dict[str, Any]
     data: NotRequired[dict[str, StageData]]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.statistics import interval
-from tlc_jax.tasks.metric import Metric
+from tlc_jax.tasks.metric import NATS_PER_BYTE, Metric
 
 GATES = {
     "two_sided_bigram": "two-sided bigram",
@@ -24,9 +24,15 @@ GATES = {
 more than counts tell."""
 
 
-def metric_named(name: str) -> Metric:
-    """The primary metric of a task, with its direction."""
-    return Metric(name, higher_is_better=name != "nats_per_byte")
+def metric_of(row: Row) -> Metric:
+    """The primary metric of the task of a row, with its direction."""
+    name = str(row["metric_of_task"])
+    return Metric(name, bool(row.get("higher_is_better", name != NATS_PER_BYTE.name)))
+
+
+def primary_fields(metric: Metric) -> dict[str, Any]:
+    """What the result of an item says of the primary metric of its task, for `metric_of`."""
+    return {"metric_of_task": metric.name, "higher_is_better": metric.higher_is_better}
 
 
 @dataclass(frozen=True)

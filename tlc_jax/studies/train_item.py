@@ -16,6 +16,7 @@ from tlc_jax.studies.finished_run import EVALUATED, evaluations
 from tlc_jax.studies.item_store import Result, Row, StageData
 from tlc_jax.studies.items import Item, timing_of
 from tlc_jax.studies.made import made
+from tlc_jax.studies.measured import primary_fields
 from tlc_jax.studies.same_data import run_data
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.tasks.kinds import kind_of
@@ -103,5 +104,5 @@ def _result(item: Item, rundir: RunDir, seconds: float | None, data: dict[str, S
             if key.startswith(EVALUATED):
                 name, metric = key.removeprefix(EVALUATED).split("/", 1)
                 rows.append({**about, "set": name, "metric": metric, "value": value})
-    fields = {**item.fields, "metric_of_task": task.primary_metric.name}
+    fields = {**item.fields, **primary_fields(task.primary_metric)}
     return Result(item=item.name, stage=item.stage, fields=fields, rows=rows, made=made(), data=data)

@@ -19,7 +19,7 @@ from rich.table import Table
 from tlc_jax.studies.exhibits import equal_time
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.measured import Measured, above_gate, metric_named
+from tlc_jax.studies.measured import Measured, above_gate, metric_of
 from tlc_jax.studies.picture import logarithmic_losses, plain
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _rows(store: ItemStore) -> list[Row]:
 
 
 def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
-    metric = metric_named(str(model.rows[0]["metric"]))
+    metric = metric_of(model.rows[0])
     best = metric.best(models, lambda each: each.mean)
     return {
         "mark": mark,

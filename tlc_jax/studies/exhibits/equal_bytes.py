@@ -22,7 +22,7 @@ from tlc_jax.studies.measured import (
     Measured,
     above_gate,
     grouped,
-    metric_named,
+    metric_of,
     primary,
     size_order,
     with_gates,
@@ -128,7 +128,7 @@ def _contests(models: list[_Model], metric: Metric) -> list[tuple[float, list[_M
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    metric, models = metric_named(str(rows[0]["metric_of_task"])), _models(rows)
+    metric, models = metric_of(rows[0]), _models(rows)
     contests = _contests(models, metric)
     pairs = [order[:2] for _, order in contests if len(order) > 1 and not _above(order[:2], metric)]
     differences = [_difference(*pair) for pair in pairs]
@@ -199,7 +199,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
-    metric, models = metric_named(str(rows[0]["metric_of_task"])), _models(rows)
+    metric, models = metric_of(rows[0]), _models(rows)
     for number, size in enumerate(dict.fromkeys(model.size for model in models)):
         mine = [model for model in models if model.size == size]
         kilobytes = [model.bytes / _KILOBYTE for model in mine]

@@ -19,7 +19,7 @@ from tlc_jax.studies.measured import (
     Measured,
     above_gate,
     grouped,
-    metric_named,
+    metric_of,
     share,
     size_order,
     tuning_rows,
@@ -69,7 +69,7 @@ def _best_first(models: list[Measured], metric: Metric) -> list[Measured]:
 
 
 def _table(rows: list[Row]) -> Table:
-    metric, marks = metric_named(str(rows[0]["metric"])), by_mark(rows)
+    metric, marks = metric_of(rows[0]), by_mark(rows)
     table = Table(title=f"{metric.name} on {rows[0]['set']} at equal time")
     table.add_column("seconds", justify="right")
     names = list(dict.fromkeys(_name(model) for models in marks.values() for model in models))
@@ -86,7 +86,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    metric, marks = metric_named(str(rows[0]["metric"])), by_mark(rows)
+    metric, marks = metric_of(rows[0]), by_mark(rows)
     comparable = {mark: models for mark, models in marks.items() if not above_gate(models, metric)}
     texts = []
     if skipped := [mark for mark in marks if mark not in comparable]:
