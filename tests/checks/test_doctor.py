@@ -399,6 +399,9 @@ def test_a_batch_that_does_not_split_over_the_devices(capsys: pytest.CaptureFixt
     assert found["config"]["hint"].endswith("--batch-size 104")
     study = failed(capsys, "--config", "study_sst2", "--finetune.batch-size", "100")
     assert study["config"]["hint"].endswith("--finetune.batch-size 104")
+    small = failed(capsys, "--config", "quickstart_study", "--train.batch-size", "512")
+    assert "give a batch_size of at least 1024" in small["data"]["detail"]
+    assert small["data"]["hint"].endswith("--train.batch-size 1024")
 
 
 def test_a_run_of_another_config(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,8 @@ def _get_data(plan: Plan, config: Config, message: str) -> str:
         return plan.again(init_from="RUN")
     if option := re.search(r"\bset --([a-z.-]+) (\d+)", message):
         return plan.again(**{f"{plan.stage(config)}{option[1]}": option[2]})
+    if least := re.search(r"\bgive a batch_size of at least (\d+)", message):
+        return plan.again(**{f"{plan.stage(config)}batch_size": least[1]})
     for name in config.data.source_names:
         for known in KNOWN:
             if known.name in (name.partition(":")[0], name.partition("/")[0]):
