@@ -90,6 +90,8 @@ class Cloud:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # under nohup these tests would hand on that SIGHUP is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

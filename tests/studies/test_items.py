@@ -94,6 +94,25 @@ def test_there_is_an_item_for_each_combination(config: StudyConfig) -> None:
     }
 
 
+def test_runs_that_were_finished_early_are_finetuned_and_compressed_too() -> None:
+    config = StudyConfig(
+        train=TRUNK,
+        finetune=FINETUNE,
+        sizes=("1x64",),
+        bits=(4,),
+        sparsities=(0.0,),
+        compressed_at=("1/4", "1/2"),
+    )
+    items = {item.name: item for item in items_of(config)}
+    [run] = config.finetunings()
+    assert items[f"1x64/seed0/{run}-seed0/4bits-0pruned"].fields["mark"] == "1/2", "as without compressed_at"
+    early = items[f"1x64/seed0/at-1-4/{run}-seed0/4bits-0pruned"]
+    assert early.fields["mark"] == "1/4"
+    assert items[early.run].needs == ("1x64/seed0/at-1-4",)
+    with pytest.raises(ValueError, match="compressed_at names the mark 1/8, .* finished at 1/4, 1/2:"):
+        replace(config, compressed_at=("1/8",))
+
+
 def test_every_size_is_trained_with_one_seed_before_any_is_trained_with_the_next() -> None:
     config = StudyConfig(sizes=("1x64", "2x64"), seeds=(3, 5), bits=(32,), sparsities=(0.0,))
     trained = [(i.fields["seed"], i.fields["size"]) for i in items_of(config) if i.stage == "train"]

@@ -21,7 +21,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
-    "StudyConfig": {"compression": CompressConfig(zero="float")},
+    "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": ()},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.marks import parse_mark
 from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
 from tlc_jax.config.training import BudgetConfig, ScheduleConfig
@@ -82,13 +83,15 @@ class StudyConfig:
     """Numbers of bits to quantize to; 32 is not quantized."""
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
     """Shares of the prunable weights to prune; each is combined with each of `bits`."""
+    compressed_at: tuple[str, ...] = ()
+    """Marks whose finished runs are finetuned and compressed (paper 4.4); none: the last one."""
     compression: CompressConfig = field(default_factory=CompressConfig)
     """How the models are compressed at each of `bits` and `sparsities`: a result is that of the artifact
     which `compress` writes with the same options."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sizes", "variants", "seeds", "bits", "sparsities"):
+        for name in ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at"):
             values = getattr(self, name)
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
         check(bool(self.sizes), "sizes has no value: give one at least")
@@ -103,12 +106,32 @@ class StudyConfig:
             self.train.budget.training_seconds is not None,
             "train.budget.training_seconds is not set: sizes are compared at equal training time",
         )
+        for mark in self.compressed_at:
+            check(
+                mark in self.branches,
+                f"compressed_at names the mark {mark}, and runs are finished at "
+                f"{', '.join(self.branches) or 'none'}: give one of train.checkpoint.marks, with "
+                "train.schedule.cooldown 0",
+            )
         unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
             replace(self.compression, **unset) == self.compression,
             f"a study compresses at each of its bits and sparsities, without training: give none of "
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The marks at which branches of a trunk end; none if the runs are no trunks."""
+        if self.train.schedule.cooldown != 0 or not self.train.checkpoint.marks:
+            return ()
+        names = [name.strip() for name in self.train.checkpoint.marks.split(",")]
+        return tuple(name for name in names if parse_mark(name).share is not None)
+
+    @property
+    def compressed_marks(self) -> tuple[str, ...]:
+        """The marks of the runs that are compressed; '' for runs that are no trunks."""
+        return self.compressed_at or self.branches[-1:] or ("",)
 
     @property
     def training_seeds(self) -> tuple[int, ...]:

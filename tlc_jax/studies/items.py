@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Literal
 
 from tlc_jax.config.compression import CompressConfig
-from tlc_jax.config.marks import parse_mark
 from tlc_jax.config.study_options import StudyConfig
 
 Stage = Literal["timing", "train", "branch", "finetune", "compress"]
@@ -84,15 +83,22 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
     folder = f"{_model_name(str(fields['size']), str(fields['variant']))}/seed{fields['seed']}"
     trained = f"{folder}/trained"
     yield Item(trained, "train", {**fields, "mark": ""}, timed, trained)
-    finished, last = trained, ""
-    for mark in _branches(config):
-        finished, last = f"{folder}/at-{mark.replace('/', '-')}", mark
-        yield Item(finished, "branch", {**fields, "mark": mark}, (trained,), finished)
-    fields = {**fields, "mark": last}
+    finished = {"": trained}
+    for mark in config.branches:
+        finished[mark] = f"{folder}/at-{mark.replace('/', '-')}"
+        yield Item(finished[mark], "branch", {**fields, "mark": mark}, (trained,), finished[mark])
+    for mark in config.compressed_marks:
+        runs = folder if mark == [*finished][-1] else finished[mark]
+        yield from _of_finished(config, finished[mark], runs, {**fields, "mark": mark})
+
+
+def _of_finished(config: StudyConfig, finished: str, runs: str, fields: Fields) -> Iterator[Item]:
+    """The items of one finished run: its finetunings, in folders below `runs`, then the compressions of each
+    of them, or without finetuning of the run itself."""
     finetuned: list[Item] = []
     for combination, seeds in config.finetunings().items():
         for seed, run in seeds.items():
-            name = f"{folder}/{combination}-{seed}"
+            name = f"{runs}/{combination}-{seed}"
             more: Fields = {"combination": combination, "finetuning_seed": run.seed}
             finetuned.append(Item(name, "finetune", {**fields, **more}, (finished,), name))
     yield from finetuned
@@ -109,11 +115,3 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
 def _percent(share: float) -> str:
     """A share in percent, with all of its digits: names of items must differ."""
     return f"{Decimal(repr(float(share))).scaleb(2):f}"
-
-
-def _branches(config: StudyConfig) -> list[str]:
-    """The marks at which branches of a trunk end; none if the runs are no trunks."""
-    if config.train.schedule.cooldown != 0 or not config.train.checkpoint.marks:
-        return []
-    names = [name.strip() for name in config.train.checkpoint.marks.split(",")]
-    return [name for name in names if parse_mark(name).share is not None]

@@ -40,7 +40,7 @@ def _step(step: str, **options: Any) -> Step:
     return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
 
 
-GROWS = ("sizes", "variants", "seeds", "bits", "sparsities")
+GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at")
 """Fields to whose values new ones may be added."""
 _OLDER = "results.jsonl"
 
@@ -126,8 +126,10 @@ def _grown(config: StudyConfig, before: StudyConfig) -> dict[str, Any]:
     grown: dict[str, Any] = {}
     for name in GROWS:
         old, new = getattr(before, name), getattr(config, name)
-        if name == "seeds" and old != new:
+        if old != new and name == "seeds":
             old, new = before.training_seeds, config.training_seeds
+        elif old != new and name == "compressed_at":
+            old, new = before.compressed_marks, config.compressed_marks
         grown[name] = (*old, *(value for value in new if value not in old))
     return grown
 
