@@ -41,7 +41,7 @@ def work(study: StudyFolder) -> None:
             waiting = False
             continue
         if not waiting:
-            study.console.print(f"waiting for other processes: {len(unfinished)} items are in their hands")
+            study.console.print(f"waiting for other processes: {len(unfinished)} items are not finished")
             waiting = True
         time.sleep(_PAUSE)
 
