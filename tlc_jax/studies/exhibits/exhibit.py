@@ -1,13 +1,15 @@
-"""What an exhibit is: rows from a study's store, and what is made of them: a table, sentences, a plot."""
+"""What an exhibit is: rows from a study's store, and what is made of them: a table, sentences, a plot, and
+findings about claims."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from tlc_jax.studies.claims import Claim, Finding
 from tlc_jax.studies.item_store import ItemStore, Row
 
 if TYPE_CHECKING:  # slow to import
@@ -16,10 +18,13 @@ if TYPE_CHECKING:  # slow to import
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure or table. `rows` is empty for a store that has nothing for it; all else is made of rows."""
+    """A figure or table. `rows` is empty for a store that has nothing for it; all else is made of rows.
+    `findings` are those about some of its `claims`."""
 
     name: str
     rows: Callable[[ItemStore], list[Row]]
     table: Callable[[list[Row]], Table]
     sentences: Callable[[list[Row]], list[str]]
     draw: Callable[["Axes", list[Row]], None]
+    claims: tuple[Claim, ...] = ()
+    findings: Callable[[list[Row]], list[Finding]] = field(default=lambda rows: [])
