@@ -20,8 +20,8 @@ def test_what_cannot_be_tested_is_not_resolved():
 
 
 def test_the_findings_of_a_study_are_corrected_together():
-    """0.03 alone would do; of two with 0.03 and 0.04, Holm's correction makes 0.06 of the smaller. What cannot
-    be tested is no comparison."""
+    """0.03 alone would do; of two with 0.03 and 0.04, Holm's correction makes 0.06 of the smaller. What
+    cannot be tested is no comparison."""
     assert outcomes([_finding(True, 0.03), _finding(True, None)]) == ["holds", "not resolved"]
     assert outcomes([_finding(True, 0.03), _finding(True, 0.04)]) == ["not resolved", "not resolved"]
 
