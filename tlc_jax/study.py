@@ -28,8 +28,8 @@ class Study:
     and machines may work on the same one."""
     settings: cli.Settings[StudyConfig]
     config: Optional[str] = None
-    """A study's config document: a path, or the bare name of one in configs/. Without it, the study in
-    --workdir is resumed with the config that it has."""
+    """A study's config document: a path, or the bare name of one in configs/, perhaps with a scale
+    (study_translation:gpu). Without it, the study in --workdir is resumed with the config that it has."""
     workers: int = 1
     """Processes on this machine, each on cores of its own, that share the work."""
     dry_run: bool = False

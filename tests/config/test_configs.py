@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ from tlc_jax.config import (
     StudyConfig,
 )
 from tlc_jax.config.saved import config_from_json, flat
-from tlc_jax.core.config_document import load_config
+from tlc_jax.core.config_document import load_config, scales_of
+from tlc_jax.core.errors import UserError
 
-DOCUMENTS = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py"))
+DOCUMENTS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+def _with_scales(document: Path) -> list[str]:
+    scales = scales_of(runpy.run_path(str(document))["get_config"])
+    return [document.stem, *(f"{document.stem}:{scale}" for scale in scales)]
+
+
+@pytest.mark.parametrize("name", [name for document in DOCUMENTS for name in _with_scales(document)])
 def test_every_document_loads_and_survives_json(name: str) -> None:
     config = load_config(name, object)
     assert isinstance(config, (Config, StudyConfig, CompressConfig))
@@ -36,6 +43,28 @@ def test_every_document_loads_and_survives_json(name: str) -> None:
     runs = [config] if isinstance(config, Config) else [config.train, config.finetune]
     for run in filter(None, runs):
         assert config_from_json(json.loads(json.dumps(dataclasses.asdict(run)))) == run
+
+
+def test_the_bare_name_of_a_document_means_its_first_scale() -> None:
+    assert load_config("study_translation", StudyConfig) == load_config("study_translation:mini", StudyConfig)
+    assert load_config("study_translation:gpu", StudyConfig) != load_config("study_translation", StudyConfig)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("study_translation:huge", "study_translation.py: no scale 'huge'; it has mini, gpu, paper$"),
+        ("quickstart:mini", "quickstart.py: no scale 'mini'; it has no scales: leave :mini out$"),
+        (
+            "study_translatoin:gpu",
+            "study_translatoin:gpu is no file.*perhaps study_translation$",
+        ),
+        (":", "--config : is no file and no config"),
+    ],
+)
+def test_a_scale_that_a_document_lacks(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config(name, StudyConfig)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
-"""Config documents: Python files whose `get_config()` returns the options of a command."""
+"""Config documents: Python files whose `get_config()` returns the options of a command.
+
+A document that has several scales, `get_config(scale: Literal["mini", "gpu"] = "mini")`, is named with one of
+them, NAME:SCALE; its bare name means its default.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import importlib.util
+import inspect
 import re
 import shlex
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,19 +46,20 @@ def config_names() -> list[str]:
 
 
 def load_config(name: str, kind: type[Kind], workdir: str | None = None) -> Kind:
-    """Run a config document, given as a path or a bare name, and return what its `get_config()` returns.
+    """Run a config document, given as a path or a bare name, perhaps with a scale, and return what its
+    `get_config()` returns.
 
-    UserError if there is no such document, if it fails, or if it returns something other than a `kind`, with
-    the command that takes it, for `workdir`.
+    UserError if there is no such document or scale, if it fails, or if it returns something other than a
+    `kind`, with the command that takes it, for `workdir`.
     """
-    path = _find_document(name)
+    path, scale = _find_document(name)
     spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"--config {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config()
+        config = module.get_config(*_arguments(module.get_config, scale))
     except (Exception, SystemExit) as error:
         raise UserError(f"--config {path}: {_explain(error)}") from error
     if not isinstance(config, kind):
@@ -68,16 +76,39 @@ def _other_kind(returned: str, kind: type, name: str, workdir: str | None) -> st
     return f"{text}; it is for {invocation.command(usage)}"
 
 
-def _find_document(name: str) -> Path:
-    if (path := Path(name)).is_file():
-        return path
-    folder = config_folder()
-    if (path := folder / f"{name.removesuffix('.py')}.py").is_file():
-        return path
+def scales_of(get_config: Callable[..., Any]) -> tuple[str, ...]:
+    """The scales of a document, by its `get_config`; none where it takes no argument."""
+    names = [*inspect.signature(get_config).parameters][:1]
+    hints = typing.get_type_hints(get_config)
+    return tuple(scale for name in names for scale in typing.get_args(hints.get(name)))
+
+
+def _arguments(get_config: Callable[..., Any], scale: str) -> tuple[str, ...]:
+    """The arguments of a document's `get_config`; ValueError unless it has this scale, or '' is asked for."""
+    if not scale:
+        return ()
+    if scale not in (scales := scales_of(get_config)):
+        there_are = f"it has {', '.join(scales)}" if scales else f"it has no scales: leave :{scale} out"
+        raise ValueError(f"no scale {scale!r}; {there_are}")
+    return (scale,)
+
+
+def _find_document(name: str) -> tuple[Path, str]:
+    """(document, scale); the scale is '' where none is named."""
+    if path := _document(name):
+        return path, ""
+    document, _, scale = name.rpartition(":")
+    if scale and (path := _document(document)):
+        return path, scale
     names = config_names()
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(document or name, names, n=1)
     hint = f"; perhaps {near[0]}" if near else ""
     raise UserError(f"--config {name} is no file and no config; there are {', '.join(names)}{hint}")
+
+
+def _document(name: str) -> Path | None:
+    places = (Path(name), config_folder() / f"{name.removesuffix('.py')}.py") if name else ()
+    return next((path for path in places if path.is_file()), None)
 
 
 def _explain(error: BaseException) -> str:

@@ -20,7 +20,7 @@ COMMIT = "TLC_JAX_COMMIT"
 def made() -> dict[str, Any]:
     """What results and pictures say of how they were made."""
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": device(),
         **versions(),
@@ -49,15 +49,16 @@ def device() -> str:
 
 
 @functools.cache
-def _commit() -> str | None:
-    """The commit of the code, with + if files differ from it; None if nothing says which it is."""
-    if commit := os.environ.get(COMMIT):
-        return commit
+def commit() -> str | None:
+    """The commit of the code, with + if files differ from it; None if nothing says which it is. A process
+    that runs for long asks when it begins, since the files may change later."""
+    if named := os.environ.get(COMMIT):
+        return named
     root = Path(__file__).parents[2]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if (root / ".git").exists():
             git = ["git", "-C", str(root)]
-            commit = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+            head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
             changed = subprocess.check_output([*git, "status", "--porcelain", "--", "tlc_jax"], text=True)
-            return commit + ("+" if changed.strip() else "")
+            return head + ("+" if changed.strip() else "")
     return None

@@ -11,6 +11,7 @@ from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.made import commit
 from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import open_folder_of
 
@@ -33,6 +34,7 @@ class StudyFolder:
 def open_study(config: StudyConfig, workdir: AnyPath, console: Console) -> StudyFolder:
     """Make the folder of a study or open it. UserError, before anything is trained, if it holds another
     study, or if its runs and results differ in their data."""
+    commit()  # of the code as it is now
     same_data = SameData(workdir / SOURCES)
     config = open_folder_of(config, workdir, same_data)
     folder = StudyFolder(config, workdir, ItemStore(workdir), same_data, console)
