@@ -23,7 +23,7 @@ def default_rules(tensors: Mapping[str, Any]) -> dict[str, Rule]:
     """The paper's rules: all matrices may be pruned, the embeddings among them (4.3), vectors may not.
 
     Nor may the head of a classification: finetuning leaves its weights so small that at 60 % next to nothing
-    of it is left, and the model gives one class to everything (docs/results/study_sst2.md)."""
+    of it is left, and the model gives one class to everything."""
     reasons = {name: _not_pruned(name, x) for name, x in tensors.items()}
     return {name: Rule(re.escape(name), prune=not why, why=why) for name, why in reasons.items()}
 
