@@ -1,6 +1,6 @@
 """`python -m tlc_jax.report RUN RUN`: curves over training time. `report errors` and `report sensitivity`:
 how far compression moves weights, and how much predictions change with each matrix. `report study`: a page
-about a study, or its rows as a table."""
+about a study, or its rows as a table. `report claims`: what studies say about each claim of the paper."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tlc_jax.core.invocation import command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time. The other reports are `report errors`, `report sensitivity` and
-    `report study`."""
+    """Draw curves of runs over training time. The other reports are `report errors`, `report sensitivity`,
+    `report study` and `report claims`."""
 
     run: cli.Models[tuple[str, ...]]
     step_time: tuple[str, ...] = ()
@@ -49,11 +49,21 @@ class Rows:
     workdir: cli.Positional[str]
     """The folder of the study."""
     output: str = "study.md"
-    """The file to write: .md (a page, with a picture beside it), .parquet or .csv (all measurements, without
-    the scores of examples)."""
+    """The file to write: .md (a page, with its pictures beside it), .parquet or .csv (all measurements,
+    without the scores of examples)."""
 
 
-REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity, "study": Rows}
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """Write what studies found about each claim of the paper, as a page: effects, intervals and verdicts."""
+
+    workdir: cli.Positional[tuple[str, ...]]
+    """The folders of the studies."""
+    output: str = "claims.md"
+    """The page to write."""
+
+
+REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity, "study": Rows, "claims": Ledger}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -74,6 +84,11 @@ def main(argv: list[str] | None = None) -> None:
             from tlc_jax.studies.export_study import export_study
 
             export_study(rows.workdir, rows.output)
+        case ["claims"]:
+            ledger = cli.parse_plain(Ledger, arguments[1:], "report claims")
+            from tlc_jax.studies.ledger import write_ledger
+
+            write_ledger(ledger.workdir, ledger.output)
         case _:
             curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
             _refuse_misspelt(curves.run[0])

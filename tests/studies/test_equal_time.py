@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from rich.console import Console
 from scipy import stats
 
 from tests.studies.stores import LARGE, SMALL, compressed, right, trained
+from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.comparison import show
+from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.item_store import ItemStore
@@ -105,3 +109,22 @@ def test_a_picture_has_an_axis_for_each_exhibit(tmp_path: Path) -> None:
     save_panels([(EQUAL_TIME.draw, variants), (EQUAL_TIME.draw, rows)], tmp_path / "two.svg")
     text = (tmp_path / "two.svg").read_text()
     assert text.count('id="axes_') == 2
+
+
+def test_an_exhibit_of_several_plots_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    """Exhibits of one plot share a picture, three in a line."""
+    one = replace(EQUAL_TIME, draw=lambda axes, rows: None)
+    lines = replace(one, name="many lines", panels=lambda rows: [[rows, rows], [rows]])
+    pictures = save_pictures([*[(one, [{}])] * 4, (lines, [{}])], tmp_path / "study.svg")
+    assert pictures == {"": tmp_path / "study.svg", "many lines": tmp_path / "study_many_lines.svg"}
+    assert size_and_axes(pictures[""]) == (3 * 396, 2 * 324, 6)
+    assert size_and_axes(pictures["many lines"]) == (2 * 396, 2 * 324, 4)
+    assert list(save_pictures([(lines, [{}])], tmp_path / "alone.svg")) == ["many lines"]
+    assert not (tmp_path / "alone.svg").exists()
+
+
+def size_and_axes(path: AnyPath) -> tuple[int, int, int]:
+    """Width and height in points, and the number of plots, empty ones included."""
+    text = path.read_text()
+    [(width, height)] = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    return int(float(width)), int(float(height)), text.count('id="axes_')

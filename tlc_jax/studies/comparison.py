@@ -6,11 +6,11 @@ from rich.console import Console
 
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.storage.paths import AnyPath
+from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.item_worker import work
 from tlc_jax.studies.items import items_of
-from tlc_jax.studies.picture import save_panels
 from tlc_jax.studies.study_folder import open_study
 from tlc_jax.studies.study_workers import run_workers
 from tlc_jax.training.view import make_console
@@ -43,5 +43,8 @@ def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
         console.print(exhibit.table(rows))
         for sentence in exhibit.sentences(rows):
             console.print(sentence)
-    save_panels([(exhibit.draw, rows) for exhibit, rows in shown], workdir / PICTURE)
-    console.print(f"picture: {workdir / PICTURE}, numbers: {store.folder}")
+    pictures = save_pictures(shown, workdir / PICTURE).values()
+    console.print(
+        f"{'picture' if len(pictures) == 1 else 'pictures'}: {', '.join(map(str, pictures))}, "
+        f"numbers: {store.folder}"
+    )

@@ -33,7 +33,7 @@ def export_study(workdir: str, output: str) -> None:
         raise UserError(f"{workdir} has no finished item yet: resume it first")
     if path.suffix.lower() == _PAGE:
         write_page(study, path)
-        print(f"written to {output}, with a picture beside it")
+        print(f"written to {output}, with its pictures beside it")
         return
     content = io.BytesIO()
     _WRITERS[path.suffix.lower()](table, content)

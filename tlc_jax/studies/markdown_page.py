@@ -12,37 +12,41 @@ from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.untrusted import read_text
+from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.picture import save_panels
 
 NOTES = "notes.md"
 """What its author says of a study, in its folder; a part of the page."""
 
 
 def write_page(study: AnyPath, path: AnyPath) -> None:
-    """Write the page to `path`, and its picture beside it with the suffix .png."""
-    store, picture = ItemStore(study), path.with_suffix(".png")
+    """Write the page to `path`, and its pictures beside it with the suffix .png."""
+    store = ItemStore(study)
     shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
-    save_panels([(exhibit.draw, rows) for exhibit, rows in shown], picture)
+    pictures = save_pictures(shown, path.with_suffix(".png"))
     title = path.name.removesuffix(path.suffix).replace("_", " ")
     again = f"{command('report')} study {shlex.quote(str(study))} --output {shlex.quote(str(path))}"
     parts = [
         f"# {title[:1].upper()}{title[1:]}",
         f"    {again}",
-        f"![{title}]({picture.name})",
-        *(_exhibit(exhibit, rows) for exhibit, rows in shown),
+        *([f"![{title}]({pictures[''].name})"] if "" in pictures else []),
+        *(_exhibit(exhibit, rows, pictures.get(exhibit.name)) for exhibit, rows in shown),
         *([read_text(study / NOTES).strip()] if (study / NOTES).is_file() else []),
         _made(store),
     ]
     write_bytes(path, ("\n\n".join(parts) + "\n").encode())
 
 
-def _exhibit(exhibit: Exhibit, rows: list[Row]) -> str:
-    sentences = "\n".join(f"* {sentence}" for sentence in exhibit.sentences(rows))
-    heading = f"## {exhibit.name[:1].upper()}{exhibit.name[1:]}"
-    return f"{heading}\n\n{as_markdown(exhibit.table(rows))}\n\n{sentences}"
+def _exhibit(exhibit: Exhibit, rows: list[Row], picture: AnyPath | None) -> str:
+    parts = [
+        f"## {exhibit.name[:1].upper()}{exhibit.name[1:]}",
+        *([f"![{exhibit.name}]({picture.name})"] if picture else []),
+        as_markdown(exhibit.table(rows)),
+        "\n".join(f"* {sentence}" for sentence in exhibit.sentences(rows)),
+    ]
+    return "\n\n".join(parts)
 
 
 def as_markdown(table: Table) -> str:

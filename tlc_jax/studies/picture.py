@@ -53,11 +53,25 @@ def save(figure: Figure, path: AnyPath) -> None:
     write_bytes(path, picture.getvalue())
 
 
-def save_panels(panels: Sequence[tuple[Callable[[Axes, Rows], None], Rows]], path: AnyPath) -> None:
-    """Write a picture with plots side by side, each drawn by a function from rows."""
+Plot = tuple[Callable[["Axes", Rows], None], Rows]
+"""A function that draws rows, and the rows."""
+_IN_A_LINE = 3
+
+
+def save_panels(plots: Sequence[Plot], path: AnyPath) -> None:
+    """Write a picture of plots, three in a line."""
+    save_lines([plots[start : start + _IN_A_LINE] for start in range(0, len(plots), _IN_A_LINE)], path)
+
+
+def save_lines(lines: Sequence[Sequence[Plot]], path: AnyPath) -> None:
+    """Write a picture of lines of plots, one below the other."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
-    for axes, (draw, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw(axes, rows)
+    columns = max(map(len, lines))
+    figure = Figure(figsize=(5.5 * columns, 4.5 * len(lines)), layout="constrained")
+    for all_axes, plots in zip(figure.subplots(len(lines), columns, squeeze=False), lines, strict=True):
+        for axes, (draw, rows) in zip(all_axes, plots, strict=False):
+            draw(axes, rows)
+        for axes in all_axes[len(plots) :]:
+            axes.set_axis_off()
     save(figure, path)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # slow to import
 @dataclass(frozen=True)
 class Exhibit:
     """A figure or table. `rows` is empty for a store that has nothing for it; all else is made of rows.
-    `findings` are those about some of its `claims`."""
+    `findings` are those about some of its `claims`. `panels` are the rows of each of its plots, by line of
+    plots; an exhibit with more than one plot has a picture of its own."""
 
     name: str
     rows: Callable[[ItemStore], list[Row]]
@@ -28,3 +29,4 @@ class Exhibit:
     draw: Callable[["Axes", list[Row]], None]
     claims: tuple[Claim, ...] = ()
     findings: Callable[[list[Row]], list[Finding]] = field(default=lambda rows: [])
+    panels: Callable[[list[Row]], list[list[list[Row]]]] = field(default=lambda rows: [[rows]])
