@@ -235,7 +235,6 @@ def test_shares_that_hardly_differ_are_other_items() -> None:
         ({"compression": CompressConfig(bits=4)}, "give none of compression.bits, compression.sparsity"),
         ({"compression": CompressConfig(sparsity=0.5)}, "give none of compression.bits"),
         ({"compression": CompressConfig(target_mb=1.0)}, "give none of .*compression.target_mb"),
-        ({"train": Config()}, "train.budget.training_seconds is not set"),
     ],
 )
 def test_a_config_of_no_study(options: dict[str, Any], words: str) -> None:

@@ -44,6 +44,7 @@ _NOT_FOR_VARIANTS = {
     "model.hidden_size": "is that of a size: give it in sizes",
     "seed": "is that of a training: give it in seeds",
     "data": "is the same for all runs of a study: give other data a study of their own",
+    "evaluation.stop_at": "is what all runs of a study are compared at: give it in train",
 }
 _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
 """Fields of a compression that are those of the study, or need more than a trained model."""
@@ -60,7 +61,9 @@ class StudyConfig:
 
     train: Config = field(default_factory=_training)
     """The training of every size; depth and width come from `sizes`, seeds from `seeds`. With
-    schedule.cooldown 0 each run is a trunk, and a branch of it ends at each of checkpoint.marks."""
+    schedule.cooldown 0 each run is a trunk, and a branch of it ends at each of checkpoint.marks. In place of
+    the same time, sizes are trained for as many updates where the budget has budget.steps alone, and to the
+    same loss, at the latest until the budget is used, with evaluation.stop_at (paper, table 2)."""
     finetune: Optional[Config] = None
     """The finetuning of every size; model and tokenizer are those of the trained run. None: the trained
     models are compressed as they are."""
@@ -102,10 +105,7 @@ class StudyConfig:
         check(
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
         )
-        check(
-            self.train.budget.training_seconds is not None,
-            "train.budget.training_seconds is not set: sizes are compared at equal training time",
-        )
+        self._check_what_is_equal()
         for mark in self.compressed_at:
             check(
                 mark in self.branches,
@@ -119,6 +119,34 @@ class StudyConfig:
             f"a study compresses at each of its bits and sparsities, without training: give none of "
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
+
+    def _check_what_is_equal(self) -> None:
+        budget, evaluation = self.train.budget, self.train.evaluation
+        check(
+            budget.training_seconds is not None or budget.steps is not None,
+            "train.budget.training_seconds is not set: sizes are compared at equal training time, or, with "
+            "train.budget.steps, after as many updates",
+        )
+        check(
+            self.counted_in != "steps" or budget.training_seconds is not None,
+            "counted_in steps turns seconds into updates, and train.budget.training_seconds is not set",
+        )
+        check(
+            evaluation.stop_at is None or not self.branches,
+            "train.evaluation.stop_at ends runs at a loss, and train.checkpoint.marks at shares of the "
+            "budget: give one of them",
+        )
+        check(
+            evaluation.stop_at is None or bool(evaluation.every_steps or evaluation.per_run),
+            "train.evaluation.stop_at is only seen at evaluations: set train.evaluation.every_steps",
+        )
+
+    @property
+    def equal(self) -> Literal["time", "updates", "loss"]:
+        """What the runs that are compared have in common."""
+        if self.train.evaluation.stop_at is not None:
+            return "loss"
+        return "updates" if self.train.budget.training_seconds is None else "time"
 
     @property
     def branches(self) -> tuple[str, ...]:

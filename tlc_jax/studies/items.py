@@ -48,9 +48,18 @@ def items_of(config: StudyConfig) -> list[Item]:
     for seed in config.training_seeds:
         for size in config.sizes:
             for variant in config.variants:
-                fields: Fields = {"size": size, "variant": variant, "seed": seed}
+                fields: Fields = {"size": size, "variant": variant, "seed": seed, **_equal(config)}
                 items += _of_one(config, fields, timed)
     return items
+
+
+def _equal(config: StudyConfig) -> Fields:
+    """What the runs have in common, where it is not their training time: a column `equal`, and the `target`
+    of the primary metric at which they stop."""
+    if config.equal == "time":
+        return {}
+    target = config.train.evaluation.stop_at
+    return {"equal": config.equal, **({} if target is None else {"target": target})}
 
 
 def _timings(config: StudyConfig) -> Iterator[Item]:

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 
 def measurements(store: ItemStore) -> list[Row]:
-    """The last evaluations of finished runs: of branches where there are, else of whole runs."""
+    """The last evaluations of finished runs: of branches where there are, else of whole runs. None of a study
+    whose runs have something else in common than their time."""
     finished = [row for row in store.rows() if row.get("last") and row["stage"] in ("train", "branch")]
+    if any(row.get("equal") for row in finished):
+        return []
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
     rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["stage"] == stage)
     return _of_one_device(rows, store)
