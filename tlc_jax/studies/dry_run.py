@@ -1,6 +1,6 @@
 """What a study has left to do, predicted before anything is done: items, training time, disk.
 
-Training seconds are those of budgets; a finetuning that is counted in updates is predicted from the finished
+Training seconds are those of budgets; a training that is counted in updates is predicted from the finished
 ones of its size. Evaluation, compilation and compression come on top: only measuring them would tell.
 """
 
@@ -27,13 +27,15 @@ from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import joined_config
 
 _STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
-_SAME = ("size", "variant", "combination")  # finetunings that agree in these take the same time
+_TRAINS_NOTHING = ("timing", "compress", "errors")
+_SAME = ("size", "variant", "combination")  # trainings that agree in these take the same time
 _STAGES = {
     "timing": "timings of an update",
     "train": "trainings",
     "branch": "branches",
     "finetune": "finetunings",
     "compress": "compressed models",
+    "errors": "errors of weights",
 }
 
 
@@ -78,8 +80,8 @@ def _size(size: float) -> str:
 def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
     """By stage, of those that the study has."""
     sizes, items, finished = _Sizes(config), items_of(config), store.finished()
-    finetuned = grouped(store.rows(stage="finetune", last=True), _SAME)
-    known = {model.key: model.number("training_seconds") for model in finetuned}
+    trained = [row for stage in ("train", "finetune") for row in store.rows(stage=stage, last=True)]
+    known = {model.key: model.number("training_seconds") for model in grouped(trained, _SAME)}
     predictions = {}
     for stage in dict.fromkeys(item.stage for item in items):
         of_stage = [item for item in items if item.stage == stage]
@@ -99,20 +101,23 @@ def _sum(values: Iterable[float | None]) -> float:
 
 
 def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], float]) -> float | None:
-    """Training seconds of an item; 0 of one that trains nothing. `known`: those of finished finetunings."""
-    fields = item.fields
-    if item.stage in ("timing", "compress"):
+    """Training seconds of an item, at most; 0 of one that trains nothing. `known`: those of finished
+    trainings and finetunings."""
+    if item.stage in _TRAINS_NOTHING:
         return 0.0
+    fields = item.fields
+    if item.stage == "finetune":
+        finetuning = _finetuning(item, config)
+        return finetuning.budget.training_seconds or known.get(tuple(fields[name] for name in _SAME))
     run = config.train_of(str(fields["size"]), str(fields["variant"]))
-    assert run.budget.training_seconds is not None, "a study has a budget in seconds"
+    if (seconds := run.budget.training_seconds) is None:
+        trunk = known.get((fields["size"], fields["variant"], None))
+        if trunk is None or item.stage == "train":
+            return trunk
+        seconds = trunk / run.ends_at
     if item.stage == "train":
-        return run.ends_at * run.budget.training_seconds
-    if item.stage == "branch":
-        return COOLDOWN * (parse_mark(str(fields["mark"])).share or 1.0) * run.budget.training_seconds
-    finetuning = _finetuning(item, config)
-    if finetuning.budget.training_seconds is not None:
-        return finetuning.budget.training_seconds
-    return known.get(tuple(fields[name] for name in _SAME))
+        return run.ends_at * seconds
+    return COOLDOWN * (parse_mark(str(fields["mark"])).share or 1.0) * seconds
 
 
 def _finetuning(item: Item, config: StudyConfig) -> Config:
@@ -129,7 +134,7 @@ class _Sizes:
 
     def checkpoints(self, item: Item) -> float:
         """At most: the newest ones, those at marks, and the best."""
-        if item.stage in ("timing", "compress"):
+        if item.stage in _TRAINS_NOTHING:
             return 0.0
         config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
         if item.stage == "finetune":
