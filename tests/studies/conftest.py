@@ -20,7 +20,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """A study that trains and draws nothing."""
     made = Folder(tmp_path, cache_dir)
-    monkeypatch.setattr(comparison, "save_panels", lambda panels, path: None)
+    monkeypatch.setattr(comparison, "save_pictures", lambda shown, path: {})
     monkeypatch.setattr(train_item, "train_run", made.train_run)
     monkeypatch.setattr(compress_item, "load_model", lambda *_, **__: None)
     monkeypatch.setattr(compress_item, "CompressedMeasurer", made.measurer)

@@ -15,6 +15,14 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class NotFinite(UserError):
+    """A number is not finite: what was trained has diverged. `reason` is the message without what to do."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(f"{reason}: {remedy}")
+        self.reason = reason
+
+
 class SaveFailed(Exception):
     """A checkpoint could not be written; earlier ones are intact. The message says where and why."""
 

@@ -8,6 +8,7 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.item_worker import work
 from tlc_jax.studies.items import items_of
@@ -24,7 +25,9 @@ def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
     folder = open_study(config, workdir, console)
     items = items_of(folder.config)
     if finished := sum(folder.store.has(item.name) for item in items):
-        console.print(f"{finished} of {len(items)} items are finished")
+        failed = failed_items(folder.store).total()
+        without = f", of which {failed} failed" if failed else ""
+        console.print(f"{finished} of {len(items)} items are finished{without}")
     if workers > 1:
         run_workers(workers, workdir)
     else:
@@ -36,13 +39,15 @@ def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
 def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
     """Print the tables and sentences of the exhibits that the store has rows for, and draw them."""
     shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
-    if not shown:
-        console.print(f"nothing to show yet: {store.folder} holds no evaluation of a finished run")
-        return
     for exhibit, rows in shown:
         console.print(exhibit.table(rows))
         for sentence in exhibit.sentences(rows):
             console.print(sentence)
+    for sentence in failures(store):
+        console.print(sentence)
+    if not shown:
+        console.print(f"nothing to show yet: {store.folder} holds no evaluation of a finished run")
+        return
     pictures = save_pictures(shown, workdir / PICTURE).values()
     console.print(
         f"{'picture' if len(pictures) == 1 else 'pictures'}: {', '.join(map(str, pictures))}, "

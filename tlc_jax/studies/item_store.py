@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import NotFinite, UserError
 from tlc_jax.core.schema import Name, NotRequired, Sha256, TypedDict, checked, record
 from tlc_jax.storage.paths import AnyPath, create_file, files
 from tlc_jax.storage.untrusted import read_json
@@ -27,9 +28,7 @@ if TYPE_CHECKING:  # slow to import
 _FOLDER, _SUFFIX, _CHECKSUM = "items", ".json", "sha256"
 _LARGEST = 64 << 20  # bytes of an item
 _LARGEST_INTEGER = 1 << 63
-_DIVERGED = (
-    "a number that is not finite means that the run has diverged, so lower the learning rate in a new study"
-)
+_REMEDY = "lower the learning rate in a new study"
 
 Row = dict[str, Any]
 """One measurement: `set`, `metric` and `value`, the step and the training seconds at which it was made, and
@@ -53,9 +52,18 @@ class PackedScores(TypedDict):
 
 
 @record
+class Failure(TypedDict):
+    """Why an item has no result: a number of `item`, which is itself or one that it needs, is not finite."""
+
+    item: Name
+    reason: str
+
+
+@record
 class Result(TypedDict):
     """What is kept of a finished item. `fields` are columns of all of its rows; `data` are those of each
-    stage that it rests on; `made` says by which commit, versions and device, and when."""
+    stage that it rests on; `made` says by which commit, versions and device, and when. One that has `failed`
+    has no rows."""
 
     item: Name
     stage: Name
@@ -64,6 +72,7 @@ class Result(TypedDict):
     made: dict[str, Any]
     data: NotRequired[dict[str, StageData]]
     examples: NotRequired[dict[str, PackedScores]]
+    failed: NotRequired[Failure]
 
 
 class ItemStore:
@@ -95,13 +104,11 @@ class ItemStore:
 
     def seal(self, result: Result) -> bool:
         """Store the result of a finished item; False if another process has stored one before, which counts.
-        UserError if it holds a number that is not finite."""
+        NotFinite if it holds a number that is not finite."""
         try:
             text = json.dumps({**result, _CHECKSUM: _digest(result)}, allow_nan=False, indent=1) + "\n"
         except ValueError as error:
-            raise UserError(
-                f"the result of {result['item']} cannot be stored ({error}): {_DIVERGED}"
-            ) from error
+            raise NotFinite(_first_not_finite(result), _REMEDY) from error
         return create_file(self.path(result["item"]), text)
 
     def rows(self, **fields: Any) -> list[Row]:
@@ -129,9 +136,9 @@ class ItemStore:
 def pack_scores(
     scores: Float[np.ndarray, "examples"], weights: Float[np.ndarray, "examples"]
 ) -> PackedScores:
-    """UserError if a score is not finite."""
+    """NotFinite if a score is not finite."""
     if not np.isfinite(scores).all():
-        raise UserError(f"the scores of examples cannot be stored: {_DIVERGED}")
+        raise NotFinite("a score of an example is not finite", _REMEDY)
     return {"scores": _packed(scores), "weights": _packed(weights)}
 
 
@@ -140,6 +147,15 @@ def unpack_scores(
 ) -> tuple[Float[np.ndarray, "examples"], Float[np.ndarray, "examples"]]:
     """(scores, weights) of the examples of a set."""
     return _unpacked(packed["scores"]), _unpacked(packed["weights"])
+
+
+def _first_not_finite(result: Result) -> str:
+    for row in result["rows"]:
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                named = f"{row.get('metric')} on {row.get('set')}" if name == "value" else name
+                return f"its {named} is {value}"
+    return "it has a number that is not finite"
 
 
 def _column(values: list[Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from tlc_jax.storage.untrusted import read_text
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore, Row
 
 NOTES = "notes.md"
@@ -33,6 +34,7 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
         f"    {again}",
         *([f"![{title}]({pictures[''].name})"] if "" in pictures else []),
         *(_exhibit(exhibit, rows, pictures.get(exhibit.name)) for exhibit, rows in shown),
+        *(["## Failed", *(f"* {text}" for text in failures(store))] if failures(store) else []),
         *([read_text(study / NOTES).strip()] if (study / NOTES).is_file() else []),
         _made(store),
     ]
@@ -68,9 +70,9 @@ def _made(store: ItemStore) -> str:
     made = [result["made"] for result in results]
     dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
     seeds = sorted({str(result["fields"]["seed"]) for result in results if "seed" in result["fields"]})
-    stages = Counter(result["stage"] for result in results)
     lines = {
-        "items": ", ".join(f"{count} {stage}" for stage, count in stages.items()),
+        "items": _by_stage(Counter(result["stage"] for result in results)),
+        "of which failed": _by_stage(failed_items(store)),
         "seeds of training": ", ".join(seeds),
         "devices": "; ".join(_distinct(made, "device")),
         "commits": ", ".join(_distinct(made, "commit")),
@@ -79,6 +81,10 @@ def _made(store: ItemStore) -> str:
     }
     table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines.items() if text)
     return f"## How it was made\n\n| | |\n|---|---|\n{table}"
+
+
+def _by_stage(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {stage}" for stage, count in counts.items())
 
 
 def _distinct(made: list[dict[str, Any]], name: str) -> list[str]:

@@ -6,13 +6,12 @@ import jax
 
 from tlc_jax.core import stopping
 from tlc_jax.core.clock import FirstStep
-from tlc_jax.core.errors import Interrupted, SaveFailed
+from tlc_jax.core.errors import Interrupted, NotFinite, SaveFailed
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.hosts import leader
 from tlc_jax.training.due import Due, Stop
 from tlc_jax.training.session import Session
-from tlc_jax.training.skipped import NotFinite
 from tlc_jax.training.watchdog import Watchdog
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import NotFinite
 from tlc_jax.tasks.base import Sums
-
-
-class NotFinite(UserError):
-    """Too many steps in a row were skipped: the state is not worth saving."""
 
 
 class SkippedSteps:
@@ -23,8 +19,9 @@ class SkippedSteps:
         if self._row >= self._limit:
             raise NotFinite(
                 f"loss or gradient was not finite in {self._row} steps in a row, from the batch of step "
-                f"{step - self._row + 1:,} on: lower optimizer.learning_rate or lengthen schedule.warmup, in "
-                "a new --workdir, and begin it --init-from an earlier checkpoint if there is one"
+                f"{step - self._row + 1:,} on",
+                "lower optimizer.learning_rate or lengthen schedule.warmup, in a new --workdir, and begin it "
+                "--init-from an earlier checkpoint if there is one",
             )
 
     @property
