@@ -163,6 +163,7 @@ def test_a_run_needs_neither_its_source_nor_the_cache(
     [
         (["--model.num-layers", "3"], r"another config: model.num_layers is 3 but the run has 2"),
         (["--seed", "1"], r"seed is 1 but the run has 0"),
+        (["--data-share", "0.5"], r"data_share is 0.5 but the run has 1.0"),
         (["--budget.steps", "24"], r"budget.steps is 24 but the run has 12"),
     ],
 )

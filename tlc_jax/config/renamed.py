@@ -21,6 +21,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
+    "Config": {"data_share": 1.0},
     "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": ()},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},

@@ -54,6 +54,10 @@ class Config:
     to be resumed."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    data_share: float = 1.0
+    """Share of the training text or pairs to train on (paper 5.1, figure 14): the same part for every seed
+    and model, and a smaller share is a part of a larger one. Held-out data and the tokenizer stay those of
+    all data."""
     seed: int = 0
     """Initialisation, data order, masking and dropout."""
 
@@ -73,6 +77,7 @@ class Config:
         check_fields(self, "", ("memory_gib",), lambda size: 0 < size < math.inf, "positive and finite")
         self._check_parts()
         check(
+        check_fields(self, "", ("data_share",), lambda share: 0 < share <= 1, "above 0 and at most 1")
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
@@ -93,6 +98,11 @@ class Config:
         )
         longest = model.longest_input
         check(
+        check(
+            task.takes_data_share or self.data_share == 1,
+            f"data_share is {self.data_share}, but a {type(task).__name__} trains on a number of examples: "
+            "give task.max_examples instead",
+        )
             longest is None or data.sequence_length <= longest,
             f"data.sequence_length {data.sequence_length} is longer than model.max_positions {longest}",
         )

@@ -21,6 +21,8 @@ class TaskConfig:
     """Field with the number of rows that devices x micro-batches must divide."""
     micro_rows_field: ClassVar[str] = "micro_batch"
     """The same for the devices alone."""
+    takes_data_share: ClassVar[bool] = True
+    """Whether a share of the training data may be trained on."""
 
     def rows_to_split(self, batch_size: int) -> int:
         """The value of `rows_field`."""
@@ -54,6 +56,7 @@ class MlmConfig(TaskConfig):
 class ClassificationConfig(TaskConfig):
     """Classification of a text or a pair of texts (paper 2.1; fairseq sentence_prediction)."""
 
+    takes_data_share: ClassVar[bool] = False
     max_examples: Optional[int] = None
     """Train on so many examples, the same ones for every seed; None: on all of them."""
     dropout: float = 0.1

@@ -18,6 +18,7 @@ from jaxtyping import Integer
 
 T = TypeVar("T")
 _ROUNDS = 6
+_FIXED_ORDER = 1 << 63  # key of the first fixed order, whatever the seed of a run
 _AHEAD = 2  # batches that are ready before they are needed
 
 
@@ -48,6 +49,13 @@ def rows_of_step(
     if len(epoch) and epoch[0] == epoch[-1]:
         epoch = epoch[:1]
     return permute(inside, size, _mix(epoch, np.full_like(epoch, seed)))
+
+
+def in_fixed_order(index: Integer[np.ndarray, "n"], size: int, number: int = 0) -> Integer[np.ndarray, "n"]:
+    """The elements of [0, size) at the positions `index` of a random order that is always the same; `number`
+    names one of several orders. The first elements of the order are a random subset, which is a part of any
+    larger one."""
+    return permute(index, size, np.array([_FIXED_ORDER + number], np.uint64))
 
 
 def _mix(value: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Integer
 
-from tlc_jax.data.batches import permute, rows_of_step
+from tlc_jax.data.batches import in_fixed_order, permute, rows_of_step
 
 Shape = tuple[int, ...]
 Indices = Integer[np.ndarray, "_"]
@@ -27,11 +27,17 @@ EMPTY = -1  # the index of an empty row
 
 @dataclass(frozen=True)
 class Stretch:
-    """Neighbouring examples of one source, and how many of them each epoch takes."""
+    """Neighbouring examples of one source, and how many of them each epoch takes. With `used`, all epochs
+    take theirs from the same random subset of so many examples."""
 
     start: int
     size: int
     per_epoch: int
+    used: int | None = None
+
+    def examples(self, order: Indices, number: int) -> Indices:
+        """The examples at these positions of a fixed order of stretch `number`, or of its subset."""
+        return self.start + (order if self.used is None else in_fixed_order(order, self.size, number))
 
 
 class Buckets:
@@ -112,10 +118,20 @@ class Buckets:
     def _chosen(self, seed: int, epoch: int) -> Indices:
         if self._stretches is None:
             return np.arange(len(self._lengths))
+        parts = []
+        for number, stretch in enumerate(self._stretches):
+            rows, size = stretch.per_epoch, stretch.used or stretch.size
+            order = rows_of_step((seed + 1) * 1009 + number, epoch, batch_size=rows, size=size)
+            parts.append(stretch.examples(order, number))
+        return np.concatenate(parts)
+
+    def used(self) -> Indices:
+        """The examples that epochs are made of."""
+        if self._stretches is None:
+            return np.arange(len(self._lengths))
         parts = [
-            stretch.start
-            + rows_of_step((seed + 1) * 1009 + i, epoch, batch_size=stretch.per_epoch, size=stretch.size)
-            for i, stretch in enumerate(self._stretches)
+            stretch.examples(np.arange(stretch.used or stretch.size), number)
+            for number, stretch in enumerate(self._stretches)
         ]
         return np.concatenate(parts)
 
@@ -129,6 +145,12 @@ class Buckets:
         plan = self.epoch(seed, 0)
         computed = sum(len(indices) * sum(shape) for shape, indices in plan)
         return 1 - int(self.tokens(plan).sum()) / computed
+
+
+def joined_ranges(starts: Indices, sizes: Indices) -> Indices:
+    """start, start + 1, ... of each range, one range after the other."""
+    before = np.cumsum(sizes) - sizes
+    return np.arange(int(np.sum(sizes))) + np.repeat(starts - before, sizes)
 
 
 def gather_rows(

@@ -18,7 +18,7 @@ from tlc_jax.config.study_options import StudyConfig
 Stage = Literal["timing", "train", "branch", "finetune", "compress"]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
-_UNTIMED = ("optimizer.", "schedule.", "evaluation.", "checkpoint.")
+_UNTIMED = ("optimizer.", "schedule.", "evaluation.", "checkpoint.", "data_share")
 """Parts of a config that an update takes equally long with."""
 
 

@@ -267,6 +267,11 @@ def few(noun: str, use: str, count: int, enough: int, held_out: float) -> tuple[
     return (
         f"only {counted(count, noun)} {'is' if count == 1 else 'are'} {use}, too few to judge a model by: "
         f"raise --data.held-out (now {held_out:g}) or give more data",
+def share_of(config: Config) -> str:
+    """'5 % of the data: ' where a config trains on a share of the data; else ''."""
+    return "" if config.data_share == 1 else f"{100 * config.data_share:g} % of the data: "
+
+
     )
 
 

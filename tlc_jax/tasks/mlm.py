@@ -14,8 +14,9 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
+from tlc_jax.data.text.document_subset import DocumentSubset
 from tlc_jax.data.text.masking import mask, slots
-from tlc_jax.data.text.packed_text import PackedText
+from tlc_jax.data.text.packed_text import PackedText, Rows
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.text.two_sided_bigram import TwoSidedBigram
@@ -35,6 +36,7 @@ from tlc_jax.tasks.base import (
     Source,
     check_fits,
     few,
+    share_of,
 )
 from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction, TokenPredictionKind
 
@@ -87,7 +89,10 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         super().__init__(config)
         self._text, self._manifest = text, text.manifest
         check_fits(config, text)
-        self._train = text.rows("train")
+        self._train: Rows | DocumentSubset = text.rows("train")
+        if config.data_share < 1:
+            tokens = self._manifest["tokens"]["train"]
+            self._train = DocumentSubset(self._train, tokens, config.data_share)
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
         self._held_out = held_out[
@@ -149,7 +154,8 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         documents, tokens = self._manifest["documents"], self._manifest["tokens"]
         return {
             "data": self._manifest["source"],
-            "text": f"{documents['train']:,} documents ({tokens['train']:,} tokens) to train on, "
+            "text": f"{share_of(self._config)}{documents['train']:,} documents ({tokens['train']:,} tokens) "
+            "to train on, "
             f"{documents['held_out']:,} ({tokens['held_out']:,}) held out",
         }
 

@@ -94,6 +94,8 @@ class TokenPrediction(Task, Protocol):
             "task": dataclasses.asdict(self._config.task),
             "examples": sizes,
         }
+        if self._config.data_share < 1:  # counts are those of the data that are trained on
+            depends_on["data_share"] = self._config.data_share
         cache_dir = self._config.data.cache_dir
         return cache.remembered(cache_dir, depends_on, lambda: abandonable(self._count))
 

@@ -45,6 +45,7 @@ from tlc_jax.tasks.base import (
     at_targets,
     check_fits,
     prediction_loss,
+    share_of,
 )
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
@@ -119,21 +120,24 @@ class Translation(TranslationObjective, TokenPrediction):
             shape, packed_rows = packed.row_shape(), packed.rows()
             rows = {shape: rows_of_batch(size, max(shape), multiple)}
             lengths = packed_rows.lengths(self._train.lengths)
-            self._batches = Buckets(lengths, rows, stretches=packed.stretches("rows"))
+            stretches = packed.stretches("rows", config.data_share)
+            self._batches = Buckets(lengths, rows, stretches=stretches)
             self._gather = functools.partial(gather_packed, self._train, packed_rows)
         else:
             updates = packed.manifest["tokens"][TRAIN]["target"] // size
             shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
-            stretches = packed.stretches("pairs")
+            stretches = packed.stretches("pairs", config.data_share)
             self._batches = pair_buckets(self._train, shapes, size, multiple, stretches)
             self._gather = functools.partial(gather, self._train)
         plan = self._batches.epoch(config.seed, 0)
+            self._pairs_of = packed_rows.pairs_of
         self._tokens = self._batches.tokens(plan).tolist()  # of the sources, of the targets
         self._batches_per_epoch = len(plan)
         self.tokens_per_step = self._tokens[1] / self._batches_per_epoch
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         shape, indices = self._batches.of_step(self._config.seed, step)
+            self._pairs_of = lambda pairs: pairs
         return _batch(self._gather(shape, indices[rows(len(indices))]))
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
@@ -167,7 +171,10 @@ class Translation(TranslationObjective, TokenPrediction):
     def count_model(self) -> CountModel | None:
         if not len(self._train):
             return None
-        model = TargetBigram(self._train, self._model.vocab_size)
+        train = self._train
+        if self._config.data_share < 1:
+            train = train.take(self._pairs_of(self._batches.used()))
+        model = TargetBigram(train, self._model.vocab_size)
         return lambda batch: model.nats(batch["targets"])
 
     def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
@@ -224,7 +231,8 @@ class Translation(TranslationObjective, TokenPrediction):
         return {
             "pairs": f"{' to '.join(manifest['languages'])}, {first_of(sources, 4)}; {left_out:,} left out",
             "evaluated": ", ".join(f"{name} {manifest['pairs'][name]:,}" for name in sets),
-            "epoch": f"{self._batches_per_epoch:,} updates, {sum(self._tokens):,} tokens; "
+            "epoch": f"{share_of(self._config)}{self._batches_per_epoch:,} updates, "
+            f"{sum(self._tokens):,} tokens; "
             f"{padding:.1f} % padding in {shapes} shape{'s' if shapes > 1 else ''}",
         }
 

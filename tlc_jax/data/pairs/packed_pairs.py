@@ -98,9 +98,9 @@ class PackedPairs(Prepared):
                 raise ValueError(f"{name}: there are {[*map(len, sides)]} lines of its texts")
         return list(zip(*sides, strict=True))
 
-    def stretches(self, of: Literal["pairs", "rows"]) -> list[Stretch]:
+    def stretches(self, of: Literal["pairs", "rows"], data_share: float = 1.0) -> list[Stretch]:
         """The sources of the training pairs, or of the rows that hold them, with their shares of an epoch
-        of as many pairs as there are."""
+        of as many pairs as there are. With a `data_share` below 1, of that share of each source."""
         sources = [source for source in self.manifest["sources"] if source["pairs"]]
         total = sum(source["pairs"] for source in sources)
         shares = [source["share"] for source in sources]
@@ -110,7 +110,11 @@ class PackedPairs(Prepared):
             if source["share"] is not None:
                 pairs = max(1, round(total * source["share"] / sum(shares)))
             per_epoch = pairs if of == "pairs" else max(1, round(pairs * size / source["pairs"]))
-            stretches.append(Stretch(start, size, per_epoch))
+            if data_share == 1:
+                stretches.append(Stretch(start, size, per_epoch))
+            else:
+                per_epoch, used = (max(1, round(data_share * count)) for count in (per_epoch, size))
+                stretches.append(Stretch(start, size, per_epoch, used))
             start += size
         return stretches
 

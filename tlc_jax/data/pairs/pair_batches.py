@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.bucketing import Buckets, Indices, Shape, Stretch, gather_rows
+from tlc_jax.data.bucketing import Buckets, Indices, Shape, Stretch, gather_rows, joined_ranges
 
 ENOUGH = 0.09  # share of padding below which no more shapes are added
 
@@ -31,6 +31,16 @@ class EncodedPairs:
     @functools.cached_property
     def lengths(self) -> Int[np.ndarray, "pairs 2"]:
         return np.stack([np.diff(self.source_offsets), np.diff(self.target_offsets)], axis=1)
+
+    def take(self, pairs: Indices) -> EncodedPairs:
+        """A copy of these pairs, in their order."""
+        sides = []
+        for number, (ids, offsets) in enumerate(
+            ((self.source_ids, self.source_offsets), (self.target_ids, self.target_offsets))
+        ):
+            sizes = self.lengths[pairs, number]
+            sides += [ids[joined_ranges(offsets[pairs], sizes)], np.concatenate([[0], np.cumsum(sizes)])]
+        return EncodedPairs(*sides)
 
 
 def choose_shapes(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Integer
 
 from tlc_jax.core import stopping
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.data.bucketing import EMPTY, Indices, Shape
+from tlc_jax.data.bucketing import EMPTY, Indices, Shape, joined_ranges
 from tlc_jax.data.pairs.pair_batches import EncodedPairs
 
 
@@ -32,6 +32,11 @@ class PackedRows:
         """Tokens of each row on both sides, of those of each pair."""
         ends = np.cumsum(np.concatenate([np.zeros((1, 2), np.int64), pairs[self.pairs]]), axis=0)
         return np.diff(ends[self.offsets], axis=0)
+
+    def pairs_of(self, rows: Indices) -> Indices:
+        """The pairs that these rows hold."""
+        start = self.offsets[rows]
+        return self.pairs[joined_ranges(start, self.offsets[rows + 1] - start)]
 
     def check(self, pairs: Int[np.ndarray, "pairs 2"], shape: Sequence[int]) -> None:
         """ValueError unless the rows hold each pair once and have at most the tokens of the shape."""

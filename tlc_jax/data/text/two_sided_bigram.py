@@ -30,6 +30,7 @@ from tlc_jax.data.bigrams import (
     smoothed_unigram,
     witten_bell,
 )
+from tlc_jax.data.text.document_subset import DocumentSubset
 from tlc_jax.data.text.masking import KEPT, MASKED, RANDOM, MaskedBatch
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ _END = PAD  # never a neighbour inside of a row
 class TwoSidedBigram:
     """The model of training rows [rows, length] that are masked at a `rate`."""
 
-    def __init__(self, rows: Integer[np.ndarray, "rows length"], vocab_size: int, rate: float):
+    def __init__(
+        self, rows: Integer[np.ndarray, "rows length"] | DocumentSubset, vocab_size: int, rate: float
+    ):
         self._vocab_size, self._rate = vocab_size, rate
         step = max(1, -(-rows.size // LARGEST_SAMPLE))
         counts = count_pairs(_chunks(rows[::step]), vocab_size)
