@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +20,14 @@ from tlc_jax.config import (
     StudyConfig,
 )
 from tlc_jax.config.saved import config_from_json, flat
-from tlc_jax.core.config_document import load_config, scales_of
+from tlc_jax.core.config_document import config_names, load_config, scaled_names
 from tlc_jax.core.errors import UserError
 
-DOCUMENTS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.py"))
+DOCUMENTS = [(name, *scaled_names(name)) for name in config_names()]
+"""Each document by its bare name and at each of its scales."""
 
 
-def _with_scales(document: Path) -> list[str]:
-    scales = scales_of(runpy.run_path(str(document))["get_config"])
-    return [document.stem, *(f"{document.stem}:{scale}" for scale in scales)]
-
-
-@pytest.mark.parametrize("name", [name for document in DOCUMENTS for name in _with_scales(document)])
+@pytest.mark.parametrize("name", dict.fromkeys(name for names in DOCUMENTS for name in names))
 def test_every_document_loads_and_survives_json(name: str) -> None:
     config = load_config(name, object)
     assert isinstance(config, (Config, StudyConfig, CompressConfig))

@@ -45,6 +45,14 @@ def config_names() -> list[str]:
     return sorted(document.stem for document in config_folder().glob("[!_]*.py"))
 
 
+def scaled_names(name: str) -> list[str]:
+    """The names of a document at each of its scales, such as study_translation:gpu; its bare name where it
+    has none. UserError if it fails."""
+    path, _ = _find_document(name)
+    scales = _scales_of(_get_config(path))
+    return [f"{name}:{scale}" for scale in scales] or [name]
+
+
 def load_config(name: str, kind: type[Kind], workdir: str | None = None) -> Kind:
     """Run a config document, given as a path or a bare name, perhaps with a scale, and return what its
     `get_config()` returns.
@@ -53,18 +61,27 @@ def load_config(name: str, kind: type[Kind], workdir: str | None = None) -> Kind
     `kind`, with the command that takes it, for `workdir`.
     """
     path, scale = _find_document(name)
+    get_config = _get_config(path)
+    try:
+        config = get_config(*_arguments(get_config, scale))
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--config {path}: {_explain(error)}") from error
+    if not isinstance(config, kind):
+        raise UserError(f"--config {name}: {_other_kind(type(config).__name__, kind, name, workdir)}")
+    return config
+
+
+def _get_config(path: Path) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location(f"tlc_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"--config {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config(*_arguments(module.get_config, scale))
+        get_config: Callable[..., Any] = module.get_config
     except (Exception, SystemExit) as error:
         raise UserError(f"--config {path}: {_explain(error)}") from error
-    if not isinstance(config, kind):
-        raise UserError(f"--config {name}: {_other_kind(type(config).__name__, kind, name, workdir)}")
-    return config
+    return get_config
 
 
 def _other_kind(returned: str, kind: type, name: str, workdir: str | None) -> str:
@@ -76,7 +93,7 @@ def _other_kind(returned: str, kind: type, name: str, workdir: str | None) -> st
     return f"{text}; it is for {invocation.command(usage)}"
 
 
-def scales_of(get_config: Callable[..., Any]) -> tuple[str, ...]:
+def _scales_of(get_config: Callable[..., Any]) -> tuple[str, ...]:
     """The scales of a document, by its `get_config`; none where it takes no argument."""
     names = [*inspect.signature(get_config).parameters][:1]
     hints = typing.get_type_hints(get_config)
@@ -87,7 +104,7 @@ def _arguments(get_config: Callable[..., Any], scale: str) -> tuple[str, ...]:
     """The arguments of a document's `get_config`; ValueError unless it has this scale, or '' is asked for."""
     if not scale:
         return ()
-    if scale not in (scales := scales_of(get_config)):
+    if scale not in (scales := _scales_of(get_config)):
         there_are = f"it has {', '.join(scales)}" if scales else f"it has no scales: leave :{scale} out"
         raise ValueError(f"no scale {scale!r}; {there_are}")
     return (scale,)

@@ -1,0 +1,152 @@
+"""The ledger of claims: what each study found about each claim, with its verdict, from stores only.
+
+A claim that fails is told as plainly as one that holds, and one that no study could test is listed too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import counted, printable
+from tlc_jax.storage.paths import AnyPath, parse_path, write_bytes
+from tlc_jax.storage.run_directory import STUDY
+from tlc_jax.storage.writable import check_writable
+from tlc_jax.studies.claims import Claim, Finding, Outcome, outcomes
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.study_command import scale_of, study_command
+from tlc_jax.studies.study_record import read_config
+
+UNTESTED = "not testable here"
+_ORDER = ("fails", "holds", "not resolved", UNTESTED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finding of a study about a claim, with its verdict. `study` names the study's folder."""
+
+    finding: Finding
+    outcome: Outcome
+    study: str
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What the ledger says of a study: how it is made, and on what."""
+
+    name: str
+    command: str
+    scale: str
+    devices: str
+    seeds: str
+    dates: str
+
+
+def write_ledger(workdirs: Sequence[str], output: str) -> None:
+    """Write the ledger of the studies in these folders as a page. UserError names a folder without one."""
+    path = parse_path(output)
+    if path.suffix.lower() != ".md":
+        raise UserError(f"--output {output} is no page: end it in .md")
+    check_writable(path, "--output")
+    entries, studies = list[Entry](), list[_Study]()
+    for folder in sorted(map(parse_path, workdirs), key=lambda each: each.name):
+        if not (folder / STUDY).is_file():
+            raise UserError(f"{folder} holds no study: give folders of studies")
+        store = ItemStore(folder)
+        studies.append(_about(folder, store))
+        entries += entries_of(store, folder.name)
+    again = f"{command('report')} claims {' '.join(workdirs)} --output {output}"
+    write_bytes(path, _page(entries, studies, again).encode())
+    verdicts = [_verdict(_of_claim(claim, entries)) for claim in claims()]
+    print(f"{counted(len(verdicts), 'claim')} in {output}: {_counts(verdicts)}")
+
+
+def claims() -> list[Claim]:
+    """The claims of all exhibits."""
+    return list({claim.name: claim for exhibit in EXHIBITS for claim in exhibit.claims}.values())
+
+
+def entries_of(store: ItemStore, study: str) -> list[Entry]:
+    """The findings of a study, whose verdicts are corrected together."""
+    findings = [
+        finding
+        for exhibit in EXHIBITS
+        if exhibit.claims and (rows := exhibit.rows(store))
+        for finding in exhibit.findings(rows)
+    ]
+    return [Entry(*pair, study) for pair in zip(findings, outcomes(findings), strict=True)]
+
+
+def _of_claim(claim: Claim, entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.finding.claim.name == claim.name]
+
+
+def _verdict(entries: Sequence[Entry]) -> str:
+    """The verdict on a claim over studies: what all that resolve it agree on; 'holds and fails' where they
+    do not."""
+    if not entries:
+        return UNTESTED
+    resolved = sorted({entry.outcome for entry in entries} - {"not resolved"}, reverse=True)
+    return " and ".join(resolved) or "not resolved"
+
+
+def _counts(verdicts: Sequence[str]) -> str:
+    names = dict.fromkeys((*_ORDER, *verdicts))
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in names if name in verdicts)
+
+
+def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
+    verdicts = {claim: _verdict(_of_claim(claim, entries)) for claim in claims()}
+    order = {name: number for number, name in enumerate(_ORDER)}
+    ranked = sorted(verdicts, key=lambda claim: order.get(verdicts[claim], -1))
+    summary = [f"| [{c.statement}](#{c.name}) | {c.source} | **{verdicts[c]}** |" for c in ranked]
+    parts = [
+        "# Claims, and what holds here",
+        f"    {again}",
+        f"{counted(len(verdicts), 'claim')}: {_counts(list(verdicts.values()))}. A verdict is over "
+        "trainings, with Holm's correction for all claims that a study tests at once; an effect has its 95 % "
+        "interval in brackets. *Not resolved* is no evidence against a claim, and none for it.",
+        "\n".join(["| claim | source | here |", "|---|---|---|", *summary]),
+        *(_section(claim, _of_claim(claim, entries)) for claim in verdicts),
+        "## The studies",
+        "\n\n".join(map(_described, studies)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(claim: Claim, entries: list[Entry]) -> str:
+    lines = [f"## {claim.name}", "", f"{claim.statement} ({claim.source}.)", ""]
+    if not entries:
+        return "\n".join([*lines, f"{UNTESTED[0].upper()}{UNTESTED[1:]}: no study below has what it takes."])
+    lines += ["| study | effect | p | verdict |", "|---|---|---|---|"]
+    for entry in entries:
+        p = "" if entry.finding.p is None else f"{entry.finding.p:.2g}"
+        effect = printable(entry.finding.effect, 500).replace("|", "\\|")
+        lines.append(f"| {entry.study} | {effect} | {p} | {entry.outcome} |")
+    return "\n".join(lines)
+
+
+def _described(study: _Study) -> str:
+    about = {"scale": study.scale, "devices": study.devices, "seeds": study.seeds, "made": study.dates}
+    rest = "; ".join(f"{name}: {text}" for name, text in about.items() if text)
+    return f"**{study.name}**: {rest}.\n\n    {study.command}"
+
+
+def _about(folder: AnyPath, store: ItemStore) -> _Study:
+    config = read_config(folder)
+    assert config is not None, f"{folder} holds no study"
+    made = [result["made"] for result in store.results()]
+    dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
+    devices = dict.fromkeys(str(each["device"]) for each in made if each.get("device"))
+    seeds = sorted({str(r["fields"]["seed"]) for r in store.results() if "seed" in r["fields"]}, key=int)
+    return _Study(
+        name=folder.name,
+        command=study_command(config),
+        scale=scale_of(config),
+        devices=printable(", ".join(devices), 500),
+        seeds=", ".join(seeds),
+        dates=" to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+    )

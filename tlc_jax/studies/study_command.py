@@ -1,0 +1,57 @@
+"""The command that makes a study, from its config: the document that is nearest to it, and the options in
+which it differs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from tlc_jax.config.saved import flat
+from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.config_document import config_names, load_config, scaled_names
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+
+_OF_THE_MACHINE = ("data.dir", "data.cache_dir")
+"""Options that say where files are; a command names none of them."""
+
+
+def study_command(config: StudyConfig) -> str:
+    """Such as `python -m tlc_jax.study --config study_translation:mini --seeds 100 101`, without the paths of
+    data and of the study itself."""
+    name, options = _nearest(config)
+    given = " ".join(f"--{key.replace('_', '-')} {_text(value)}" for key, value in options.items())
+    return f"{command('study')} --config {name} {given}".strip()
+
+
+def scale_of(config: StudyConfig) -> str:
+    """The scale of the nearest document, such as mini; '' if it has none."""
+    return _nearest(config)[0].partition(":")[2]
+
+
+def _nearest(config: StudyConfig) -> tuple[str, dict[str, Any]]:
+    """(name of a document, options in which the config differs from it)."""
+    candidates = {}
+    for name in (scaled for document in config_names() for scaled in scaled_names(document)):
+        try:
+            document = load_config(name, StudyConfig)
+        except UserError:
+            continue  # a document of another command
+        if (document.finetune is None) == (config.finetune is None):
+            candidates[name] = _differences(config, document)
+    name = min(candidates, key=lambda each: len(candidates[each]))
+    return name, candidates[name]
+
+
+def _differences(config: StudyConfig, document: StudyConfig) -> dict[str, Any]:
+    before, now = flat(document), flat(config)
+    return {
+        key: value
+        for key, value in now.items()
+        if value != before.get(key) and not key.endswith(_OF_THE_MACHINE)
+    }
+
+
+def _text(value: Any) -> str:
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join(shlex.quote(str(each)) for each in values)
