@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,11 @@ from tests.studies.untrained import COMBINATION, FIRST, SECOND, Folder
 from tlc_jax import study, train
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import write_json
+from tlc_jax.studies import study_record
 from tlc_jax.studies.items import items_of
-from tlc_jax.studies.study_record import read_config
+from tlc_jax.studies.same_data import SameData
+from tlc_jax.studies.study_record import open_folder_of, read_config
 
 
 def test_a_study_may_grow(folder: Folder, capsys: pytest.CaptureFixture) -> None:
@@ -184,6 +189,34 @@ def test_a_study_with_further_steps_is_resumed_and_refused_others(folder: Folder
             folder.go()
 
 
+def test_values_that_two_processes_add_at_once_are_both_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is about to write the config with more sizes, another asks for more seeds."""
+    config = StudyConfig(sizes=("1x64",), seeds=(0,))
+    same_data = SameData(tmp_path / "data.json")
+
+    def add(**more: Any) -> StudyConfig:
+        return open_folder_of(dataclasses.replace(config, **more), tmp_path / "study", same_data)
+
+    add()
+    others: list[Future[StudyConfig]] = []
+
+    def slow_write(path: Path, value: object) -> None:
+        if not others:
+            others.append(pool.submit(add, seeds=(7,)))
+            wait(others, timeout=0.5)
+        write_json(path, value)
+
+    monkeypatch.setattr(study_record, "write_json", slow_write)
+    with ThreadPoolExecutor() as pool:
+        assert add(sizes=("2x64",)).sizes == ("1x64", "2x64")
+    assert others[0].result().seeds == (0, 7)
+    recorded = read_config(tmp_path / "study")
+    assert recorded is not None
+    assert (recorded.sizes, recorded.seeds) == (("1x64", "2x64"), (0, 7))
+
+
 BEGIN = """
 import multiprocessing, sys
 from pathlib import Path
@@ -198,7 +231,8 @@ def begin(number):
     for folder in range(40):
         workdir = Path(sys.argv[1]) / str(folder)
         together.wait(60)
-        open_folder_of(StudyConfig(bits=(8, 4)), workdir, SameData(workdir / "data.json"))
+        config = StudyConfig(bits=(8, 4), seeds=(number,) if folder % 2 else ())
+        open_folder_of(config, workdir, SameData(workdir / "data.json"))
 
 started = [processes.Process(target=begin, args=(number,)) for number in range(4)]
 for process in started:
@@ -215,5 +249,8 @@ def test_processes_that_begin_a_study_at_once_share_it(tmp_path: Path) -> None:
         [sys.executable, "-c", BEGIN, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    records = {path.read_text() for path in tmp_path.rglob("*.json")}
-    assert [json.loads(text)["bits"] for text in records] == [[8, 4]]
+    for folder in range(40):
+        config = read_config(tmp_path / str(folder))
+        assert config is not None
+        assert config.bits == (8, 4)
+        assert set(config.seeds) == (set(range(4)) if folder % 2 else set()), "no value is lost"

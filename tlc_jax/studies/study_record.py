@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
+import time
 from typing import Any
 
 from tlc_jax.artifacts.artifact import is_artifact
@@ -12,9 +14,11 @@ from tlc_jax.compression.steps import Step
 from tlc_jax.config import Config
 from tlc_jax.config.saved import as_begun, config_from_json, differences, flat
 from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.data.location import same_path
+from tlc_jax.storage.lock import InUse, locked
 from tlc_jax.storage.paths import AnyPath, create_file, make_folder
 from tlc_jax.storage.run_directory import STUDY, RunDir, json_text, write_json
 from tlc_jax.storage.untrusted import read_json
@@ -43,6 +47,7 @@ def _step(step: str, **options: Any) -> Step:
 GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at")
 """Fields to whose values new ones may be added."""
 _OLDER = "results.jsonl"
+_PAUSE = 0.1  # seconds between tries to lock
 
 
 def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -> StudyConfig:
@@ -59,8 +64,23 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     before, _, _ = _read(record)
     config = _as_recorded(config, record, same_data)
     if any(getattr(config, name) != getattr(before, name) for name in GROWS):
-        write_json(record, _fields(config))
+        with contextlib.ExitStack() as held:
+            _wait_to_lock(workdir / "leases" / STUDY, held)
+            config = _as_recorded(config, record, same_data)  # with what others have added since
+            write_json(record, _fields(config))
     return config
+
+
+def _wait_to_lock(folder: AnyPath, held: contextlib.ExitStack) -> None:
+    """Lock a folder until `held` is closed, as soon as no other process has locked it."""
+    make_folder(folder)
+    while True:
+        try:
+            held.enter_context(locked(folder, wait=False))
+            return
+        except InUse:  # for as long as it takes to write a file
+            stopping.check()
+            time.sleep(_PAUSE)
 
 
 def joined_config(config: StudyConfig, workdir: AnyPath, same_data: SameData) -> StudyConfig:
