@@ -113,6 +113,28 @@ def test_runs_that_were_finished_early_are_finetuned_and_compressed_too() -> Non
         replace(config, compressed_at=("1/8",))
 
 
+def test_variants_that_are_no_trunks_have_no_branches_and_budgets_of_their_own() -> None:
+    """Runs that are planned for one budget beside a trunk: one study has both."""
+    planned = "schedule.cooldown=None,budget.training_seconds=900"
+    config = StudyConfig(
+        train=TRUNK,
+        sizes=("1x64",),
+        variants=("", planned),
+        counted_in="steps",
+        bits=(4,),
+        sparsities=(0.0,),
+        compressed_at=("1/4",),
+    )
+    items = {item.name: item for item in items_of(config)}
+    assert [item.fields["mark"] for item in items.values() if item.stage == "branch"] == ["1/4", "1/2"]
+    trained = items[f"1x64,{planned}/seed0/trained"]
+    assert timing_of(trained) == timing_of(items["1x64/seed0/trained"]), "an update takes equally long"
+    run = config.train_of("1x64", planned)
+    assert (run.budget.training_seconds, run.schedule.cooldown, run.ends_at) == (900, None, 1.0)
+    compressed = {item.run for item in items.values() if item.stage == "compress"}
+    assert compressed == {"1x64/seed0/at-1-4", trained.name}, "a run without that mark: as it ended"
+
+
 def test_every_size_is_trained_with_one_seed_before_any_is_trained_with_the_next() -> None:
     config = StudyConfig(sizes=("1x64", "2x64"), seeds=(3, 5), bits=(32,), sparsities=(0.0,))
     trained = [(i.fields["seed"], i.fields["size"]) for i in items_of(config) if i.stage == "train"]

@@ -150,16 +150,27 @@ class StudyConfig:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """The marks at which branches of a trunk end; none if the runs are no trunks."""
-        if self.train.schedule.cooldown != 0 or not self.train.checkpoint.marks:
+        """The marks at which branches of `train` end; none if it is no trunk."""
+        return self.branches_of("")
+
+    def branches_of(self, variant: str) -> tuple[str, ...]:
+        """The marks at which branches of the runs of a variant end; none if these are no trunks, such as
+        those with schedule.cooldown=None."""
+        config = with_options(self.train, variant) if variant else self.train
+        if config.schedule.cooldown != 0 or not config.checkpoint.marks:
             return ()
-        names = [name.strip() for name in self.train.checkpoint.marks.split(",")]
+        names = [name.strip() for name in config.checkpoint.marks.split(",")]
         return tuple(name for name in names if parse_mark(name).share is not None)
 
     @property
     def compressed_marks(self) -> tuple[str, ...]:
         """The marks of the runs that are compressed; '' for runs that are no trunks."""
-        return self.compressed_at or self.branches[-1:] or ("",)
+        return self.compressed_at or self.compressed_marks_of("")
+
+    def compressed_marks_of(self, variant: str) -> tuple[str, ...]:
+        """Those that the runs of a variant have, and the last one where they have none of them."""
+        branches = self.branches_of(variant)
+        return tuple(mark for mark in self.compressed_at if mark in branches) or branches[-1:] or ("",)
 
     @property
     def training_seeds(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from tlc_jax.config.study_options import StudyConfig
 Stage = Literal["timing", "train", "branch", "finetune", "compress"]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
-_UNTIMED = ("optimizer.", "schedule.", "evaluation.", "checkpoint.", "data_share")
+_UNTIMED = ("budget.", "optimizer.", "schedule.", "evaluation.", "checkpoint.", "data_share")
 """Parts of a config that an update takes equally long with."""
 
 
@@ -89,14 +89,15 @@ def _model_name(size: str, variant: str) -> str:
 
 def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iterator[Item]:
     """The items of one size, variant and seed."""
-    folder = f"{_model_name(str(fields['size']), str(fields['variant']))}/seed{fields['seed']}"
+    variant = str(fields["variant"])
+    folder = f"{_model_name(str(fields['size']), variant)}/seed{fields['seed']}"
     trained = f"{folder}/trained"
     yield Item(trained, "train", {**fields, "mark": ""}, timed, trained)
     finished = {"": trained}
-    for mark in config.branches:
+    for mark in config.branches_of(variant):
         finished[mark] = f"{folder}/at-{mark.replace('/', '-')}"
         yield Item(finished[mark], "branch", {**fields, "mark": mark}, (trained,), finished[mark])
-    for mark in config.compressed_marks:
+    for mark in config.compressed_marks_of(variant):
         runs = folder if mark == [*finished][-1] else finished[mark]
         yield from _of_finished(config, finished[mark], runs, {**fields, "mark": mark})
 

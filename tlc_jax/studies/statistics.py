@@ -100,6 +100,17 @@ def interval(values: Float[np.ndarray, "seeds"], share: float = 0.95) -> tuple[f
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def difference_interval(
+    one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"], share: float = 0.95
+) -> tuple[float, float] | None:
+    """The interval that covers the mean of `one` minus that of `other` over other seeds with this probability
+    (Welch); None unless both have several seeds that do not all agree."""
+    if min(len(one), len(other)) < 2 or np.ptp(one) == np.ptp(other) == 0:
+        return None
+    covered = stats.ttest_ind(one, other, equal_var=False).confidence_interval(share)
+    return float(covered.low), float(covered.high)
+
+
 def welch(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"]) -> float | None:
     """The p-value of Welch's t-test over the seeds of two models; None if neither has several."""
     return _seeds_p(one, other)

@@ -6,5 +6,6 @@ from tlc_jax.studies.exhibits.best_size import BEST_SIZE
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.exhibits.schedules import SCHEDULES
 
-EXHIBITS: tuple[Exhibit, ...] = (EQUAL_TIME, BEST_SIZE, EQUAL_BYTES)
+EXHIBITS: tuple[Exhibit, ...] = (EQUAL_TIME, BEST_SIZE, EQUAL_BYTES, SCHEDULES)

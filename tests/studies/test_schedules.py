@@ -1,0 +1,136 @@
+"""What a study says of trunks and of runs that were planned for one budget, of stores made by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.studies.stores import trained
+from tlc_jax.studies.claims import outcomes
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
+from tlc_jax.studies.exhibits.schedules import BRANCHES, CUTS, SCHEDULES
+from tlc_jax.studies.item_store import ItemStore, Result
+from tlc_jax.studies.picture import save_panels
+from tlc_jax.studies.statistics import difference_interval
+
+TRUNK = {"2x64": {"1/4": [1.200, 1.204, 1.208], "1": [1.000, 1.002, 1.007]}}
+PLANS = {300: [1.201, 1.206, 1.202], 1200: [1.020, 1.022, 1.026]}
+CUT = [1.300, 1.310, 1.306]
+STEP = 0.9  # seconds: budgets are not a whole number of updates
+
+
+def planned(
+    store: ItemStore,
+    plans: Mapping[int, Sequence[float]] = PLANS,
+    cut: Sequence[float] = CUT,
+    *,
+    more: str = "",
+    device: str = "2 cores of CPU",
+) -> ItemStore:
+    """Adds runs that end after so many seconds; the longest are also evaluated at a quarter of them."""
+    for seconds, values in plans.items():
+        for seed, value in enumerate(values):
+            points = {seconds: (value, True)}
+            if seconds == max(plans):
+                points = {seconds // 4: (cut[seed], False), **points}
+            rows: list[dict[str, Any]] = [
+                {
+                    "set": "held_out",
+                    "training_seconds": STEP * math.ceil(at / STEP),
+                    "step": math.ceil(at / STEP),
+                    "metric": "nats_per_byte",
+                    "value": number,
+                    "last": last,
+                }
+                for at, (number, last) in points.items()
+            ]
+            variant = f"{more}schedule.cooldown=None,budget.training_seconds={seconds}"
+            fields = {"size": "2x64", "variant": variant, "seed": seed, "mark": ""}
+            store.seal(
+                Result(
+                    item=f"2x64,{variant}/seed{seed}/trained",
+                    stage="train",
+                    fields={**fields, "metric_of_task": "nats_per_byte"},
+                    rows=rows,
+                    made={"device": device},
+                )
+            )
+    return store
+
+
+def test_branches_and_cut_points_are_compared_with_runs_that_were_planned(tmp_path: Path) -> None:
+    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0)))
+    early, cut, late = SCHEDULES.sentences(rows)
+    pairs = [(TRUNK["2x64"]["1/4"], PLANS[300]), (CUT, PLANS[300]), (TRUNK["2x64"]["1"], PLANS[1200])]
+    tests: list[Any] = [stats.ttest_ind(*pair, equal_var=False) for pair in pairs]
+    p = [test.pvalue for test in tests]
+    assert p[1] < p[2] < 0.05 < p[0]
+    covered = [test.confidence_interval() for test in tests]
+    text = f"2x64 at 300 s: branch of a trunk - planned = +0.0010 [{covered[0].low:+.4f}, "
+    assert early.startswith(text)
+    assert early.endswith(f"nats per byte: not resolved over seeds, p = {p[0]:.2g}.")
+    assert cut.startswith(f"2x64 at 300 s: cut from a longer run - planned = +{np.mean(CUT) - 1.203:.4f} [+")
+    assert cut.endswith(f": resolved over seeds, p = {3 * p[1]:.2g}."), "corrected for three comparisons"
+    assert late.startswith("2x64 at 1,200 s: branch of a trunk - planned = -0.0197 [-")
+    assert late.endswith(f": resolved over seeds, p = {2 * p[2]:.2g}.")
+    cells = [list(column.cells) for column in SCHEDULES.table(rows).columns]
+    assert cells[1] == ["300", "1,200"]
+    assert str(cells[4][0]).startswith("1.3053 [")
+    assert cells[4][1] == "", "no run is longer"
+
+
+def test_findings_point_where_the_claims_do(tmp_path: Path) -> None:
+    findings = SCHEDULES.findings(SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0))))
+    assert [finding.claim for finding in findings] == [BRANCHES, CUTS, BRANCHES]
+    assert outcomes(findings) == ["not resolved", "holds", "holds"]
+    worse = {"2x64": {"1": [1.040, 1.042, 1.047]}}
+    [finding] = SCHEDULES.findings(SCHEDULES.rows(planned(trained(tmp_path / "worse", worse))))
+    assert (finding.claim, finding.supports) == (BRANCHES, False)
+    assert outcomes([finding]) == ["fails"]
+    single = planned(trained(tmp_path / "one", {"2x64": {"1": [1.0]}}), {1200: [1.02]})
+    [finding] = SCHEDULES.findings(SCHEDULES.rows(single))
+    assert finding.p is None
+    assert "one seed, so another may turn it" in SCHEDULES.sentences(SCHEDULES.rows(single))[0]
+
+
+def test_what_is_above_its_gate_is_not_compared(tmp_path: Path) -> None:
+    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=1.1)))
+    assert {finding.effect[:15] for finding in SCHEDULES.findings(rows)} == {"2x64 at 1,200 s"}
+    assert SCHEDULES.sentences(rows)[-1] == (
+        "Not comparable yet: 2x64 at 300 s, no better than the target bigram."
+    )
+
+
+@pytest.mark.parametrize(("more", "device"), [("batch_size=512,", "2 cores of CPU"), ("", "another CPU")])
+def test_runs_that_differ_in_more_than_their_schedule_are_no_controls(
+    more: str, device: str, tmp_path: Path
+) -> None:
+    assert not SCHEDULES.rows(planned(trained(tmp_path, TRUNK), more=more, device=device))
+    assert not SCHEDULES.rows(trained(tmp_path / "trunks", TRUNK)), "nor is there one"
+
+
+def test_runs_with_budgets_of_their_own_are_left_out_of_equal_time(tmp_path: Path) -> None:
+    rows = EQUAL_TIME.rows(planned(trained(tmp_path, TRUNK)))
+    assert {row["stage"] for row in rows} == {"branch"}
+
+
+def test_an_interval_of_a_difference_is_none_where_seeds_say_nothing() -> None:
+    one, other = np.array([1.0, 2.0]), np.array([1.0, 1.5])
+    low, high = difference_interval(one, other) or (0.0, 0.0)
+    assert low < 0.25 < high
+    assert difference_interval(one, other[:1]) is None
+    assert difference_interval(np.ones(3), np.zeros(3)) is None
+
+
+def test_the_plot_draws(tmp_path: Path) -> None:
+    assert SCHEDULES in EXHIBITS
+    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0)))
+    save_panels([(SCHEDULES.draw, rows)], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
