@@ -22,7 +22,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 
 ADDED: dict[str, dict[str, Any]] = {
     "Config": {"data_share": 1.0},
-    "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": ()},
+    "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": (), "errors": False},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},

@@ -91,6 +91,9 @@ class StudyConfig:
     compression: CompressConfig = field(default_factory=CompressConfig)
     """How the models are compressed at each of `bits` and `sparsities`: a result is that of the artifact
     which `compress` writes with the same options."""
+    errors: bool = False
+    """Also measure what 4 bits and pruning 60 % change in each kind of matrix of the models that are
+    compressed, and of the same networks before their first update (paper 5.3, figure 9)."""
 
     def __post_init__(self) -> None:
         check_types(self)

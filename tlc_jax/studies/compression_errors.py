@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import jax
@@ -32,6 +32,8 @@ BITS = (8, 6, 5, 4, 3, 2)
 RANGES = ("minmax", "percentile:0.1", "mse")
 ZEROS: tuple[Literal["float", "nudged"], ...] = ("float", "nudged")
 ALL = "all matrices"
+PAPER_BITS, PAPER_SPARSITY = 4, 0.6
+"""Of figure 9."""
 
 Evaluate = Callable[[Tensors], dict[str, float]]
 
@@ -49,10 +51,8 @@ def measure_errors(config: ErrorsConfig, console: Console) -> Results:
         name = f"{model.config.model.num_layers}x{model.config.model.hidden_size}"
         label = {"run": run, "model": name, "step": model.step}
         evaluate = _evaluator(run, console) if config.evaluate else None
-        modules = [
-            *({"untrained": False, **result} for result in _of_modules(tensors, model.masks, config)),
-            *({"untrained": True, **result} for result in _of_modules(untrained(model), {}, config)),
-        ]
+        specs = [QuantSpec(config.bits, range=how, zero="float") for how in RANGES]
+        modules = with_control(tensors, model, specs, PruneMagnitude(config.sparsity))
         for result in itertools.chain(modules, _of_grid(tensors, model.masks, evaluate)):
             stopping.check()
             results.append({**label, **result})
@@ -71,18 +71,28 @@ def _evaluator(run: str, console: Console) -> Evaluate:
     return TuningEvaluator(loaded.task, loaded.config, loaded.mesh)
 
 
-def _of_modules(tensors: Tensors, masks: Masks, config: ErrorsConfig) -> Iterator[Result]:
-    """Matrices only: vectors are not pruned, and figure 9 has none. They are quantized on the paper's grid,
-    whose range need not hold zero (4.2)."""
+def with_control(
+    tensors: Tensors, model: TrainedModel, specs: Sequence[QuantSpec], pruning: PruneMagnitude
+) -> Iterator[Result]:
+    """The errors by module of the tensors of a model and, with `untrained`, those of the same network before
+    its first update: quantized by each of `specs`, and pruned."""
+    for result in _of_modules(tensors, model.masks, specs, pruning):
+        yield {"untrained": False, **result}
+    for result in _of_modules(untrained(model), {}, specs, pruning):
+        yield {"untrained": True, **result}
+
+
+def _of_modules(
+    tensors: Tensors, masks: Masks, specs: Sequence[QuantSpec], pruning: PruneMagnitude
+) -> Iterator[Result]:
+    """Matrices only: vectors are not pruned, and figure 9 has none."""
     matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
-    for how in RANGES:
-        recipe = (Quantize(QuantSpec(config.bits, range=how, zero="float")),)
-        quantized = compress(matrices, recipe, masks=masks).dense()
-        fields = {"kind": "quantize", "bits": config.bits, "range": how, "zero": "float"}
-        yield from _by_module(matrices, quantized, fields)
-    pruned = compress(tensors, (PruneMagnitude(config.sparsity),), masks=masks)
+    for spec in specs:
+        quantized = compress(matrices, (Quantize(spec),), masks=masks).dense()
+        yield from _by_module(matrices, quantized, {"kind": "quantize", **dataclasses.asdict(spec)})
+    pruned = compress(tensors, (pruning,), masks=masks)
     chosen = {name: x for name, x in pruned.dense().items() if pruned.rules[name].prune}
-    yield from _by_module(tensors, chosen, {"kind": "prune", "sparsity": config.sparsity})
+    yield from _by_module(tensors, chosen, {"kind": "prune", "sparsity": pruning.sparsity})
 
 
 def _by_module(tensors: Tensors, compressed: Tensors, fields: Result) -> Iterator[Result]:

@@ -15,7 +15,7 @@ from typing import Literal
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.study_options import StudyConfig
 
-Stage = Literal["timing", "train", "branch", "finetune", "compress"]
+Stage = Literal["timing", "train", "branch", "finetune", "compress", "errors"]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
 _UNTIMED = ("budget.", "optimizer.", "schedule.", "evaluation.", "checkpoint.", "data_share")
@@ -37,7 +37,7 @@ class Item:
     @property
     def run(self) -> str:
         """The name of the run that is trained, or whose model is compressed."""
-        return self.name.rpartition("/")[0] if self.stage == "compress" else self.name
+        return self.name.rpartition("/")[0] if self.stage in ("compress", "errors") else self.name
 
 
 def items_of(config: StudyConfig) -> list[Item]:
@@ -120,6 +120,8 @@ def _of_finished(config: StudyConfig, finished: str, runs: str, fields: Fields) 
             name = f"{model.name}/{bits}bits-{_percent(sparsity)}pruned"
             lease = f"{model.name}/compressed"
             yield Item(name, "compress", {**model.fields, **point}, needs, lease, compression)
+        if config.errors:
+            yield Item(f"{model.name}/errors", "errors", model.fields, needs, f"{model.name}/errors")
 
 
 def _percent(share: float) -> str:

@@ -44,8 +44,8 @@ def _step(step: str, **options: Any) -> Step:
     return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
 
 
-GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at")
-"""Fields to whose values new ones may be added."""
+GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at", "errors")
+"""Fields to whose values new ones may be added; one that says yes or no may become yes."""
 _OLDER = "results.jsonl"
 _PAUSE = 0.1  # seconds between tries to lock
 
@@ -146,6 +146,9 @@ def _grown(config: StudyConfig, before: StudyConfig) -> dict[str, Any]:
     grown: dict[str, Any] = {}
     for name in GROWS:
         old, new = getattr(before, name), getattr(config, name)
+        if isinstance(old, bool):
+            grown[name] = old or new
+            continue
         if old != new and name == "seeds":
             old, new = before.training_seeds, config.training_seeds
         elif old != new and name == "compressed_at":
