@@ -119,6 +119,7 @@ def test_runs_that_differ_in_more_than_their_schedule_are_no_controls(
 def test_runs_with_budgets_of_their_own_are_left_out_of_equal_time(tmp_path: Path) -> None:
     rows = EQUAL_TIME.rows(planned(trained(tmp_path, TRUNK)))
     assert {row["stage"] for row in rows} == {"branch"}
+    assert not EQUAL_TIME.rows(planned(ItemStore(tmp_path / "no_trunks")))
 
 
 def test_an_interval_of_a_difference_is_none_where_seeds_say_nothing() -> None:

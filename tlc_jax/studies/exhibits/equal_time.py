@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 def measurements(store: ItemStore) -> list[Row]:
     """The last evaluations of finished runs: of branches where there are, else of whole runs. None of a study
-    whose runs have something else in common than their time."""
+    whose runs have something else in common than their time, nor of variants with a budget of their own."""
     finished = [row for row in store.rows() if row.get("last") and row["stage"] in ("train", "branch")]
+    finished = [row for row in finished if "budget." not in row["variant"]]
     if any(row.get("equal") for row in finished):
         return []
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
-    rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["stage"] == stage)
+    items = {row["item"] for row in finished if row["stage"] == stage}
+    rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["item"] in items)
     return _of_one_device(rows, store)
 
 
