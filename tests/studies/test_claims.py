@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tlc_jax.studies.claims import Claim, Finding, outcomes
 
-CLAIM = Claim("larger-is-faster", "Larger models need less time.", "section 3.1")
+CLAIM = Claim("larger-is-faster", "Larger models need less time.", "section 3")
 
 
 def _finding(supports: bool, p: float | None) -> Finding:

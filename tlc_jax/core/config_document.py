@@ -124,8 +124,8 @@ def _find_document(name: str) -> tuple[Path, str]:
 
 
 def _document(name: str) -> Path | None:
-    places = (Path(name), config_folder() / f"{name.removesuffix('.py')}.py") if name else ()
-    return next((path for path in places if path.is_file()), None)
+    paths = (Path(name), config_folder() / f"{name.removesuffix('.py')}.py") if name else ()
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _explain(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """The ledger of claims: what each study found about each claim, with its verdict, from stores only.
 
-A claim that fails is told as plainly as one that holds, and one that no study could test is listed too.
+A claim that fails is as plain to see as one that holds, and one that no study could test is listed too.
 """
 
 from __future__ import annotations
