@@ -4,7 +4,7 @@
 
 MODEL is the folder of sentence-transformers/all-MiniLM-L6-v2, SHARD a .txt.zst file. Every method quantizes
 the same 40 matrices (all embeddings and all linear layers); vectors stay float32 but for the two lines of our
-old defaults.
+defaults for runs.
 Embeddings are means over tokens, of length 1, as the model's 1_Pooling and modules.json say; the cosine to
 float32's is a mean over SST-2's 872 validation sentences and over as many sentences of Wikipedia. Writes
 OUTPUT.jsonl (a line a method) and OUTPUT.md; the same command goes on where it was interrupted. Needs torch,
@@ -90,11 +90,11 @@ def measured(
 
 def methods(folder: Path) -> Iterator[Method]:
     yield (
-        "ours, 4 bits, one range a tensor, min/max (the default until now)",
+        "ours, 4 bits, one range a tensor, min/max, zero nudged (default for runs)",
         ours(folder, CompressConfig(bits=4)),
     )
     old = CompressConfig(bits=6, sparsity=0.45)
-    yield "ours, 6 bits, 45 % pruned, one range a tensor (README until now)", ours(folder, old)
+    yield "ours, 6 bits, 45 % pruned, one range a tensor, min/max, zero nudged", ours(folder, old)
     for bits, granularities in GRANULARITIES.items():
         for granularity in granularities:
             config = CompressConfig(bits=bits, granularity=granularity, range="mse", matrices_only=True)
