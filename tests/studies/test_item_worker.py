@@ -15,7 +15,7 @@ from tlc_jax.config import Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs.step_time import timed
 from tlc_jax.storage.lock import locked
-from tlc_jax.studies import item_worker, train_item
+from tlc_jax.studies import item_worker, timings, train_item
 from tlc_jax.studies.items import items_of
 from tlc_jax.studies.study_record import read_config
 
@@ -88,7 +88,7 @@ def test_sizes_of_a_study_that_counts_steps_are_timed_before_anything_is_trained
         about = {"mean_seconds": seconds[config.model.num_layers], "steps": 100, "settled": True}
         return {**timed(config), **about, "devices": "1 x cpu"}
 
-    monkeypatch.setattr(train_item, "measure_step_time", measure)
+    monkeypatch.setattr(timings, "measure_step_time", measure)
     folder.go("", "--counted-in", "steps")
     for size, steps in (("1x16", 80), ("2x16", 33)):
         config = folder.configs[f"{size}/seed0/trained"]

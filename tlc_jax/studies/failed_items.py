@@ -35,9 +35,14 @@ def sealed(result: Result, store: ItemStore) -> Result:
     try:
         store.seal(result)
     except NotFinite as error:
-        failure = Failure(item=result["item"], reason=error.reason)
-        about = {name: result[name] for name in ("item", "stage", "fields", "made")}
-        result = Result(**about, rows=[], failed=failure)
+        result = Result(
+            item=result["item"],
+            stage=result["stage"],
+            fields=result["fields"],
+            rows=[],
+            made=result["made"],
+            failed=Failure(item=result["item"], reason=error.reason),
+        )
         store.seal(result)
     return result
 

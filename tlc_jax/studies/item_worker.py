@@ -8,30 +8,36 @@ its run is resumed. The first sealed result of an item counts.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tlc_jax.core import stopping
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.storage.lock import InUse, locked
 from tlc_jax.storage.paths import make_folder, parse_path
 from tlc_jax.studies.compress_item import compress_items
+from tlc_jax.studies.errors_item import errors_item
+from tlc_jax.studies.failed_items import attempted, failed, failure_of_needs, sealed
 from tlc_jax.studies.item_store import Result
 from tlc_jax.studies.items import Item, items_of
 from tlc_jax.studies.study_folder import StudyFolder, open_study
 from tlc_jax.studies.study_record import read_config
-from tlc_jax.studies.train_item import time_update, train_item
+from tlc_jax.studies.timings import time_update, timings_to_repeat
+from tlc_jax.studies.train_item import train_item
 from tlc_jax.training.view import make_console
 
 _PAUSE = 2.0  # seconds between looks for an item that is ready
+_DO = {"timing": time_update, "errors": errors_item}
 
 
 def work(study: StudyFolder) -> None:
     """Do items until all are finished, by this process or others. UserError and Interrupted as `train`
     raises them."""
     items, waiting = items_of(study.config), False
+    items = [*timings_to_repeat(items, study), *items]
     while True:
         finished = study.store.finished()
         if not (unfinished := [item for item in items if item.name not in finished]):
@@ -47,7 +53,9 @@ def work(study: StudyFolder) -> None:
 
 
 def _ready(unfinished: Sequence[Item], finished: set[str]) -> Iterable[list[Item]]:
-    """The items that need nothing unfinished, those of one lease together, in their order."""
+    """The items that need nothing unfinished, those of one lease together, in their order. Nothing else is
+    done while an update is still to be timed."""
+    unfinished = [item for item in unfinished if item.stage == "timing"] or unfinished
     ready = [item for item in unfinished if finished.issuperset(item.needs)]
     return [list(group) for _, group in itertools.groupby(ready, key=lambda item: item.lease)]
 
@@ -60,19 +68,31 @@ def _try(group: list[Item], study: StudyFolder) -> bool:
         with locked(folder, wait=False):
             left = [item for item in group if not study.store.has(item.name)]  # since the last look
             for result in _results(left, study):
-                study.store.seal(result)
+                _seal(result, study)
     except InUse:
         return False
     return True
 
 
-def _results(items: list[Item], study: StudyFolder) -> Iterable[Result]:
-    if not items:
-        return ()
-    if items[0].stage == "compress":
-        return compress_items(items, study)
-    do = time_update if items[0].stage == "timing" else train_item
-    return (do(item, study) for item in items)
+def _results(items: list[Item], study: StudyFolder) -> Iterator[Result]:
+    """The results of items of one lease; those that rest on a failed item fail, too."""
+    able: list[Item] = []
+    for item in items:
+        if failure := failure_of_needs(item, study.store):
+            yield failed(item, failure)
+        else:
+            able.append(item)
+    if able and able[0].stage == "compress":
+        yield from compress_items(able, study)
+        return
+    for item in able:
+        yield attempted(item, functools.partial(_DO.get(item.stage, train_item), item, study))
+
+
+def _seal(result: Result, study: StudyFolder) -> None:
+    failure = sealed(result, study.store).get("failed")
+    if failure and failure["item"] == result["item"]:
+        study.console.print(f"{result['item']} has failed: {failure['reason']}; the study goes on without it")
 
 
 def main() -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
 
 from tlc_jax.core.invocation import command
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import counted, printable
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.failed_items import failed_items, failures
-from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.item_store import ItemStore, Result, Row
+from tlc_jax.studies.items import Item, timing_of
 
 NOTES = "notes.md"
 """What its author says of a study, in its folder; a part of the page."""
@@ -74,6 +76,7 @@ def _made(store: ItemStore) -> str:
         "items": _by_stage(Counter(result["stage"] for result in results)),
         "of which failed": _by_stage(failed_items(store)),
         "seeds of training": ", ".join(seeds),
+        "updates timed": "; ".join(_timings(results)),
         "devices": "; ".join(_distinct(made, "device")),
         "commits": ", ".join(_distinct(made, "commit")),
         "dates": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
@@ -81,6 +84,18 @@ def _made(store: ItemStore) -> str:
     }
     table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines.items() if text)
     return f"## How it was made\n\n| | |\n|---|---|\n{table}"
+
+
+def _timings(results: list[Result]) -> Iterator[str]:
+    """How long an update takes by each timing, of which commit, and how many trainings are counted by it."""
+    trainings = [Item(each["item"], "train", each["fields"]) for each in results if each["stage"] == "train"]
+    used = Counter(item.fields.get("timing", timing_of(item)) for item in trainings)
+    for result in results:
+        for row in result["rows"]:
+            if result["stage"] == "timing" and row["metric"] == "mean_seconds":
+                model, commit = result["item"].partition("/")[2], result["made"].get("commit")
+                runs = counted(used[result["item"]], "training")
+                yield f"{model} {1000 * row['value']:.4g} ms by {commit}, for {runs}"
 
 
 def _by_stage(counts: Counter[str]) -> str:

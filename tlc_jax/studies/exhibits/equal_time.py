@@ -48,8 +48,12 @@ def measurements(store: ItemStore) -> list[Row]:
 def _of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
     """The rows whose seconds are those of the device that most rows have; `left_out` names the others. It is
     the device that timed an update where updates are counted, else the one that trained."""
-    timed_on = {(row["size"], row["variant"]): row["device"] for row in store.rows(stage="timing")}
-    clocks = [str(timed_on.get((row["size"], timed_variant(row["variant"])), row["device"])) for row in rows]
+    timed_on: dict[object, str] = {}
+    for row in store.rows(stage="timing"):
+        timed_on[row["item"]] = row["device"]
+        timed_on.setdefault((row["size"], row["variant"]), row["device"])  # rows of older stores name none
+    timings = [row.get("timing") or (row["size"], timed_variant(row["variant"])) for row in rows]
+    clocks = [str(timed_on.get(timing, row["device"])) for timing, row in zip(timings, rows, strict=True)]
     first = max(dict.fromkeys(clocks), key=clocks.count, default="")
     others = ", ".join(dict.fromkeys(clock for clock in clocks if clock != first))
     return [{**row, "left_out": others} for row, clock in zip(rows, clocks, strict=True) if clock == first]

@@ -1,0 +1,148 @@
+"""A training is counted by the timing of the program that it began with; a changed program is timed again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.studies.untrained import FIRST, SECOND, Folder
+from tlc_jax import report
+from tlc_jax.config import Config, DataConfig, ModelConfig
+from tlc_jax.runs import step_program
+from tlc_jax.runs.step_program import program_of
+from tlc_jax.studies import timings
+from tlc_jax.studies.exhibits.equal_time import measurements
+
+
+@pytest.fixture
+def timed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The seconds of an update, by the program that this version has; each timing is noted."""
+    now: dict[str, Any] = {"program": "old", "seconds": {"old": 0.01, "new": 0.02}, "measured": []}
+
+    def measure(config: Config, console: object) -> dict[str, Any]:
+        now["measured"].append((config.model.num_layers, len(folder.trained)))
+        return {"mean_seconds": now["seconds"][now["program"]] * config.model.num_layers, "steps": 100}
+
+    monkeypatch.setattr(timings, "measure_step_time", measure)
+    monkeypatch.setattr(timings, "program_of", lambda config: now["program"])
+    return now
+
+
+COUNTED = ["--counted-in", "steps"]
+
+
+def steps(folder: Folder) -> dict[str, int | None]:
+    """The updates of each training that is finished, after its timing was multiplied out again."""
+    updates = {}
+    for row in folder.store.rows(stage="train", last=True):
+        if row["metric"] == "nats_per_byte":
+            [timing] = folder.store.rows(item=row["timing"], metric="mean_seconds")
+            assert row["training_seconds"] == row["step"] * timing["value"]
+            updates[row["item"]] = row["step"]
+    return updates
+
+
+def test_a_changed_program_is_timed_again_for_trainings_that_begin_later(
+    folder: Folder, timed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder.go("", *COUNTED)
+    assert timed["measured"] == [(1, 0), (2, 0)]
+    timed["program"] = "new"
+    folder.go("", *COUNTED)
+    assert len(timed["measured"]) == 2, "nothing is to begin"
+    folder.go("", *COUNTED, "--seeds", "5")
+    assert timed["measured"][2:] == [(1, 0), (2, 0)], "before anything is trained"
+    expected = {"1x16/seed0": 100, "2x16/seed0": 50, "1x16/seed5": 50, "2x16/seed5": 25}
+    assert steps(folder) == {f"{run}/trained": count for run, count in expected.items()}
+    timed["program"] = "old"
+    folder.go("", *COUNTED, "--seeds", "6")
+    assert len(timed["measured"]) == 4, "both programs have been timed"
+    assert steps(folder)["1x16/seed6/trained"] == 100
+    report.main(["study", str(folder.workdir), "--output", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert "1x16 10 ms by " in page
+    assert page.count("for 2 trainings") == page.count("for 1 training") == 2
+
+
+def test_a_training_under_way_keeps_the_timing_that_it_began_with(
+    folder: Folder, timed: dict[str, Any]
+) -> None:
+    folder.go(f"{SECOND}trained", *COUNTED)
+    begun = folder.store.path(f"{FIRST}trained")
+    begun.unlink()  # it has begun, and is not finished
+    timed["program"] = "new"
+    folder.go("", *COUNTED)
+    assert steps(folder) == {f"{FIRST}trained": 100, f"{SECOND}trained": 25}
+    assert timed["measured"] == [(1, 0), (2, 0), (2, 0)], "of the first size nothing is to begin"
+
+
+def test_a_timing_of_an_older_version_holds_for_all_programs(folder: Folder, timed: dict[str, Any]) -> None:
+    """It does not say which it measured; a study that has begun keeps it."""
+    folder.go(f"{FIRST}trained", *COUNTED)
+    for name in ("timing/1x16", "timing/2x16"):
+        result = folder.store.result(name)
+        del result["fields"]["program"]
+        folder.store.path(name).unlink()
+        folder.store.seal(result)
+    timed["program"] = "new"
+    folder.resume()
+    assert len(timed["measured"]) == 2
+    assert steps(folder) == {f"{FIRST}trained": 100, f"{SECOND}trained": 50}
+
+
+def test_branches_are_counted_as_their_trunk(folder: Folder, timed: dict[str, Any]) -> None:
+    text = folder.document.read_text(encoding="utf-8")
+    trunk = 'follows="training_seconds", cooldown=0.0, warmup=0.0), checkpoint=CheckpointConfig(marks="1/2")'
+    folder.document.write_text(text.replace('follows="training_seconds")', trunk), encoding="utf-8")
+    folder.go(f"{FIRST}at-1-2", *COUNTED)
+    timed["program"] = "new"
+    folder.go("", *COUNTED, "--seeds", "5")
+    branches = {
+        row["item"]: (row["timing"], row["training_seconds"] / row["step"])
+        for row in folder.store.rows(stage="branch", last=True)
+    }
+    assert branches[f"{FIRST}at-1-2"] == ("timing/1x16", pytest.approx(0.01))
+    assert branches["1x16/seed5/at-1-2"] == ("timing/1x16@new", pytest.approx(0.02))
+
+
+def test_rows_are_those_of_the_device_that_timed_their_program(folder: Folder, timed: dict[str, Any]) -> None:
+    folder.go("", *COUNTED)
+    timed["program"] = "new"
+    folder.go("", *COUNTED, "--seeds", "5", "6")
+    for name in ("timing/1x16@new", "timing/2x16@new"):
+        result = folder.store.result(name)
+        result["made"]["device"] = "another CPU"
+        folder.store.path(name).unlink()
+        folder.store.seal(result)
+    shown = measurements(folder.store)
+    assert {row["seed"] for row in shown} == {5, 6}, "most rows were timed there"
+
+
+def test_a_program_is_that_of_the_update_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelConfig(head_size=8, hidden_size=16, num_layers=1, vocab_size=300, max_positions=32)
+    config = Config(model=model, data=DataConfig(sequence_length=32), batch_size=16)
+    program = program_of(config)
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=0.5)
+    same = dataclasses.replace(config, seed=7, optimizer=optimizer, log_every=3)
+    assert program_of(same) == program
+    dropout = dataclasses.replace(config.model, dropout=0.25)
+    assert program_of(dataclasses.replace(config, model=dropout)) != program
+    plain = step_program.make_train_step
+
+    def changed(*arguments: Any) -> Any:
+        step = plain(*arguments)
+
+        def train_step(state: Any, *rest: Any) -> Any:
+            state, sums = step(state, *rest)
+            return state, {**sums, "twice": 2 * sums["loss"]}
+
+        return train_step
+
+    monkeypatch.setattr(step_program, "make_train_step", changed)
+    assert program_of(config) != program
+    monkeypatch.setattr(step_program, "make_train_step", plain)
+    monkeypatch.setattr(step_program.jaxlib, "__version__", "0.0.1")
+    assert program_of(config) != program, "another compiler"
