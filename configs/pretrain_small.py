@@ -34,7 +34,7 @@ def get_config() -> Config:
         ),
         data=DataConfig(name="files", sequence_length=64),
         optimizer=OptimizerConfig(learning_rate=1e-3),
-        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.3),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention_tokens=3_000_000),
         budget=BudgetConfig(training_seconds=3600),
         evaluation=EvaluationConfig(every_steps=None, per_run=20),
         checkpoint=CheckpointConfig(every_steps=1000),

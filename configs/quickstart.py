@@ -34,7 +34,7 @@ def get_config() -> Config:
         ),
         data=DataConfig(name="docs", sequence_length=64, held_out=0.02),
         optimizer=OptimizerConfig(learning_rate=3e-3),
-        schedule=ScheduleConfig(follows="training_seconds", local_attention=0.9),
+        schedule=ScheduleConfig(follows="training_seconds", local_attention_tokens=1_000_000),
         budget=BudgetConfig(training_seconds=120),
         evaluation=EvaluationConfig(every_steps=None, per_run=10),
         checkpoint=CheckpointConfig(every_steps=500),

@@ -34,7 +34,7 @@ def get_config() -> StudyConfig:
         ),
         data=DataConfig(name="files", sequence_length=64),
         optimizer=OptimizerConfig(learning_rate=2e-3),
-        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention=0.5),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, local_attention_tokens=2_000_000),
         budget=BudgetConfig(training_seconds=1200),
         evaluation=EvaluationConfig(every_steps=1000),
         checkpoint=CheckpointConfig(every_steps=1000),

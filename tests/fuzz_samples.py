@@ -132,8 +132,8 @@ def _trained_samples(root: Path) -> None:
         "quickstart",
         *data,
         *SMALL,
-        "--schedule.local-attention",
-        "0",
+        "--schedule.local-attention-tokens",
+        "None",
         "--data.held-out",
         "0.1",
     ]

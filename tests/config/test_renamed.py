@@ -21,6 +21,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.study import Study
 from tlc_jax.train import Train
+from tlc_jax.training.schedule import controls
 
 DIGESTS = {  # computed by commit d21cde9 from its own config.json
     "encoder": "ae4bc4dc5167c9fe392c79db5ff6cdbf5e1264b9236ddbf2da13c7e062788310",
@@ -56,6 +57,22 @@ def test_an_old_run_keeps_the_epsilon_that_it_was_trained_with(name: str) -> Non
     """Version 0.1.0 had optax's; new runs have fairseq's."""
     assert config_from_json(old_config(name)).optimizer.epsilon_form == "optax"
     assert Config().optimizer.epsilon_form == "fairseq"
+
+
+def test_a_run_that_began_with_a_share_of_local_attention_keeps_its_window(tmp_path: Path) -> None:
+    """Shares of a budget in seconds are no number of tokens. The windows are those of the version before."""
+    old, run = old_config("encoder"), RunDir(tmp_path)
+    old["schedule"] |= {"local_attention": 0.3, "follows": "training_seconds", "warmup_steps": None}
+    old["budget"] |= {"steps": None, "training_seconds": 60.0}
+    old["data"]["sequence_length"] = 64
+    old["model"]["max_positions"] = 64
+    assert "local_attention_tokens" not in old["schedule"]
+    write_json(run.config, old)
+    config = run.read_config()
+    run.check_same(config)
+    assert config.schedule.local_attention_tokens is None
+    windows = [int(controls(config, used, 10_000)["attention_reach"]) for used in (0.0, 0.1, 0.15, 0.2, 0.3)]
+    assert windows == [3, 4, 6, 11, 64]
 
 
 def test_a_field_added_since_has_the_value_of_old_runs(

@@ -23,7 +23,7 @@ from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import read_manifest
 from tlc_jax.training.due import MarksAhead
 from tlc_jax.training.metrics import read_metrics
-from tlc_jax.training.schedule import learning_rate
+from tlc_jax.training.schedule import controls, learning_rate
 
 
 @given(st.lists(st.sampled_from(["1/16", "1/8", "0.25", "1", "epoch0.5", "epoch3"]), unique=True), st.data())
@@ -96,6 +96,21 @@ def test_a_warm_up_of_so_many_updates_is_that_of_a_run_with_the_branch_s_budget(
     before = [learning_rate(1.0, trunk.schedule, step / 100, step) for step in range(21)]
     assert rates[:21] == before, "until it leaves, it is its trunk"
     assert rates[20:] == pytest.approx([20 / 30, 21 / 30, 0.6, 0.4, 0.2, 0.0])
+
+
+def test_a_branch_widens_its_attention_as_its_trunk_does(tmp_path: Path) -> None:
+    """Also where it leaves before the window is the whole row."""
+    trunk = Config(
+        schedule=ScheduleConfig(warmup=0.0, cooldown=0.0, local_attention_tokens=60 * 128 * 8),
+        checkpoint=CheckpointConfig(marks="1/4,1"),
+        budget=BudgetConfig(steps=100),
+        batch_size=8,
+    )
+    write_json(RunDir(tmp_path).config, dataclasses.asdict(trunk))
+    branch = parse_branch(f"{tmp_path}@1/4").resolve(Config())
+    for step in range(26):
+        window = controls(branch, step / 25, step)["attention_reach"]
+        assert window == controls(trunk, step / 100, step)["attention_reach"] < 128
 
 
 # --- whole runs --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def get_config():
         train=Config(
             model=model,
             data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
-            schedule=ScheduleConfig(follows="training_seconds", local_attention=0.5),
+            schedule=ScheduleConfig(follows="training_seconds", local_attention_tokens=2000),
             budget=BudgetConfig(training_seconds=0.5),
             evaluation=EvaluationConfig(every_steps=100),
             batch_size=16,

@@ -27,7 +27,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},
     "PairsConfig": {"packing": False},
-    "ScheduleConfig": {"warmup_steps": None},
+    "ScheduleConfig": {"warmup_steps": None, "local_attention_tokens": None},
 }
 """By dataclass: a field added since, and the value that describes what older runs did."""
 

@@ -52,12 +52,12 @@ class Config:
     stop_after: Optional[float] = None
     """Seconds after its start at which this process will be killed from outside: it saves and stops in time
     to be resumed."""
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
     data_share: float = 1.0
     """Share of the training text or pairs to train on (paper 5.1, figure 14): the same part for every seed
     and model, and a smaller share is a part of a larger one. Held-out data and the tokenizer stay those of
     all data."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
     seed: int = 0
     """Initialisation, data order, masking and dropout."""
 
@@ -75,9 +75,9 @@ class Config:
             f"batch_size {self.batch_size} is not a multiple of micro_batch {micro}",
         )
         check_fields(self, "", ("memory_gib",), lambda size: 0 < size < math.inf, "positive and finite")
+        check_fields(self, "", ("data_share",), lambda share: 0 < share <= 1, "above 0 and at most 1")
         self._check_parts()
         check(
-        check_fields(self, "", ("data_share",), lambda share: 0 < share <= 1, "above 0 and at most 1")
             getattr(self.budget, self.schedule.follows) is not None,
             f"schedule.follows is {self.schedule.follows!r} but budget.{self.schedule.follows} is not set",
         )
@@ -96,13 +96,18 @@ class Config:
             model.heads % self.mesh.tensor == 0,
             f"mesh.tensor {self.mesh.tensor} does not divide the {model.heads} attention heads",
         )
-        longest = model.longest_input
-        check(
         check(
             task.takes_data_share or self.data_share == 1,
             f"data_share is {self.data_share}, but a {type(task).__name__} trains on a number of examples: "
             "give task.max_examples instead",
         )
+        check(
+            task.takes_attention_window or self.schedule.local_attention_tokens is None,
+            "schedule.local_attention_tokens is for masked language models, not for a "
+            f"{type(task).__name__}: drop it",
+        )
+        longest = model.longest_input
+        check(
             longest is None or data.sequence_length <= longest,
             f"data.sequence_length {data.sequence_length} is longer than model.max_positions {longest}",
         )

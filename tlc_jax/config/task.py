@@ -21,6 +21,8 @@ class TaskConfig:
     """Field with the number of rows that devices x micro-batches must divide."""
     micro_rows_field: ClassVar[str] = "micro_batch"
     """The same for the devices alone."""
+    takes_attention_window: ClassVar[bool] = False
+    """Whether training may begin with a narrow attention window."""
     takes_data_share: ClassVar[bool] = True
     """Whether a share of the training data may be trained on."""
 
@@ -44,6 +46,7 @@ class TaskConfig:
 class MlmConfig(TaskConfig):
     """Masked language modelling as in fairseq's masked_lm (paper 2.1)."""
 
+    takes_attention_window: ClassVar[bool] = True
     mask_rate: float = 0.15
     """Share of the tokens of a row that are predicted; of these 80 % become <mask>, 10 % a random token."""
 

@@ -62,17 +62,23 @@ class ScheduleConfig:
     """Warm up for this many updates, then decay with the inverse square root of their number (T2T: 8000).
     The rate is optimizer.learning_rate (T2T: 2.0) x min(1, n / noam_steps) / sqrt(max(n, noam_steps) x
     hidden_size)."""
+    local_attention_tokens: Optional[int] = None
+    """Tokens of training over which the attention window of a masked language model widens from 3 tokens on
+    each side to the whole row; None: no window. Small models learn to attend to neighbours several times
+    sooner (docs/local_attention.md)."""
     local_attention: float = 0.0
-    """Share of the budget over which the attention window widens from 3 tokens on each side to the whole
-    row; 0: no window. Small models learn to attend to neighbours many times sooner; it should last a
-    million tokens or more (docs/local_attention.md)."""
+    """The same as a share of the budget, which a resumed run keeps that began with it. Of a budget in seconds
+    it is another number of tokens for each size: new runs take local_attention_tokens."""
 
     def __post_init__(self) -> None:
         check_types(self)
         shares = ("warmup", "local_attention")
         check_fields(self, "schedule.", shares, lambda share: 0 <= share < 1, "in [0, 1)")
-        check_fields(
-            self, "schedule.", ("warmup_steps", "noam_steps"), lambda steps: steps >= 1, "at least 1"
+        counts = ("warmup_steps", "noam_steps", "local_attention_tokens")
+        check_fields(self, "schedule.", counts, lambda count: count >= 1, "at least 1")
+        check(
+            self.local_attention_tokens is None or self.local_attention == 0,
+            "schedule.local_attention_tokens takes the place of schedule.local_attention: drop that",
         )
         check(
             self.warmup_steps is None or (self.warmup == 0 and self.noam_steps is None),

@@ -31,16 +31,15 @@ def learning_rate(peak: float, schedule: ScheduleConfig, fraction: float, step: 
     return peak * max(0.0, min(rising, falling, 1.0))
 
 
-def attention_window(schedule: ScheduleConfig, fraction: float, length: int) -> int:
+def attention_window(widened: float, length: int) -> int:
     """How many tokens on each side a token attends to: from 3, slowly at first, to the whole `length`.
 
-    The logarithm of the window grows with the square of the time, until `schedule.local_attention` of the
-    budget is used (docs/local_attention.md).
+    `widened` is the part of the widening that is over: the logarithm of the window grows with its square
+    (docs/local_attention.md).
     """
-    if fraction >= schedule.local_attention:
+    if widened >= 1:
         return length
-    widened = (fraction / schedule.local_attention) ** 2
-    return min(length, int(_FIRST_WINDOW * (length / _FIRST_WINDOW) ** widened))
+    return min(length, int(_FIRST_WINDOW * (length / _FIRST_WINDOW) ** (widened**2)))
 
 
 def noam_rate(constant: float, warmup: int, hidden: int, step: int) -> float:
@@ -51,14 +50,22 @@ def noam_rate(constant: float, warmup: int, hidden: int, step: int) -> float:
 
 def controls(config: Config, fraction: float, step: int) -> dict[str, np.ndarray]:
     """The scalars that the update after `step` finished ones is computed with. `attention_reach`, the
-    attention window, is among them where the config has `schedule.local_attention`."""
+    attention window, is among them where the config has one."""
     peak, schedule = config.optimizer.learning_rate, config.schedule
     if schedule.noam_steps is None:
         rate = learning_rate(peak, schedule, fraction, step)
     else:
         rate = noam_rate(peak, schedule.noam_steps, config.model.hidden_size, step)
     scalars: dict[str, np.ndarray] = {"learning_rate": np.array(rate, np.float32)}
-    if schedule.local_attention:
-        window = attention_window(schedule, fraction, config.data.sequence_length)
+    if (widened := _widened(config, fraction, step)) is not None:
+        window = attention_window(widened, config.data.sequence_length)
         scalars["attention_reach"] = np.array(window, np.int32)  # its name in metrics.jsonl
     return scalars
+
+
+def _widened(config: Config, fraction: float, step: int) -> float | None:
+    """The part of the widening of the attention window that is over; None where there is no window."""
+    schedule = config.schedule
+    if schedule.local_attention_tokens is not None:
+        return step * config.batch_size * config.data.sequence_length / schedule.local_attention_tokens
+    return fraction / schedule.local_attention if schedule.local_attention else None
