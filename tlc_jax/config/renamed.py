@@ -12,6 +12,7 @@ import typing
 from typing import Any, Union
 
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.training import DistilConfig
 
 RENAMED: dict[str, dict[str, str]] = {"EvaluationConfig": {"stop_at_accuracy": "stop_at"}}
 """By dataclass: the old name of a field and its new name."""
@@ -21,7 +22,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
-    "Config": {"data_share": 1.0},
+    "Config": {"distil": DistilConfig(), "data_share": 1.0},
     "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": (), "errors": False},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},

@@ -17,6 +17,7 @@ from tlc_jax.config.task import ClassificationConfig, MlmConfig, TranslationConf
 from tlc_jax.config.training import (
     BudgetConfig,
     CheckpointConfig,
+    DistilConfig,
     EvaluationConfig,
     MeshConfig,
     OptimizerConfig,
@@ -37,6 +38,7 @@ class Config:
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(steps=100_000))
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     batch_size: int = 8192
     """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""
@@ -174,6 +176,7 @@ FREE_ON_RESUME = (
     "checkpoint.every_steps",
     "checkpoint.keep",
     "data.cache_dir",
+    "distil.teacher",  # its weights may not change (runs/teacher.py)
     "memory_gib",
     "mesh.data",
     "mesh.fsdp",

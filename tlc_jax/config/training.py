@@ -152,6 +152,26 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class DistilConfig:
+    """Learning from the predictions of a trained model beside the data (Hinton et al. 2015; for translation
+    word by word, Kim and Rush 2016, 3.1)."""
+
+    teacher: Optional[str] = None
+    """A run, RUN@MARK, RUN@lastN or an artifact with the same tokenizer, whose predictions are learnt; None:
+    only the data are. A resumed run may name another path to the same weights."""
+    weight: float = 0.5
+    """Share w of the teacher in the loss: (1 - w) x the task's loss + w x T^2 x the cross-entropy with the
+    teacher's probabilities at the temperature T."""
+    temperature: float = 1.0
+    """T, which the logits of both are divided by: above 1 the teacher's less likely answers count more."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_fields(self, "distil.", ("weight",), lambda share: 0 <= share <= 1, "in [0, 1]")
+        check_fields(self, "distil.", ("temperature",), lambda t: 0 < t < math.inf, "positive and finite")
+
+
+@dataclass(frozen=True)
 class MeshConfig:
     """How devices share the work; a resumed run may change it."""
 

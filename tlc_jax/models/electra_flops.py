@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from tlc_jax.config.model import EncoderDecoderConfig, TransformerConfig
 
+FORWARD = 1 / 2
+"""Share of the forward pass in an update."""
 _DROPOUT, _NORM, _ACTIVATION, _SOFTMAX = 4, 5, 8, 5  # operations for each number
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
 
+FORWARD = 1 / 3
+"""Share of the forward pass in an update."""
+
 
 def mlm_update(model: ModelConfig, rows: int, length: int, predictions: int) -> float:
     """FLOPs of rows of `length` tokens, each with this number of predictions."""

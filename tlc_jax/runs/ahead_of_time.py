@@ -20,10 +20,12 @@ from jax.sharding import Mesh
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, is_out_of_memory, one_line
+from tlc_jax.models.flops import FORWARD
 from tlc_jax.parallel.collectives import collectives
 from tlc_jax.parallel.mesh import check_divides, make_mesh, rows_devices
 from tlc_jax.parallel.sharding import placements
 from tlc_jax.runs.memory import GIB, compile_abstract, micro_batch_sizes
+from tlc_jax.runs.teacher import teacher_config
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_params
 
@@ -82,6 +84,10 @@ def compile_for(
 def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]:
     objective, devices = kind_of(config).objective(config, classes), mesh.devices.flatten()
     flops = objective.update_flops(objective.largest_batch())
+    teacher = teacher_config(config)
+    learnt = teacher and kind_of(teacher).objective(teacher, classes)
+    if learnt:
+        flops += FORWARD * learnt.update_flops(objective.largest_batch())
     params, rules = abstract_params(objective), objective.family.sharding_rules
     result: dict[str, Any] = {
         "devices": f"{len(devices)} x {devices[0].device_kind}",
@@ -95,7 +101,7 @@ def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]
     }
     began = time.monotonic()
     try:
-        program = compile_abstract(objective, config, mesh, [objective.largest_batch()])
+        program = compile_abstract(objective, config, mesh, [objective.largest_batch()], learnt)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -10,6 +10,7 @@ import jax
 from tlc_jax.core.clock import Budget, Clock, Deadline
 from tlc_jax.runs.checkpoint import Restored
 from tlc_jax.runs.open_run import Run
+from tlc_jax.runs.teacher import check_same_teacher
 from tlc_jax.training.due import Agenda, MarksAhead
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
@@ -36,13 +37,14 @@ def assemble(run: Run) -> Session:
     marks = MarksAhead(config.kept_marks, budget.fraction(step, clock.training_seconds), task.epochs(step))
     writer = _writer(run, step, clock, view)
     deadline = Deadline(config.stop_after, run.started)
+    teacher = run.teacher and run.teacher.for_training()
     session = Session(
         config=config,
         task=task,
         mesh=run.mesh,
         state=restored.state,
         step=step,
-        train_step=make_train_step(task, config, run.optimizer, run.mesh),
+        train_step=make_train_step(task, config, run.optimizer, run.mesh, teacher and teacher.objective),
         key=dropout_key,
         evaluator=Evaluator(task, config.at_once, run.mesh, decode=True),
         saver=run.saver,
@@ -53,6 +55,7 @@ def assemble(run: Run) -> Session:
         view=view,
         identity=run.identity,
         check_folder=run.check_folder,
+        teacher=teacher,
     )
     if not session.due().stop:
         session.compile()
@@ -68,6 +71,7 @@ def _initial(run: Run, key: jax.Array) -> Restored:
 
     restored = begin.initial(run.abstract, config.mesh, new, run.console.print)
     if restored.step:
+        check_same_teacher(run.rundir.root, restored.meta.get("teacher"), run.identity.get("teacher"))
         run.saver.save(restored.step, restored.state, {**restored.meta, **run.identity})
         run.saver.wait()  # else what is due then would save this step again
     return restored

@@ -58,6 +58,7 @@ def facts(config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, 
         **more,
         "model": f"{_size(config, task)}, on {_devices()}",
         **(_data_facts(config, rundir) if task is None else _task_facts(task)),
+        **_teacher_facts(config),
         "budget": budget_text(config, None if task is None else task.epochs),
         **({"note": "; ".join(notes)} if (notes := _notes(config, task)) else {}),
         "writes to": f"{rundir.root} (every option: config.json there, or --dry-run)",
@@ -82,6 +83,16 @@ def _size(config: Config, task: Task | None) -> str:
         count = "parameters known with the data"
     layers = f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}"
     return f"{layers} of width {model.hidden_size}, {count}"
+
+
+def _teacher_facts(config: Config) -> dict[str, str]:
+    distil = config.distil
+    if distil.teacher is None:
+        return {}
+    return {
+        "teacher": f"{distil.teacher}, with weight {distil.weight:g} in the loss, at temperature "
+        f"{distil.temperature:g}"
+    }
 
 
 def _data_facts(config: Config, rundir: RunDir) -> dict[str, str]:

@@ -27,7 +27,7 @@ from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.masked import tensor_masks
-from tlc_jax.training.state import abstract_params
+from tlc_jax.training.state import abstract_params, sharded_params
 
 Warn = Callable[[str], None]
 _KINDS_OF_TEXTS = {1: "single texts", 2: "pairs of texts"}
@@ -81,12 +81,7 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
     kind = kind_of(config)
     names, texts = kind.label_names(config, rundir.data), kind.texts_per_example(rundir.data)
-    abstract = abstract_params(kind.objective(config, len(names)))
-    like = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        abstract,
-        param_shardings(make_mesh(config.mesh), abstract, family_of(config.model).sharding_rules),
-    )
+    like = sharded_params(kind.objective(config, len(names)), make_mesh(config.mesh))
     if (count := _averaged(mark)) is not None:
         params, masks, steps = mean_of_last(rundir.checkpoints, like, count)
     else:

@@ -30,7 +30,7 @@ from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import abstract_state
+from tlc_jax.training.state import abstract_state, sharded_params
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
 
 GIB = 2**30
@@ -44,9 +44,12 @@ def device_limit(config: Config) -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> Config:
+def fitted(
+    config: Config, task: Task | None, mesh: Mesh, console: Console, teacher: Config | None = None
+) -> Config:
     """The config with the largest micro-batch that fits in place of 'auto'. The result for a program and its
-    devices is kept in `data.cache_dir`. Only process 0 has a task before the data are copied."""
+    devices is kept in `data.cache_dir`. Only process 0 has a task before the data are copied. `teacher` is
+    the config with the network of a teacher."""
     if config.micro_batch != "auto":
         return config
     limit = device_limit(config)
@@ -55,16 +58,21 @@ def fitted(config: Config, task: Task | None, mesh: Mesh, console: Console) -> C
         raise UserError(
             f"micro_batch is auto, but a {kind} does not say how much memory it has: set memory_gib"
         )
-    known = cache.root(config.data.cache_dir) / "micro_batch" / f"{_program(config, mesh, limit)}.json"
+    known = (
+        cache.root(config.data.cache_dir) / "micro_batch" / f"{_program(config, mesh, limit, teacher)}.json"
+    )
     sizes = micro_batch_sizes(config, rows_devices(mesh))
     rows = leader.decide(lambda: _read(known))
     if rows not in sizes:
         classes = leader.decide(lambda: len(task.label_names) if task else 0)
         objective, batch = kind_of(config).objective(config, classes), _largest(task)
+        learnt = teacher and kind_of(teacher).objective(teacher, classes)
 
         def peak(rows: int) -> float:
             smaller = dataclasses.replace(config, micro_batch=rows)
-            needed = peak_or_infinite(lambda: compile_abstract(objective, smaller, mesh, [batch]).peak_bytes)
+            needed = peak_or_infinite(
+                lambda: compile_abstract(objective, smaller, mesh, [batch], learnt).peak_bytes
+            )
             return max(leader.gather(needed))
 
         rows = largest_micro_batch(sizes, limit, reported(peak, console))
@@ -122,9 +130,14 @@ def abstract_batches(task: Task) -> list[AbstractBatch]:
 
 
 def compile_abstract(
-    objective: Objective, config: Config, mesh: Mesh, batches: Sequence[AbstractBatch]
+    objective: Objective,
+    config: Config,
+    mesh: Mesh,
+    batches: Sequence[AbstractBatch],
+    teacher: Objective | None = None,
 ) -> CompiledStep:
-    """The train step of the config on the mesh, compiled for these shapes without any arrays."""
+    """The train step of the config on the mesh, which learns from a `teacher` if there is one, compiled for
+    these shapes without any arrays."""
     state, optimizer = abstract_state(objective, config.optimizer, mesh)
 
     def abstract(tree: Any, sharding: NamedSharding) -> Any:
@@ -133,16 +146,19 @@ def compile_abstract(
     samples = abstract(list(batches), batch_sharding(mesh))
     key = abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
     scalars = abstract(controls(config, 0.5, 1), replicated(mesh))
-    step = make_train_step(objective, config, optimizer, mesh)
-    return compile_train_step(step, state, samples, key, scalars, mesh)
+    step = make_train_step(objective, config, optimizer, mesh, teacher)
+    params = None if teacher is None else sharded_params(teacher, mesh)
+    return compile_train_step(step, state, samples, key, scalars, mesh, teacher_params=params)
 
 
-def _program(config: Config, mesh: Mesh, limit: int) -> str:
+def _program(config: Config, mesh: Mesh, limit: int, teacher: Config | None) -> str:
     """A digest of all that the memory of an update depends on."""
     whole = dataclasses.asdict(config)
     about = {name: whole[name] for name in ("model", "task", "optimizer", "batch_size", "memory_gib")}
     about |= {"length": config.data.sequence_length, "mesh": dict(mesh.shape), "limit": limit}
     about |= {"device": mesh.devices.flat[0].device_kind, "jax": jax.__version__}
+    if teacher:
+        about["teacher"] = dataclasses.asdict(teacher.model)
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 

@@ -27,6 +27,7 @@ from tlc_jax.runs.memory import fitted
 from tlc_jax.runs.resolve_config import resolve_config
 from tlc_jax.runs.saving import Checkpoints
 from tlc_jax.runs.starts import record_start
+from tlc_jax.runs.teacher import LoadedTeacher, check_same_teacher, load_teacher, teacher_config
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, is_remote, make_folder, remove_leftovers, write_text
 from tlc_jax.storage.run_directory import RunDir, write_json
@@ -52,8 +53,10 @@ class Run:
     """Shapes, types and shardings of its state."""
     optimizer: Optimizer
     saver: Checkpoints
+    teacher: LoadedTeacher | None
+    """Whose predictions are learnt beside the data."""
     identity: dict[str, str]
-    """Of the config and the data, by which a checkpoint knows its run."""
+    """Of the config, the data and the teacher, by which a checkpoint knows its run."""
     restored: Restored | None
     """The newest whole checkpoint; None where the run is to begin."""
     check_folder: Callable[[], None]
@@ -73,6 +76,7 @@ def show_run(config: Config, document: Document, workdir: AnyPath, begin: Begin,
     config, _, resumed = resolve_config(config, workdir, begin, console, dry_run=True)
     if not resumed:
         leader.decide(begin.check)
+    teacher_config(config)
     rundir = RunDir(workdir)
     show_config(console, config, document.config)
     show_facts(console, facts(config, rundir, None, more))
@@ -96,14 +100,15 @@ def open_run(
     started, rundir = time.monotonic(), RunDir(workdir)
     more = document.facts(config) if document else {}
     config, mesh, resumed = resolve_config(config, workdir, begin, console)
+    teacher = load_teacher(config, console)
     screen = console if title is None else Console(quiet=True)
     with contextlib.ExitStack() as held:
         prepared = None
         if not resumed:
-            prepared = leader.only(lambda: _prepare(config, rundir, begin, console))
+            prepared = leader.only(lambda: _prepare(config, rundir, begin, teacher, console))
             task = kind_of(config).task(config, prepared) if prepared else None
-            config = fitted(config, task, mesh, console)
-        claimed = leader.only(lambda: _claim(config, rundir, begin, prepared, held, console))
+            config = fitted(config, task, mesh, console, teacher and teacher.config)
+        claimed = leader.only(lambda: _claim(config, rundir, begin, teacher, prepared, held, console))
         check_folder, data = claimed or (lambda: None, kind_of(config).open(config, rundir.data))
         task = kind_of(config).task(config, data)
         show_facts(screen, facts(config, rundir, task, more))
@@ -114,6 +119,7 @@ def open_run(
         if sentence := dropped(stored):
             console.print(f"{rundir.config}: {sentence}")
         identity = {"config": digest(stored), "data": data.manifest["identity"]}
+        identity |= {"teacher": teacher.fingerprint} if teacher else {}
         if restored is not None:
             _check_belongs(restored, identity, rundir)
         leader.only(lambda: _report(restored, rundir, console))
@@ -127,6 +133,7 @@ def open_run(
             abstract=abstract,
             optimizer=optimizer,
             saver=saver,
+            teacher=teacher,
             identity=identity,
             restored=restored,
             check_folder=check_folder,
@@ -137,19 +144,22 @@ def open_run(
         )
 
 
-def _prepare(config: Config, rundir: RunDir, begin: Begin, console: Console) -> Prepared:
+def _prepare(
+    config: Config, rundir: RunDir, begin: Begin, teacher: LoadedTeacher | None, console: Console
+) -> Prepared:
     """The data of a new run, after making sure that it can begin and that its directory can be made."""
     begin.check()
     if not rundir.root.exists() and not is_remote(rundir.root):
         make_folder(rundir.root)
         rundir.root.rmdir()
-    return _open_data(config, begin.data_from or rundir, console)
+    return _open_data(config, begin.data_from or rundir, teacher, console)
 
 
 def _claim(
     config: Config,
     rundir: RunDir,
     begin: Begin,
+    teacher: LoadedTeacher | None,
     prepared: Prepared | None,
     held: contextlib.ExitStack,
     console: Console,
@@ -174,19 +184,27 @@ def _claim(
             )
 
     source = rundir if rundir.has_data() else begin.data_from or rundir
-    data = prepared or _open_data(config, source, console)
+    data = prepared or _open_data(config, source, teacher, console)
     if not rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
         cache.keep(data, rundir.data)
         data = kind_of(config).open(config, rundir.data)
     write_text(rundir.tokenizer, read_text(data.folder / "tokenizer.json"))
-    record_start(rundir, begin.record())
+    record_start(rundir, {**begin.record(), **(teacher.record() if teacher else {})})
     return check_folder, data
 
 
-def _open_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
-    """The run's own data; where it has none yet, they come from the cache or are prepared."""
+def _open_data(config: Config, rundir: RunDir, teacher: LoadedTeacher | None, console: Console) -> Prepared:
+    """The run's own data; where it has none yet, they come from the cache or are prepared. UserError where
+    they are not for its teacher."""
+    data = _own_data(config, rundir, console)
+    if teacher:
+        teacher.check_data(data.folder)
+    return data
+
+
+def _own_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
     if rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"data from {rundir.data}")
@@ -208,6 +226,7 @@ def _check_belongs(restored: Restored, identity: dict[str, str], rundir: RunDir)
         )
     if restored.meta.get("data") != identity["data"]:
         raise UserError(f"{rundir.data} is not the data of this run: put its own files back")
+    check_same_teacher(rundir.root, restored.meta.get("teacher"), identity.get("teacher"))
 
 
 def _report(restored: Restored | None, rundir: RunDir, console: Console) -> None:

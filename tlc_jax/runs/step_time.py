@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core.progress import stage
+from tlc_jax.core.tree import Params
 from tlc_jax.data.batches import Prefetcher
 from tlc_jax.parallel.mesh import make_mesh, place, rows_devices, rows_of
 from tlc_jax.runs.memory import (
@@ -31,10 +32,11 @@ from tlc_jax.runs.memory import (
     peak_or_infinite,
     reported,
 )
+from tlc_jax.runs.teacher import teacher_config
 from tlc_jax.tasks.base import Batch, Task
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import TrainState, init_state
+from tlc_jax.training.state import TrainState, init_params, init_state
 from tlc_jax.training.step import CompiledStep
 
 STEPS = 100  # paper 2.2
@@ -47,23 +49,30 @@ def timed(config: Config) -> dict[str, Any]:
     """What the time of a step depends on, as in a timing file."""
     whole = dataclasses.asdict(config)
     about = {name: whole[name] for name in ("model", "task", "batch_size")}
+    if config.distil.teacher is not None:
+        about["teacher"] = config.distil.teacher
     return {**about, "sequence_length": config.data.sequence_length}
 
 
-def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
+def measure_step_time(config: Config, console: Console, teacher: Config | None = None) -> dict[str, Any]:
     """The content of a timing file. Where neither config nor device says how much memory there is (a CPU),
-    the micro_batch of the config is timed."""
+    the micro_batch of the config is timed. `teacher` is the config with the network of a teacher which need
+    not be trained yet; None: that of `distil.teacher`, if there is one. Its weights are new ones, since they
+    change no time."""
     mesh = make_mesh(config.mesh)
+    teacher = teacher or teacher_config(config)
     kind = kind_of(config)
     task = kind.task(config, kind.prepare(config, console))
     state, _ = init_state(task, config.optimizer, jax.random.key(config.seed), mesh)
+    learnt = teacher and kind.objective(teacher, len(task.label_names))
+    params = None if learnt is None else init_params(learnt, jax.random.key(config.seed), mesh)
     limit = device_limit(config)
     steps: dict[int, CompiledStep] = {}
 
     def peak(rows: int) -> float:
         def compiled() -> int:
             smaller = dataclasses.replace(config, micro_batch=rows)
-            steps[rows] = compile_abstract(task, smaller, mesh, abstract_batches(task))
+            steps[rows] = compile_abstract(task, smaller, mesh, abstract_batches(task), learnt)
             return steps[rows].peak_bytes
 
         return peak_or_infinite(compiled)
@@ -72,10 +81,10 @@ def measure_step_time(config: Config, console: Console) -> dict[str, Any]:
         sizes = micro_batch_sizes(config, rows_devices(mesh))
         rows = largest_micro_batch(sizes, limit, reported(peak, console))
     else:
-        rows = fitted(config, task, mesh, console).at_once
+        rows = fitted(config, task, mesh, console, teacher).at_once
     if rows not in steps:
         reported(peak, console)(rows)
-    warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh), console)
+    warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh, params), console)
     return {
         **timed(config),
         "micro_batch": rows,
@@ -121,7 +130,12 @@ def _settled(seconds: list[float]) -> bool:
 
 
 def _laps(
-    task: Task, config: Config, state: TrainState, step: CompiledStep, mesh: jax.sharding.Mesh
+    task: Task,
+    config: Config,
+    state: TrainState,
+    step: CompiledStep,
+    mesh: jax.sharding.Mesh,
+    teacher_params: Params | None,
 ) -> Iterator[float]:
     """Seconds from the end of a step to the end of the next, as in the training loop: a step is dispatched
     before the previous one is waited for."""
@@ -131,10 +145,10 @@ def _laps(
         return place(mesh, task.train_batch(number, rows_of(mesh)))
 
     with Prefetcher(batch, 0) as batches:
-        state, in_flight = step(state, next(batches), key, control)
+        state, in_flight = step(state, next(batches), key, control, teacher_params)
         ended = None
         while True:
-            state, sums = step(state, next(batches), key, control)
+            state, sums = step(state, next(batches), key, control, teacher_params)
             jax.block_until_ready(in_flight)
             in_flight, previous, ended = sums, ended, time.perf_counter()
             if previous is not None:

@@ -53,7 +53,15 @@ class Objective(Protocol):
         """(sum of losses in nats, sums to report), by default the cross-entropy of the predictions. With a
         dropout key it is a training loss, and the batch also holds what the schedule controls
         (training/schedule.py)."""
-        return prediction_loss(self.logits(params, batch, dropout_key), batch)
+        logits = self.logits(params, batch, dropout_key)
+        return self.loss_of_logits(logits, batch, training=dropout_key is not None)
+
+    def loss_of_logits(
+        self, logits: Float[Array, "*predictions classes"], batch: Batch, *, training: bool
+    ) -> tuple[Float[Array, ""], Sums]:
+        """What `loss` returns, from the logits of a batch; a kind with a training loss of its own overrides
+        this, so that distillation has it too."""
+        return prediction_loss(logits, batch)
 
     def logits(
         self, params: Params, batch: Batch, dropout_key: jax.Array | None = None
@@ -68,6 +76,11 @@ class Objective(Protocol):
     def update_flops(self, batch: AbstractBatch) -> float:
         """Floating-point operations of an update with such a batch (models/flops.py)."""
         ...
+
+    def operations(self) -> dict[str, float]:
+        """Floating-point operations of an update: `flops`, those of its matrix products (models/flops.py),
+        and `electra_flops`, as the paper counts them (models/electra_flops.py); {} where updates differ."""
+        return {}
 
 
 @runtime_checkable
@@ -132,11 +145,6 @@ class Task(Objective, Protocol):
 
     def text_metrics(self, params: Params, name: str, console: Console) -> dict[str, Any]:
         """Further metrics of a set in the end, of texts that the model writes with a beam."""
-        return {}
-
-    def operations(self) -> dict[str, float]:
-        """Floating-point operations of an update: `flops`, those of its matrix products (models/flops.py),
-        and `electra_flops`, as the paper counts them (models/electra_flops.py); {} where updates differ."""
         return {}
 
     def baselines(self) -> dict[str, float]:
@@ -259,6 +267,11 @@ def check_fits(config: Config, data: Prepared) -> None:
             )
 
 
+def share_of(config: Config) -> str:
+    """'5 % of the data: ' where a config trains on a share of the data; else ''."""
+    return "" if config.data_share == 1 else f"{100 * config.data_share:g} % of the data: "
+
+
 def few(noun: str, use: str, count: int, enough: int, held_out: float) -> tuple[str, ...]:
     """A note where fewer than `enough` of a noun (example, document) are held out for a use: what a model
     reaches on so few says little about others."""
@@ -267,11 +280,6 @@ def few(noun: str, use: str, count: int, enough: int, held_out: float) -> tuple[
     return (
         f"only {counted(count, noun)} {'is' if count == 1 else 'are'} {use}, too few to judge a model by: "
         f"raise --data.held-out (now {held_out:g}) or give more data",
-def share_of(config: Config) -> str:
-    """'5 % of the data: ' where a config trains on a share of the data; else ''."""
-    return "" if config.data_share == 1 else f"{100 * config.data_share:g} % of the data: "
-
-
     )
 
 

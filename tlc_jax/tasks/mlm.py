@@ -79,6 +79,12 @@ class MlmObjective(Objective):
         rows, length = batch["tokens"].shape
         return mlm_update(self._model, rows, length, batch["positions"].shape[1])
 
+    def operations(self) -> dict[str, float]:
+        batch = self.largest_batch()
+        (rows, length), predicted = batch["tokens"].shape, self._settings.mask_rate
+        counted = electra_update(self._model, rows, length, predicted)
+        return {"flops": self.update_flops(batch), "electra_flops": counted}
+
 
 class MaskedLanguageModelling(MlmObjective, TokenPrediction):
     """The objective on packed text; perplexity is exp(loss / weight)."""
@@ -143,12 +149,6 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
 
     def count_model(self) -> CountModel:
         return TwoSidedBigram(self._train, self._model.vocab_size, self._settings.mask_rate).nats
-
-    def operations(self) -> dict[str, float]:
-        batch = self.largest_batch()
-        (rows, length), predicted = batch["tokens"].shape, self._settings.mask_rate
-        counted = electra_update(self._model, rows, length, predicted)
-        return {"flops": self.update_flops(batch), "electra_flops": counted}
 
     def facts(self) -> dict[str, str]:
         documents, tokens = self._manifest["documents"], self._manifest["tokens"]

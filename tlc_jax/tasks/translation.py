@@ -68,12 +68,11 @@ class TranslationObjective(Objective):
     def init(self, key: jax.Array) -> Params:
         return init_encoder_decoder(self._model, key)
 
-    def loss(
-        self, params: Params, batch: Batch, dropout_key: jax.Array | None
+    def loss_of_logits(
+        self, logits: Float[Array, "batch length vocab"], batch: Batch, *, training: bool
     ) -> tuple[Float[Array, ""], Sums]:
-        logits = self.logits(params, batch, dropout_key)
         total, sums = prediction_loss(logits, batch)
-        if dropout_key is None:
+        if not training:
             return total, sums
         return total + smoothing(logits, batch, self._settings.label_smoothing), sums
 
@@ -95,6 +94,14 @@ class TranslationObjective(Objective):
     def update_flops(self, batch: AbstractBatch) -> float:
         (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
         return translation_update(self._model, rows, source, target)
+
+    def operations(self) -> dict[str, float]:
+        if not cast(PairsConfig, self._config.data).packing:
+            return {}
+        batch = self.largest_batch()
+        (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
+        counted = electra_translation_update(self._model, rows, source, target)
+        return {"flops": self.update_flops(batch), "electra_flops": counted}
 
 
 class Translation(TranslationObjective, TokenPrediction):
@@ -123,21 +130,21 @@ class Translation(TranslationObjective, TokenPrediction):
             stretches = packed.stretches("rows", config.data_share)
             self._batches = Buckets(lengths, rows, stretches=stretches)
             self._gather = functools.partial(gather_packed, self._train, packed_rows)
+            self._pairs_of = packed_rows.pairs_of
         else:
             updates = packed.manifest["tokens"][TRAIN]["target"] // size
             shapes = packed.shapes()[: max(_FEW_SHAPES, updates // _UPDATES_A_SHAPE)]
             stretches = packed.stretches("pairs", config.data_share)
             self._batches = pair_buckets(self._train, shapes, size, multiple, stretches)
             self._gather = functools.partial(gather, self._train)
+            self._pairs_of = lambda pairs: pairs
         plan = self._batches.epoch(config.seed, 0)
-            self._pairs_of = packed_rows.pairs_of
         self._tokens = self._batches.tokens(plan).tolist()  # of the sources, of the targets
         self._batches_per_epoch = len(plan)
         self.tokens_per_step = self._tokens[1] / self._batches_per_epoch
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         shape, indices = self._batches.of_step(self._config.seed, step)
-            self._pairs_of = lambda pairs: pairs
         return _batch(self._gather(shape, indices[rows(len(indices))]))
 
     def sample_batches(self, rows: RowsOf) -> Iterator[HostBatch]:
@@ -209,14 +216,6 @@ class Translation(TranslationObjective, TokenPrediction):
     def texts(self, name: str) -> list[tuple[str, str]]:
         """The lines of a set, source and reference."""
         return self.packed.texts(name)
-
-    def operations(self) -> dict[str, float]:
-        if not cast(PairsConfig, self._config.data).packing:
-            return {}
-        batch = self.largest_batch()
-        (rows, source), (_, target) = batch["source"].shape, batch["targets"].shape
-        counted = electra_translation_update(self._model, rows, source, target)
-        return {"flops": self.update_flops(batch), "electra_flops": counted}
 
     def facts(self) -> dict[str, str]:
         manifest = self.packed.manifest

@@ -17,6 +17,7 @@ from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.tasks.base import Batch, Sums, Task
 from tlc_jax.training.best import best_until
+from tlc_jax.training.distillation import Teacher
 from tlc_jax.training.due import Agenda, Due
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
@@ -51,6 +52,8 @@ class Session:
     """Of the config and the data, by which a checkpoint knows its run."""
     check_folder: Callable[[], None]
     """Raises SaveFailed where the run directory was removed or replaced."""
+    teacher: Teacher | None = None
+    """Whose predictions are learnt beside the data."""
     marks: tuple[str, ...] = ()
     """Those that are reached and not saved yet."""
     fraction: float = 0.0
@@ -67,7 +70,14 @@ class Session:
         control = controls(self.config, 0.0, self.step)
         with self.view.compiling(len(samples)) as advance:
             self.train_step = compile_train_step(
-                self.train_step, self.state, samples, self.key, control, self.mesh, advance
+                self.train_step,
+                self.state,
+                samples,
+                self.key,
+                control,
+                self.mesh,
+                advance,
+                self.teacher and self.teacher.params,
             )
         leader.gather("compiled")  # a collective would not wait for the slowest compiler
         self.saver.reserve(self.state)
@@ -76,7 +86,8 @@ class Session:
         """One update, after so many training seconds, and its sums. What a checkpoint holds changes here."""
         self.fraction = self.agenda.budget.fraction(self.step, seconds)
         self.control = controls(self.config, self.fraction, self.step)
-        self.state, sums = self.train_step(self.state, batch, self.key, self.control)
+        teacher_params = self.teacher and self.teacher.params
+        self.state, sums = self.train_step(self.state, batch, self.key, self.control, teacher_params)
         self.step += 1
         self.meter.add(sums)
         return sums
@@ -92,6 +103,8 @@ class Session:
         sums = self.meter.peek()
         metrics = self.task.metrics(sums) if sums["weight"] else {}  # 0: all of these steps were skipped
         values: dict[str, Any] = {f"train/{name}": value for name, value in metrics.items()}
+        if metrics and "distil_loss" in sums:
+            values["train/distil_loss"] = sums["distil_loss"] / sums["weight"]
         values |= {
             "train/gradient_norm": sums["gradient_norm"],
             "train/skipped_steps": sums["skipped_steps"],
@@ -168,7 +181,9 @@ class Session:
 
     def _operations(self) -> dict[str, float]:
         """Floating-point operations of the whole run until now."""
-        return {name: self.step * each for name, each in self.task.operations().items()}
+        more = self.teacher.operations() if self.teacher else {}
+        each = self.task.operations()
+        return {name: self.step * (count + more.get(name, 0.0)) for name, count in each.items()}
 
     def _before_a_save_counts(self) -> None:
         """A checkpoint never knows more than the metrics beside it."""

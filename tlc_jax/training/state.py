@@ -45,6 +45,22 @@ def abstract_params(task: Objective) -> Params:
     return jax.eval_shape(task.init, jax.random.key(0))
 
 
+def sharded_params(task: Objective, mesh: Mesh) -> Params:
+    """Shapes, types and shardings of the task's parameters, nothing computed."""
+    params = abstract_params(task)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        params,
+        param_shardings(mesh, params, task.family.sharding_rules),
+    )
+
+
+def init_params(task: Objective, key: jax.Array, mesh: Mesh) -> Params:
+    """New parameters, created where their shardings say."""
+    shardings = jax.tree.map(lambda x: x.sharding, sharded_params(task, mesh))
+    return jax.jit(task.init, out_shardings=shardings)(key)
+
+
 def init_state(
     task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh
 ) -> tuple[TrainState, Optimizer]:

@@ -21,14 +21,15 @@ from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import on, replicated
 from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import AbstractBatch, Batch, Objective, Sums, Task
+from tlc_jax.training.distillation import Distilled
 from tlc_jax.training.state import TrainState
 
-TrainStep = Callable[[TrainState, Batch, jax.Array, Any], tuple[TrainState, Sums]]
+TrainStep = Callable[..., tuple[TrainState, Sums]]
 Controls = Mapping[str, Any]
 
 
 def summed_gradients(
-    task: Objective,
+    task: Objective | Distilled,
     params: Params,
     batch: Batch,
     key: jax.Array,
@@ -66,23 +67,35 @@ def summed_gradients(
 
 
 def make_train_step(
-    task: Objective, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+    task: Objective,
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    teacher: Objective | None = None,
 ) -> TrainStep:
-    """The update: (state, batch, key, scalars of the schedule) -> (state, sums and the gradient's norm).
+    """The update: (state, batch, key, scalars of the schedule, parameters of the teacher) -> (state, sums and
+    the gradient's norm). The last argument is for a run that learns from a `teacher`, which is constant.
 
     Where loss or gradient is not finite, parameters and optimizer state stay as they are, and all sums but
     `skipped_steps` are 0.
     """
 
     def train_step(
-        state: TrainState, batch: Batch, key: jax.Array, controls: dict[str, Shaped[Array, ""]]
+        state: TrainState,
+        batch: Batch,
+        key: jax.Array,
+        controls: dict[str, Shaped[Array, ""]],
+        teacher_params: Any = None,
     ) -> tuple[TrainState, Sums]:
         step_key = jax.random.fold_in(key, state.step)
         rate, shared = controls["learning_rate"], dict(controls)
         del shared["learning_rate"]
         shardings = param_shardings(mesh, state.params, task.family.sharding_rules)
+        learnt = task
+        if teacher is not None and config.distil.weight:  # with weight 0 the teacher has no say
+            learnt = Distilled(task, teacher, teacher_params, config.distil)
         grads, sums = summed_gradients(
-            task,
+            learnt,
             state.params,
             batch,
             step_key,
@@ -117,9 +130,14 @@ class CompiledStep:
     """Platform of its devices."""
 
     def __call__(
-        self, state: TrainState, batch: Batch, key: jax.Array, controls: Controls
+        self,
+        state: TrainState,
+        batch: Batch,
+        key: jax.Array,
+        controls: Controls,
+        teacher_params: Params | None = None,
     ) -> tuple[TrainState, Sums]:
-        return self.by_shape[_shape(batch)](state, batch, key, controls)
+        return self.by_shape[_shape(batch)](state, batch, key, controls, teacher_params)
 
     @property
     def peak_bytes(self) -> int:
@@ -137,6 +155,7 @@ def compile_train_step(
     controls: Controls,
     mesh: Mesh,
     advance: Callable[[int], None] = lambda count: None,
+    teacher_params: Params | None = None,
 ) -> CompiledStep:
     """The step compiled for the shapes of the samples, several at a time. Arguments may be abstract, with
     shardings. `advance` is called with the number of shapes that have been compiled since its last call."""
@@ -147,7 +166,8 @@ def compile_train_step(
         try:
             done = 0
             for batch in samples:
-                compiling[_shape(batch)] = pool.submit(jitted.lower(state, batch, key, controls).compile)
+                lowered = jitted.lower(state, batch, key, controls, teacher_params)
+                compiling[_shape(batch)] = pool.submit(lowered.compile)
                 more = sum(future.done() for future in compiling.values()) - done
                 advance(more)
                 done += more
