@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Optional
 
-from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.config.marks import parse_mark
 from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
@@ -47,7 +47,7 @@ _NOT_FOR_VARIANTS = {
     "evaluation.stop_at": "is what all runs of a study are compared at: give it in train",
 }
 _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
-"""Fields of a compression that are those of the study, or need more than a trained model."""
+"""Fields of a compression that are those of the study, or are searched for one model at a time."""
 
 
 def _training() -> Config:
@@ -94,6 +94,10 @@ class StudyConfig:
     errors: bool = False
     """Also measure what 4 bits and pruning 60 % change in each kind of matrix of the models that are
     compressed, and of the same networks before their first update (paper 5.3, figure 9)."""
+    recovery: Optional[RecoveryConfig] = None
+    """Also prune in rounds with training between them (paper 4.3), up to each of `sparsities`, which share
+    their rounds. The results are measured beside those of pruning at once and, with recovery.control, beside
+    the dense model that was trained as long, all of them at each of `bits`."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -119,8 +123,12 @@ class StudyConfig:
         unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
             replace(self.compression, **unset) == self.compression,
-            f"a study compresses at each of its bits and sparsities, without training: give none of "
+            "a study has bits, sparsities and recovery of its own, and no target_mb: give none of "
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
+        )
+        check(
+            self.recovery is None or any(self.sparsities),
+            "recovery prunes in rounds up to each of the sparsities, and none is above 0: give --sparsities",
         )
 
     def _check_what_is_equal(self) -> None:
@@ -217,6 +225,20 @@ class StudyConfig:
         """The compressions of each finished model, in the order in which they are made."""
         for sparsity, bits in itertools.product(self.sparsities, self.bits):
             yield replace(self.compression, sparsity=sparsity, bits=bits)
+
+    def round_levels(self) -> tuple[float, ...]:
+        """The sparsity after each round of pruning with recovery: each of `sparsities` is reached by the
+        levels below it, as `compress` does it, so that a round continues from the largest level below."""
+        if self.recovery is None:
+            return ()
+        wanted = {sparsity for sparsity in self.sparsities if sparsity > 0}
+        passed = {level for level in self.recovery.levels if level < max(wanted)}
+        return tuple(sorted(wanted | passed))
+
+    def round_before(self, level: float) -> float | None:
+        """The level from which a round continues; None for a first one."""
+        assert self.recovery is not None
+        return max((below for below in self.recovery.levels if below < level), default=None)
 
 
 def with_options(config: Config, text: str) -> Config:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.steps import Needs, Recipe
-from tlc_jax.config import Config
+from tlc_jax.config import Config, DistilConfig
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.marks import BEST
 from tlc_jax.core.errors import UserError
@@ -99,67 +99,110 @@ def prune_in_rounds(
 ) -> tuple[str, list[Round]]:
     """Prune a run in the rounds of a recipe. Returns the reference of what the last round keeps, and all
     rounds. The same call resumes interrupted rounds and ends with the same weights."""
-    step, *more = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
-    if more:
-        raise UserError(f"{1 + len(more)} steps of the recipe prune in rounds: leave one of them")
-    recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH)  # of rules, for the last round
-    model = load_model(reference, warn=console.print)
-    source, evaluate = model.rundir, evaluator_of(model)
-    dense = evaluate(split(model.params))[evaluate.key]
-    target = evaluate.metric.share(dense, step.recovery.target)
-    console.print(f"{evaluate.key} {dense:.4f} before pruning; target {target:.4f}")
-    control = _Control(model, dense, evaluate) if step.recovery.control else None
-    steps = math.ceil(step.recovery.max_epochs / evaluate.task.epochs(1))
-    model = shrunk(model, recipe)
-    config, rounds = _config_of_rounds(model, step.recovery, target, steps), list[Round]()
+    rounds = open_rounds(reference, recipe, console)
+    console.print(f"{rounds.evaluate.key} {rounds.dense:.4f} before pruning; target {rounds.target:.4f}")
+    model, control, value, finished = rounds.model, rounds.model, rounds.dense, list[Round]()
     make_folder(workdir)
     with locked(workdir):
-        for index, level in enumerate(pruning.sparsity for pruning in step.rounds()):
-            folder = workdir / f"pruned-{100 * level:g}"
-            plan = make_plan(split(model.params), _of_round(recipe, index), masks=model.masks)
-            begin = Pruned(model.params, plan.masks, data_from=source)
-            train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
-            model, finished = _round(level, folder, evaluate, console)
-            if control is not None:
-                control = control.trained_as_long(finished, config, workdir, console)
-                finished = dataclasses.replace(finished, control=control.value)
-            rounds.append(finished)
-            console.print(str(finished))
-    return rounds[-1].reference, rounds
+        for index, level in enumerate(rounds.levels):
+            percent = f"{100 * level:g}"
+            model, pruned = rounds.prune(index, model, workdir / f"pruned-{percent}", console)
+            if rounds.recovery.control:
+                if steps := pruned.steps:
+                    folder = workdir / f"control-{percent}"
+                    control, trained = rounds.train_control(level, steps, control, folder, console)
+                    value = trained.recovered
+                pruned = dataclasses.replace(pruned, control=value)
+            finished.append(pruned)
+            console.print(str(pruned))
+    return finished[-1].reference, finished
 
 
 @dataclass(frozen=True)
-class _Control:
-    """The dense model with as many updates as the pruned one has since it was first pruned: what the same
-    time would be worth without pruning."""
+class Rounds:
+    """The rounds of a recipe, of which each needs only what the one before keeps: other processes may do
+    others."""
 
     model: TrainedModel
-    value: float
+    """Before the first round."""
+    recipe: Recipe
+    recovery: RecoveryConfig
     evaluate: TuningEvaluator
+    dense: float
+    """The primary metric of `model` on the tuning set, and the one at which a round ends is `target`."""
 
-    def trained_as_long(self, pruned: Round, config: Config, workdir: AnyPath, console: Console) -> _Control:
-        """The control after a round of its own, with the schedule, batches and updates of the `pruned` one,
-        evaluated as often; it has no target, and keeps its best evaluation, too."""
-        if not pruned.steps:
-            return self
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The sparsity after each round."""
+        return tuple(pruning.sparsity for pruning in _in_rounds(self.recipe).rounds())
+
+    @property
+    def target(self) -> float:
+        return self.evaluate.metric.share(self.dense, self.recovery.target)
+
+    def prune(
+        self, index: int, before: TrainedModel, folder: AnyPath, console: Console
+    ) -> tuple[TrainedModel, Round]:
+        """Do one round, or resume it: `before` is what the round before it keeps. Returns the model that it
+        keeps, and its result."""
+        if index == 0:
+            before = shrunk(before, self.recipe)
+        level, config = self.levels[index], self._config(before)
+        plan = make_plan(split(before.params), _of_round(self.recipe, index), masks=before.masks)
+        begin = Pruned(before.params, plan.masks, data_from=self.model.rundir)
+        train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
+        return self._finished(level, folder, console)
+
+    def train_control(
+        self, level: float, steps: int, before: TrainedModel, folder: AnyPath, console: Console
+    ) -> tuple[TrainedModel, Round]:
+        """Train the dense model with the schedule and the batches of the round of a level, for as many
+        updates as that had, or resume it: what the same time would be worth without pruning. It is evaluated
+        as often, has no target, and keeps its best evaluation, too. `before` is what the control of the round
+        before keeps."""
+        config = self._config(before)
         # a limit in tokens ends the run at this update and leaves the schedule, which follows steps
-        tokens = math.ceil((pruned.steps - 0.5) * self.evaluate.task.tokens_per_step)
+        tokens = math.ceil((steps - 0.5) * self.evaluate.task.tokens_per_step)
         config = dataclasses.replace(
             config,
-            model=self.model.config.model,
             budget=dataclasses.replace(config.budget, tokens=tokens),
             evaluation=dataclasses.replace(config.evaluation, stop_at=None),
         )
-        folder = workdir / f"control-{100 * pruned.sparsity:g}"
-        begin = Pruned(self.model.params, self.model.masks, data_from=self.model.rundir)
-        train_run(config, folder, begin, console, title=f"dense, as long as {100 * pruned.sparsity:g} %")
-        model, trained = _round(pruned.sparsity, folder, self.evaluate, console)
-        if trained.steps != pruned.steps:
+        begin = Pruned(before.params, before.masks, data_from=before.rundir)
+        train_run(config, folder, begin, console, title=f"dense, as long as {100 * level:g} %")
+        model, trained = self._finished(level, folder, console)
+        if trained.steps != steps:
             raise UserError(
-                f"{folder} is a control of {trained.steps:,} updates, and the round has {pruned.steps:,}: "
+                f"{folder} is a control of {trained.steps:,} updates, and the round has {steps:,}: "
                 "remove the folder"
             )
-        return dataclasses.replace(self, model=model, value=trained.recovered)
+        return model, trained
+
+    def _config(self, before: TrainedModel) -> Config:
+        """The config of a round, with the shape of the model that it begins with."""
+        steps = math.ceil(self.recovery.max_epochs / self.evaluate.task.epochs(1))
+        config = _config_of_rounds(self.model, self.recovery, self.target, steps)
+        return dataclasses.replace(config, model=before.config.model)
+
+    def _finished(self, level: float, folder: AnyPath, console: Console) -> tuple[TrainedModel, Round]:
+        return _round(level, folder, self.evaluate, console)
+
+
+def open_rounds(reference: str, recipe: Recipe, console: Console) -> Rounds:
+    """The rounds of a recipe for a run; evaluates the run."""
+    recovery = _in_rounds(recipe).recovery
+    recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH)  # of rules, for the last round
+    model = load_model(reference, warn=console.print)
+    evaluate = evaluator_of(model)
+    return Rounds(model, recipe, recovery, evaluate, evaluate(split(model.params))[evaluate.key])
+
+
+def _in_rounds(recipe: Recipe) -> InRounds:
+    """The step of a recipe that prunes in rounds; UserError if there are several."""
+    step, *more = (cast(InRounds, step) for step in recipe if step.needs is Needs.TRAINING)
+    if more:
+        raise UserError(f"{1 + len(more)} steps of the recipe prune in rounds: leave one of them")
+    return step
 
 
 def _of_round(recipe: Recipe, index: int) -> Recipe:
@@ -185,6 +228,7 @@ def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: flo
         budget=dataclasses.replace(config.budget, steps=steps, training_seconds=None, tokens=None),
         evaluation=dataclasses.replace(config.evaluation, every_steps=every, per_run=None, stop_at=target),
         checkpoint=dataclasses.replace(config.checkpoint, marks="", best=True),
+        distil=DistilConfig(),
     )
 
 

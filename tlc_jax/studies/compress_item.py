@@ -3,9 +3,7 @@ that `compress` writes."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -13,16 +11,20 @@ from rich.console import Console
 from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core import stopping
+from tlc_jax.core.errors import NotFinite
 from tlc_jax.parallel.mesh import replicated
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
+from tlc_jax.recipes.recover import without_training
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel, load_model
+from tlc_jax.studies.chosen import chosen_combination
 from tlc_jax.studies.example_scorer import ExampleScorer
-from tlc_jax.studies.finished_run import check_run
-from tlc_jax.studies.item_store import PackedScores, Result, Row, pack_scores
+from tlc_jax.studies.failed_items import failed
+from tlc_jax.studies.finished_run import check_run, kept_by, spent_in_recovery
+from tlc_jax.studies.item_store import Failure, PackedScores, Result, Row, pack_scores
 from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
-from tlc_jax.studies.measured import metric_of, primary_fields
+from tlc_jax.studies.measured import primary_fields
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.training.evaluator import Evaluator
 
@@ -37,42 +39,28 @@ def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result
         return
     console = study.console
     check_run(first.run, study)
-    measure = CompressedMeasurer(load_model(str(study.run(first.run).root), warn=console.print), console)
+    measure = CompressedMeasurer(load_model(kept_by(first.run, study), warn=console.print), console)
     data = study.store.result(first.needs[-1]).get("data", {})
+    spent = spent_in_recovery(study.store.result(first.run))
     with console.status(f"{first.run}: compressing") as status:
         for number, item in enumerate(items, start=1):
             status.update(f"{first.run}: compressing, {number} of {len(items)}")
             assert item.compression is not None
-            rows, examples = measure(item.compression)
+            try:
+                rows, examples = measure(item.compression)
+            except NotFinite as error:
+                yield failed(item, Failure(item=item.name, reason=error.reason))
+                continue
             yield Result(
                 item=item.name,
                 stage=item.stage,
                 fields={**item.fields, **primary_fields(measure.metric)},
-                rows=rows,
+                rows=[{**row, **spent} if "role" in row else row for row in rows],
                 made=made(),
                 data=data,
                 examples=examples,
             )
     console.print(f"{first.run}: compressed in {len(items)} ways")
-
-
-def chosen_combination(item: Item, study: StudyFolder) -> str:
-    """The combination of the search with the best mean over its seeds on the tuning set, of equals the one
-    with the lowest loss; the reported sets have no influence. '' without finetuning."""
-    values: dict[str, dict[str, list[float]]] = {}
-    fields: dict[str, Any] = {}
-    for finetuning in item.needs:
-        result = study.store.result(finetuning)
-        fields = result["fields"]
-        if (combination := fields.get("combination")) is None:
-            return ""
-        for row in result["rows"]:
-            if row.get("last") and row["set"] == "tuning":
-                lists = values.setdefault(str(combination), {})
-                lists.setdefault(str(row["metric"]), []).append(float(row["value"]))
-    metric = metric_of(fields)
-    by_loss = sorted(values, key=lambda each: statistics.fmean(values[each]["loss"]))
-    return metric.best(by_loss, lambda each: statistics.fmean(values[each][metric.name]))
 
 
 class CompressedMeasurer:
@@ -91,7 +79,8 @@ class CompressedMeasurer:
     def __call__(self, config: CompressConfig) -> tuple[list[Row], dict[str, PackedScores]]:
         """The metrics of the set that choices are made on and of the first reported one (`role`; "both" where
         there is one set for both), with sizes in bytes, and the scores of the examples that are reported."""
-        compressed = compress_model(self._model, recipe_of(config), self._console)
+        recipe = without_training(recipe_of(config))  # a model that was pruned in rounds has had it
+        compressed = compress_model(self._model, recipe, self._console)
         params = jax.device_put(compressed.params, replicated(self._model.mesh))
         about = self._about(compressed, config)
         rows: list[Row] = []

@@ -1,7 +1,8 @@
 """What a study has left to do, predicted before anything is done: items, training time, disk.
 
 Training seconds are those of budgets; a training that is counted in updates is predicted from the finished
-ones of its size. Evaluation, compilation and compression come on top: only measuring them would tell.
+ones of its size, and a round of recovery, which may end early, from the epochs of the run that is pruned.
+Evaluation, compilation and compression come on top: only measuring them would tell.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import duration
 from tlc_jax.storage.paths import AnyPath
+from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.items import Item, items_of
 from tlc_jax.studies.measured import grouped
@@ -34,6 +36,7 @@ _STAGES = {
     "train": "trainings",
     "branch": "branches",
     "finetune": "finetunings",
+    "recover": "rounds of recovery",
     "compress": "compressed models",
     "errors": "errors of weights",
 }
@@ -53,7 +56,8 @@ class Prediction:
 def dry_run(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
     """Print what `study` would do, and do nothing of it. UserError where it would refuse its folder."""
     config = joined_config(config, workdir, SameData(workdir / SOURCES))
-    stages = predict(config, ItemStore(workdir))
+    store = ItemStore(workdir)
+    stages, failed = predict(config, store), failed_items(store)
     table = Table(title=f"{workdir}: nothing is done, nothing is written")
     for name, justify in (("", "left"), ("items", "right"), ("finished", "right")):
         table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
@@ -62,8 +66,11 @@ def dry_run(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
     for stage, each in stages.items():
         time = "not known yet" if each.seconds is None else duration(each.seconds) if each.seconds else ""
         disk = _size(each.bytes) if each.bytes else ""
-        table.add_row(_STAGES[stage], f"{each.items:,}", f"{each.finished:,}", time, disk)
+        finished = f"{each.finished:,}" + (f", {failed[stage]:,} failed" if failed[stage] else "")
+        table.add_row(_STAGES[stage], f"{each.items:,}", finished, time, disk)
     console.print(table)
+    for sentence in failures(store):
+        console.print(sentence)
     seconds = _sum(each.seconds for each in stages.values())
     least = "at least " if any(each.seconds is None for each in stages.values()) else ""
     console.print(
@@ -82,6 +89,7 @@ def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
     sizes, items, finished = _Sizes(config), items_of(config), store.finished()
     trained = [row for stage in ("train", "finetune") for row in store.rows(stage=stage, last=True)]
     known = {model.key: model.number("training_seconds") for model in grouped(trained, _SAME)}
+    known |= _of_epochs(store)
     predictions = {}
     for stage in dict.fromkeys(item.stage for item in items):
         of_stage = [item for item in items if item.stage == stage]
@@ -96,6 +104,15 @@ def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
     return predictions
 
 
+def _of_epochs(store: ItemStore) -> dict[tuple[object, ...], float]:
+    """Training seconds of an epoch of finished runs, by 'epoch' and what they agree in."""
+    rows = [row for row in store.rows(last=True) if row.get("epoch") and "training_seconds" in row]
+    return {
+        ("epoch", *runs.key): runs.number("training_seconds") / runs.number("epoch")
+        for runs in grouped(rows, _SAME)
+    }
+
+
 def _sum(values: Iterable[float | None]) -> float:
     return sum(value for value in values if value is not None)
 
@@ -106,6 +123,10 @@ def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], fl
     if item.stage in _TRAINS_NOTHING:
         return 0.0
     fields = item.fields
+    if item.stage == "recover":
+        assert config.recovery is not None
+        epoch = known.get(("epoch", *(fields.get(name) for name in _SAME)))
+        return epoch and config.recovery.max_epochs * epoch
     if item.stage == "finetune":
         finetuning = _finetuning(item, config)
         return finetuning.budget.training_seconds or known.get(tuple(fields[name] for name in _SAME))
@@ -137,12 +158,13 @@ class _Sizes:
         if item.stage in _TRAINS_NOTHING:
             return 0.0
         config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
-        if item.stage == "finetune":
+        if "combination" in item.fields:
             config = self._finetuned(item, config)
         kept = config.checkpoint.keep if config.checkpoint.every_steps else 1
-        if item.stage != "branch":
+        if item.stage in ("train", "finetune"):
             kept += len(config.kept_marks)
-        return _STATE * self._count(config) * (kept + config.checkpoint.best)
+        best = config.checkpoint.best or item.stage == "recover"
+        return _STATE * self._count(config) * (kept + best)
 
     def _finetuned(self, item: Item, trained: Config) -> Config:
         try:

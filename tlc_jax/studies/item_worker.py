@@ -23,14 +23,16 @@ from tlc_jax.studies.errors_item import errors_item
 from tlc_jax.studies.failed_items import attempted, failed, failure_of_needs, sealed
 from tlc_jax.studies.item_store import Result
 from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.recover_item import recover_item
 from tlc_jax.studies.study_folder import StudyFolder, open_study
 from tlc_jax.studies.study_record import read_config
 from tlc_jax.studies.timings import time_update, timings_to_repeat
 from tlc_jax.studies.train_item import train_item
+from tlc_jax.studies.unneeded_checkpoints import UnneededCheckpoints
 from tlc_jax.training.view import make_console
 
 _PAUSE = 2.0  # seconds between looks for an item that is ready
-_DO = {"timing": time_update, "errors": errors_item}
+_DO = {"timing": time_update, "recover": recover_item, "errors": errors_item}
 
 
 def work(study: StudyFolder) -> None:
@@ -38,8 +40,10 @@ def work(study: StudyFolder) -> None:
     raises them."""
     items, waiting = items_of(study.config), False
     items = [*timings_to_repeat(items, study), *items]
+    unneeded = UnneededCheckpoints(items, study)
     while True:
         finished = study.store.finished()
+        unneeded.remove(finished)
         if not (unfinished := [item for item in items if item.name not in finished]):
             return
         stopping.check()

@@ -8,16 +8,18 @@ grows by a config that asks for more.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.study_options import StudyConfig
 
-Stage = Literal["timing", "train", "branch", "finetune", "compress", "errors"]
+Stage = Literal["timing", "train", "branch", "finetune", "recover", "compress", "errors"]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
+_ROUNDS = "-rounds/"
+"""Between the names of a model and of its rounds, which are runs beside it."""
 _UNTIMED = ("budget.", "optimizer.", "schedule.", "evaluation.", "checkpoint.", "data_share")
 """Parts of a config that an update takes equally long with."""
 
@@ -38,6 +40,11 @@ class Item:
     def run(self) -> str:
         """The name of the run that is trained, or whose model is compressed."""
         return self.name.rpartition("/")[0] if self.stage in ("compress", "errors") else self.name
+
+    @property
+    def unpruned(self) -> str:
+        """The name of the run that is pruned in rounds, of an item of stage 'recover'."""
+        return self.name.rpartition(_ROUNDS)[0]
 
 
 def items_of(config: StudyConfig) -> list[Item]:
@@ -115,13 +122,43 @@ def _of_finished(config: StudyConfig, finished: str, runs: str, fields: Fields) 
     needs = tuple(item.name for item in finetuned) or (finished,)
     for model in finetuned or [Item(finished, "branch", fields)]:
         for compression in config.compressions():
-            sparsity, bits = compression.sparsity, compression.bits
-            point: Fields = {"sparsity": sparsity, "bits": bits}
-            name = f"{model.name}/{bits}bits-{_percent(sparsity)}pruned"
-            lease = f"{model.name}/compressed"
-            yield Item(name, "compress", {**model.fields, **point}, needs, lease, compression)
+            yield _compression(model, needs, compression)
+        yield from _in_rounds(config, model, needs)
         if config.errors:
             yield Item(f"{model.name}/errors", "errors", model.fields, needs, f"{model.name}/errors")
+
+
+def _compression(model: Item, needs: tuple[str, ...], compression: CompressConfig) -> Item:
+    sparsity, bits = compression.sparsity, compression.bits
+    fields: Fields = {"recovered": False, **model.fields, "sparsity": sparsity, "bits": bits}
+    name = f"{model.name}/{bits}bits-{_percent(sparsity)}pruned"
+    return Item(name, "compress", fields, needs, f"{model.name}/compressed", compression)
+
+
+def _in_rounds(config: StudyConfig, model: Item, needs: tuple[str, ...]) -> Iterator[Item]:
+    """The rounds of pruning with recovery of a model and those of its control, each with the compressions of
+    what it keeps. Rounds on the way to another sparsity are not compressed."""
+    for level in config.round_levels():
+        before = config.round_before(level)
+        pruned = replace(config.compression, sparsity=level, recovery=config.recovery)
+        about: Fields = {**model.fields, "recovered": True, "sparsity": level}
+        earlier = () if before is None else (f"{model.name}{_ROUNDS}pruned-{_percent(before)}",)
+        name = f"{model.name}{_ROUNDS}pruned-{_percent(level)}"
+        yield from _round(config, Item(name, "recover", about, (*needs, *earlier), name, pruned), pruned)
+        if config.recovery is not None and config.recovery.control:
+            about = {**model.fields, "recovered": False, "sparsity": 0.0, "as_long_as": level}
+            earlier = () if before is None else (f"{model.name}{_ROUNDS}control-{_percent(before)}",)
+            control = f"{model.name}{_ROUNDS}control-{_percent(level)}"
+            item = Item(control, "recover", about, (*needs, *earlier, name), control, pruned)
+            yield from _round(config, item, config.compression)
+
+
+def _round(config: StudyConfig, item: Item, compression: CompressConfig) -> Iterator[Item]:
+    """A round, or that of the control, and the compressions of what it keeps."""
+    yield item
+    if item.compression is not None and item.compression.sparsity in config.sparsities:
+        for bits in config.bits:
+            yield _compression(item, (*item.needs, item.name), replace(compression, bits=bits))
 
 
 def _percent(share: float) -> str:

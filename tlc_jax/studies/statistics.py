@@ -116,6 +116,48 @@ def welch(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_o
     return _seeds_p(one, other)
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of means over seeds, its standard error, and the degrees of freedom of that (Welch and
+    Satterthwaite)."""
+
+    mean: float
+    error: float
+    freedom: float
+
+    def interval(self, share: float = 0.95) -> tuple[float, float]:
+        """The interval that covers the sum over other seeds with this probability."""
+        half = float(stats.t.ppf((1 + share) / 2, self.freedom)) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def p(self) -> float:
+        """Of the sum being 0 (Student's t)."""
+        return max(2 * float(stats.t.sf(abs(self.mean) / self.error, self.freedom)), _SMALLEST)
+
+    def outside(self, margin: float) -> float:
+        """The p-value of the sum being farther than `margin` from 0: two one-sided tests, of which the larger
+        counts. A small one says that it is nearer."""
+        return max(float(stats.t.sf((margin - abs(self.mean)) / self.error, self.freedom)), _SMALLEST)
+
+
+def contrast(groups: Sequence[tuple[float, Float[np.ndarray, "seeds"]]]) -> Contrast | None:
+    """The sum of the means of independent groups of seeds times their weights; None if a group has a single
+    seed, or if the seeds of all groups agree, which says nothing about others. Two groups with the weights
+    1 and -1 are Welch's test."""
+    if min(len(values) for _, values in groups) < 2:
+        return None
+    variances = [weight**2 * float(np.var(values, ddof=1)) / len(values) for weight, values in groups]
+    if not any(np.ptp(values) for _, values in groups):
+        return None
+    squares = (v**2 / (len(values) - 1) for v, (_, values) in zip(variances, groups, strict=True))
+    return Contrast(
+        mean=float(sum(weight * values.mean() for weight, values in groups)),
+        error=math.sqrt(sum(variances)),
+        freedom=sum(variances) ** 2 / sum(squares),
+    )
+
+
 def seed_error(values: Float[np.ndarray, "seeds"]) -> float:
     """Standard error of the mean over seeds; 0 for a single seed, which says nothing about others, and for
     seeds that agree."""

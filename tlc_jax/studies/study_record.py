@@ -44,8 +44,9 @@ def _step(step: str, **options: Any) -> Step:
     return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
 
 
-GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at", "errors")
-"""Fields to whose values new ones may be added; one that says yes or no may become yes."""
+GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at", "errors", "recovery")
+"""Fields to whose values new ones may be added; one that says yes or no may become yes, and one
+that is not set may be set."""
 _OLDER = "results.jsonl"
 _PAUSE = 0.1  # seconds between tries to lock
 
@@ -148,6 +149,10 @@ def _grown(config: StudyConfig, before: StudyConfig) -> dict[str, Any]:
         old, new = getattr(before, name), getattr(config, name)
         if isinstance(old, bool):
             grown[name] = old or new
+            continue
+        if name == "recovery":
+            if old is None or new is None:
+                grown[name] = old or new
             continue
         if old != new and name == "seeds":
             old, new = before.training_seeds, config.training_seeds

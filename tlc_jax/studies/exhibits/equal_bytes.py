@@ -16,6 +16,7 @@ from jaxtyping import Float
 from rich.table import Table
 
 from tlc_jax.core.printable import counted
+from tlc_jax.studies.compressed_models import amount_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
 from tlc_jax.studies.measured import (
@@ -24,6 +25,7 @@ from tlc_jax.studies.measured import (
     grouped,
     metric_of,
     primary,
+    share,
     size_order,
     with_gates,
 )
@@ -34,7 +36,7 @@ from tlc_jax.tasks.metric import Metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_KEY = ("size", "variant", "mark", "bits", "sparsity")
+_KEY = ("size", "variant", "mark", "bits", "sparsity", "recovered", "as_long_as")
 _KILOBYTE = 1000
 _MEANS = ("accuracy", "nats_per_byte")  # metrics that are a mean over the scores of examples
 
@@ -66,23 +68,29 @@ class _Model:
         return np.stack([np.mean(scores, axis=0) for scores in trainings.values()]), weights
 
     def __str__(self) -> str:
-        bits, sparsity = self.tuning.key[3:]
-        pruned = f", {100 * float(sparsity):g} % pruned" if sparsity else ""
-        return f"{self.size} at {bits} bits{pruned}"
+        return f"{self.size} at {self.tuning.key[3]} bits{self.amount and f', {self.amount}'}"
+
+    @property
+    def amount(self) -> str:
+        """What was done before quantization; '' if nothing."""
+        return amount_of(*self.tuning.key[4:])
 
 
 def _rows(store: ItemStore) -> list[Row]:
     """The primary metric of each compressed model on its tuning and on its reported set, with the scores of
-    the examples of the latter."""
+    the examples of the latter; of models that are compressed at several marks, those of the last."""
     rows: list[Row] = []
     for result in store.results():
         if result["stage"] != "compress":
             continue
         for row in result["rows"]:
             whole: Row = {**result["fields"], **row}
+            whole |= {"recovered": bool(whole.get("recovered")), "as_long_as": whole.get("as_long_as")}
             if primary(whole) and row.get("role"):
                 rows.append({**whole, **result.get("examples", {}).get(str(row["set"]), {})})
     rows.sort(key=lambda row: (size_order(row["size"]), row["variant"], row["sparsity"], -row["bits"]))
+    last = max((share(row["mark"]) for row in rows), default=1.0)
+    rows = [row for row in rows if share(row["mark"]) == last]
     return with_gates(rows, store.rows(stage="compress"))
 
 
@@ -186,13 +194,13 @@ def _table(rows: list[Row]) -> Table:
     levels = sorted({int(str(model.tuning.key[3])) for model in models}, reverse=True)
     for bits in levels:
         table.add_column(f"{bits} bits", justify="right")
-    for size, sparsity in dict.fromkeys((model.size, model.tuning.key[4]) for model in models):
+    for size, amount in dict.fromkeys((model.size, model.amount) for model in models):
         cells = {
             int(str(model.tuning.key[3])): f"{model.reported.mean:.4f}  {model.bytes / _KILOBYTE:,.0f} kB"
             for model in models
-            if (model.size, model.tuning.key[4]) == (size, sparsity)
+            if (model.size, model.amount) == (size, amount)
         }
-        table.add_row(size, f"{100 * float(sparsity):g} %", *(cells.get(bits, "") for bits in levels))
+        table.add_row(size, amount or "0 %", *(cells.get(bits, "") for bits in levels))
     if (gate := first.get("gate")) is not None:
         table.caption = f"{first['gate_name']} {gate:.4f}"
     return table
@@ -215,7 +223,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
             label=plain(size),
         )
         for model in best:
-            bits, sparsity = model.tuning.key[3:]
+            bits, sparsity = model.tuning.key[3:5]
             label = f"{bits}b" + (f" {100 * float(sparsity):g}%" if sparsity else "")
             axes.annotate(
                 label,
