@@ -94,3 +94,58 @@ def compressed(
                 )
             )
     return store
+
+
+Point = tuple[int, float, float]
+"""An evaluation: step, training seconds, nats per byte."""
+
+
+def evaluated(
+    workdir: Path,
+    trainings: Mapping[str, Sequence[Sequence[Point]]],
+    *,
+    variant: str = "",
+    stage: str = "branch",
+    tokens_per_step: int = 100,
+    gate: float | None = None,
+) -> ItemStore:
+    """A store of trainings: for each size and seed its evaluations, each that of a branch (at marks 1, 2,
+    ...), or all of one run (stage `train`). A size has 12 x depth x width squared parameters, and an update
+    takes 6 operations for each parameter and token, by ELECTRA's count 4."""
+    store = ItemStore(workdir)
+    for size, seeds in trainings.items():
+        depth, width = map(int, size.split("x"))
+        parameters = 12 * depth * width**2
+        for seed, points in enumerate(seeds):
+            rows = []
+            for step, seconds, value in points:
+                about = {
+                    "set": "held_out",
+                    "step": step,
+                    "training_seconds": seconds,
+                    "parameters": parameters,
+                }
+                about |= {"tokens_per_step": tokens_per_step, "last": stage == "branch"}
+                about |= {name: float(n * parameters * tokens_per_step * step) for name, n in _FLOPS.items()}
+                rows.append({**about, "metric": "nats_per_byte", "value": value})
+            rows[-1]["last"] = True
+            if gate is not None:
+                name = "target_bigram_nats_per_byte"
+                rows.append({"set": "held_out", "metric": name, "value": gate, "step": 0, "last": False})
+            marks = [str(number) for number in range(1, len(points) + 1)] if stage == "branch" else [""]
+            for mark in marks:
+                chosen = rows if mark == "" else [rows[int(mark) - 1], *rows[len(points) :]]
+                fields = {"size": size, "variant": variant, "seed": seed, "mark": mark}
+                store.seal(
+                    Result(
+                        item=f"{size},{variant}/seed{seed}/{stage}{mark}",
+                        stage=stage,
+                        fields={**fields, "metric_of_task": "nats_per_byte"},
+                        rows=chosen,
+                        made={"device": "2 cores of CPU"},
+                    )
+                )
+    return store
+
+
+_FLOPS = {"flops": 6, "electra_flops": 4}

@@ -9,12 +9,14 @@ from tlc_jax.studies.exhibits.errors_by_module import PRUNING_ERROR, QUANTIZATIO
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.exhibits.finetuned_sizes import FINETUNED_SIZES
 from tlc_jax.studies.exhibits.finetuning_search import FINETUNING_SEARCH
+from tlc_jax.studies.exhibits.learning_curves import LEARNING_CURVES
 from tlc_jax.studies.exhibits.schedules import SCHEDULES
 
 EXHIBITS: tuple[Exhibit, ...] = (
     EQUAL_TIME,
     BEST_SIZE,
     EQUAL_BYTES,
+    LEARNING_CURVES,
     SCHEDULES,
     FINETUNED_SIZES,
     FINETUNING_SEARCH,

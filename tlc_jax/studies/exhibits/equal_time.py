@@ -42,10 +42,10 @@ def measurements(store: ItemStore) -> list[Row]:
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
     items = {row["item"] for row in finished if row["stage"] == stage}
     rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["item"] in items)
-    return _of_one_device(rows, store)
+    return of_one_device(rows, store)
 
 
-def _of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
+def of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
     """The rows whose seconds are those of the device that most rows have; `left_out` names the others. It is
     the device that timed an update where updates are counted, else the one that trained."""
     timed_on: dict[object, str] = {}
