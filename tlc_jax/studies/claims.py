@@ -54,3 +54,20 @@ def outcomes(findings: Sequence[Finding]) -> list[Outcome]:
         return "holds" if finding.supports else "fails"
 
     return [outcome(finding) for finding in findings]
+
+
+def as_sentences(findings: Sequence[Finding]) -> list[str]:
+    """The effect of each finding of an exhibit, with its p-value corrected for their number (Holm)."""
+    tested = [finding for finding in findings if finding.p]
+    corrected = dict(zip(map(id, tested), holm([float(f.p or 0) for f in tested]), strict=True))
+
+    def sentence(finding: Finding) -> str:
+        text, p = f"{finding.effect[:1].upper()}{finding.effect[1:]}", corrected.get(id(finding))
+        if p is not None:
+            text += f" ({'resolved' if p < LEVEL else 'not resolved'} over seeds, p = {p:.2g})"
+        return f"{text}."
+
+    texts = [sentence(finding) for finding in findings]
+    if any(finding.p is None for finding in findings):
+        texts.append("A model with one seed is not tested: another seed may turn an order.")
+    return texts

@@ -75,15 +75,20 @@ def _of_trainings(rows: list[Row]) -> Float[np.ndarray, "trainings"]:
 
 
 def with_gates(rows: list[Row], all_rows: Iterable[Row]) -> list[Row]:
-    """The rows, each with the value of its gate (`gate`, and `gate_name`) on its set, where there is one."""
-    gates: dict[tuple[Any, Any], tuple[str, Any]] = {}
+    """The rows, each with the value of its gate (`gate`, and `gate_name`) on its set, where there is one.
+    Every variant has its gate: one that is trained on a part of the data has counts of that part."""
+    gates: dict[tuple[Any, ...], tuple[str, Any]] = {}
     for row in all_rows:
         for start in GATES:
             if str(row["metric"]).startswith(f"{start}_"):
                 metric = str(row["metric"]).removeprefix(f"{start}_")
-                gates[row.get("set"), metric] = (GATES[start], row["value"])
-    named = [(row, gates.get((row.get("set"), row["metric"]), ("", None))) for row in rows]
+                gates[_gate_of(row, metric)] = (GATES[start], row["value"])
+    named = [(row, gates.get(_gate_of(row, row["metric"]), ("", None))) for row in rows]
     return [{**row, "gate_name": name, "gate": value} for row, (name, value) in named]
+
+
+def _gate_of(row: Row, metric: str) -> tuple[Any, ...]:
+    return row.get("set"), row.get("variant"), metric
 
 
 def above_gate(models: Iterable[Measured], metric: Metric) -> list[Measured]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tlc_jax.studies.exhibits.best_size import BEST_SIZE
+from tlc_jax.studies.exhibits.data_share import DATA_SHARE
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.exhibits.errors_by_module import PRUNING_ERROR, QUANTIZATION_ERROR
@@ -17,6 +18,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     BEST_SIZE,
     EQUAL_BYTES,
     LEARNING_CURVES,
+    DATA_SHARE,
     SCHEDULES,
     FINETUNED_SIZES,
     FINETUNING_SEARCH,
