@@ -12,7 +12,7 @@ import concurrent.futures
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from tlc_jax.parallel.hosts import leader
 from tlc_jax.runs.checkpoint import (
     Restored,
     is_step,
+    marks_of,
     read_record,
     read_step,
     restore_state,
@@ -34,6 +35,7 @@ from tlc_jax.runs.plain_path import plain_path
 from tlc_jax.runs.snapshot import Snapshot
 from tlc_jax.runs.stored import check_stored
 from tlc_jax.runs.worker import Worker
+from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import (
     AnyPath,
     absolute,
@@ -44,6 +46,7 @@ from tlc_jax.storage.paths import (
     remove_folder,
     write_text,
 )
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, seal
 from tlc_jax.training.masked import MaskedState
 from tlc_jax.training.state import TrainState
@@ -180,6 +183,24 @@ class Checkpoints:
             self.newest = restored.step
             leader.decide(lambda: _put_newer_aside(self._folder, restored.step))
         return restored
+
+
+def remove_checkpoints(rundir: RunDir, marks: Collection[str] | None) -> int:
+    """Remove all checkpoints of a finished run, or but for the newest those that are kept for these marks
+    alone, and what a killed process has left of removed ones. Returns their number. InUse while another
+    process has the run."""
+    with locked(rundir.root, wait=False):
+        folder = absolute(rundir.checkpoints)
+        if not folder.is_dir():
+            return 0
+        _sweep(folder)
+        steps = whole_steps(folder)
+        if marks is not None:
+            kept_for = {step: marks_of(folder, step) for step in steps[:-1]}
+            steps = [step for step, names in kept_for.items() if names and set(names) <= set(marks)]
+        for step in steps:
+            _retire(folder / str(step))
+        return len(steps)
 
 
 def _begin(folder: AnyPath) -> None:
