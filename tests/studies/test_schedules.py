@@ -12,14 +12,33 @@ import pytest
 from scipy import stats
 
 from tests.studies.stores import trained
+from tlc_jax import study
+from tlc_jax.core.stacked import split
+from tlc_jax.runs.load import load_model
 from tlc_jax.studies.claims import outcomes
+from tlc_jax.studies.compression_errors import untrained
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
-from tlc_jax.studies.exhibits.schedules import BRANCHES, CUTS, SCHEDULES
+from tlc_jax.studies.exhibits.schedules import BRANCH, BRANCHES, CUTS, PLANNED, SCHEDULES
 from tlc_jax.studies.item_store import ItemStore, Result
 from tlc_jax.studies.picture import save_panels
 from tlc_jax.studies.statistics import difference_interval
 
+STUDY = """
+from tlc_jax.config import *
+from tlc_jax.config.study_options import StudyConfig
+
+def get_config():
+    train = Config(
+        model=ModelConfig(head_size=8, vocab_size=300, max_positions=32),
+        data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
+        schedule=ScheduleConfig(follows="training_seconds", warmup=0.06, cooldown=0.0),
+        budget=BudgetConfig(training_seconds=0.2),
+        checkpoint=CheckpointConfig(marks="1/2,1"),
+        batch_size=16,
+    )
+    return StudyConfig(train=train, sizes=("1x16",), bits=(), sparsities=(), counted_in="steps")
+"""
 TRUNK = {"2x64": {"1/4": [1.200, 1.204, 1.208], "1": [1.000, 1.002, 1.007]}}
 PLANS = {300: [1.201, 1.206, 1.202], 1200: [1.020, 1.022, 1.026]}
 CUT = [1.300, 1.310, 1.306]
@@ -135,3 +154,23 @@ def test_the_plot_draws(tmp_path: Path) -> None:
     rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0)))
     save_panels([(SCHEDULES.draw, rows)], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_study_has_trunks_and_runs_with_budgets_of_their_own(corpus: Path, tmp_path: Path) -> None:
+    """A planned run ends where its branch does; one of a single update keeps its initial parameters."""
+    document, workdir = tmp_path / "config.py", tmp_path / "study"
+    document.write_text(STUDY.format(corpus=str(corpus), cache=str(tmp_path / "cache")))
+    half, one = "schedule.cooldown=None,budget.training_seconds=0.1", "budget.training_seconds=1e-9"
+    variants = ["--variants", "", half, f"schedule.cooldown=None,{one}"]
+    study.main(["--config", str(document), "--workdir", str(workdir), *variants])
+    store = ItemStore(workdir)
+    ends = {row["item"]: row["step"] for row in store.rows(last=True)}
+    assert abs(ends["1x16/seed0/at-1-2"] - ends[f"1x16,{half}/seed0/trained"]) <= 1
+    assert {row["kind"] for row in SCHEDULES.rows(store)} >= {BRANCH, PLANNED}
+    run = workdir / "runs" / f"1x16,schedule.cooldown=None,{one}" / "seed0" / "trained"
+    model = load_model(str(run), warn=print)
+    initial, kept = untrained(model), split(model.params)
+    assert kept.keys() == initial.keys()
+    for name, x in initial.items():
+        np.testing.assert_array_equal(np.asarray(kept[name]), x)
