@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlc_jax.studies.exhibits.batch_sizes import BATCH_SIZES
 from tlc_jax.studies.exhibits.best_size import BEST_SIZE
 from tlc_jax.studies.exhibits.data_share import DATA_SHARE
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
@@ -18,6 +19,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     BEST_SIZE,
     EQUAL_BYTES,
     LEARNING_CURVES,
+    BATCH_SIZES,
     DATA_SHARE,
     SCHEDULES,
     FINETUNED_SIZES,
