@@ -87,6 +87,13 @@ def test_the_ratio_to_untrained_networks_is_compared(tmp_path: Path) -> None:
         assert each.interval == pytest.approx(tuple(np.exp(list(test.confidence_interval()))))
 
 
+def test_depths_of_one_width_are_compared_apart_from_widths_of_one_depth(tmp_path: Path) -> None:
+    sizes = ("1x64", "2x32", "2x64", "2x128", "4x64")
+    rows = PRUNING_ERROR.rows(measured(tmp_path, dict.fromkeys(sizes, (0.1, (2.0,)))))
+    ends = dict.fromkeys((each.small, each.large) for each in comparisons(rows))
+    assert list(ends) == [("1x64", "4x64"), ("2x32", "2x128")]
+
+
 def test_findings_are_of_the_papers_quantizer_and_of_pruning(tmp_path: Path) -> None:
     store = measured(tmp_path, FALLING)
     for exhibit in (QUANTIZATION_ERROR, PRUNING_ERROR):
@@ -147,7 +154,8 @@ def test_it_draws(tmp_path: Path) -> None:
 
     axes = Figure().subplots()
     PRUNING_ERROR.draw(axes, PRUNING_ERROR.rows(measured(tmp_path, FALLING)))
-    widths = sorted(round(patch.get_width(), 6) for patch in axes.patches)
+    bars: list[Any] = list(axes.patches)
+    widths = sorted(round(bar.get_width(), 6) for bar in bars)
     expected = [
         scale * before * factor
         for scale, power in KINDS.values()

@@ -9,6 +9,7 @@ changed; and only after equally many updates, since weights move with each of th
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import above_gate, grouped, metric_of, share, size_order, tuning_rows
 from tlc_jax.studies.picture import plain
+from tlc_jax.studies.size_families import families
 from tlc_jax.studies.statistics import LEVEL, difference_interval, holm, welch
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 ERRORS = {"absolute_error": "mean |v - w|", "relative_error": "||v - w|| / ||w||"}
 _PAPER = str(QuantSpec(PAPER_BITS, "tensor", "minmax", "float"))
-_SEVERAL = 2
 
 QUANTIZATION = Claim(
     "quantization-error",
@@ -99,7 +100,7 @@ def _above_gate(rows: list[Row], store: ItemStore) -> set[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The error of a method in the smallest and in the largest size, of one variant. Factors are those of the
+    """The error of a method in the smallest and in the largest size of a family. Factors are those of the
     larger size by those of the smaller one: `trained`, `untrained`, and `left`, which is their ratio, with an
     interval over trainings."""
 
@@ -111,6 +112,7 @@ class Comparison:
     untrained: float
     interval: tuple[float, float] | None
     p: float | None
+    updates: int
     judged: bool
 
     @property
@@ -127,18 +129,18 @@ class Comparison:
 
 
 def comparisons(rows: list[Row]) -> list[Comparison]:
-    """Of each variant, method and error; none of a single size."""
+    """Of each variant, method, error and family of sizes: depths of one width, widths of one depth. None of a
+    single size."""
     made = []
     for variant in dict.fromkeys(row["variant"] for row in rows):
         of_variant = [row for row in rows if row["variant"] == variant]
         sizes = list(dict.fromkeys(row["size"] for row in of_variant))
-        if len(sizes) < _SEVERAL:
-            continue
-        for method in dict.fromkeys(row["method"] for row in of_variant):
-            for error in ERRORS:
-                of_error = [row for row in of_variant if (row["method"], row["metric"]) == (method, error)]
-                ends = [[row for row in of_error if row["size"] == size] for size in (sizes[0], sizes[-1])]
-                made.append(_compare(method, error, *ends))
+        of_families = [(family[0], family[-1]) for family in families(sizes).values() if len(family) > 1]
+        methods = dict.fromkeys(row["method"] for row in of_variant)
+        for method, error, ends in itertools.product(methods, ERRORS, of_families):
+            of_error = [row for row in of_variant if (row["method"], row["metric"]) == (method, error)]
+            small, large = ([row for row in of_error if row["size"] == size] for size in ends)
+            made.append(_compare(method, error, small, large))
     return made
 
 
@@ -155,6 +157,7 @@ def _compare(method: str, error: str, small: list[Row], large: list[Row]) -> Com
         untrained=math.exp(large_before.mean() - small_before.mean()),
         interval=(math.exp(covered[0]), math.exp(covered[1])) if covered else None,
         p=welch(*left) if covered else None,
+        updates=small[0]["updates"],
         judged=_equal_updates([*small, *large]) and all(row["comparable"] for row in (*small, *large)),
     )
 
@@ -214,14 +217,10 @@ def _sentences(rows: list[Row]) -> list[str]:
 def _findings(claim: Claim, rows: list[Row]) -> list[Finding]:
     """Of the paper's method, for absolute and for relative errors."""
     return [
-        Finding(claim, f"{each}, {_about(rows)}", supports=each.left < 1, p=each.p)
+        Finding(claim, f"{each}, after {each.updates:,} updates", supports=each.left < 1, p=each.p)
         for each in comparisons(rows)
         if each.judged and (each.method.endswith("(paper)") or rows[0]["kind"] == "prune")
     ]
-
-
-def _about(rows: list[Row]) -> str:
-    return f"after {rows[0]['updates']:,} updates of each"
 
 
 def _table(rows: list[Row]) -> Table:
