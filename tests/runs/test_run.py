@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 import shutil
 import signal
@@ -324,6 +325,27 @@ def wait_until(condition, seconds: float = 200) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(2, 32, 16), (1, 16, 8)], ids=str)
+def test_the_attention_window_of_every_update_follows_the_tokens_before_it(
+    command, tmp_path: Path, size: tuple[int, int, int]
+) -> None:
+    """Whatever the size and the batch: it is the whole row of 32 after 4,096 tokens."""
+    names = ("--model.num-layers", "--model.hidden-size", "--batch-size")
+    options = [word for name, value in zip(names, size, strict=True) for word in (name, str(value))]
+    options += ["--schedule.local-attention-tokens", "4096", "--budget.steps", "18", "--log-every", "1"]
+    train.main(command(tmp_path / "w", *options, "--micro-batch", "None", "--schedule.warmup", "0"))
+    windows = {
+        line["tokens"] - size[2] * 32: line["train/attention_reach"]
+        for line in lines(tmp_path / "w")
+        if "tokens" in line
+    }
+    assert len(windows) == 18
+    for tokens, window in windows.items():
+        doublings = math.log2(32 / 3) * min(tokens / 4096, 1) ** 2
+        assert window == math.floor(3 * 2**doublings + 1e-9), tokens
 
 
 @pytest.mark.slow
