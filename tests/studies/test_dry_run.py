@@ -78,11 +78,30 @@ def test_time_and_disk_of_trunks_and_branches(tmp_path: Path) -> None:
     both = state[32] + state[64]
     stages = predict(config, ItemStore(tmp_path))
     assert stages["timing"] == Prediction(2, 0, 0.0, 0.0)
-    # a trunk ends where the branch to its mark 1 leaves it; it keeps its end, its marks and two branch points
-    assert stages["train"] == Prediction(4, 0, 4 * 800.0, 2 * 5 * both)
+    # a trunk ends where the branch to its mark 1 leaves it; it keeps its end, and until its branches are
+    # finished its marks and two branch points
+    assert stages["train"] == Prediction(4, 0, 4 * 800.0, 2 * 1 * both, 4 * state[64])
     assert stages["branch"] == Prediction(8, 0, 4 * 0.2 * (250 + 1000), 2 * 2 * both)
     assert (stages["finetune"].items, stages["finetune"].seconds) == (12, 12 * 50.0)
     assert stages["compress"] == Prediction(12 * 20, 0, 0.0, 0.0)
+
+
+def test_of_a_search_the_disk_is_that_of_one_combination_and_meanwhile_of_one_more(tmp_path: Path) -> None:
+    base = StudyConfig().train
+    model = ModelConfig(head_size=32, vocab_size=300, max_positions=128)
+    finetune = Config(task=ClassificationConfig(), checkpoint=CheckpointConfig(every_steps=10, keep=2))
+    search = SearchConfig(learning_rates=(1e-4, 1e-3, 1e-2), dropouts=(0.0, 0.1), seeds=(1, 2, 3))
+    config = StudyConfig(
+        train=replace(base, model=model), finetune=finetune, search=search, sizes=("1x32",), seeds=(0, 1)
+    )
+    one = replace(config, search=SearchConfig(seeds=(1,)))
+    checkpoints = predict(one, ItemStore(tmp_path))["finetune"].bytes / 2
+    assert checkpoints > 2 * 12 * 300 * 32, "two checkpoints, more than their embeddings"
+    stages = predict(config, ItemStore(tmp_path))
+    assert stages["finetune"].items == 2 * 3 * 2 * 3
+    assert stages["finetune"].bytes == 2 * 3 * checkpoints
+    assert stages["finetune"].meanwhile == 3 * checkpoints
+    assert predict(one, ItemStore(tmp_path))["finetune"].meanwhile == 0
 
 
 def test_a_finetuning_that_no_size_fits_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

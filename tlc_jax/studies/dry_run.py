@@ -8,7 +8,8 @@ Evaluation, compilation and compression come on top: only measuring them would t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -45,12 +46,14 @@ _STAGES = {
 @dataclass(frozen=True)
 class Prediction:
     """The items of a stage; seconds and bytes are those of the items that are not finished. None: nothing
-    finished yet says how long they take."""
+    finished yet says how long they take. `meanwhile` are bytes that one process needs before it removes what
+    nothing needs any more."""
 
     items: int
     finished: int
     seconds: float | None
     bytes: float
+    meanwhile: float = 0.0
 
 
 def dry_run(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
@@ -75,9 +78,14 @@ def dry_run(config: StudyConfig, workdir: AnyPath, console: Console) -> None:
     least = "at least " if any(each.seconds is None for each in stages.values()) else ""
     console.print(
         f"{least}{duration(seconds)} of training in one process, less with several workers; evaluation, "
-        "compilation and compression come on top. Checkpoints take at most "
-        f"{_size(_sum(each.bytes for each in stages.values()))}."
+        "compilation and compression come on top. Checkpoints that stay take at most "
+        f"{_size(_sum(each.bytes for each in stages.values()))}{_more(stages)}."
     )
+
+
+def _more(stages: Mapping[str, Prediction]) -> str:
+    most = max((each.meanwhile for each in stages.values()), default=0.0)
+    return f", and up to {_size(most)} more in each process until others are removed" if most else ""
 
 
 def _size(size: float) -> str:
@@ -99,7 +107,8 @@ def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
             items=len(of_stage),
             finished=len(of_stage) - len(left),
             seconds=None if None in seconds else _sum(seconds),
-            bytes=_sum(sizes.checkpoints(item) for item in left),
+            bytes=sizes.kept(left),
+            meanwhile=max(map(sizes.removed_later, left), default=0.0),
         )
     return predictions
 
@@ -153,7 +162,32 @@ class _Sizes:
         self._config = config
         self._parameters: dict[tuple[object, ...], int] = {}
 
-    def checkpoints(self, item: Item) -> float:
+    def kept(self, left: Iterable[Item]) -> float:
+        """At most: of a search, the checkpoints of one combination."""
+        seeds, total = Counter[tuple[str, ...]](), 0.0
+        for item in left:
+            if item.stage == "finetune":
+                seeds[item.needs] += 1
+                if seeds[item.needs] > self._seeds:
+                    continue
+            total += self._checkpoints(item)
+        return total
+
+    def removed_later(self, item: Item) -> float:
+        """Beside those that are kept (unneeded_checkpoints.py): of a search the checkpoints of one more
+        combination, of a trunk those of its marks."""
+        if item.stage == "finetune" and len(self._config.finetunings()) > 1:
+            return self._seeds * self._checkpoints(item)
+        if item.stage == "train" and self._config.branches:
+            config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
+            return _STATE * self._count(config) * sum(mark.share is not None for mark in config.kept_marks)
+        return 0.0
+
+    @property
+    def _seeds(self) -> int:
+        return len(next(iter(self._config.finetunings().values())))
+
+    def _checkpoints(self, item: Item) -> float:
         """At most: the newest ones, those at marks, and the best."""
         if item.stage in _TRAINS_NOTHING:
             return 0.0
@@ -162,7 +196,8 @@ class _Sizes:
             config = self._finetuned(item, config)
         kept = config.checkpoint.keep if config.checkpoint.every_steps else 1
         if item.stage in ("train", "finetune"):
-            kept += len(config.kept_marks)
+            trunk = item.stage == "train" and self._config.branches
+            kept += sum(not (trunk and mark.share) for mark in config.kept_marks)
         best = config.checkpoint.best or item.stage == "recover"
         return _STATE * self._count(config) * (kept + best)
 
