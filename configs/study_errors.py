@@ -35,7 +35,7 @@ DEPTHS_AND_WIDTHS = {
 def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
     if scale == "paper":
         study = replace(
-            load_config("study_paper", StudyConfig),
+            load_config("study_sst2:paper", StudyConfig),
             train=load_config("pretrain", Config),
             search=SearchConfig(),
             sizes=("6x768", "12x768", "24x768"),
@@ -50,4 +50,4 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         )
         sizes, seeds = DEPTHS_AND_WIDTHS[scale], (100, 300, 500)
         study = replace(study, train=train, sizes=sizes, seeds=seeds, counted_in="training_seconds")
-    return replace(study, errors=True, bits=(), sparsities=())
+    return replace(study, errors=True, bits=(), sparsities=(), recovery=None)

@@ -29,7 +29,7 @@ RATES = (1e-5, 2e-5, 3e-5)  # RoBERTa's (Liu et al., 2019)
 
 def get_config(scale: Literal["gpu", "paper"] = "paper") -> StudyConfig:
     if scale == "paper":
-        study = load_config("study_paper", StudyConfig)
+        study = load_config("study_sst2:paper", StudyConfig)
         train = replace(
             load_config("pretrain", Config),
             evaluation=EvaluationConfig(every_steps=500, max_rows=16_384, stop_at=0.33),
@@ -53,4 +53,4 @@ def get_config(scale: Literal["gpu", "paper"] = "paper") -> StudyConfig:
         search = SearchConfig(learning_rates=(1e-4, 3e-4, 1e-3), seeds=(100, 300, 500))
         sizes, seeds = ("3x256", "6x256", "6x512"), (100, 300, 500)
         study = replace(study, train=train, finetune=finetune, search=search, sizes=sizes, seeds=seeds)
-    return replace(study, bits=(32,), sparsities=(0.0,))
+    return replace(study, bits=(32,), sparsities=(0.0,), recovery=None)
