@@ -13,11 +13,11 @@ pretraining; with finetuning and compression about 100 minutes.
 Cost: half an hour; not run here.
 
 `study_sst2:paper` is the paper's compression study, with its search (appendix D): every size of table 2 and
-the smaller ones are pretrained for the same 1,000,000 seconds on Wikipedia and books (`--config pretrain` says
-how to get them), then finetuned with each combination of batch 16, 32, 64; learning rate 5e-4, 3e-4, 1e-4;
-dropout 0.1, 0.2, 0.3; seeds 100, 300, 500. The combination with the best mean over its seeds on the tuning
-set (5 % of the training set) is compressed, with pruning at once and in rounds with recovery (4.3). On MNLI:
-`--finetune.data.name glue/mnli --finetune.data.sequence-length 128`.
+the smaller ones are pretrained for the same 1,000,000 seconds on Wikipedia and books (`--config pretrain`
+says how to get them), then finetuned with each combination of batch 16, 32, 64; learning rate 5e-4, 3e-4,
+1e-4; dropout 0.1, 0.2, 0.3; seeds 100, 300, 500. The combination with the best mean over its seeds on the
+tuning set (5 % of the training set) is compressed, with pruning at once and in rounds with recovery (4.3). On
+MNLI: `--finetune.data.name glue/mnli --finetune.data.sequence-length 128`.
 
 The paper's 1,000,000 seconds are those of one NVIDIA V100 with 16 GB, on which it timed an update of each
 size, with the largest micro-batch that fits and gradients accumulated (2.2); the models themselves were
