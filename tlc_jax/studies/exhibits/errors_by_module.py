@@ -265,7 +265,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     modules, models = (list(dict.fromkeys(row[name] for row in chosen)) for name in ("module", "model"))
     height = 0.8 / len(models)
     for number, model in enumerate(models):
-        for before in (True, False):
+        for before in (False, True):
             bars = [row for row in chosen if (row["model"], row["untrained"]) == (model, before)]
             places = [index for index, name in enumerate(modules) if any(r["module"] == name for r in bars)]
             of_place = [[row for row in bars if row["module"] == modules[index]] for index in places]
@@ -277,10 +277,11 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
                 axes.barh(at, means, height, label=label, zorder=3, **style)
             else:
                 spread = [_mean(each, "deviation") for each in of_place]
-                axes.barh(at, means, height, xerr=spread, label=plain(model), error_kw={"linewidth": 0.7})
+                style = {"color": f"C{number}", "error_kw": {"linewidth": 0.7}}
+                axes.barh(at, means, height, xerr=spread, label=plain(model), **style)
     axes.set_yticks(range(len(modules)), [plain(_named(module)) for module in modules], fontsize=6)
     axes.set_ylim(len(modules) - 0.5, -0.5)
-    axes.set(title=rows[0]["method"], xlabel="mean |v - w|, bars over layers ± standard deviation")
+    axes.set(title=rows[0]["method"], xlabel="mean |v - w|; lines: ± standard deviation over layers")
     axes.legend(fontsize=7)
 
 
