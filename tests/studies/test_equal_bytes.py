@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.studies.compressed_stores import Way, compressed_in_ways
 from tests.studies.stores import compressed, right
+from tlc_jax.studies.claims import Finding
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.measured import grouped
@@ -159,3 +162,52 @@ def test_the_best_of_each_size_that_fits_is_compared(
     smallest = min(kilobytes for kilobytes, _ in itertools.chain(small, large))
     assert smallest <= limits[0] < 2 * smallest, "the first budget is the first that any model fits in"
     assert limits == sorted(set(limits))
+
+
+def findings_of_bytes(store: ItemStore) -> list[Finding]:
+    return EQUAL_BYTES.findings(EQUAL_BYTES.rows(store))
+
+
+def test_a_larger_model_that_is_compressed_more_is_compared_at_equal_bytes(tmp_path: Path) -> None:
+    """2x64 at 8 bits and 2x128 at 4; where 2x128 has as many bits, nothing is said of compression."""
+    flat = [right(200)] * 3
+    small, large = [0.51, 0.52, 0.54], [0.61, 0.62, 0.63]
+    models: Any = {
+        ("2x64", 8, 30.0): (0.80, small, flat),
+        ("2x128", 4, 31.0): (0.90, large, flat),
+        ("2x64", 32, 110.0): (0.81, [0.55, 0.55, 0.56], flat),
+        ("2x128", 32, 120.0): (0.95, [0.65, 0.65, 0.66], flat),
+    }
+    [finding] = findings_of_bytes(compressed(tmp_path, "accuracy", models))
+    assert finding.claim.name == "large-then-compress"
+    assert finding.supports
+    expected: Any = stats.ttest_ind(large, small, equal_var=False)
+    assert finding.p == pytest.approx(expected.pvalue, rel=1e-6)
+    low, high = expected.confidence_interval()
+    assert (
+        f"a difference of {np.mean(large) - np.mean(small):+.4f} [{low:+.4f}, {high:+.4f}]" in finding.effect
+    )
+    assert finding.effect.startswith("up to 32 kB: 2x128 at 4 bits, 0.6200 [")
+    assert findings_of_bytes(compressed(tmp_path / "gate", "accuracy", models, gate=("linear", 0.6))) == []
+
+
+def test_models_that_were_pruned_in_rounds_are_others(tmp_path: Path) -> None:
+    """And so are the dense ones that were trained as long; of several marks the last counts."""
+    half = Way("1x32", 8, 0.5)
+    values = {
+        half: [1.9],
+        replace(half, recovered=True): [1.6],
+        Way("1x32", 8, as_long_as=0.5): [1.4],
+        Way("1x32", 8, mark="1/4"): [1.2],
+    }
+    rows = EQUAL_BYTES.rows(
+        compressed_in_ways(tmp_path, {replace(w, mark=w.mark or "1"): v for w, v in values.items()})
+    )
+    text = " ".join(EQUAL_BYTES.sentences(rows))
+    assert "1x32 at 8 bits, 50 % pruned in rounds, 1.6000" in text
+    assert "1x32 at 8 bits, dense, trained as long as 50 % pruned in rounds, 1.4000" in text
+    amounts = [str(cell) for cell in EQUAL_BYTES.table(rows).columns[1].cells]
+    assert sorted(amounts) == sorted(
+        ["50 % pruned", "50 % pruned in rounds", "dense, trained as long as 50 % pruned in rounds"]
+    )
+    assert "1.2000" not in text

@@ -240,7 +240,7 @@ def test_rounds_of_a_study_are_those_of_compress(
     assert row["file_bytes"] == (out / "model.safetensors").stat().st_size
     assert row["recovery_steps"] == steps
     capsys.readouterr()
-    evaluate.main(["--checkpoint", str(out), "--json", "--data.dir", str(corpus), "--data.held-out", "0.1"])
+    evaluate.main(["--checkpoint", str(out), "--json", "--data.dir", str(corpus)])
     evaluated = json.loads(capsys.readouterr().out)
     assert row["value"] == pytest.approx(evaluated["eval/held_out/nats_per_byte"], rel=1e-6)
     for sparsity, kept, name in ((0.8, "recovered", "pruned-80"), (0.0, "control", "control-80")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ from jaxtyping import Float
 
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import metric_of, primary, share, size_order, with_gates
+from tlc_jax.studies.statistics import interval
 
 DENSE = 32
 """Bits of a model that is not quantized."""
 BLEU = "bleu"
-_Model = tuple[str, str, int, float, bool, float | None]
+ModelKey = tuple[str, str, int, float, bool, float | None]
+"""Size, mark, bits, sparsity, whether it was pruned in rounds, and for a dense model that was trained as long
+as rounds the sparsity of the last of them."""
 _COLUMNS = ("size", "mark", "bits", "sparsity", "recovered", "as_long_as")
 
 
@@ -29,27 +32,73 @@ def amount_of(sparsity: float, recovered: bool, as_long_as: float | None) -> str
 
 
 def compressed_rows(store: ItemStore) -> list[Row]:
-    """The primary metric of each compressed model on the reported set, with its `bleu` where it was decoded;
-    of sizes without variants, in the order of sizes and marks."""
+    """The primary metric of each compressed model on the reported set, with its value on the set that choices
+    are made on (`tuning`) and its `bleu` where it was decoded; of sizes without variants, in the order of
+    sizes and marks."""
     rows = [row for row in store.rows(stage="compress") if not row["variant"]]
     rows = [
         {**row, "recovered": bool(row.get("recovered")), "as_long_as": row.get("as_long_as")} for row in rows
     ]
     bleu = {(row["item"], row["set"]): row["value"] for row in rows if row["metric"] == BLEU}
+    tuning = {
+        row["item"]: row["value"] for row in rows if primary(row) and row.get("role") in ("tuning", "both")
+    }
     reported = [row for row in rows if primary(row) and row.get("role") in ("reported", "both")]
     reported.sort(
         key=lambda row: (size_order(row["size"]), share(row["mark"]), row["sparsity"], -row["bits"])
     )
-    return with_gates([{**row, BLEU: bleu.get((row["item"], row["set"]))} for row in reported], rows)
+    return with_gates(
+        [
+            {**row, BLEU: bleu.get((row["item"], row["set"])), "tuning": tuning.get(row["item"])}
+            for row in reported
+        ],
+        rows,
+    )
+
+
+@dataclass(frozen=True)
+class ModelValues:
+    """The values of a model by the seed of the training, each the mean over its finetunings. The `sign` is 1
+    where lower is better, else -1."""
+
+    values: dict[int, float]
+    sign: int
+    passes: bool
+    """Whether it is better than its gate."""
+    bleu: float | None
+
+
+def models_of(rows: Sequence[Row]) -> dict[ModelKey, ModelValues]:
+    """The models of rows, in their order."""
+    by_model: dict[ModelKey, list[Row]] = {}
+    for row in rows:
+        key: Any = tuple(row[column] for column in _COLUMNS)
+        by_model.setdefault(key, []).append(row)
+    return {key: _model(of_model) for key, of_model in by_model.items()}
+
+
+def _model(rows: list[Row]) -> ModelValues:
+    metric, gate = metric_of(rows[0]), rows[0].get("gate")
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(int(row["seed"]), []).append(float(row["value"]))
+    values = {seed: float(np.mean(each)) for seed, each in by_seed.items()}
+    mean, bleu = float(np.mean([*values.values()])), [row[BLEU] for row in rows]
+    return ModelValues(
+        values,
+        sign=-1 if metric.higher_is_better else 1,
+        passes=gate is None or metric.better(mean, float(gate)),
+        bleu=None if None in bleu else float(np.mean(bleu)),
+    )
 
 
 @dataclass(frozen=True)
 class Loss:
     """What the trainings of a size lose by one compression, in the unit of the metric; positive is worse.
 
-    `values` are those of the compressed models and `dense` those of the same trainings, in the same order,
-    uncompressed or, after recovery, of their dense controls where there are any (`controlled`). Each is the
-    mean over the finetunings of a training. `passes`: both are better than their gate.
+    `values` are those of the compressed models and `dense` those of the same trainings (`seeds`),
+    uncompressed or, after recovery, of their dense controls where there are any (`controlled`). `passes`:
+    both are better than their gate.
     """
 
     size: str
@@ -60,7 +109,7 @@ class Loss:
     seeds: tuple[int, ...]
     values: Float[np.ndarray, "trainings"]
     dense: Float[np.ndarray, "trainings"]
-    higher_is_better: bool
+    sign: int
     controlled: bool
     passes: bool
     bleu: float | None
@@ -68,14 +117,14 @@ class Loss:
 
     @property
     def by_training(self) -> Float[np.ndarray, "trainings"]:
-        return self.dense - self.values if self.higher_is_better else self.values - self.dense
+        return self.sign * (self.values - self.dense)
 
     @property
     def mean(self) -> float:
         return float(self.by_training.mean())
 
     @property
-    def ratio(self) -> float:
+    def share(self) -> float:
         """The loss as a share of the value of the dense model."""
         return self.mean / float(self.dense.mean())
 
@@ -84,38 +133,33 @@ class Loss:
         bits = f"{self.bits} bits" if self.bits != DENSE else ""
         return " and ".join(filter(None, (amount_of(self.sparsity, self.recovered, None), bits)))
 
+    def __str__(self) -> str:
+        """The mean, with its interval over trainings where there are several."""
+        covered = interval(self.by_training)
+        return f"{self.mean:+.4f}" + ("" if covered is None else f" [{covered[0]:+.4f}, {covered[1]:+.4f}]")
+
 
 def losses(rows: Sequence[Row]) -> list[Loss]:
     """The losses of all compressed models, in the order of their rows."""
-    by_model: dict[_Model, dict[int, list[Row]]] = {}
-    for row in rows:
-        model: Any = tuple(row[column] for column in _COLUMNS)
-        by_model.setdefault(model, {}).setdefault(int(row["seed"]), []).append(row)
-    found = (_loss(model, by_model) for model in by_model)
-    return [loss for loss in found if loss is not None]
+    models = models_of(rows)
+    return [loss for key in models if (loss := _loss(key, models)) is not None]
 
 
-def _loss(model: _Model, by_model: dict[_Model, dict[int, list[Row]]]) -> Loss | None:
-    size, mark, bits, sparsity, recovered, as_long_as = model
-    control = by_model.get((size, mark, DENSE, 0.0, False, sparsity), {}) if recovered else {}
-    dense = control or by_model.get((size, mark, DENSE, 0.0, False, None), {})
-    seeds = tuple(seed for seed in by_model[model] if seed in dense)
-    if as_long_as is not None or (bits == DENSE and not sparsity) or not seeds:
+def _loss(key: ModelKey, models: dict[ModelKey, ModelValues]) -> Loss | None:
+    size, mark, bits, sparsity, recovered, as_long_as = key
+    control = models.get((size, mark, DENSE, 0.0, False, sparsity)) if recovered else None
+    model, dense = models[key], control or models.get((size, mark, DENSE, 0.0, False, None))
+    if dense is None or as_long_as is not None or (bits == DENSE and not sparsity):
         return None
-    pair = [[rows[seed] for seed in seeds] for rows in (by_model[model], dense)]
-    metric, gate = metric_of(pair[0][0][0]), pair[0][0][0].get("gate")
-    values, uncompressed = (np.array([_mean(rows, "value") for rows in each]) for each in pair)
+    seeds = [seed for seed in model.values if seed in dense.values]
+    if not seeds:
+        return None
+    values, uncompressed = (np.array([each.values[seed] for seed in seeds]) for each in (model, dense))
     return Loss(
-        *(size, mark, bits, sparsity, recovered, seeds, values, uncompressed),
-        higher_is_better=metric.higher_is_better,
-        controlled=bool(control),
-        passes=gate is None
-        or all(metric.better(float(each.mean()), float(gate)) for each in (values, uncompressed)),
-        bleu=_mean([row for rows in pair[0] for row in rows], BLEU),
-        dense_bleu=_mean([row for rows in pair[1] for row in rows], BLEU),
+        *(size, mark, bits, sparsity, recovered, tuple(seeds), values, uncompressed),
+        sign=model.sign,
+        controlled=control is not None,
+        passes=model.passes and dense.passes,
+        bleu=model.bleu,
+        dense_bleu=dense.bleu,
     )
-
-
-def _mean(rows: Iterable[Row], column: str) -> float | None:
-    values = [row[column] for row in rows]
-    return None if None in values else float(np.mean(values))

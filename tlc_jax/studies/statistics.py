@@ -135,10 +135,14 @@ class Contrast:
         """Of the sum being 0 (Student's t)."""
         return max(2 * float(stats.t.sf(abs(self.mean) / self.error, self.freedom)), _SMALLEST)
 
-    def outside(self, margin: float) -> float:
-        """The p-value of the sum being farther than `margin` from 0: two one-sided tests, of which the larger
-        counts. A small one says that it is nearer."""
-        return max(float(stats.t.sf((margin - abs(self.mean)) / self.error, self.freedom)), _SMALLEST)
+    @property
+    def p_positive(self) -> float:
+        """Of the sum being 0 or less, against being positive (one-sided)."""
+        return max(float(stats.t.sf(self.mean / self.error, self.freedom)), _SMALLEST)
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        return f"{self.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def contrast(groups: Sequence[tuple[float, Float[np.ndarray, "seeds"]]]) -> Contrast | None:

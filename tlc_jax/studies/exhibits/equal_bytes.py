@@ -16,6 +16,7 @@ from jaxtyping import Float
 from rich.table import Table
 
 from tlc_jax.core.printable import counted
+from tlc_jax.studies.claims import Claim, Finding
 from tlc_jax.studies.compressed_models import amount_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
@@ -30,7 +31,7 @@ from tlc_jax.studies.measured import (
     with_gates,
 )
 from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.statistics import LEVEL, Difference, difference, holm
+from tlc_jax.studies.statistics import LEVEL, Difference, contrast, difference, holm
 from tlc_jax.tasks.metric import Metric
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
 _KEY = ("size", "variant", "mark", "bits", "sparsity", "recovered", "as_long_as")
 _KILOBYTE = 1000
+LARGE_THEN_COMPRESS = Claim(
+    "large-then-compress",
+    "Of models of as many bytes, a larger one that is compressed more is better than a smaller one that is "
+    "compressed less, after as long a training.",
+    "sections 4.2 and 4.3, figures 6, 7 and 12",
+)
 _MEANS = ("accuracy", "nats_per_byte")  # metrics that are a mean over the scores of examples
 
 
@@ -69,6 +76,11 @@ class _Model:
 
     def __str__(self) -> str:
         return f"{self.size} at {self.tuning.key[3]} bits{self.amount and f', {self.amount}'}"
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Without what a sparse tensor takes to say which weights it has (paper, footnote 7)."""
+        return self.tuning.key[3] * (1 - self.tuning.key[4])
 
     @property
     def amount(self) -> str:
@@ -185,6 +197,28 @@ def _judged(measured: Difference, examples_p: float, trainings_p: float) -> str:
     return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"
 
 
+def _findings(rows: list[Row]) -> list[Finding]:
+    """One for each limit at which the choice changes, where the larger one of the best two has fewer bits for
+    each of its weights."""
+    metric, findings = metric_of(rows[0]), list[Finding]()
+    for limit, order in _contests(_models(rows), metric):
+        pair = sorted(order[:2], key=lambda model: size_order(model.tuning.key[0]))
+        if len(pair) < 2 or _above(pair, metric) or pair[0].tuning.key[0] == pair[1].tuning.key[0]:
+            continue
+        smaller, larger = pair
+        if larger.bits_per_weight >= smaller.bits_per_weight:
+            continue
+        tested = contrast([(1.0, larger.reported.values), (-1.0, smaller.reported.values)])
+        difference = tested or f"{larger.reported.mean - smaller.reported.mean:+.4f}"
+        text = (
+            f"up to {limit / _KILOBYTE:,.0f} kB: {larger}, {larger.reported}, and {smaller}, "
+            f"{smaller.reported}, a difference of {difference} {metric.name.replace('_', ' ')}"
+        )
+        supports = metric.better(larger.reported.mean, smaller.reported.mean)
+        findings.append(Finding(LARGE_THEN_COMPRESS, text, supports, tested and tested.p))
+    return findings
+
+
 def _table(rows: list[Row]) -> Table:
     models = _models(rows)
     first = models[0].reported.rows[0]
@@ -247,4 +281,4 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.legend(fontsize=8)
 
 
-EQUAL_BYTES = Exhibit("equal bytes", _rows, _table, _sentences, _draw)
+EQUAL_BYTES = Exhibit("equal bytes", _rows, _table, _sentences, _draw, (LARGE_THEN_COMPRESS,), _findings)

@@ -1,0 +1,73 @@
+"""Stores of models that were compressed in many ways, made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlc_jax.studies.item_store import ItemStore, Result, pack_scores
+
+WEIGHTS = 1000
+
+
+@dataclass(frozen=True)
+class Way:
+    """A size and how it was compressed; `as_long_as` is that of a dense control."""
+
+    size: str
+    bits: int = 32
+    sparsity: float = 0.0
+    recovered: bool = False
+    as_long_as: float | None = None
+    mark: str = ""
+
+
+def compressed_in_ways(
+    workdir: Path,
+    values: Mapping[Way, Sequence[float]],
+    *,
+    metric: str = "nats_per_byte",
+    tuning: Mapping[Way, float] | None = None,
+    file_bytes: Mapping[Way, float] | None = None,
+    bleu: Mapping[Way, float] | None = None,
+    gate: float | None = None,
+) -> ItemStore:
+    """A store with the value on the reported set of each training (seeds 0, 1, ...), where the tuning set has
+    the same values unless they are given. All models have as many weights."""
+    store, packed = ItemStore(workdir), pack_scores(np.ones(2), np.ones(2))
+    for number, (way, seeds) in enumerate(values.items()):
+        for seed, value in enumerate(seeds):
+            paper = WEIGHTS * (1 - way.sparsity) * way.bits / 8
+            about = {
+                "file_bytes": (file_bytes or {}).get(way, paper + 24),
+                "paper_bytes": paper,
+                "metric": metric,
+            }
+            rows: list[dict[str, Any]] = [
+                {**about, "set": "tuning", "role": "tuning", "value": (tuning or {}).get(way, value)},
+                {**about, "set": "test", "role": "reported", "value": value},
+            ]
+            if bleu is not None:
+                rows.append(
+                    {**about, "set": "test", "role": "reported", "metric": "bleu", "value": bleu[way]}
+                )
+            if gate is not None:
+                rows.append({"set": "test", "metric": f"target_bigram_{metric}", "value": gate})
+            fields = {"size": way.size, "variant": "", "seed": seed, "mark": way.mark, "bits": way.bits}
+            fields |= {"sparsity": way.sparsity, "recovered": way.recovered, "metric_of_task": metric}
+            fields |= {} if way.as_long_as is None else {"as_long_as": way.as_long_as}
+            store.seal(
+                Result(
+                    item=f"{way.size}/seed{seed}/way{number}",
+                    stage="compress",
+                    fields=fields,
+                    rows=rows,
+                    made={"device": "2 cores of CPU"},
+                    examples={"test": packed},
+                )
+            )
+    return store

@@ -1,0 +1,190 @@
+"""What each size loses by quantization alone and by pruning alone (paper 4.2, 4.3 and 5.3, figures 6 and 12).
+
+The loss of a training is how much worse it is compressed than before, in the unit of the metric (nats per
+byte, or a share of right answers); after pruning in rounds, than the dense model that was trained as long,
+where that was measured. The largest size is compared with the smallest of those that have several trainings,
+at each number of bits and at each sparsity; a model that is no better than its gate, compressed or not, is
+not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from tlc_jax.studies.claims import Claim, Finding, as_sentences
+from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.measured import share
+from tlc_jax.studies.picture import plain
+from tlc_jax.studies.statistics import contrast, interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+QUANTIZES = Claim(
+    "larger-quantizes-better",
+    "A larger model loses less than a smaller one by quantization to as many bits.",
+    "section 4.2, figure 6 (left), figure 12 (left)",
+)
+PRUNES = Claim(
+    "larger-prunes-better",
+    "A larger model loses less than a smaller one by pruning of as large a share of its weights.",
+    "section 4.3, figure 6 (right), figure 12 (center)",
+)
+
+
+def _rows(store: ItemStore) -> list[Row]:
+    """The compressed models of the last mark; none for fewer than two sizes."""
+    rows = compressed_rows(store)
+    last = max((share(row["mark"]) for row in rows), default=1.0)
+    rows = [row for row in rows if share(row["mark"]) == last]
+    return rows if len({loss.size for loss in _alone(rows)}) > 1 else []
+
+
+def _alone(rows: Sequence[Row]) -> list[Loss]:
+    """The losses by quantization alone, then those by pruning alone."""
+    alone = [loss for loss in (losses(rows) if rows else []) if not loss.sparsity or loss.bits == DENSE]
+    return sorted(alone, key=lambda loss: (loss.sparsity, loss.recovered, -loss.bits))
+
+
+def _by_compression(rows: list[Row]) -> dict[str, list[Loss]]:
+    """The losses of all sizes by one compression."""
+    by_compression: dict[str, list[Loss]] = {}
+    for loss in _alone(rows):
+        by_compression.setdefault(loss.compression, []).append(loss)
+    return by_compression
+
+
+def _findings(rows: list[Row]) -> list[Finding]:
+    """One for each compression: the largest size against the smallest."""
+    findings = []
+    for compression, sizes in _by_compression(rows).items():
+        comparable = [loss for loss in sizes if loss.passes]
+        several = [loss for loss in comparable if len(loss.values) > 1]
+        chosen = several if len(several) > 1 else comparable
+        if len(chosen) < 2:
+            continue
+        smallest, largest = chosen[0], chosen[-1]
+        claim = PRUNES if largest.sparsity else QUANTIZES
+        tested = contrast([(1.0, smallest.by_training), (-1.0, largest.by_training)])
+        difference = tested or f"{smallest.mean - largest.mean:+.4f}"
+        control = ", against the dense model that was trained as long" if largest.controlled else ""
+        text = (
+            f"{compression}: {largest.size} loses {largest} {_unit(rows)} and {smallest.size} {smallest}"
+            f"{control}, a difference of {difference}"
+        )
+        findings.append(Finding(claim, text, largest.mean < smallest.mean, tested and tested.p))
+    return findings
+
+
+def _unit(rows: list[Row]) -> str:
+    return str(rows[0]["metric"]).replace("_", " ")
+
+
+def _table(rows: list[Row]) -> Table:
+    decoded = any(loss.bleu is not None for loss in _alone(rows))
+    table = Table(title=f"What compression costs, in {_unit(rows)} on {rows[0]['set']}")
+    names = ("size", "compression", "compressed", "dense", "loss", "share", *(["BLEU"] if decoded else []))
+    for name in names:
+        table.add_column(name, justify="left" if name in names[:2] else "right")
+    for loss in sorted(_alone(rows), key=lambda loss: [row["size"] for row in rows].index(loss.size)):
+        marked = f"{loss}{'' if loss.passes else ' -'}"
+        dense = f"{loss.dense.mean():.4f}{' +' if loss.controlled else ''}"
+        bleu = (
+            [f"{loss.bleu:.1f} ({loss.bleu - loss.dense_bleu:+.1f})"]
+            if loss.bleu and loss.dense_bleu
+            else [""]
+        )
+        table.add_row(
+            loss.size,
+            loss.compression,
+            f"{loss.values.mean():.4f}",
+            dense,
+            marked,
+            f"{100 * loss.share:+.1f} %",
+            *(bleu if decoded else []),
+        )
+    notes = {
+        "+ trained as long as the recovery": any(loss.controlled for loss in _alone(rows)),
+        "- no better than the gate, not compared": any(not loss.passes for loss in _alone(rows)),
+    }
+    table.caption = "; ".join(note for note, needed in notes.items() if needed) or None
+    return table
+
+
+def _sentences(rows: list[Row]) -> list[str]:
+    texts = as_sentences(_findings(rows))
+    pruned = {(loss.size, loss.sparsity, loss.recovered): loss for loss in _alone(rows) if loss.sparsity}
+    for (size, sparsity, recovered), loss in pruned.items():
+        at_once = pruned.get((size, sparsity, False))
+        if recovered and at_once is not None:
+            texts.append(
+                f"{size}, {100 * sparsity:g} % pruned: at once {at_once.values.mean():.4f}, in rounds "
+                f"{loss.values.mean():.4f}, dense{', trained as long,' if loss.controlled else ''} "
+                f"{loss.dense.mean():.4f}."
+            )
+    return texts
+
+
+def _panels(rows: list[Row]) -> list[list[list[Row]]]:
+    """Losses over bits, and over sparsity."""
+    chosen = {
+        "bits": [row for row in rows if not row["sparsity"] and row["as_long_as"] is None],
+        "sparsity": [row for row in rows if row["bits"] == DENSE],
+    }
+    panels = [[{**row, "axis": axis} for row in of_axis] for axis, of_axis in chosen.items()]
+    return [[panel for panel in panels if losses(panel)]]
+
+
+def _draw(axes: Axes, rows: list[Row]) -> None:
+    quantized = rows[0]["axis"] == "bits"
+    colours = {size: f"C{number}" for number, size in enumerate(dict.fromkeys(row["size"] for row in rows))}
+    curves: dict[tuple[str, bool], list[Loss]] = {}
+    for loss in losses(rows):
+        curves.setdefault((loss.size, loss.recovered), []).append(loss)
+    for (size, recovered), curve in curves.items():
+        curve.sort(key=lambda loss: loss.bits if quantized else loss.sparsity)
+        means = np.array([loss.mean for loss in curve])
+        ranges = [interval(loss.by_training) or (loss.mean, loss.mean) for loss in curve]
+        low, high = np.array(ranges).T
+        axes.errorbar(
+            [loss.bits if quantized else 100 * loss.sparsity for loss in curve],
+            means,
+            yerr=[means - low, high - means],
+            fmt="o-" if quantized or recovered else "o--",
+            color=colours[size],
+            markersize=4,
+            capsize=2,
+            label=plain(f"{size}{', in rounds' if recovered else '' if quantized else ', at once'}"),
+        )
+    axes.axhline(0, color="grey", linewidth=0.8)
+    if max(loss.mean for loss in losses(rows)) > 0:
+        axes.set_yscale("symlog", linthresh=_linear_below(losses(rows)))
+    axes.set(
+        xlabel="bits" if quantized else "% of the weights pruned",
+        ylabel=plain(f"loss by compression, {_unit(rows)} on {rows[0]['set']}".replace("_", " ")),
+        title="Quantized" if quantized else "Pruned",
+    )
+    axes.legend(fontsize=8)
+
+
+def _linear_below(shown: Sequence[Loss]) -> float:
+    """Losses range over orders of magnitude, and may be negative: the axis is linear below their median."""
+    return float(np.median([abs(loss.mean) for loss in shown])) or 1e-3
+
+
+COMPRESSION_LOSSES = Exhibit(
+    "quantization and pruning",
+    _rows,
+    _table,
+    _sentences,
+    _draw,
+    (QUANTIZES, PRUNES),
+    _findings,
+    _panels,
+)

@@ -1,0 +1,180 @@
+"""Whether a model compresses worse the longer it was trained (paper 4.4, figure 8).
+
+Models that were finished at several marks of one training are compressed alike. The change is the loss by
+compression at the last mark less that at the first, of the same training. That it is small is a claim of its
+own, not a difference that was missed: it holds if the change is within a margin by two one-sided tests over
+the trainings, and fails if it is beyond. The margin is a tenth of what the dense model gained between both
+marks: then nine tenths at least of what the further training was for are still there after compression, and
+how long to train can be decided without a look at the compression that follows. A size that gained nothing
+between the marks is not judged. The paper quantizes to 4 bits, and so does what is judged; the table has all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from tlc_jax.studies.claims import Claim, Finding, as_sentences
+from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses
+from tlc_jax.studies.exhibits.exhibit import Exhibit
+from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.measured import share
+from tlc_jax.studies.picture import plain
+from tlc_jax.studies.statistics import contrast, interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARGIN = 0.1  # share of the gain
+_JUDGED = "4 bits"
+
+INDEPENDENT = Claim(
+    "training-longer-compresses-as-well",
+    "The loss by quantization to 4 bits depends on the size of a model, not on how long it was trained: it "
+    "changes by less than a tenth of what the further training gains.",
+    "section 4.4, figure 8",
+)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Of the losses of a size from its first mark to its last, and the gain of the dense model meanwhile, for
+    each training."""
+
+    by_training: Float[np.ndarray, "trainings"]
+    gain: Float[np.ndarray, "trainings"]
+
+    @property
+    def inside(self) -> bool:
+        return abs(float(self.by_training.mean())) < self.margin
+
+    @property
+    def margin(self) -> float:
+        return _MARGIN * float(self.gain.mean())
+
+    def p(self) -> float | None:
+        """Of the change being beyond the margin if it seems to be within, else of its being within; None of
+        a single training."""
+        if self.inside:
+            sides = [contrast([(1.0, _MARGIN * self.gain + sign * self.by_training)]) for sign in (1, -1)]
+            return max((side.p_positive for side in sides if side), default=None)
+        beyond = contrast([(1.0, np.sign(self.by_training.mean()) * self.by_training - _MARGIN * self.gain)])
+        return beyond and beyond.p_positive
+
+
+def _change(first: Loss, last: Loss) -> _Change | None:
+    """None where no training has both marks."""
+    if not (seeds := [seed for seed in first.seeds if seed in last.seeds]):
+        return None
+    earlier, later = ([loss.seeds.index(seed) for seed in seeds] for loss in (first, last))
+    gain = last.sign * (first.dense[earlier] - last.dense[later])
+    return _Change(last.by_training[later] - first.by_training[earlier], gain)
+
+
+def _rows(store: ItemStore) -> list[Row]:
+    """The compressed models of all marks; none where those of a single one were compressed."""
+    rows = [row for row in compressed_rows(store) if not row["recovered"] and row["as_long_as"] is None]
+    alone = [row for row in rows if not row["sparsity"] or row["bits"] == DENSE]
+    return alone if len({row["mark"] for row in alone}) > 1 and losses(alone) else []
+
+
+def _by_compression(rows: list[Row]) -> dict[tuple[str, str], list[Loss]]:
+    """The losses at each mark, in the order of time, by size and compression."""
+    curves: dict[tuple[str, str], list[Loss]] = {}
+    for loss in losses(rows):
+        curves.setdefault((loss.size, loss.compression), []).append(loss)
+    return {key: sorted(curve, key=lambda loss: share(loss.mark)) for key, curve in curves.items()}
+
+
+def _findings(rows: list[Row]) -> list[Finding]:
+    findings = []
+    for (size, compression), curve in _by_compression(rows).items():
+        comparable = [loss for loss in curve if loss.passes]
+        if len(comparable) < 2 or compression != _JUDGED:
+            continue
+        first, last = comparable[0], comparable[-1]
+        change = _change(first, last)
+        if change is None or change.margin <= 0:
+            continue
+        effect = contrast([(1.0, change.by_training)]) or f"{change.by_training.mean():+.4f}"
+        text = (
+            f"{size}: {compression} cost {first} {_unit(rows)} at {_at(first)} and {last} at {_at(last)}, a "
+            f"change of {effect}; the margin is {change.margin:.4f}"
+        )
+        findings.append(Finding(INDEPENDENT, text, change.inside, change.p()))
+    return findings
+
+
+def _at(loss: Loss) -> str:
+    return f"{loss.mark} of the budget"
+
+
+def _unit(rows: list[Row]) -> str:
+    return str(rows[0]["metric"]).replace("_", " ")
+
+
+def _table(rows: list[Row]) -> Table:
+    curves = _by_compression(rows)
+    marks = sorted({loss.mark for curve in curves.values() for loss in curve}, key=share)
+    table = Table(title=f"Loss by compression after parts of the budget, {_unit(rows)} on {rows[0]['set']}")
+    for name in ("size", "compression"):
+        table.add_column(name)
+    for mark in marks:
+        table.add_column(mark, justify="right")
+    for (size, compression), curve in curves.items():
+        cells = {loss.mark: f"{loss}{'' if loss.passes else ' -'}" for loss in curve}
+        table.add_row(size, compression, *(cells.get(mark, "") for mark in marks))
+    if any(not loss.passes for curve in curves.values() for loss in curve):
+        table.caption = "- no better than the gate, not judged"
+    return table
+
+
+def _sentences(rows: list[Row]) -> list[str]:
+    texts = as_sentences(_findings(rows))
+    for (size, compression), curve in _by_compression(rows).items():
+        change = _change(curve[0], curve[-1])
+        if compression == _JUDGED and change is not None and change.margin <= 0:
+            texts.append(
+                f"{size} gained nothing from {_at(curve[0])} to {_at(curve[-1])}, so it is not judged."
+            )
+    return texts
+
+
+def _draw(axes: Axes, rows: list[Row]) -> None:
+    """The compression that is judged, or else the last one."""
+    curves = _by_compression(rows)
+    names = [compression for _, compression in curves]
+    shown = _JUDGED if _JUDGED in names else names[-1]
+    for (size, compression), curve in curves.items():
+        if compression != shown:
+            continue
+        means = np.array([loss.mean for loss in curve])
+        low, high = np.array([interval(loss.by_training) or (loss.mean, loss.mean) for loss in curve]).T
+        axes.errorbar(
+            [share(loss.mark) for loss in curve],
+            means,
+            yerr=[means - low, high - means],
+            fmt="o-",
+            markersize=4,
+            capsize=2,
+            label=plain(size),
+        )
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(
+        xlabel="share of the budget that was trained",
+        ylabel=plain(f"loss by {shown}, {_unit(rows)} on {rows[0]['set']}".replace("_", " ")),
+        xscale="log",
+        title="Trained longer: quantized as well?",
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.legend(fontsize=8)
+
+
+OVER_TRAINING = Exhibit(
+    "compression over training", _rows, _table, _sentences, _draw, (INDEPENDENT,), _findings
+)
