@@ -23,7 +23,13 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 
 ADDED: dict[str, dict[str, Any]] = {
     "Config": {"distil": DistilConfig(), "data_share": 1.0},
-    "StudyConfig": {"compression": CompressConfig(zero="float"), "compressed_at": (), "errors": False},
+    "StudyConfig": {
+        "distillations": (),
+        "compression": CompressConfig(zero="float"),
+        "compressed_at": (),
+        "errors": False,
+        "recovery": None,
+    },
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},

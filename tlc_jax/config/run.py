@@ -7,11 +7,11 @@ the run directory, from which alone the run can be rebuilt. A check of two field
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
 from tlc_jax.config.data import DataConfig, PairsConfig
-from tlc_jax.config.marks import Mark, branch_point, kept_marks
+from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, kept_marks
 from tlc_jax.config.model import LARGEST, EncoderDecoderConfig, ModelConfig
 from tlc_jax.config.task import ClassificationConfig, MlmConfig, TranslationConfig
 from tlc_jax.config.training import (
@@ -140,6 +140,24 @@ class Config:
         mark 1, if it has one, leaves it."""
         last = [branch_point(mark).share for mark in self.kept_marks if mark.share == 1]
         return last[0] or 1.0 if self.schedule.cooldown == 0 and last else 1.0
+
+    def finished_at(self, share: float) -> Config:
+        """The config of a run that this trunk's would be with a share of its budget, at whose end the rate
+        falls to zero: warm-up and narrow attention take as long as the trunk's."""
+        measure, schedule = self.schedule.follows, self.schedule
+        limit = share * getattr(self.budget, measure)
+        return replace(
+            self,
+            schedule=replace(
+                schedule,
+                cooldown=COOLDOWN,
+                warmup=schedule.warmup / share,
+                local_attention=schedule.local_attention / share,
+            ),
+            budget=BudgetConfig(**{measure: limit if measure == "training_seconds" else round(limit)}),
+            checkpoint=replace(self.checkpoint, marks=""),
+            evaluation=replace(self.evaluation, stop_at=None),  # it ends with its budget
+        )
 
     @property
     def at_once(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+from tlc_jax.config.distillations import Distillation, parse_distillation
 from tlc_jax.config.marks import parse_mark
 from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
@@ -82,6 +83,11 @@ class StudyConfig:
     """'steps': the time of an update of each size is measured once, before anything is trained, and
     train.budget.training_seconds become so many updates (paper 2.2): a machine that is busy later makes no
     size worse. 'training_seconds': by the clock of each run."""
+    distillations: tuple[str, ...] = ()
+    """Small models that learn from a large one in the same time, each as STUDENT:TEACHER@MARK, such as
+    2x64:3x192@1/2: the teacher is the run of its size that is finished at the mark, and the student is
+    trained for the rest of the budget; the teacher's part in its updates counts. Their loss is that of
+    train.distil."""
     bits: tuple[int, ...] = (32, 8, 6, 4, 3)
     """Numbers of bits to quantize to; 32 is not quantized."""
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9)
@@ -101,7 +107,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at"):
+        for name in ("sizes", "variants", "seeds", "distillations", "bits", "sparsities", "compressed_at"):
             values = getattr(self, name)
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
         check(bool(self.sizes), "sizes has no value: give one at least")
@@ -113,6 +119,7 @@ class StudyConfig:
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
         )
         self._check_what_is_equal()
+        self._check_distillations()
         for mark in self.compressed_at:
             check(
                 mark in self.branches,
@@ -151,6 +158,30 @@ class StudyConfig:
             evaluation.stop_at is None or bool(evaluation.every_steps or evaluation.per_run),
             "train.evaluation.stop_at is only seen at evaluations: set train.evaluation.every_steps",
         )
+
+    def _check_distillations(self) -> None:
+        if not self.distillations:
+            return
+        wholes = [mark for mark in self.compressed_marks if mark and parse_mark(mark).share == 1]
+        check(
+            self.equal == "time" and "" in self.variants and bool(wholes),
+            "distillations are compared with runs of the same time: give train.budget.training_seconds, "
+            "train.schedule.cooldown 0, a mark 1 among train.checkpoint.marks (and compressed_at), and '' "
+            "among variants",
+        )
+        check(
+            self.finetune is None and self.train.distil.teacher is None,
+            "distillations have teachers of their own and are not finetuned: give neither finetune nor "
+            "train.distil.teacher",
+        )
+        for text in self.distillations:
+            each = parse_distillation(text)
+            self.student_of(each)
+            check(
+                each.teacher in self.sizes and each.mark in self.branches,
+                f"distillations: {text} needs the size {each.teacher} among sizes and {each.mark} among "
+                "train.checkpoint.marks",
+            )
 
     @property
     def equal(self) -> Literal["time", "updates", "loss"]:
@@ -198,6 +229,10 @@ class StudyConfig:
             rate = optimizer.learning_rate / math.sqrt(int(width))
             optimizer = replace(optimizer, learning_rate=rate)
         return replace(config, model=model, optimizer=optimizer, seed=config.seed if seed is None else seed)
+
+    def student_of(self, distillation: Distillation, seed: int | None = None) -> Config:
+        """The training config of a student, without its teacher, for what that leaves of the budget."""
+        return self.train_of(distillation.student, "", seed).finished_at(1 - distillation.share)
 
     def finetunings(self) -> dict[str, dict[str, Config]]:
         """The configs of the search by the names of their combination and of their seed, which together name

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import jax
 
-from tlc_jax.config import BudgetConfig, Config, MeshConfig
-from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, parse_mark
+from tlc_jax.config import Config, MeshConfig
+from tlc_jax.config.marks import Mark, branch_point, parse_mark
 from tlc_jax.config.renamed import dropped
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
@@ -149,23 +149,8 @@ class Branch(Begin):
                 f"{self.trunk.root} has no mark {self.mark.name}: its checkpoint.marks are "
                 f"{trunk.checkpoint.marks or 'none'}"
             )
-        share, measure = self.mark.share, trunk.schedule.follows
-        assert share is not None
-        limit = share * getattr(trunk.budget, measure)
-        schedule = dataclasses.replace(
-            trunk.schedule,
-            cooldown=COOLDOWN,
-            warmup=trunk.schedule.warmup / share,
-            local_attention=trunk.schedule.local_attention / share,
-        )
-        budget = BudgetConfig(**{measure: limit if measure == "training_seconds" else round(limit)})
-        return dataclasses.replace(
-            trunk,
-            schedule=schedule,
-            budget=budget,
-            checkpoint=dataclasses.replace(trunk.checkpoint, marks=""),
-            evaluation=dataclasses.replace(trunk.evaluation, stop_at=None),  # it ends at the mark's budget
-        )
+        assert self.mark.share is not None
+        return trunk.finished_at(self.mark.share)
 
     def check(self) -> None:
         point = branch_point(self.mark).name

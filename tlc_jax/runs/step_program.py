@@ -14,16 +14,16 @@ from tlc_jax.config import Config, MeshConfig
 from tlc_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import abstract_state
+from tlc_jax.training.state import abstract_state, sharded_params
 from tlc_jax.training.step import make_train_step
 
 _CLASSES = 2  # of a classification, whose data are not read
 _DIGITS = 12
 
 
-def program_of(config: Config) -> str:
-    """The first digits of the SHA-256 of what the compiler is given for an update of the config, and of the
-    versions of jax and jaxlib. Nothing is compiled.
+def program_of(config: Config, teacher: Config | None = None) -> str:
+    """The first digits of the SHA-256 of what the compiler is given for an update of the config, which may
+    learn from a `teacher`, and of the versions of jax and jaxlib. Nothing is compiled.
 
     It is lowered for one CPU, so that all machines agree: on which device an update was timed is said beside
     its time. Comments, and code that an update does not run, do not change it.
@@ -42,7 +42,10 @@ def program_of(config: Config) -> str:
         abstract(jax.eval_shape(functools.partial(jax.random.key, 0)), replicated(mesh)),
         abstract(controls(config, 0.5, 1), replicated(mesh)),
     )
-    step = jax.jit(make_train_step(objective, config, optimizer, mesh), donate_argnums=0)
+    learnt = None if teacher is None else kind_of(teacher).objective(teacher, _CLASSES)
+    if learnt is not None:
+        arguments = (*arguments, sharded_params(learnt, mesh))
+    step = jax.jit(make_train_step(objective, config, optimizer, mesh, learnt), donate_argnums=0)
     lowered = step.trace(state, *arguments).lower(lowering_platforms=("cpu",))
     text = f"{lowered.as_text()}\njax {jax.__version__}, jaxlib {jaxlib.__version__}"
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

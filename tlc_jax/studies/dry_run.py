@@ -24,13 +24,13 @@ from tlc_jax.core.progress import duration
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore
-from tlc_jax.studies.items import Item, items_of
+from tlc_jax.studies.items import Item, distillation_of, items_of
 from tlc_jax.studies.measured import grouped
 from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import joined_config
 
 _STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
-_TRAINS_NOTHING = ("timing", "compress", "errors")
+_TRAINS_NOTHING = ("timing", "compress", "compress_student", "errors")
 _SAME = ("size", "variant", "combination")  # trainings that agree in these take the same time
 _STAGES = {
     "timing": "timings of an update",
@@ -39,6 +39,8 @@ _STAGES = {
     "finetune": "finetunings",
     "recover": "rounds of recovery",
     "compress": "compressed models",
+    "distil": "distilled models",
+    "compress_student": "compressed distilled models",
     "errors": "errors of weights",
 }
 
@@ -139,6 +141,8 @@ def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], fl
     if item.stage == "finetune":
         finetuning = _finetuning(item, config)
         return finetuning.budget.training_seconds or known.get(tuple(fields[name] for name in _SAME))
+    if item.stage == "distil":
+        return config.student_of(distillation_of(item)).budget.training_seconds
     run = config.train_of(str(fields["size"]), str(fields["variant"]))
     if (seconds := run.budget.training_seconds) is None:
         trunk = known.get((fields["size"], fields["variant"], None))

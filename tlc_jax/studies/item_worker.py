@@ -86,7 +86,7 @@ def _results(items: list[Item], study: StudyFolder) -> Iterator[Result]:
             yield failed(item, failure)
         else:
             able.append(item)
-    if able and able[0].stage == "compress":
+    if able and able[0].compresses:
         yield from compress_items(able, study)
         return
     for item in able:

@@ -13,9 +13,12 @@ from decimal import Decimal
 from typing import Literal
 
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.distillations import Distillation, parse_distillation
 from tlc_jax.config.study_options import StudyConfig
 
-Stage = Literal["timing", "train", "branch", "finetune", "recover", "compress", "errors"]
+Stage = Literal[
+    "timing", "train", "branch", "finetune", "recover", "compress", "errors", "distil", "compress_student"
+]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
 _ROUNDS = "-rounds/"
@@ -39,7 +42,14 @@ class Item:
     @property
     def run(self) -> str:
         """The name of the run that is trained, or whose model is compressed."""
-        return self.name.rpartition("/")[0] if self.stage in ("compress", "errors") else self.name
+        made_of_a_run = self.compresses or self.stage == "errors"
+        return self.name.rpartition("/")[0] if made_of_a_run else self.name
+
+    @property
+    def compresses(self) -> bool:
+        """Whether it is a compressed model; a student's has a stage of its own, since it is compared with
+        others in its own exhibit only."""
+        return self.stage in ("compress", "compress_student")
 
     @property
     def unpruned(self) -> str:
@@ -57,6 +67,8 @@ def items_of(config: StudyConfig) -> list[Item]:
             for variant in config.variants:
                 fields: Fields = {"size": size, "variant": variant, "seed": seed, **_equal(config)}
                 items += _of_one(config, fields, timed)
+        for text in config.distillations:
+            items += _distilled(config, parse_distillation(text), seed, timed)
     return items
 
 
@@ -74,11 +86,21 @@ def _timings(config: StudyConfig) -> Iterator[Item]:
         for variant in config.variants:
             fields: Fields = {"size": size, "variant": timed_variant(variant)}
             yield Item(_timing_name(size, variant), "timing", fields, lease=_TIMING)
+    for text in config.distillations if config.counted_in == "steps" else ():
+        each = parse_distillation(text)
+        fields = {"size": each.student, "variant": f"taught by {each.teacher}", "teacher": each.teacher}
+        yield Item(_student_timing(each.student, each.teacher), "timing", fields, lease=_TIMING)
 
 
 def timing_of(item: Item) -> str:
     """The name of the item that measures the time of an update of this item's size and variant."""
+    if "teacher" in item.fields:
+        return _student_timing(str(item.fields["size"]), str(item.fields["teacher"]))
     return _timing_name(str(item.fields["size"]), str(item.fields["variant"]))
+
+
+def _student_timing(student: str, teacher: str) -> str:
+    return f"{_TIMING}/{student}-of-{teacher}"
 
 
 def _timing_name(size: str, variant: str) -> str:
@@ -107,6 +129,27 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
     for mark in config.compressed_marks_of(variant):
         runs = folder if mark == [*finished][-1] else finished[mark]
         yield from _of_finished(config, finished[mark], runs, {**fields, "mark": mark})
+
+
+def _distilled(
+    config: StudyConfig, distillation: Distillation, seed: int, timed: tuple[str, ...]
+) -> Iterator[Item]:
+    """A student and its compressions. Its teacher has the same seed, so that seeds are independent."""
+    student, teacher, mark = distillation.student, distillation.teacher, distillation.mark
+    finished = f"{teacher}/seed{seed}/at-{mark.replace('/', '-')}"
+    name = f"{student}-of-{teacher}-at-{mark.replace('/', '-')}/seed{seed}/distilled"
+    fields: Fields = {"size": student, "variant": "", "seed": seed, "teacher": teacher, "teacher_mark": mark}
+    model = Item(name, "distil", fields, (*timed, finished), name)
+    yield model
+    for compression in config.compressions():
+        compressed = _compression(model, (name,), compression)
+        yield replace(compressed, stage="compress_student")
+
+
+def distillation_of(item: Item) -> Distillation:
+    """That of an item of stage 'distil'."""
+    fields = item.fields
+    return parse_distillation(f"{fields['size']}:{fields['teacher']}@{fields['teacher_mark']}")
 
 
 def _of_finished(config: StudyConfig, finished: str, runs: str, fields: Fields) -> Iterator[Item]:

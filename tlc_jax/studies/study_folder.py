@@ -45,8 +45,9 @@ def open_study(config: StudyConfig, workdir: AnyPath, console: Console) -> Study
 
 def _meet(item: Item, folder: StudyFolder) -> None:
     """Compare the data of an item's run and of its result with those of the items before it."""
-    if item.stage in ("train", "finetune"):
-        folder.same_data.meet_run(item.stage, folder.run(item.name).root)
+    if item.stage in ("train", "finetune", "distil"):
+        stage = "finetune" if item.stage == "finetune" else "train"
+        folder.same_data.meet_run(stage, folder.run(item.name).root)
     if folder.store.has(item.name):
         data = folder.store.result(item.name).get("data", {})
         folder.same_data.meet(str(folder.store.path(item.name)), data)

@@ -44,7 +44,10 @@ def _step(step: str, **options: Any) -> Step:
     return config_from_json(options, {kind.__name__: kind for kind in STEPS}[step])
 
 
-GROWS = ("sizes", "variants", "seeds", "bits", "sparsities", "compressed_at", "errors", "recovery")
+GROWS = (
+    *("sizes", "variants", "seeds", "distillations", "bits", "sparsities", "compressed_at"),
+    *("errors", "recovery"),
+)
 """Fields to whose values new ones may be added; one that says yes or no may become yes, and one
 that is not set may be set."""
 _OLDER = "results.jsonl"

@@ -18,7 +18,7 @@ from tlc_jax.studies.made import made
 from tlc_jax.studies.measured import primary_fields
 from tlc_jax.studies.same_data import run_data
 from tlc_jax.studies.study_folder import StudyFolder
-from tlc_jax.studies.timings import counted, seconds_of_step, timing_of_run
+from tlc_jax.studies.timings import counted, seconds_of_step, timing_of_run, training_config
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.state import abstract_params
 
@@ -31,7 +31,7 @@ def train_item(item: Item, study: StudyFolder) -> Result:
     stage = "finetune" if item.stage == "finetune" else "train"
     timing = timing_of_run(item, study)
     config, begin, source = _beginning(item, study)
-    if timing is not None and item.stage == "train":
+    if timing is not None and item.stage in ("train", "distil"):
         config = counted(config, timing)
     rundir = study.run(item.name)
     if item.stage != "branch" and run_data(rundir.root) is None:
@@ -42,15 +42,26 @@ def train_item(item: Item, study: StudyFolder) -> Result:
     data = {**(study.store.result(item.needs[-1]).get("data", {}) if source else {})}
     if (trained_on := run_data(rundir.root)) is not None:
         data[stage] = trained_on
-    return _result(item, rundir, timing, data)
+    result = _result(item, rundir, timing, data)
+    if item.stage == "distil":
+        result["fields"]["teacher_seconds"] = _seconds(study.store.result(item.needs[-1]))
+    return result
+
+
+def _seconds(result: Result) -> float:
+    """Training seconds of a finished run."""
+    return float(result["rows"][-1]["training_seconds"])
 
 
 def _beginning(item: Item, study: StudyFolder) -> tuple[Config, Begin, RunDir | None]:
     """The config of a run, how it begins, and the run that it begins from."""
     fields = item.fields
-    config = study.config.train_of(str(fields["size"]), str(fields["variant"]), int(fields["seed"]))
+    config = training_config(item, study.config)
     if item.stage == "train":
         return config, Fresh(), None
+    if item.stage == "distil":
+        distil = dataclasses.replace(config.distil, teacher=str(study.run(item.needs[-1]).root))
+        return dataclasses.replace(config, distil=distil), Fresh(), None
     source = study.run(item.needs[-1])
     if item.stage == "branch":
         return config, Branch(source, parse_mark(str(fields["mark"]))), source
