@@ -70,7 +70,7 @@ def test_losses_are_compared_over_trainings(tmp_path: Path) -> None:
     assert quantized.p == pytest.approx(expected.pvalue, rel=1e-6)
     low, high = expected.confidence_interval()
     assert (
-        f"a difference of {np.mean(small) - np.mean(large):+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"1x32 minus 2x64: {np.mean(small) - np.mean(large):+.4f} [{low:+.4f}, {high:+.4f}]"
         in quantized.effect
     )
     assert "4 bits: 2x64 loses +0.0267 [" in quantized.effect

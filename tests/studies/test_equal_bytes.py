@@ -185,7 +185,8 @@ def test_a_larger_model_that_is_compressed_more_is_compared_at_equal_bytes(tmp_p
     assert finding.p == pytest.approx(expected.pvalue, rel=1e-6)
     low, high = expected.confidence_interval()
     assert (
-        f"a difference of {np.mean(large) - np.mean(small):+.4f} [{low:+.4f}, {high:+.4f}]" in finding.effect
+        f"the first minus the second: {np.mean(large) - np.mean(small):+.4f} [{low:+.4f}, {high:+.4f}]"
+        in finding.effect
     )
     assert finding.effect.startswith("up to 32 kB: 2x128 at 4 bits, 0.6200 [")
     assert findings_of_bytes(compressed(tmp_path / "gate", "accuracy", models, gate=("linear", 0.6))) == []

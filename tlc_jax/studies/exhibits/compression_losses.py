@@ -76,7 +76,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
         control = ", against the dense model that was trained as long" if largest.controlled else ""
         text = (
             f"{compression}: {largest.size} loses {largest} {_unit(rows)} and {smallest.size} {smallest}"
-            f"{control}, a difference of {difference}"
+            f"{control}; {smallest.size} minus {largest.size}: {difference}"
         )
         findings.append(Finding(claim, text, largest.mean < smallest.mean, tested and tested.p))
     return findings
@@ -163,8 +163,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
             label=plain(f"{size}{', in rounds' if recovered else '' if quantized else ', at once'}"),
         )
     axes.axhline(0, color="grey", linewidth=0.8)
-    if max(loss.mean for loss in losses(rows)) > 0:
-        axes.set_yscale("symlog", linthresh=_linear_below(losses(rows)))
+    _stretch(axes, losses(rows))
     axes.set(
         xlabel="bits" if quantized else "% of the weights pruned",
         ylabel=plain(f"loss by compression, {_unit(rows)} on {rows[0]['set']}".replace("_", " ")),
@@ -173,9 +172,13 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.legend(fontsize=8)
 
 
-def _linear_below(shown: Sequence[Loss]) -> float:
+def _stretch(axes: Axes, shown: Sequence[Loss]) -> None:
     """Losses range over orders of magnitude, and may be negative: the axis is linear below their median."""
-    return float(np.median([abs(loss.mean) for loss in shown])) or 1e-3
+    sizes = np.abs([loss.mean for loss in shown])
+    if linear := float(np.median(sizes)):
+        axes.set_yscale("symlog", linthresh=linear)
+        lowest = min(loss.mean for loss in shown)
+        axes.set_ylim(min(0.0, 2 * lowest) - linear / 2, 1.5 * max(linear, float(sizes.max())))
 
 
 COMPRESSION_LOSSES = Exhibit(

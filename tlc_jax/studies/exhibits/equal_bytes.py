@@ -198,21 +198,23 @@ def _judged(measured: Difference, examples_p: float, trainings_p: float) -> str:
 
 
 def _findings(rows: list[Row]) -> list[Finding]:
-    """One for each limit at which the choice changes, where the larger one of the best two has fewer bits for
-    each of its weights."""
+    """One for each pair of the best two models up to a limit, where the larger one has fewer bits for each of
+    its weights."""
     metric, findings = metric_of(rows[0]), list[Finding]()
+    limits: dict[tuple[_Model, ...], float] = {}
     for limit, order in _contests(_models(rows), metric):
         pair = sorted(order[:2], key=lambda model: size_order(model.tuning.key[0]))
-        if len(pair) < 2 or _above(pair, metric) or pair[0].tuning.key[0] == pair[1].tuning.key[0]:
-            continue
-        smaller, larger = pair
-        if larger.bits_per_weight >= smaller.bits_per_weight:
+        limits.setdefault(tuple(pair), limit)
+    for pair, limit in limits.items():
+        smaller, larger = pair[0], pair[-1]
+        same = smaller.tuning.key[0] == larger.tuning.key[0]
+        if same or _above(list(pair), metric) or larger.bits_per_weight >= smaller.bits_per_weight:
             continue
         tested = contrast([(1.0, larger.reported.values), (-1.0, smaller.reported.values)])
         difference = tested or f"{larger.reported.mean - smaller.reported.mean:+.4f}"
         text = (
             f"up to {limit / _KILOBYTE:,.0f} kB: {larger}, {larger.reported}, and {smaller}, "
-            f"{smaller.reported}, a difference of {difference} {metric.name.replace('_', ' ')}"
+            f"{smaller.reported} {metric.name.replace('_', ' ')}; the first minus the second: {difference}"
         )
         supports = metric.better(larger.reported.mean, smaller.reported.mean)
         findings.append(Finding(LARGE_THEN_COMPRESS, text, supports, tested and tested.p))

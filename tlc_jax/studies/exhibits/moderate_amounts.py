@@ -5,7 +5,8 @@ For each size, the best model that was pruned and quantized in moderation is com
 of the same trainings that take no more bytes and were quantized only or pruned only. Both are chosen on the
 tuning set. Bytes are counted twice: those of the file, which says where the weights are that are left, and
 the paper's, non-zeros x bits / 8 (footnote 7). Where a study prunes in rounds with a dense control, the
-control quantized is one of the models that were quantized only.
+control quantized is one of the models that were quantized only. Few numbers of bits favour both: give a
+study such as have nearly as many bytes.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def _findings(rows: list[Row]) -> list[Finding]:
         mean, tested = pair.difference()
         text = (
             f"{pair.both.key[0]}, {_named(pair.both)}: {pair.both} {metric.name.replace('_', ' ')}; "
-            f"{_named(pair.alone)}, no larger in {_BYTES[pair.counted]}: {pair.alone}; a difference of "
-            f"{tested or f'{mean:+.4f}'}"
+            f"{_named(pair.alone)}, no larger in {_BYTES[pair.counted]}: {pair.alone}; the first minus the "
+            f"second: {tested or f'{mean:+.4f}'}"
         )
         supports = metric.better(pair.both.mean, pair.alone.mean)
         findings.append(Finding(MODERATE, text, supports, tested and tested.p))
@@ -152,7 +153,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         kinds = {
             "quantized": [model for model in of_size if not model.key[2]],
             "pruned": [model for model in of_size if model.key[1] == DENSE],
-            "both": of_size,
+            "all": of_size,
         }
         for style, (kind, chosen) in zip((":", "--", "o-"), kinds.items(), strict=True):
             frontier = _frontier(chosen, metric)
@@ -168,7 +169,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         xlabel="kilobytes of the file",
         ylabel=plain(f"{metric.name} on {rows[0]['set']}".replace("_", " ")),
         xscale="log",
-        title="Quantized, pruned, and both",
+        title="Quantized, pruned, or both",
     )
     axes.xaxis.set_major_formatter("{x:g}")
     logarithmic_losses(axes, metric.name)

@@ -170,8 +170,9 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         xscale="log",
         title="Trained longer: quantized as well?",
     )
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    marks = sorted({loss.mark for curve in curves.values() for loss in curve}, key=share)
+    axes.set_xticks([share(mark) for mark in marks], marks)
+    axes.set_xticks([], minor=True)
     axes.legend(fontsize=8)
 
 
