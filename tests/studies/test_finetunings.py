@@ -81,7 +81,7 @@ def test_finetunings_of_a_pretraining_count_as_one_and_the_margin_is_tested(tmp_
     assert finding.claim in FINETUNED_SIZES.claims
     low, high = stats.ttest_ind(large, small, equal_var=False).confidence_interval()
     assert finding.effect.startswith(
-        f"2x64 has {each.gain:+.4f} [{low:+.4f}, {high:+.4f}] of accuracy on test over 1x32"
+        f"2x64 against 1x32, accuracy on test: {each.gain:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
     assert "each pretrained to 1.25 nats_per_byte (200 and 100 s)" in finding.effect
     assert "not harder to finetune, at a margin of 0.01" in FINETUNED_SIZES.sentences(rows)[0]
@@ -96,7 +96,7 @@ def test_one_point_less_is_the_bound(tmp_path: Path, worse: float, supports: boo
     assert finding.supports is supports
     assert (finding.p or 0) < 0.05
     said = FINETUNED_SIZES.sentences(rows)[0]
-    assert (": not harder to finetune" if supports else ": harder to finetune") in said
+    assert (", not harder to finetune" if supports else ", harder to finetune") in said
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,10 @@ def test_one_point_less_is_the_bound(tmp_path: Path, worse: float, supports: boo
     [
         ({"equal": {}}, "pretrained to different losses"),
         ({"losses": {"2x64": 1.3}}, "2x64 did not reach 1.25 nats_per_byte within the budget"),
-        ({"accuracies": {**EQUAL, "1x32": [[0.70], [0.71], [0.72]]}}, "1x32 is no better than the bag of words"),
+        (
+            {"accuracies": {**EQUAL, "1x32": [[0.70], [0.71], [0.72]]}},
+            "1x32 is no better than the bag of words",
+        ),
     ],
 )
 def test_what_is_not_judged(tmp_path: Path, options: dict[str, Any], words: str) -> None:

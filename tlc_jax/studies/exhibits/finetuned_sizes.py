@@ -119,7 +119,7 @@ class Comparison:
         covered = difference_interval(self.large.values, self.small.values)
         text = f" [{covered[0]:+.4f}, {covered[1]:+.4f}]" if covered else ""
         of_what = f"{self.large.rows[0]['metric']} on {self.large.rows[0]['set']}"
-        return f"{_name(self.large)} has {self.gain:+.4f}{text} of {of_what} over {_name(self.small)}"
+        return f"{_name(self.large)} against {_name(self.small)}, {of_what}: {self.gain:+.4f}{text}"
 
 
 def comparisons(rows: list[Row]) -> list[Comparison]:
@@ -149,9 +149,9 @@ def _sentences(rows: list[Row]) -> list[str]:
         text = str(each)
         if (p := corrected.get(id(each))) is not None:
             which = "not harder to finetune" if each.not_harder else "harder to finetune"
-            text += f": {which if p < LEVEL else 'not resolved'}, at a margin of {MARGIN:g}, p = {p:.2g}"
+            text += f", {which if p < LEVEL else 'not resolved'}, at a margin of {MARGIN:g}, p = {p:.2g}"
         elif each.judged:
-            text += ": one pretraining of one of them, so another may turn it"
+            text += "; one pretraining of one of them, so another may turn it"
         texts.append(f"{text}.")
     return [*texts, *_not_judged(rows)]
 
@@ -184,7 +184,7 @@ def _table(rows: list[Row]) -> Table:
     table = Table(title="Finetuned sizes")
     table.add_column("size")
     sets = {models[0].rows[0]["set"]: models for models in (tuning, reported)}
-    headings = ("pretraining, s", "perplexity", f"{first.get('loss_name', 'loss')} before")
+    headings = ("pretraining, s", "perplexity", f"{first.get('loss_name', 'loss')} of pretraining")
     for name in (*headings, *(f"{first['metric']}, {each}" for each in sets)):
         table.add_column(name, justify="right")
     table.add_column("finetuning")
@@ -223,6 +223,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     if (gate := first.get("gate")) is not None:
         axes.axhline(gate, color="grey", linestyle="--", label=plain(str(first["gate_name"])))
         axes.legend(fontsize=8)
+    axes.set_xlim(-0.5, len(models) - 0.2)  # room for the last label
     axes.set_xticks(range(len(models)), [plain(_name(model)) for model in models], fontsize=8)
     axes.set(ylabel=plain(f"{first['metric']} on {first['set']}".replace("_", " ")), title="Finetuned sizes")
 
