@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlc_jax.core.errors import NotFinite, UserError
+from tlc_jax.storage import paths
 from tlc_jax.studies.item_store import ItemStore, Result, pack_scores, unpack_scores
 
 CHECKSUM = "0" * 64
@@ -99,6 +101,36 @@ def test_files_of_processes_that_were_killed_are_no_results(tmp_path: Path) -> N
     store.seal(result())
     shutil.copy(store.path("1x16/seed0/trained"), f"{store.path('1x16/seed0/other')}.0123456789ab.tmp")
     assert len(list(ItemStore(tmp_path).results())) == 1
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_a_result_that_does_not_fit_on_the_disk_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """On file systems without hard links, too, where the disk fills up between the two files. A limit on the
+    size of files stands in for the disk."""
+    resource = pytest.importorskip("resource")
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(*_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        raise OSError(errno.EPERM, "no links")
+
+    store = ItemStore(tmp_path)
+    store.seal(result("first"))
+    if not links:
+        monkeypatch.setattr(paths.os, "link", fill)
+    try:
+        if links:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(OSError, match="too large") as failed:
+            store.seal(result("second"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "second.json" in failed.value.filename
+    assert [path.name for path in store.folder.iterdir()] == ["first.json"]
+    monkeypatch.undo()
+    assert store.seal(result("second")), "once there is room"
 
 
 def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:

@@ -54,12 +54,14 @@ def start(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     environment = {**os.environ, "XLA_FLAGS": flags}
 
-    def started(workdir: Path, *more: str) -> subprocess.Popen[bytes]:
+    def started(
+        workdir: Path, *more: str, program: tuple[str, ...] = ("-m", "tlc_jax.study")
+    ) -> subprocess.Popen[bytes]:
         # sizes are timed by hand, so that both studies train for as many updates
         rows = [{"metric": "mean_seconds", "value": 2.0 / STEPS}]
         about = {"size": "1x16", "variant": ""}
         timing = Result(item="timing/1x16", stage="timing", fields=about, rows=rows, made={})
-        command = [sys.executable, "-m", "tlc_jax.study", "--config", str(document), *more]
+        command = [sys.executable, *program, "--config", str(document), *more]
         process = subprocess.Popen(
             [*command, "--workdir", str(workdir)], env=environment, stdout=subprocess.DEVNULL
         )
@@ -124,6 +126,37 @@ def test_a_worker_that_is_killed_is_replaced_and_no_number_changes(
     assert values(workdir) == values(alone)
     assert starts(workdir, FIRST) == 2, "it was resumed"
     assert [starts(workdir, name) for name in (SECOND, "1x16/seed0/at-1-2", "1x16/seed1/at-1-2")] == [1] * 3
+
+
+KILLED = """
+import os, signal, sys
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax import study
+
+seal = ItemStore.seal
+def seal_or_die(self, result):
+    if result["item"] == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return seal(self, result)
+
+ItemStore.seal = seal_or_die
+run_command(lambda: study.main(sys.argv[2:]))
+"""
+
+
+def test_what_a_process_has_trained_that_is_killed_before_a_result_is_stored_is_not_trained_again(
+    alone: Path, start: Start, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "one"
+    assert start(workdir, program=("-c", KILLED, FIRST)).wait() == -signal.SIGKILL
+    assert not ItemStore(workdir).has(FIRST)
+    metrics = RunDir(workdir / "runs" / FIRST).metrics
+    before = read_metrics(metrics)
+    assert before[-1]["step"] == STEPS
+    assert start(workdir).wait() == 0
+    assert read_metrics(metrics) == before, "with the times of the first process"
+    assert values(workdir) == values(alone)
 
 
 def test_workers_of_one_command_share_the_study(alone: Path, start: Start, tmp_path: Path) -> None:

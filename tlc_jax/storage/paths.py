@@ -287,13 +287,23 @@ def create_file(path: AnyPath, text: str) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            with path.open("x", encoding="utf-8") as file, writing(path):
-                file.write(text)
+            _create_in_place(path, text)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _create_in_place(path: Path, text: str) -> None:
+    """Write a new file where it stays; one that cannot be written whole is removed again."""
+    descriptor = os.open(path, open_flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC"), 0o666)
+    try:
+        with writing(path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def write_bytes(path: AnyPath, content: bytes) -> None:
