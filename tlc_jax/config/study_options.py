@@ -97,6 +97,10 @@ class StudyConfig:
     compression: CompressConfig = field(default_factory=CompressConfig)
     """How the models are compressed at each of `bits` and `sparsities`: a result is that of the artifact
     which `compress` writes with the same options."""
+    memory_of: tuple[str, ...] = ()
+    """Networks of which the compiler says, for each of `variants`, how much memory an update needs, as
+    DEPTHxWIDTH or DEPTHxWIDTH,FIELD=VALUE,..., such as 12x768,batch_size=32 (paper, appendix C). They are not
+    trained. The batch is computed at once."""
     errors: bool = False
     """Also measure what 4 bits and pruning 60 % change in each kind of matrix of the models that are
     compressed, and of the same networks before their first update (paper 5.3, figure 9)."""
@@ -107,13 +111,15 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sizes", "variants", "seeds", "distillations", "bits", "sparsities", "compressed_at"):
+        for name in ("sizes", "variants", "memory_of", "seeds", "distillations", "bits", "sparsities", "compressed_at"):
             values = getattr(self, name)
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
         check(bool(self.sizes), "sizes has no value: give one at least")
         check(bool(self.variants), "variants has no value: '' is `train` itself")
         for size, variant in itertools.product(self.sizes, self.variants):
             self.train_of(size, variant)
+        for network, variant in itertools.product(self.memory_of, self.variants):
+            self.memory_config(network, variant)
         check(all(bits in BITS for bits in self.bits), f"bits must be of 1 to 8 or 32, not {self.bits}")
         check(
             all(0 <= s < 1 for s in self.sparsities), f"sparsities must be in [0, 1), not {self.sparsities}"
@@ -233,6 +239,12 @@ class StudyConfig:
     def student_of(self, distillation: Distillation, seed: int | None = None) -> Config:
         """The training config of a student, without its teacher, for what that leaves of the budget."""
         return self.train_of(distillation.student, "", seed).finished_at(1 - distillation.share)
+
+    def memory_config(self, network: str, variant: str) -> Config:
+        """The config of an update of one of `memory_of` in one variant, its batch in one part."""
+        size, _, options = network.partition(",")
+        given = (variant, options, "micro_batch=None")
+        return self.train_of(size, ",".join(part for part in given if part))
 
     def finetunings(self) -> dict[str, dict[str, Config]]:
         """The configs of the search by the names of their combination and of their seed, which together name

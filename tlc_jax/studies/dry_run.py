@@ -30,10 +30,11 @@ from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import joined_config
 
 _STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
-_TRAINS_NOTHING = ("timing", "compress", "compress_student", "errors")
+_TRAINS_NOTHING = ("timing", "memory", "compress", "compress_student", "errors")
 _SAME = ("size", "variant", "combination")  # trainings that agree in these take the same time
 _STAGES = {
     "timing": "timings of an update",
+    "memory": "memory of an update",
     "train": "trainings",
     "branch": "branches",
     "finetune": "finetunings",

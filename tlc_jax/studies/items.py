@@ -17,7 +17,7 @@ from tlc_jax.config.distillations import Distillation, parse_distillation
 from tlc_jax.config.study_options import StudyConfig
 
 Stage = Literal[
-    "timing", "train", "branch", "finetune", "recover", "compress", "errors", "distil", "compress_student"
+    "timing", "memory", "train", "branch", "finetune", "recover", "compress", "errors", "distil", "compress_student"
 ]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
@@ -62,6 +62,7 @@ def items_of(config: StudyConfig) -> list[Item]:
     second of any."""
     items = list({item.name: item for item in _timings(config)}.values())
     timed = tuple(item.name for item in items)
+    items += {item.name: item for item in _memory(config)}.values()
     for seed in config.training_seeds:
         for size in config.sizes:
             for variant in config.variants:
@@ -90,6 +91,14 @@ def _timings(config: StudyConfig) -> Iterator[Item]:
         each = parse_distillation(text)
         fields = {"size": each.student, "variant": f"taught by {each.teacher}", "teacher": each.teacher}
         yield Item(_student_timing(each.student, each.teacher), "timing", fields, lease=_TIMING)
+
+
+def _memory(config: StudyConfig) -> Iterator[Item]:
+    """The items that ask the compiler for the memory of an update, of variants whose programs differ."""
+    for network in config.memory_of:
+        for variant in map(timed_variant, config.variants):
+            name = f"memory/{_model_name(network, variant)}"
+            yield Item(name, "memory", {"network": network, "variant": variant}, lease=name)
 
 
 def timing_of(item: Item) -> str:
