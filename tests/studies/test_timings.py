@@ -144,5 +144,6 @@ def test_a_program_is_that_of_the_update_and_of_nothing_else(monkeypatch: pytest
     monkeypatch.setattr(step_program, "make_train_step", changed)
     assert program_of(config) != program
     monkeypatch.setattr(step_program, "make_train_step", plain)
-    monkeypatch.setattr(step_program.jaxlib, "__version__", "0.0.1")
+    packages = {**step_program.versions()["packages"], "jaxlib": "0.0.1"}
+    monkeypatch.setattr(step_program, "versions", lambda: {"packages": packages})
     assert program_of(config) != program, "another compiler"

@@ -8,10 +8,10 @@ import hashlib
 from typing import Any
 
 import jax
-import jaxlib
 
 from tlc_jax.config import Config, MeshConfig
 from tlc_jax.parallel.mesh import batch_sharding, make_mesh, replicated
+from tlc_jax.runs.starts import versions
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import abstract_state, sharded_params
@@ -47,5 +47,6 @@ def program_of(config: Config, teacher: Config | None = None) -> str:
         arguments = (*arguments, sharded_params(learnt, mesh))
     step = jax.jit(make_train_step(objective, config, optimizer, mesh, learnt), donate_argnums=0)
     lowered = step.trace(state, *arguments).lower(lowering_platforms=("cpu",))
-    text = f"{lowered.as_text()}\njax {jax.__version__}, jaxlib {jaxlib.__version__}"
+    packages = versions()["packages"]
+    text = f"{lowered.as_text()}\njax {packages['jax']}, jaxlib {packages['jaxlib']}"
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
