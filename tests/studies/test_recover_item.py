@@ -179,6 +179,17 @@ def test_the_time_of_rounds_is_that_of_their_epochs_at_most(folder: Folder, roun
     assert stage.bytes > 0
 
 
+def test_one_combination_of_a_search_is_pruned_in_rounds(folder: Folder) -> None:
+    folder.go(f"{SECOND}trained")
+    stored = read_config(folder.workdir)
+    assert stored is not None
+    one = replace(stored, recovery=RecoveryConfig())
+    several = replace(one, search=replace(one.search, learning_rates=(1e-3, 1e-4, 1e-5)))
+    stages = [predict(config, folder.store)["recover"] for config in (one, several)]
+    assert stages[1].items == 3 * stages[0].items
+    assert stages[1].bytes == pytest.approx(stages[0].bytes)
+
+
 CONFIG = """
 from tlc_jax.config import *
 from tlc_jax.config.compression import RecoveryConfig

@@ -8,6 +8,7 @@ Evaluation, compilation and compression come on top: only measuring them would t
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], fl
     if item.stage == "recover":
         assert config.recovery is not None
         epoch = known.get(("epoch", *(fields.get(name) for name in _SAME)))
-        return epoch and config.recovery.max_epochs * epoch
+        return epoch and config.recovery.max_epochs * epoch / _tried(config)
     if item.stage == "finetune":
         finetuning = _finetuning(item, config)
         return finetuning.budget.training_seconds or known.get(tuple(fields[name] for name in _SAME))
@@ -155,9 +156,20 @@ def _seconds(item: Item, config: StudyConfig, known: dict[tuple[object, ...], fl
     return COOLDOWN * (parse_mark(str(fields["mark"])).share or 1.0) * seconds
 
 
+def _tried(config: StudyConfig) -> int:
+    """The combinations of the search, of which one is pruned in rounds."""
+    return max(1, len(_finetunings(config)))
+
+
 def _finetuning(item: Item, config: StudyConfig) -> Config:
-    seeds = config.finetunings()[str(item.fields["combination"])]
+    seeds = _finetunings(config)[str(item.fields["combination"])]
     return seeds[f"seed{item.fields['finetuning_seed']}"]
+
+
+@functools.lru_cache(maxsize=1)
+def _finetunings(config: StudyConfig) -> dict[str, dict[str, Config]]:
+    """Made once: items of a search are many."""
+    return config.finetunings()
 
 
 class _Sizes:
@@ -181,7 +193,7 @@ class _Sizes:
     def removed_later(self, item: Item) -> float:
         """Beside those that are kept (unneeded_checkpoints.py): of a search the checkpoints of one more
         combination, of a trunk those of its marks."""
-        if item.stage == "finetune" and len(self._config.finetunings()) > 1:
+        if item.stage == "finetune" and len(_finetunings(self._config)) > 1:
             return self._seeds * self._checkpoints(item)
         if item.stage == "train" and self._config.branches:
             config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
@@ -190,7 +202,7 @@ class _Sizes:
 
     @property
     def _seeds(self) -> int:
-        return len(next(iter(self._config.finetunings().values())))
+        return len(next(iter(_finetunings(self._config).values())))
 
     def _checkpoints(self, item: Item) -> float:
         """At most: the newest ones, those at marks, and the best."""
@@ -204,7 +216,8 @@ class _Sizes:
             trunk = item.stage == "train" and self._config.branches
             kept += sum(not (trunk and mark.share) for mark in config.kept_marks)
         best = config.checkpoint.best or item.stage == "recover"
-        return _STATE * self._count(config) * (kept + best)
+        share = 1 / _tried(self._config) if item.stage == "recover" else 1.0
+        return share * _STATE * self._count(config) * (kept + best)
 
     def _finetuned(self, item: Item, trained: Config) -> Config:
         try:
