@@ -152,14 +152,16 @@ def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> N
                 axes.barh(at, means, height, fill=False, edgecolor="black", linewidth=0.7, label=label)
             else:
                 spread = [math.sqrt(r["absolute_variance"]) for r in bars]
-                axes.barh(at, means, height, xerr=spread, label=plain(model))
+                axes.barh(at, means, height, xerr=spread, label=plain(model), color=f"C{number}")
     axes.set_ylim(len(modules) - 0.5, -0.5)
-    axes.set(title=title, xlabel="mean |v - w|, over layers +- standard deviation")
+    axes.set(xlabel="mean |v - w|; lines: ± standard deviation over layers")
+    axes.set_title(title, fontsize=9)
 
 
 def _curves(axes: Any, results: list[Result]) -> None:
     """The last run only: the others look alike. Zero is a code, but for the paper's quantizer."""
     run = results[-1]["run"]
+    results = [result for result in results if result["run"] == run]
     styles = {"minmax": "-", "percentile:0.1": "--", "mse": ":"}
     for number, granularity in enumerate(dict.fromkeys(r["granularity"] for r in results)):
         for how, style in styles.items():
