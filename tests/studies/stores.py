@@ -21,12 +21,15 @@ def trained(
     gate: float | None = None,
     devices: Mapping[str, str] | None = None,
 ) -> ItemStore:
-    """A store of branches: for each size and mark the nats per byte of each seed."""
+    """A store of branches: for each size and mark the nats per byte of each seed. A size has 12 x depth x
+    width squared parameters."""
     store = ItemStore(workdir)
     for size, marks in values.items():
+        depth, width = map(int, size.split("x"))
         for mark, seeds in marks.items():
             for seed, value in enumerate(seeds):
                 about = {"set": "held_out", "training_seconds": 1200 * share(mark), "step": 10}
+                about["parameters"] = 12 * depth * width**2
                 rows: list[dict[str, Any]] = [
                     {**about, "metric": "nats_per_byte", "value": 9.0, "last": False},
                     {**about, "metric": "nats_per_byte", "value": value, "last": True},
@@ -108,6 +111,7 @@ def evaluated(
     stage: str = "branch",
     tokens_per_step: int = 100,
     gate: float | None = None,
+    gate_name: str = "target_bigram",
 ) -> ItemStore:
     """A store of trainings: for each size and seed its evaluations, each that of a branch (at marks 1, 2,
     ...), or all of one run (stage `train`). A size has 12 x depth x width squared parameters, and an update
@@ -130,7 +134,7 @@ def evaluated(
                 rows.append({**about, "metric": "nats_per_byte", "value": value})
             rows[-1]["last"] = True
             if gate is not None:
-                name = "target_bigram_nats_per_byte"
+                name = f"{gate_name}_nats_per_byte"
                 rows.append({"set": "held_out", "metric": name, "value": gate, "step": 0, "last": False})
             marks = [str(number) for number in range(1, len(points) + 1)] if stage == "branch" else [""]
             for mark in marks:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlc_jax.studies.exhibits.best_size import exponent, optimum, overtaking
+from tests.studies.stores import trained
+from tlc_jax.studies.exhibits.best_size import BEST_SIZE, DIMINISHES, GROWS, exponent, optimum, overtaking
 
 
 @given(st.floats(5, 9), st.floats(0.01, 10), st.integers(4, 9))
@@ -50,3 +52,56 @@ def test_the_exponent_of_optima_that_follow_a_power_of_time() -> None:
     optima = [{"training_seconds": t, "optimum": 3e4 * t**0.62} for t in (10.0, 20.0, 40.0, 80.0)]
     assert exponent(optima) == pytest.approx(0.62)
     assert exponent([*optima[:2], {"training_seconds": 40.0, "optimum": None}]) is None
+
+
+NEAR = (-0.001, 0.0, 0.001)
+
+
+def store(tmp_path: Path, losses: dict[str, dict[str, float]], gate: float = 9.0) -> list[dict]:
+    """Rows of the exhibit for sizes with these losses at each mark, of three seeds that hardly differ."""
+    values = {
+        size: {mark: [loss + off for off in NEAR] for mark, loss in marks.items()}
+        for size, marks in losses.items()
+    }
+    return BEST_SIZE.rows(trained(tmp_path, values, gate=gate))
+
+
+def test_the_best_size_grows_if_both_orders_are_significant(tmp_path: Path) -> None:
+    """1x32 is best at a quarter and 2x128 at the end, each by 0.2 where seeds differ by 0.001."""
+    losses = {
+        "1x32": {"1/4": 1.5, "1": 1.4},
+        "2x64": {"1/4": 1.6, "1": 1.3},
+        "2x128": {"1/4": 1.7, "1": 1.2},
+    }
+    growth, diminishing = BEST_SIZE.findings(store(tmp_path, losses))
+    assert (growth.claim, growth.supports) == (GROWS, True)
+    assert growth.p is not None
+    assert growth.p < 1e-4
+    assert growth.effect.startswith("1x32 is best at 300 s and 2x128 at 1,200 s: 2x128 minus 1x32 +0.2000 [")
+    assert (diminishing.claim, diminishing.supports) == (DIMINISHES, False)
+
+
+def test_one_order_that_seeds_may_turn_decides(tmp_path: Path) -> None:
+    losses = {
+        "1x32": {"1/4": 1.5, "1": 1.4},
+        "2x64": {"1/4": 1.6, "1": 1.3},
+        "2x128": {"1/4": 1.5005, "1": 1.2},
+    }
+    growth, _ = BEST_SIZE.findings(store(tmp_path, losses))
+    assert growth.p is not None
+    assert growth.p > 0.5
+
+
+def test_the_same_size_at_all_budgets_is_no_growth_and_is_not_tested(tmp_path: Path) -> None:
+    first = {"1x32": 1.5, "2x64": 1.2, "2x128": 1.4}
+    losses = {size: {"1/4": loss, "1": loss - 0.1} for size, loss in first.items()}
+    growth, diminishing = BEST_SIZE.findings(store(tmp_path, losses))
+    assert (growth.supports, growth.p) == (False, None)
+    assert (diminishing.supports, diminishing.effect[:36]) == (True, "2x128 minus 2x64 +0.2000 [+0.1977, +")
+
+
+def test_budgets_at_which_a_size_is_above_its_gate_are_left_out(tmp_path: Path) -> None:
+    losses = {"1x32": {"1/4": 1.5, "1": 1.4}, "2x64": {"1/4": 1.6, "1": 1.3}, "2x128": {"1/4": 2.5, "1": 1.2}}
+    assert [finding.claim for finding in BEST_SIZE.findings(store(tmp_path, losses, gate=2.0))] == [
+        DIMINISHES
+    ]

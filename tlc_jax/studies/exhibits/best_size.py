@@ -2,6 +2,9 @@
 overtakes, and the exponent of the optimum (not in the paper, which compares sizes at single budgets; its
 figures 2 and 10 have the same curves over time).
 
+That the best size grows is tested as two differences at once: the size that is best at the first budget is
+better there than the one that is best at the last, and worse at the last. Both have to be significant.
+
 The optimum of a budget is that of the parabola through the best size and its two neighbours, over the
 logarithm of the number of parameters. It is not extrapolated: where the best size is the smallest or the
 largest of the study, that is all that is said.
@@ -16,16 +19,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
+from tlc_jax.studies.claims import Claim, Finding
 from tlc_jax.studies.exhibits import equal_time
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.measured import Measured, above_gate, metric_of
+from tlc_jax.studies.measured import Measured, above_gate, metric_of, primary_fields
 from tlc_jax.studies.picture import logarithmic_losses, plain
+from tlc_jax.studies.statistics import difference_interval, welch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FEWEST = 3  # sizes of a curve, and optima of an exponent
+
+GROWS = Claim(
+    "best-size-grows-with-budget",
+    "The more time there is, the larger is the size that is best after it.",
+    "not in the paper, whose figures 2 and 4 have the curves; Kaplan et al. 2020, Hoffmann et al. 2022",
+)
+DIMINISHES = Claim(
+    "returns-diminish",
+    "The largest size is worse after as much time than the next smaller one.",
+    'section 3, "Returns Diminish As Size Increases"',
+)
 
 
 def _rows(store: ItemStore) -> list[Row]:
@@ -55,8 +71,10 @@ def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
         "parameters": model.number("parameters"),
         "training_seconds": max(each.number("training_seconds") for each in models),
         "set": model.rows[0]["set"],
+        **primary_fields(metric),
         "metric": metric.name,
         "value": model.mean,
+        "values": model.values.tolist(),
         "seeds": len(model.values),
         "comparable": not above_gate([model], metric),
         "best": model is best,
@@ -141,6 +159,65 @@ def _sentences(rows: list[Row]) -> list[str]:
     return texts
 
 
+def findings(rows: list[Row]) -> list[Finding]:
+    """Of sizes that have several seeds, at budgets at which all of these are comparable."""
+    tested = [row for row in rows if row["seeds"] > 1]
+    above = {row["mark"] for row in tested if not row["comparable"]}
+    by_mark: dict[str, list[Row]] = {}
+    for row in tested:
+        if row["mark"] not in above:
+            by_mark.setdefault(row["mark"], []).append(row)
+    marks = [by_size for by_size in by_mark.values() if len(by_size) > 1]
+    if not marks:
+        return []
+    return [*([_growth(marks[0], marks[-1])] if len(marks) > 1 else []), _diminishing(marks[-1])]
+
+
+def _growth(first: list[Row], last: list[Row]) -> Finding:
+    """Of the budgets of two marks, between the sizes that are best at each."""
+    small, large = (_best(by_size)["size"] for by_size in (first, last))
+    if small == large:
+        return Finding(GROWS, f"{small} is best at {_seconds(first)} and at {_seconds(last)}", False, None)
+    pairs = [[_of_size(size, by_size) for size in (large, small)] for by_size in (first, last)]
+    texts = [f"{_apart(*pair)} at {_seconds(pair)}" for pair in pairs]
+    p_values = [welch(np.array(one["values"]), np.array(other["values"])) for one, other in pairs]
+    supports = pairs[0][0]["parameters"] > pairs[0][1]["parameters"]
+    return Finding(
+        GROWS,
+        f"{small} is best at {_seconds(first)} and {large} at {_seconds(last)}: {', and '.join(texts)}",
+        supports,
+        max(1.0 if p is None else p for p in p_values),
+    )
+
+
+def _diminishing(last: list[Row]) -> Finding:
+    """Of the largest size and the next one, in the order of parameters."""
+    second, largest = last[-2:]
+    supports = _best([second, largest]) is second
+    p = welch(np.array(largest["values"]), np.array(second["values"]))
+    return Finding(DIMINISHES, f"{_apart(largest, second)} at {_seconds(last)}", supports, p)
+
+
+def _apart(one: Row, other: Row) -> str:
+    """Two sizes with the difference of their means and its interval."""
+    covered = difference_interval(np.array(one["values"]), np.array(other["values"]))
+    text = f" [{covered[0]:+.4f}, {covered[1]:+.4f}]" if covered else ""
+    difference = one["value"] - other["value"]
+    return f"{one['size']} minus {other['size']} {difference:+.4f}{text} {one['metric']}"
+
+
+def _best(by_size: list[Row]) -> Row:
+    return metric_of(by_size[0]).best(by_size, lambda each: each["value"])
+
+
+def _of_size(size: str, rows: list[Row]) -> Row:
+    return next(row for row in rows if row["size"] == size)
+
+
+def _seconds(rows: list[Row]) -> str:
+    return f"{rows[0]['training_seconds']:,.0f} s"
+
+
 def _draw(axes: Axes, rows: list[Row]) -> None:
     for mark in dict.fromkeys(row["mark"] for row in rows):
         curve = [row for row in rows if row["mark"] == mark and row["comparable"]]
@@ -162,4 +239,6 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.legend(fontsize=8, title="budget")
 
 
-BEST_SIZE = Exhibit("best size", _rows, _table, _sentences, _draw)
+BEST_SIZE = Exhibit(
+    "best size", _rows, _table, _sentences, _draw, claims=(GROWS, DIMINISHES), findings=findings
+)
