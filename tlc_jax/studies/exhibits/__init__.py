@@ -13,6 +13,7 @@ from tlc_jax.studies.exhibits.errors_by_module import PRUNING_ERROR, QUANTIZATIO
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.exhibits.finetuned_sizes import FINETUNED_SIZES
 from tlc_jax.studies.exhibits.finetuning_search import FINETUNING_SEARCH
+from tlc_jax.studies.exhibits.large_then_distil import LARGE_THEN_DISTIL
 from tlc_jax.studies.exhibits.layer_sharing import LAYER_SHARING
 from tlc_jax.studies.exhibits.learning_curves import LEARNING_CURVES
 from tlc_jax.studies.exhibits.memory_saved import MEMORY_SAVED
@@ -40,4 +41,5 @@ EXHIBITS: tuple[Exhibit, ...] = (
     FINETUNING_SEARCH,
     QUANTIZATION_ERROR,
     PRUNING_ERROR,
+    LARGE_THEN_DISTIL,
 )
