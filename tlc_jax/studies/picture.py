@@ -42,7 +42,7 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
     if metric == NATS_PER_BYTE.name:
         axes.set_yscale("log")
         for setter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            setter("{x:.2g}")
+            setter("{x:.3g}")  # a narrow range needs three digits
 
 
 def save(figure: Figure, path: AnyPath) -> None:
