@@ -1,7 +1,7 @@
-"""Are larger models harder to finetune? Sizes pretrained to the same loss, then finetuned for 10 epochs, with
-rates that are searched on tuning data (section 3, "Larger Models Are Not Harder to Finetune", and table 2).
+r"""Are larger models harder to finetune? Sizes pretrained to the same loss, then finetuned for 10 epochs,
+with rates that are searched on tuning data (section 3, "Larger Models Are Not Harder to Finetune"; table 2).
 
-    python -m tlc_jax.study --config study_finetuned:gpu --workdir W --train.data.dir TEXT \\
+    python -m tlc_jax.study --config study_finetuned:gpu --workdir W --train.data.dir TEXT \
         --finetune.data.dir SST2
 
 TEXT and SST2 are those of `study_sst2`. Every size is pretrained at one rate until its held-out loss is at

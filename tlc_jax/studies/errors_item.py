@@ -40,8 +40,8 @@ def _rows(model: TrainedModel, compression: CompressConfig) -> Iterator[Row]:
     """A row for each error, absolute and relative: `value` is its mean over the layers that have a `module`,
     `deviation` the standard deviation. The paper's quantizer and the study's are measured, where they
     differ."""
-    own = dataclasses.replace(compression.spec, bits=PAPER_BITS)
-    specs = dict.fromkeys((QuantSpec(PAPER_BITS, "tensor", "minmax", "float"), own))
+    study_spec = dataclasses.replace(compression.spec, bits=PAPER_BITS)
+    specs = dict.fromkeys((QuantSpec(PAPER_BITS, "tensor", "minmax", "float"), study_spec))
     pruning = PruneMagnitude(PAPER_SPARSITY, compression.scope, compression.max_tensor_sparsity)
     tensors = split(jax.device_get(model.params))
     for result in with_control(tensors, model, tuple(specs), pruning):

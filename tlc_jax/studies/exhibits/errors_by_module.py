@@ -267,9 +267,9 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     for number, model in enumerate(models):
         for before in (False, True):
             bars = [row for row in chosen if (row["model"], row["untrained"]) == (model, before)]
-            places = [index for index, name in enumerate(modules) if any(r["module"] == name for r in bars)]
-            of_place = [[row for row in bars if row["module"] == modules[index]] for index in places]
-            at = [index + (number - (len(models) - 1) / 2) * height for index in places]
+            indices = [index for index, name in enumerate(modules) if any(r["module"] == name for r in bars)]
+            of_place = [[row for row in bars if row["module"] == modules[index]] for index in indices]
+            at = [index + (number - (len(models) - 1) / 2) * height for index in indices]
             means = [_mean(each, "value") for each in of_place]
             if before:
                 label = "before training" if model == models[-1] else None

@@ -85,10 +85,10 @@ class Search:
 
 def searches(rows: list[Row]) -> list[Search]:
     """Of each size and variant."""
-    found: dict[str, list[Row]] = {}
+    by_size: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(f"{row['size']} {row['variant']}".strip(), []).append(row)
-    return [_search(name, of_size) for name, of_size in found.items()]
+        by_size.setdefault(f"{row['size']} {row['variant']}".strip(), []).append(row)
+    return [_search(name, of_size) for name, of_size in by_size.items()]
 
 
 def _search(name: str, rows: list[Row]) -> Search:
