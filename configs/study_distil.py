@@ -7,8 +7,8 @@ PAIRS, model, rate and warm-up are those of `study_translation`. Every size is t
 Teachers are the runs that are finished at half of it; a student is trained for the other half, in which the
 teacher's part of its updates counts. All are compressed alike.
 
-The scale `mini` is for 2 CPU cores: teachers 2x128 and 3x192, students 1x32 and 2x64, 600 seconds of one core
-for each of three seeds. Cost: 80 minutes for two workers. `study_distil:gpu` is for one GPU, by the clock, 40
+The scale `mini` is for 2 CPU cores: teachers 2x128 and 3x192, students 1x32 and 2x64, 400 seconds of one core
+for each of three seeds. Cost: an hour for two workers. `study_distil:gpu` is for one GPU, by the clock, 40
 seconds each. Cost: 10 minutes a seed; not run here. `study_distil:paper` teaches 12x256 and 6x768 by 24x768,
 1,000,000 seconds of the device each; not run here.
 """
@@ -41,7 +41,7 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         checkpoint=replace(study.train.checkpoint, marks="1/2,1"),
     )
     if scale == "mini":
-        train = replace(train, budget=BudgetConfig(training_seconds=600))
+        train = replace(train, budget=BudgetConfig(training_seconds=400))
     return replace(
         study,
         train=train,
@@ -49,5 +49,6 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         distillations=TAUGHT[scale],
         seeds=() if scale == "paper" else (100, 300, 500),
         sparsities=(0.0,),
+        recovery=None,
         compressed_at=(),
     )

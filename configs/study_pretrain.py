@@ -3,9 +3,9 @@ operations (section 3, figures 2 to 4; figure 10), and compressed (section 4).
 
     python -m tlc_jax.study --config study_pretrain --workdir W --train.data.dir TEXT --workers 2
 
-TEXT is that of `pretrain_small`. The scale `mini` is for 2 CPU cores: depths 1, 2 and 4 at width 64, widths
-32, 64 and 128 at depth 2, with a vocabulary of 320 entries, with which small models get below the two-sided
-bigram (docs/local_attention.md), in rows of 128 tokens. The time of an update of each size is measured first,
+TEXT is that of `pretrain_small`. The scale `mini` is for 2 CPU cores: depths 2, 3 and 4 at width 64, widths
+64, 96 and 128 at depth 2, with a vocabulary of 320 entries, with which models of these sizes get below the
+two-sided bigram, and smaller ones do not (docs/local_attention.md), in rows of 128 tokens. The time of an update of each size is measured first,
 on one core: leave the machine alone for these minutes. Cost: 400 seconds of one core for each size and seed,
 with branches 2 hours for three seeds and two workers.
 
@@ -57,7 +57,7 @@ def _mini() -> StudyConfig:
     )
     return StudyConfig(
         train=train,
-        sizes=("2x32", "1x64", "2x64", "4x64", "2x128"),
+        sizes=("2x64", "3x64", "4x64", "2x96", "2x128"),
         seeds=(100, 300, 500),
         rate_scaling="sqrt_width",
         counted_in="steps",

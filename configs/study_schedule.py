@@ -44,4 +44,5 @@ def get_config(scale: Literal["mini", "gpu"] = "mini") -> StudyConfig:
         bits=(),
         sparsities=(),
         compressed_at=(),
+        recovery=None,
     )

@@ -118,5 +118,5 @@ def _paper() -> StudyConfig:
             seeds=(100, 300, 500),
         ),
         bits=(32, 8, 7, 6, 5, 4, 3),
-        recovery=RecoveryConfig(),
+        recovery=RecoveryConfig(control=True),
     )

@@ -7,11 +7,12 @@ PAIRS holds the tables that `data.train` names: Europarl, Tatoeba and Multi30k, 
 
 The scale `mini` is for 2 CPU cores. The time of an update of each size is measured first, on one core: leave
 the machine alone for these minutes. Then each size is trained for as many updates as it does in 1,200
-seconds, with a branch that is finished at each mark, and compressed. The oversized 4x256 shows where the
-largest stops being the best; it has one seed. Of the rates 0.035, 0.07 and 0.14 over the square root of the
-width, 0.035 was best or as good as another for each of 1x32, 2x64, 2x128 and 3x192 in runs of 150 seconds
-(Multi30k validation, one seed each). Cost: 24 minutes of one core for each size and seed, with its branches;
-then compression. Workers share it.
+seconds, with a branch that is finished at each mark, and compressed: quantized, pruned at once and in rounds
+with recovery, beside the dense model trained as long. The oversized 4x256 shows where the largest stops being
+the best. Of the rates 0.035, 0.07 and 0.14 over the square root of the width, 0.035 was best or as good as
+another for each of 1x32, 2x64, 2x128 and 3x192 in runs of 150 seconds (Multi30k validation, one seed each).
+Cost: 24 minutes of one core for each size and seed, with its branches, and about half an hour for each seed
+to compress all sizes. Workers share it.
 
 `study_translation:gpu` is for one GPU, by the clock. In its 40 seconds of an H200 the largest size sees these
 half a million pairs once, the smallest 11 times (docs/results/translation_gpu.md). Cost: 6.5 minutes of one
@@ -35,6 +36,7 @@ from tlc_jax.config import (
     EvaluationConfig,
     OptimizerConfig,
     PairsConfig,
+    RecoveryConfig,
     ScheduleConfig,
     TranslationConfig,
 )
@@ -77,10 +79,12 @@ def _mini() -> StudyConfig:
         seeds=(100,),
         rate_scaling="sqrt_width",
         counted_in="steps",
-        bits=(32, 8, 6, 4, 3, 2),
+        bits=(32, 8, 6, 5, 4, 3, 2),
         sparsities=(0.0, 0.3, 0.6),
         compressed_at=("1/4", "1"),
         compression=CompressConfig(granularity="row", range="mse"),
+        # at most 448 updates a round, which are many beside the 3,200 of 3x192
+        recovery=RecoveryConfig(levels=(0.3, 0.6), max_epochs=0.03, evaluate_every=50, control=True),
     )
 
 
