@@ -170,6 +170,7 @@ def test_a_sharded_teacher_teaches_the_same(name: str) -> None:
     assert abs(alone[-1] / alone[0] - 1) > 1e-3, "the updates change it"
 
 
+@pytest.mark.slow
 def test_memory_and_operations_count_the_teacher() -> None:
     student, teacher, config, _ = pair("mlm")
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
