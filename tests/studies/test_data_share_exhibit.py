@@ -11,6 +11,7 @@ from scipy import stats
 
 from tlc_jax.studies.claims import outcomes
 from tlc_jax.studies.exhibits.data_share import DATA_SHARE, OVERFITS, SMALL_STILL_GAIN, SMALLER_LEAD
+from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.item_store import ItemStore, Result
 
 Values = Mapping[str, Sequence[tuple[float, float]]]
@@ -135,6 +136,13 @@ def test_trainings_that_have_not_ended_yet_are_not_compared(tmp_path: Path) -> N
     by_claim = {finding.claim: finding.effect for finding in findings}
     assert "2x64 ends at" in by_claim[OVERFITS]
     assert "2x128" not in by_claim[OVERFITS]
+
+
+def test_no_gate_of_one_share_is_shown_for_all(tmp_path: Path) -> None:
+    store = stored(tmp_path, {1.0: ALL, 0.05: FIVE})
+    assert EQUAL_TIME.table(EQUAL_TIME.rows(store)).caption == "* best"
+    whole = stored(tmp_path / "whole", {1.0: ALL})
+    assert EQUAL_TIME.table(EQUAL_TIME.rows(whole)).caption == "* best; target bigram 2.2000"
 
 
 @pytest.mark.parametrize("shares", [{1.0: ALL}, {0.05: FIVE}])

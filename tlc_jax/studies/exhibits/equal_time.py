@@ -77,6 +77,13 @@ def _best_first(models: list[Measured], metric: Metric) -> list[Measured]:
     return sorted(models, key=lambda model: -model.mean if metric.higher_is_better else model.mean)
 
 
+def _common_gate(rows: list[Row]) -> float | None:
+    """The gate of all models; None where there is none, or shares of the data have gates of their own."""
+    gates = {row.get("gate") for row in rows}
+    [gate] = gates if len(gates) == 1 else (None,)
+    return None if gate is None else float(gate)
+
+
 def _table(rows: list[Row]) -> Table:
     metric, marks = metric_of(rows[0]), by_mark(rows)
     table = Table(title=f"{metric.name} on {rows[0]['set']} at equal time")
@@ -89,8 +96,8 @@ def _table(rows: list[Row]) -> Table:
         cells = {_name(model): f"{model}{' *' if model is best else ''}" for model in models}
         seconds = max(model.number("training_seconds") for model in models)
         table.add_row(f"{seconds:,.0f}", *(cells.get(name, "") for name in names))
-    gate = rows[0].get("gate")
-    table.caption = "* best" + ("" if gate is None else f"; {rows[0]['gate_name']} {float(gate):.4f}")
+    gate = _common_gate(rows)
+    table.caption = "* best" + ("" if gate is None else f"; {rows[0]['gate_name']} {gate:.4f}")
     return table
 
 
@@ -145,8 +152,8 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
             capsize=2,
             label=plain(name),
         )
-    if (gate := rows[0].get("gate")) is not None:
-        axes.axhline(float(gate), color="grey", linestyle="--", label=plain(str(rows[0]["gate_name"])))
+    if (gate := _common_gate(rows)) is not None:
+        axes.axhline(gate, color="grey", linestyle="--", label=plain(str(rows[0]["gate_name"])))
     axes.set(
         xlabel="training seconds, the same for all sizes",
         ylabel=plain(f"{rows[0]['metric']} on {rows[0]['set']}".replace("_", " ")),

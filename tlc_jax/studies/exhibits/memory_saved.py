@@ -126,7 +126,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.set_yticks(range(len(bars)), labels)
     axes.invert_yaxis()
     axes.set(xlabel="MB of a device", title="Memory of an update")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=len(_PARTS))
 
 
 MEMORY_SAVED = Exhibit("memory of an update", _rows, _table, _sentences, _draw, (LESS_MEMORY,), _findings)
