@@ -1,5 +1,5 @@
 """Items of a study that have no result, since a number is not finite: a training has diverged. They are
-sealed as failed, with all that need them, and the study goes on without them."""
+sealed as failed, with all that need them, and the study continues without them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
 
 _OF_A_FINETUNING = ("combination", "finetuning_seed")
-_MOST = 5  # failures that are told one by one
+_MOST = 5  # failures that have a sentence each
 
 
 def attempted(item: Item, do: Callable[[], Result]) -> Result:

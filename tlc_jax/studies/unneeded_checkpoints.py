@@ -1,4 +1,4 @@
-"""Checkpoints that neither a study nor one that it may grow to can need: they are removed while it goes on.
+"""Checkpoints that neither a study nor one that it may grow to can need: they are removed while it runs.
 
 Of a search, those of the finetunings of all combinations but the best so far: what a study may grow by never
 changes which one is chosen. Of a trunk, those of its marks and those from which branches begin, once all

@@ -1,7 +1,7 @@
 """Distillation: a model learns the predictions of a trained one, its teacher, beside the data.
 
 The loss is that of Hinton et al. 2015 (section 2), on the predicted positions only: of masked language models
-as in DistilBERT (Sanh et al. 2019), of translation word by word (Kim and Rush 2016, section 3.1).
+as in DistilBERT (Sanh et al. 2019), of translation word by word (Kim and Rush 2016, 3.1).
 """
 
 from __future__ import annotations
