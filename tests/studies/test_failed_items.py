@@ -49,7 +49,7 @@ def test_a_training_that_diverges_takes_along_what_needs_it_and_nothing_else(
     assert f"{FIRST}lr" not in " ".join(folder.trained), "what cannot begin is not begun"
     reason = "loss or gradient was not finite in 1 steps in a row, from the batch of step 7 on"
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"{FIRST}trained has failed: {reason}; the study goes on without it" in printed
+    assert f"{FIRST}trained has failed: {reason}; the study continues without it" in printed
     assert f"Left out is {FIRST}trained, with 10 items that need it: {reason}. Lower its learning" in printed
     assert folder.resume() == []
     assert "22 of 22 items are finished, of which 11 failed" in capsys.readouterr().out

@@ -97,7 +97,9 @@ def _results(items: list[Item], study: StudyFolder) -> Iterator[Result]:
 def _seal(result: Result, study: StudyFolder) -> None:
     failure = sealed(result, study.store).get("failed")
     if failure and failure["item"] == result["item"]:
-        study.console.print(f"{result['item']} has failed: {failure['reason']}; the study continues without it")
+        study.console.print(
+            f"{result['item']} has failed: {failure['reason']}; the study continues without it"
+        )
 
 
 def main() -> None:

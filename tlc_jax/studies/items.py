@@ -17,7 +17,16 @@ from tlc_jax.config.distillations import Distillation, parse_distillation
 from tlc_jax.config.study_options import StudyConfig
 
 Stage = Literal[
-    "timing", "memory", "train", "branch", "finetune", "recover", "compress", "errors", "distil", "compress_student"
+    "timing",
+    "memory",
+    "train",
+    "branch",
+    "finetune",
+    "recover",
+    "compress",
+    "errors",
+    "distil",
+    "compress_student",
 ]
 Fields = dict[str, str | int | float]
 _TIMING = "timing"
