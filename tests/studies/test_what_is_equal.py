@@ -37,7 +37,8 @@ MARKS = CheckpointConfig(marks="1/2,1")
 def test_results_say_what_is_equal(train: Config, equal: dict[str, Any]) -> None:
     items = items_of(StudyConfig(train=train, sizes=("1x64", "2x64")))
     columns = ("equal", "target")
-    assert items and all(
+    assert items
+    assert all(
         {name: item.fields[name] for name in columns if name in item.fields} == equal for item in items
     )
 
@@ -45,10 +46,16 @@ def test_results_say_what_is_equal(train: Config, equal: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"train": Config(budget=BudgetConfig(tokens=9), schedule=ScheduleConfig(follows="tokens"))}, "or, w"),
+        (
+            {"train": Config(budget=BudgetConfig(tokens=9), schedule=ScheduleConfig(follows="tokens"))},
+            "or, w",
+        ),
         ({"train": UPDATES, "counted_in": "steps"}, "counted_in steps turns seconds into updates"),
         ({"train": replace(LOSS, schedule=TRUNK, checkpoint=MARKS)}, "give one of them"),
-        ({"train": replace(LOSS, evaluation=EvaluationConfig(every_steps=None, stop_at=1.0))}, "set train.ev"),
+        (
+            {"train": replace(LOSS, evaluation=EvaluationConfig(every_steps=None, stop_at=1.0))},
+            "set train.ev",
+        ),
         ({"variants": ("evaluation.stop_at=1.0",)}, "variants: evaluation.stop_at is what all runs"),
     ],
 )

@@ -111,8 +111,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sizes", "variants", "memory_of", "seeds", "distillations", "bits", "sparsities", "compressed_at"):
-            values = getattr(self, name)
+        lists = {name: values for name, values in vars(self).items() if isinstance(values, tuple)}
+        for name, values in lists.items():
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
         check(bool(self.sizes), "sizes has no value: give one at least")
         check(bool(self.variants), "variants has no value: '' is `train` itself")
