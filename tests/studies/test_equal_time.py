@@ -112,12 +112,16 @@ def test_a_picture_has_an_axis_for_each_exhibit(tmp_path: Path) -> None:
 
 
 def test_an_exhibit_of_several_plots_has_a_picture_of_its_own(tmp_path: Path) -> None:
-    """Exhibits of one plot share a picture, three in a line."""
+    """Exhibits of one plot share a picture: three in a line, four in two lines of two."""
     one = replace(EQUAL_TIME, draw=lambda axes, rows: None)
     lines = replace(one, name="many lines", panels=lambda rows: [[rows, rows], [rows]])
     pictures = save_pictures([*[(one, [{}])] * 4, (lines, [{}])], tmp_path / "study.svg")
     assert pictures == {"": tmp_path / "study.svg", "many lines": tmp_path / "study_many_lines.svg"}
-    assert size_and_axes(pictures[""]) == (3 * 396, 2 * 324, 6)
+    assert size_and_axes(pictures[""]) == (2 * 396, 2 * 324, 4)
+    for count, plots in ((1, (1, 1)), (3, (3, 1)), (5, (3, 2)), (7, (3, 3))):
+        save_panels([(one.draw, [{}])] * count, tmp_path / "shared.svg")
+        width, height, _ = size_and_axes(tmp_path / "shared.svg")
+        assert (width, height) == (396 * plots[0], 324 * plots[1])
     assert size_and_axes(pictures["many lines"]) == (2 * 396, 2 * 324, 4)
     assert list(save_pictures([(lines, [{}])], tmp_path / "alone.svg")) == ["many lines"]
     assert not (tmp_path / "alone.svg").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,14 @@ def save(figure: Figure, path: AnyPath) -> None:
 
 Plot = tuple[Callable[["Axes", Rows], None], Rows]
 """A function that draws rows, and the rows."""
-_IN_A_LINE = 3
+_IN_A_LINE = 3  # at most
 
 
 def save_panels(plots: Sequence[Plot], path: AnyPath) -> None:
-    """Write a picture of plots, three in a line."""
-    save_lines([plots[start : start + _IN_A_LINE] for start in range(0, len(plots), _IN_A_LINE)], path)
+    """Write a picture of plots, in as few lines as hold three each, which are about equally long."""
+    lines = math.ceil(len(plots) / _IN_A_LINE)
+    length = math.ceil(len(plots) / lines)
+    save_lines([plots[start : start + length] for start in range(0, len(plots), length)], path)
 
 
 def save_lines(lines: Sequence[Sequence[Plot]], path: AnyPath) -> None:
