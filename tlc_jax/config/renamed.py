@@ -26,7 +26,8 @@ ADDED: dict[str, dict[str, Any]] = {
     "StudyConfig": {
         "distillations": (),
         "compression": CompressConfig(zero="float"),
-        "compressed_at": (), "memory_of": (),
+        "compressed_at": (),
+        "memory_of": (),
         "errors": False,
         "recovery": None,
     },
