@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pyarrow
@@ -11,8 +12,10 @@ from pyarrow import parquet
 
 from tests.studies.stores import SMALL, compressed, right, trained
 from tlc_jax import report
+from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
-from tlc_jax.storage.run_directory import STUDY
+from tlc_jax.storage.run_directory import STUDY, json_text
 from tlc_jax.studies.item_store import ItemStore
 
 
@@ -90,7 +93,8 @@ def test_a_page_has_every_number_of_the_tables_and_how_it_was_made(tmp_path: Pat
     trained(tmp_path / "study", {"1x32": {"1/2": SMALL, "1": SMALL}}, gate=2.0)
     models = {("1x32", 8, 9.0): (0.5, [0.625], [right(10)]), ("1x32", 4, 5.0): (0.4, [0.5], [right(8)])}
     store = compressed(tmp_path / "study", "accuracy", models, gate=("linear", 0.4))
-    (tmp_path / "study" / STUDY).write_text("{}")
+    config = dataclasses.replace(load_config("study_translation:gpu", StudyConfig), sizes=("1x64",))
+    (tmp_path / "study" / STUDY).write_text(json_text(dataclasses.asdict(config)), encoding="utf-8")
     output = tmp_path / "equal_time.md"
     report.main(["study", str(tmp_path / "study"), "--output", str(output)])
     text = output.read_text(encoding="utf-8")
@@ -102,4 +106,5 @@ def test_a_page_has_every_number_of_the_tables_and_how_it_was_made(tmp_path: Pat
             assert f"{row['value']:.4f}" in text
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert min(widths) >= 3, "rows of tables end as they begin"
-    assert "## How it was made" in text
+    made = text.partition("## How it was made")[2]
+    assert "tlc_jax.study --config study_translation:gpu --workdir W --sizes 1x64\n" in made

@@ -90,7 +90,7 @@ def test_each_claim_has_a_verdict_and_what_fails_comes_first(page: str) -> None:
 
 def test_the_ledger_says_how_each_study_is_made(page: str) -> None:
     assert "**two**: scale: mini; devices: 2 cores of CPU; seeds: 3; made: 2026-11-26." in page
-    assert "tlc_jax.study --config study_translation:mini --seeds 1 2" in page
+    assert "tlc_jax.study --config study_translation:mini --workdir W --seeds 1 2" in page
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_claims_have_names_of_their_own() -> None:
     assert len({claim.name for claim in claims}) == len(set(claims))
 
 
-@pytest.mark.parametrize("name", ["study_translation:mini", "study_translation:gpu", "study_sst2"])
+@pytest.mark.parametrize("name", ["study_translation:mini", "study_translation:gpu", "study_sst2:mini"])
 def test_the_command_of_a_study_makes_its_config(name: str) -> None:
     config = dataclasses.replace(load_config(name, StudyConfig), sizes=("1x64", "2x64"), seeds=(5, 7))
     train = dataclasses.replace(config.train, batch_size=6400)
@@ -112,5 +112,5 @@ def test_the_command_of_a_study_makes_its_config(name: str) -> None:
     line = study_command(config)
     assert f"--config {name}" in line
     arguments = shlex.split(line.partition("tlc_jax.study ")[2])
-    assert cli.parse(study.Study, [*arguments, "--workdir", "W"]).settings == config
+    assert cli.parse(study.Study, arguments).settings == config
     assert scale_of(config) == name.partition(":")[2]

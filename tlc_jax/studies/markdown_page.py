@@ -19,6 +19,8 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore, Result, Row
 from tlc_jax.studies.items import Item, timing_of
+from tlc_jax.studies.study_command import study_command
+from tlc_jax.studies.study_record import read_config
 
 NOTES = "notes.md"
 """What its author says of a study, in its folder; a part of the page."""
@@ -38,7 +40,7 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
         *(_exhibit(exhibit, rows, pictures.get(exhibit.name)) for exhibit, rows in shown),
         *(["## Failed", *(f"* {text}" for text in failures(store))] if failures(store) else []),
         *([read_text(study / NOTES).strip()] if (study / NOTES).is_file() else []),
-        _made(store),
+        _made(study, store),
     ]
     write_bytes(path, ("\n\n".join(parts) + "\n").encode())
 
@@ -66,8 +68,10 @@ def _line(cells: list[Any]) -> str:
     return "| " + " | ".join(printable(str(cell)).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _made(store: ItemStore) -> str:
-    """By which commands, commits and devices, when, and from how many seeds."""
+def _made(study: AnyPath, store: ItemStore) -> str:
+    """By which command, commits and devices, when, and from how many seeds."""
+    config = read_config(study)
+    assert config is not None, f"{study} holds no study"
     results = list(store.results())
     made = [result["made"] for result in results]
     dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
@@ -83,7 +87,7 @@ def _made(store: ItemStore) -> str:
         "jax": ", ".join(dict.fromkeys(str(each.get("packages", {}).get("jax")) for each in made)),
     }
     table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines.items() if text)
-    return f"## How it was made\n\n| | |\n|---|---|\n{table}"
+    return f"## How it was made\n\n    {study_command(config)}\n\n| | |\n|---|---|\n{table}"
 
 
 def _timings(results: list[Result]) -> Iterator[str]:

@@ -17,11 +17,11 @@ _OF_THE_MACHINE = ("data.dir", "data.cache_dir")
 
 
 def study_command(config: StudyConfig) -> str:
-    """Such as `python -m tlc_jax.study --config study_translation:mini --seeds 100 101`, without the paths of
-    data and of the study itself."""
+    """Such as `python -m tlc_jax.study --config study_translation:mini --workdir W --seeds 100 101`, without
+    the paths of data."""
     name, options = _nearest(config)
     given = " ".join(f"--{key.replace('_', '-')} {_text(value)}" for key, value in options.items())
-    return f"{command('study')} --config {name} {given}".strip()
+    return f"{command('study')} --config {name} --workdir W {given}".strip()
 
 
 def scale_of(config: StudyConfig) -> str:
