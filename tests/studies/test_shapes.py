@@ -1,49 +1,20 @@
-"""What is said of depth and width, of stores that are made by hand; contrasts against scipy."""
+"""What is said of depth and width, of stores that are made by hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy import stats
 
 from tests.studies.stores import Point, evaluated
 from tlc_jax.studies.claims import outcomes
-from tlc_jax.studies.contrast import contrast
 from tlc_jax.studies.exhibits.shapes import SHAPES
 from tlc_jax.studies.item_store import Row
 
 SEEDS = (0.0, 0.002, 0.004)
 SIZES = ("2x32", "1x64", "2x64", "4x64", "2x128")
-
-
-@given(
-    st.lists(st.integers(0, 1000), min_size=2, max_size=5),
-    st.lists(st.integers(0, 1000), min_size=2, max_size=5),
-)
-def test_a_difference_is_that_of_welchs_test(one: list[int], other: list[int]) -> None:
-    made = contrast([np.array(one, float), np.array(other, float)], [1.0, -1.0])
-    assert made.estimate == pytest.approx(np.mean(one) - np.mean(other))
-    if 0 in (np.ptp(one), np.ptp(other)):
-        return
-    test = stats.ttest_ind(one, other, equal_var=False)
-    assert made.p_either() == pytest.approx(test.pvalue, rel=1e-6)
-    assert made.covered() == pytest.approx(tuple(test.confidence_interval()), rel=1e-6, abs=1e-9)
-
-
-def test_a_weighted_sum_covers_its_expectation_as_often_as_it_says() -> None:
-    rng, hits = np.random.default_rng(0), 0
-    means, spreads, weights = [1.0, 2.0, 4.0], [0.1, 0.4, 0.2], [1.0, -0.7, -0.3]
-    for _ in range(500):
-        models = [rng.normal(mean, spread, 4) for mean, spread in zip(means, spreads, strict=True)]
-        covered = contrast(models, weights).covered()
-        assert covered is not None
-        hits += covered[0] <= np.dot(weights, means) <= covered[1]
-    assert 0.92 < hits / 500 < 0.98
 
 
 def loss(size: str, shape: float) -> float:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tlc_jax.studies.statistics import difference, holm, interval, welch
+from tlc_jax.studies.statistics import contrast, difference, holm, interval, welch
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
@@ -220,3 +220,33 @@ def test_welch_over_seeds_is_scipys() -> None:
     assert welch(one, other) == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
     assert welch(one, other[:1]) == pytest.approx(stats.ttest_1samp(one, 1.4).pvalue)
     assert welch(one[:1], other[:1]) is None
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=2, max_size=5),
+    st.lists(st.integers(0, 1000), min_size=2, max_size=5),
+)
+def test_a_difference_is_that_of_welchs_test(one: list[int], other: list[int]) -> None:
+    made = contrast([(1.0, np.array(one, float)), (-1.0, np.array(other, float))])
+    if np.ptp(one) == np.ptp(other) == 0:
+        assert made is None
+        return
+    assert made is not None
+    assert made.mean == pytest.approx(np.mean(one) - np.mean(other))
+    if 0 in (np.ptp(one), np.ptp(other)):
+        return  # scipy warns
+    test = stats.ttest_ind(one, other, equal_var=False)
+    assert made.p == pytest.approx(test.pvalue, rel=1e-6)
+    assert made.interval() == pytest.approx(tuple(test.confidence_interval()), rel=1e-6, abs=1e-9)
+
+
+def test_a_weighted_sum_covers_its_expectation_as_often_as_it_says() -> None:
+    rng, hits = np.random.default_rng(0), 0
+    means, spreads, weights = [1.0, 2.0, 4.0], [0.1, 0.4, 0.2], [1.0, -0.7, -0.3]
+    for _ in range(500):
+        models = [rng.normal(mean, spread, 4) for mean, spread in zip(means, spreads, strict=True)]
+        made = contrast(list(zip(weights, models, strict=True)))
+        assert made is not None
+        low, high = made.interval()
+        hits += low <= np.dot(weights, means) <= high
+    assert 0.92 < hits / 500 < 0.98

@@ -145,7 +145,7 @@ class Contrast:
         return f"{self.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def contrast(groups: Sequence[tuple[float, Float[np.ndarray, "seeds"]]]) -> Contrast | None:
+def contrast(groups: Sequence[tuple[float, Float[np.ndarray, "_"]]]) -> Contrast | None:
     """The sum of the means of independent groups of seeds times their weights; None if a group has a single
     seed, or if the seeds of all groups agree, which says nothing about others. Two groups with the weights
     1 and -1 are Welch's test."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
+from tlc_jax.studies.evaluated_model import EvaluatedModel, best_of, evaluated_models, lead_at_end, with_ends
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.lead import Lead, change_of
 from tlc_jax.studies.measured import metric_of, size_order, tuning_rows
 from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.trained_model import TrainedModel, best_of, lead_at_end, trained_models, with_ends
 from tlc_jax.studies.training_curve import curves_of, draw_curves
 from tlc_jax.tasks.metric import Metric
 
@@ -69,10 +69,10 @@ def _rows(store: ItemStore) -> list[Row]:
     )
 
 
-def _models(rows: list[Row]) -> dict[float, list[TrainedModel]]:
+def _models(rows: list[Row]) -> dict[float, list[EvaluatedModel]]:
     """The sizes of each share, the smallest first; all data come first."""
-    models: dict[float, list[TrainedModel]] = {}
-    for model in trained_models(rows, ("size", "data_share")):
+    models: dict[float, list[EvaluatedModel]] = {}
+    for model in evaluated_models(rows, ("size", "data_share")):
         models.setdefault(model.key[1], []).append(model)
     return models
 
@@ -90,7 +90,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
     return [finding for finding in findings if finding is not None]
 
 
-def _shrinks(models: dict[float, list[TrainedModel]], metric: Metric) -> Finding | None:
+def _shrinks(models: dict[float, list[EvaluatedModel]], metric: Metric) -> Finding | None:
     pairs = [{model.key[0]: model for model in models.get(share, [])[-2:]} for share in (_FIVE, 1.0)]
     if len(pairs[0]) < 2 or pairs[0].keys() != pairs[1].keys():
         return None
@@ -106,14 +106,14 @@ def _shrinks(models: dict[float, list[TrainedModel]], metric: Metric) -> Finding
     return Finding(SMALLER_LEAD, text, change.mean < 0, change.p)
 
 
-def _ends(larger: TrainedModel, smaller: TrainedModel, lead: Lead, metric: Metric) -> str:
+def _ends(larger: EvaluatedModel, smaller: EvaluatedModel, lead: Lead, metric: Metric) -> str:
     return (
         f"with 1 % of the data {larger.key[0]} ends at {larger.end.mean:.4f} {_unit(metric)} and "
         f"{smaller.key[0]} at {smaller.end.mean:.4f} after {_seconds(larger)}, a lead of {lead}"
     )
 
 
-def _gaps(larger: TrainedModel, smaller: TrainedModel) -> str:
+def _gaps(larger: EvaluatedModel, smaller: EvaluatedModel) -> str:
     if larger.gap is None or smaller.gap is None:
         return ""
     return (
@@ -122,7 +122,7 @@ def _gaps(larger: TrainedModel, smaller: TrainedModel) -> str:
     )
 
 
-def _seconds(model: TrainedModel) -> str:
+def _seconds(model: EvaluatedModel) -> str:
     return f"{model.end.number('training_seconds'):,.0f} s"
 
 
@@ -167,7 +167,7 @@ def _sentences(rows: list[Row]) -> list[str]:
     return texts
 
 
-def _best_of(share: float, models: list[TrainedModel], metric: Metric) -> str:
+def _best_of(share: float, models: list[EvaluatedModel], metric: Metric) -> str:
     part = "all data" if share == 1 else f"{100 * share:g} % of the data"
     if failing := [model for model in models if not model.passes(metric)]:
         names, row = ", ".join(model.key[0] for model in failing), failing[0].rows[0]

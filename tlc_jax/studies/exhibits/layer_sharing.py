@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
+from tlc_jax.studies.evaluated_model import EvaluatedModel, evaluated_models, lead_at_end, with_ends
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.lead import Lead, lead_of
 from tlc_jax.studies.measured import grouped, metric_of, size_order, tuning_rows
 from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.trained_model import TrainedModel, lead_at_end, trained_models, with_ends
 from tlc_jax.studies.training_curve import AXES, curves_of, draw_curves
 from tlc_jax.tasks.metric import Metric
 
@@ -70,16 +70,16 @@ def _rows(store: ItemStore) -> list[Row]:
     )
 
 
-def _models(rows: list[Row]) -> dict[str, dict[str, TrainedModel]]:
+def _models(rows: list[Row]) -> dict[str, dict[str, EvaluatedModel]]:
     """By size, by what is shared."""
-    models: dict[str, dict[str, TrainedModel]] = {}
-    for model in trained_models(rows, ("size", "sharing")):
+    models: dict[str, dict[str, EvaluatedModel]] = {}
+    for model in evaluated_models(rows, ("size", "sharing")):
         size, shared = model.key
         models.setdefault(size, {})[shared] = model
     return models
 
 
-def _updates(models: dict[str, TrainedModel]) -> float | None:
+def _updates(models: dict[str, EvaluatedModel]) -> float | None:
     """The number of updates that all trainings of a size have made. None without branches, where trainings
     end after different numbers: there the learning rate of some would still have had a way to fall."""
     ends = [float(row["step"]) for model in models.values() for row in model.end.rows]
@@ -87,7 +87,7 @@ def _updates(models: dict[str, TrainedModel]) -> float | None:
     return min(ends) if branches or max(ends) <= _END_TOGETHER * min(ends) else None
 
 
-def _after(model: TrainedModel, updates: float | None) -> list[Row]:
+def _after(model: EvaluatedModel, updates: float | None) -> list[Row]:
     """For each training a row with its value after so many updates; [] where one has none around them."""
     if updates is None:
         return []

@@ -19,14 +19,13 @@ from rich.table import Table
 
 from tlc_jax.core.printable import counted
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.contrast import Contrast, contrast
 from tlc_jax.studies.evaluation_rates import compared_axes, rated_evaluations
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import GATES, Measured, above_gate, grouped, metric_of
 from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.size_families import families
-from tlc_jax.studies.statistics import interval
+from tlc_jax.studies.statistics import Contrast, contrast, interval
 from tlc_jax.studies.training_curve import cost_text, curves_of
 
 if TYPE_CHECKING:
@@ -69,6 +68,21 @@ def _rows(store: ItemStore) -> list[Row]:
 
 
 @dataclass(frozen=True)
+class _Sum:
+    """A weighted sum of means over seeds; `tested` is None where a model has a single seed."""
+
+    mean: float
+    tested: Contrast | None
+
+    def __str__(self) -> str:
+        return str(self.tested or f"{self.mean:+.4f}")
+
+    @property
+    def p(self) -> float | None:
+        return self.tested.p if self.tested else None
+
+
+@dataclass(frozen=True)
 class _Case:
     """A depth beside the widths at its number of parameters. `shape` is how much worse it is than they,
     `parameters` how much better the larger of it and `shared` is, the size that is in both families."""
@@ -76,21 +90,21 @@ class _Case:
     depth: Measured
     widths: tuple[Measured, Measured]
     shared: Measured
-    shape: Contrast
-    parameters: Contrast
-    more: tuple[Contrast, Contrast]
+    shape: _Sum
+    parameters: _Sum
+    more: tuple[_Sum, _Sum]
     """How much more the parameters change than the shape does, whichever way the shape does."""
 
     @property
     def supports(self) -> bool:
         """Whether the parameters change more."""
-        return min(each.estimate for each in self.more) > 0
+        return min(each.mean for each in self.more) > 0
 
     @property
     def p(self) -> float | None:
         """That they change more needs both ways, that they change less only one, the worse."""
-        tested = self.more if self.supports else [min(self.more, key=lambda each: each.estimate)]
-        values = [each.p_either() for each in tested]
+        tested = self.more if self.supports else [min(self.more, key=lambda each: each.mean)]
+        values = [each.p for each in tested]
         return None if None in values else max(value for value in values if value is not None)
 
     @property
@@ -98,7 +112,7 @@ class _Case:
         """Whether the wider of the two shapes is better: the depth may be more or fewer layers than that of
         the widths."""
         deeper = int(self.depth.key[1].split("x")[0]) > int(self.shared.key[1].split("x")[0])
-        return (self.shape.estimate > 0) == deeper
+        return (self.shape.mean > 0) == deeper
 
     def models(self) -> list[Measured]:
         return [self.depth, *self.widths, self.shared]
@@ -137,9 +151,10 @@ def _case(depth: Measured, widths: tuple[Measured, Measured], shared: Measured, 
     smaller, larger = sorted((depth, shared), key=_parameters)
     gained = Counter({smaller.key[1]: 1.0, larger.key[1]: -1.0})
 
-    def summed(times_gained: float, times_shape: float) -> Contrast:
-        weights = [sign * (times_gained * gained[size] + times_shape * shape[size]) for size in models]
-        return contrast(list(models.values()), weights)
+    def summed(times_gained: float, times_shape: float) -> _Sum:
+        weights = {size: sign * (times_gained * gained[size] + times_shape * shape[size]) for size in models}
+        groups = [(weight, models[size]) for size, weight in weights.items() if weight]
+        return _Sum(sum(weight * float(values.mean()) for weight, values in groups), contrast(groups))
 
     return _Case(depth, widths, shared, summed(0, 1), summed(1, 0), (summed(1, -1), summed(1, 1)))
 
@@ -159,7 +174,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
             f"{layers} with as many parameters (between {one} and {other})"
         )
         if rows[0]["gate_name"] == GATES["target_bigram"]:
-            made.append(Finding(WIDER, effect, case.wider, case.shape.p_either()))
+            made.append(Finding(WIDER, effect, case.wider, case.shape.p))
             continue
         effect += f"; the larger of it and {shared} is {case.parameters} better than the smaller"
         made.append(Finding(SHAPE, effect, case.supports, case.p))

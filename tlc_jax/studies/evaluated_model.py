@@ -45,7 +45,7 @@ def _point(row: Row) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class EvaluatedModel:
     """What the trainings of a model have been evaluated at, and at their ends. `key` says which model it
     is."""
 
@@ -76,13 +76,13 @@ class TrainedModel:
         return float(np.mean([best_of(each, metric) for each in values.values()]))
 
 
-def trained_models(rows: Iterable[Row], columns: Sequence[str]) -> list[TrainedModel]:
+def evaluated_models(rows: Iterable[Row], columns: Sequence[str]) -> list[EvaluatedModel]:
     """The models whose rows (`with_ends`) agree in these columns, in the order of their first rows; those of
     which no training has ended yet are left out."""
     models = []
     for model in grouped(rows, columns):
         for end in grouped((row for row in model.rows if row["end"]), columns):
-            models.append(TrainedModel(model.key, model.rows, end))
+            models.append(EvaluatedModel(model.key, model.rows, end))
     return models
 
 
@@ -90,7 +90,7 @@ def best_of(values: Iterable[float], metric: Metric) -> float:
     return float((max if metric.higher_is_better else min)(values))
 
 
-def lead_at_end(model: TrainedModel, other: TrainedModel, metric: Metric) -> Lead | None:
+def lead_at_end(model: EvaluatedModel, other: EvaluatedModel, metric: Metric) -> Lead | None:
     """The lead of a model over another at the end of their trainings; None where one of them is no better
     than its gate."""
     if not (model.passes(metric) and other.passes(metric)):
