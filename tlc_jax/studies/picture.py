@@ -1,4 +1,4 @@
-"""Writing pictures to local and remote paths."""
+"""What plots have in common, and writing pictures to local and remote paths."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.writable import check_writable
+from tlc_jax.studies.statistics import interval
 from tlc_jax.tasks.metric import NATS_PER_BYTE
 
 if TYPE_CHECKING:  # slow to import
@@ -44,6 +47,24 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
         axes.set_yscale("log")
         for setter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             setter("{x:.3g}")  # a narrow range needs three digits
+
+
+def draw_means(
+    axes: Axes, x: Sequence[float], samples: Sequence[np.ndarray], label: str, **style: Any
+) -> None:
+    """Draw the mean of each sample of seeds over `x`, with its interval where there are several seeds."""
+    means = np.array([float(np.mean(sample)) for sample in samples])
+    ends = [interval(sample) or (mean, mean) for sample, mean in zip(samples, means, strict=True)]
+    low, high = np.array(ends).T
+    axes.errorbar(
+        x,
+        means,
+        yerr=[means - low, high - means],
+        markersize=4,
+        capsize=2,
+        label=plain(label),
+        **{"fmt": "o-", **style},
+    )
 
 
 def save(figure: Figure, path: AnyPath) -> None:

@@ -20,8 +20,8 @@ from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, loss
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
-from tlc_jax.studies.picture import plain
-from tlc_jax.studies.statistics import contrast, interval
+from tlc_jax.studies.picture import draw_means, plain
+from tlc_jax.studies.statistics import contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,18 +149,13 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         curves.setdefault((loss.size, loss.recovered), []).append(loss)
     for (size, recovered), curve in curves.items():
         curve.sort(key=lambda loss: loss.bits if quantized else loss.sparsity)
-        means = np.array([loss.mean for loss in curve])
-        ranges = [interval(loss.by_training) or (loss.mean, loss.mean) for loss in curve]
-        low, high = np.array(ranges).T
-        axes.errorbar(
+        draw_means(
+            axes,
             [loss.bits if quantized else 100 * loss.sparsity for loss in curve],
-            means,
-            yerr=[means - low, high - means],
+            [loss.by_training for loss in curve],
+            f"{size}{', in rounds' if recovered else '' if quantized else ', at once'}",
             fmt="o-" if quantized or recovered else "o--",
             color=colours[size],
-            markersize=4,
-            capsize=2,
-            label=plain(f"{size}{', in rounds' if recovered else '' if quantized else ', at once'}"),
         )
     axes.axhline(0, color="grey", linewidth=0.8)
     _stretch(axes, losses(rows))

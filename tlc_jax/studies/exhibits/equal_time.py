@@ -24,8 +24,8 @@ from tlc_jax.studies.measured import (
     size_order,
     tuning_rows,
 )
-from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.statistics import LEVEL, holm, interval, welch
+from tlc_jax.studies.picture import draw_means, logarithmic_losses, plain
+from tlc_jax.studies.statistics import LEVEL, holm, welch
 from tlc_jax.tasks.metric import Metric
 
 if TYPE_CHECKING:
@@ -139,19 +139,8 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     models = [model for at_mark in by_mark(rows).values() for model in at_mark]
     for name in dict.fromkeys(_name(model) for model in models):
         curve = [model for model in models if _name(model) == name]
-        ranges = [interval(model.values) or (model.mean, model.mean) for model in curve]
-        axes.errorbar(
-            [model.number("training_seconds") for model in curve],
-            [model.mean for model in curve],
-            yerr=[
-                [model.mean - low for model, (low, _) in zip(curve, ranges, strict=True)],
-                [high - model.mean for model, (_, high) in zip(curve, ranges, strict=True)],
-            ],
-            fmt="o-",
-            markersize=4,
-            capsize=2,
-            label=plain(name),
-        )
+        seconds = [model.number("training_seconds") for model in curve]
+        draw_means(axes, seconds, [model.values for model in curve], name)
     if (gate := _common_gate(rows)) is not None:
         axes.axhline(gate, color="grey", linestyle="--", label=plain(str(rows[0]["gate_name"])))
     axes.set(

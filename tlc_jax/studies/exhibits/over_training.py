@@ -23,8 +23,8 @@ from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, loss
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
-from tlc_jax.studies.picture import plain
-from tlc_jax.studies.statistics import contrast, interval
+from tlc_jax.studies.picture import draw_means, plain
+from tlc_jax.studies.statistics import contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,17 +152,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     for (size, compression), curve in curves.items():
         if compression != shown:
             continue
-        means = np.array([loss.mean for loss in curve])
-        low, high = np.array([interval(loss.by_training) or (loss.mean, loss.mean) for loss in curve]).T
-        axes.errorbar(
-            [share(loss.mark) for loss in curve],
-            means,
-            yerr=[means - low, high - means],
-            fmt="o-",
-            markersize=4,
-            capsize=2,
-            label=plain(size),
-        )
+        draw_means(axes, [share(loss.mark) for loss in curve], [loss.by_training for loss in curve], size)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set(
         xlabel="share of the budget that was trained",

@@ -20,8 +20,8 @@ from tlc_jax.studies.claims import Claim, Finding
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_of, share, size_order, tuning_rows
-from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.statistics import LEVEL, difference_interval, holm, interval, welch
+from tlc_jax.studies.picture import draw_means, logarithmic_losses, plain
+from tlc_jax.studies.statistics import LEVEL, difference_interval, holm, welch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,19 +182,13 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         for kind, style in styles.items():
             curve = [b for b in budgets if b.size == size and kind in b.models]
             models = [budget.models[kind] for budget in curve]
-            ranges = [interval(model.values) or (model.mean, model.mean) for model in models]
-            axes.errorbar(
+            draw_means(
+                axes,
                 [budget.seconds for budget in curve],
-                [model.mean for model in models],
-                yerr=[
-                    [model.mean - low for model, (low, _) in zip(models, ranges, strict=True)],
-                    [high - model.mean for model, (_, high) in zip(models, ranges, strict=True)],
-                ],
+                [model.values for model in models],
+                f"{size}, {kind}",
                 fmt=style,
                 color=f"C{number}",
-                markersize=4,
-                capsize=2,
-                label=plain(f"{size}, {kind}"),
             )
     axes.set(
         xlabel="training seconds",

@@ -23,9 +23,9 @@ from tlc_jax.studies.evaluation_rates import compared_axes, rated_evaluations
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import GATES, Measured, above_gate, grouped, metric_of
-from tlc_jax.studies.picture import logarithmic_losses, plain
+from tlc_jax.studies.picture import draw_means, logarithmic_losses, plain
 from tlc_jax.studies.size_families import families
-from tlc_jax.studies.statistics import Contrast, contrast, interval
+from tlc_jax.studies.statistics import Contrast, contrast
 from tlc_jax.studies.training_curve import cost_text, curves_of
 
 if TYPE_CHECKING:
@@ -204,19 +204,7 @@ def _sentences(rows: list[Row]) -> list[str]:
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
     for name, models in _families(rows).items():
-        ranges = [interval(model.values) or (model.mean, model.mean) for model in models]
-        axes.errorbar(
-            [_parameters(model) for model in models],
-            [model.mean for model in models],
-            yerr=[
-                [model.mean - low for model, (low, _) in zip(models, ranges, strict=True)],
-                [high - model.mean for model, (_, high) in zip(models, ranges, strict=True)],
-            ],
-            fmt="o-",
-            markersize=4,
-            capsize=2,
-            label=plain(name),
-        )
+        draw_means(axes, [_parameters(model) for model in models], [model.values for model in models], name)
         for model in models:
             axes.annotate(model.key[1], (_parameters(model), model.mean), fontsize=7, alpha=0.7)
     metric = metric_of(rows[0])
