@@ -100,6 +100,29 @@ def test_the_same_size_at_all_budgets_is_no_growth_and_is_not_tested(tmp_path: P
     assert (diminishing.supports, diminishing.effect[:36]) == (True, "2x128 minus 2x64 +0.2000 [+0.1977, +")
 
 
+def test_a_size_whose_second_seed_is_not_finished_is_not_judged(tmp_path: Path) -> None:
+    """2x128 is best at a quarter and has one seed at the end."""
+    few = {"1/4": [1.1, 1.101, 1.102], "1": [1.0]}
+    others = {
+        size: {mark: [loss, loss + 0.001] for mark in few}
+        for size, loss in {"1x32": 1.5, "2x64": 1.3}.items()
+    }
+    rows = BEST_SIZE.rows(trained(tmp_path, {**others, "2x128": few}, gate=9.0))
+    growth, diminishing = BEST_SIZE.findings(rows)
+    assert growth.effect == "2x64 is best at 300 s and at 1,200 s"
+    assert diminishing.effect.startswith("2x64 minus 1x32")
+
+
+def test_an_optimum_that_falls_is_not_said_to_grow(tmp_path: Path) -> None:
+    losses = {
+        "1x32": {"1/4": 1.8, "1/2": 1.6, "1": 1.15},
+        "2x64": {"1/4": 1.5, "1/2": 1.4, "1": 1.1},
+        "2x128": {"1/4": 1.55, "1/2": 1.6, "1": 1.6},
+    }
+    text = " ".join(BEST_SIZE.sentences(store(tmp_path, losses)))
+    assert "The optimum of the means falls with the budget to the power of -" in text
+
+
 def test_budgets_at_which_a_size_is_above_its_gate_are_left_out(tmp_path: Path) -> None:
     losses = {"1x32": {"1/4": 1.5, "1": 1.4}, "2x64": {"1/4": 1.6, "1": 1.3}, "2x128": {"1/4": 2.5, "1": 1.2}}
     assert [finding.claim for finding in BEST_SIZE.findings(store(tmp_path, losses, gate=2.0))] == [

@@ -79,6 +79,14 @@ def test_no_finding_about_models_above_their_gate(tmp_path: Path) -> None:
     )
 
 
+def test_a_larger_size_above_its_gate_contradicts_nothing(tmp_path: Path) -> None:
+    """It may have had a bad rate: 1x32 ends at 1.7 and 2x64 at 2.1, and counts reach 1.75."""
+    small = [falling(1000, 2 + shift) for shift in (0.0, 0.001, 0.002)]
+    large = [falling(500, 2.4 + shift, seconds=0.02) for shift in (0.0, 0.001, 0.002)]
+    rows = LEARNING_CURVES.rows(evaluated(tmp_path, {"1x32": small, "2x64": large}, gate=1.75))
+    assert LEARNING_CURVES.findings(rows) == []
+
+
 def test_a_size_that_never_is_as_good_contradicts_where_it_used_as_much(tmp_path: Path) -> None:
     """In the same 80 seconds, which are half as many updates: fewer might be enough, were it trained on."""
     small = [falling(1000, 2 + shift) for shift in (0.0, 0.001, 0.002)]

@@ -153,15 +153,19 @@ def _sentences(rows: list[Row]) -> list[str]:
             f"The best size is {sizes[0]} at every budget at which sizes are comparable ({times} s)."
         )
     if (slope := exponent(best)) is not None:
-        texts.append(f"The optimum grows with the budget to the power of {slope:.2f}.")
+        changes = "grows" if slope > 0 else "falls"
+        texts.append(
+            f"The optimum of the means {changes} with the budget to the power of {slope:.2f}, untested."
+        )
     if best and max(row["seeds"] for row in best) == 1:
         texts.append("One seed of each size: these orders are not tested against other seeds.")
     return texts
 
 
 def findings(rows: list[Row]) -> list[Finding]:
-    """Of sizes that have several seeds, at budgets at which all of these are comparable."""
-    tested = [row for row in rows if row["seeds"] > 1]
+    """Of sizes that have several seeds at every budget, at budgets at which all of these are comparable."""
+    single = {row["size"] for row in rows if row["seeds"] == 1}
+    tested = [row for row in rows if row["size"] not in single]
     above = {row["mark"] for row in tested if not row["comparable"]}
     by_mark: dict[str, list[Row]] = {}
     for row in tested:

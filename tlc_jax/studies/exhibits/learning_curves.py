@@ -118,7 +118,7 @@ def _needs(rows: list[Row]) -> dict[str, list[_Need]]:
     needs: dict[str, list[_Need]] = {}
     for family in families(_sizes(rows)).values():
         for smaller, larger in itertools.pairwise(family):
-            if smaller in gated:
+            if smaller in gated or larger in gated:
                 continue
             value = f"{targets[smaller]:.4f} {metric.name.replace('_', ' ')}"
             aim = f"for {value}, which {smaller} reaches in the end"
