@@ -71,18 +71,18 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_verdicts_of_a_study_are_corrected_together_and_those_of_another_apart(page: str) -> None:
-    """In `one` 0.01 and 0.001 stay below 0.05 when doubled; in `two` 0.03 and 0.04 do not."""
-    assert "| one | effect +0.5 | 0.01 | holds |" in page
-    assert "| one | effect -1 | 0.001 | fails |" in page
-    assert "| two | effect +0.25 | 0.03 | not resolved |" in page
-    assert "| two | effect +0.125 | 0.04 | not resolved |" in page
+    """Holm: of two, the smaller is doubled, and the larger is at least that."""
+    assert "| one | effect +0.5 | 0.01 | 0.01 | holds |" in page
+    assert "| one | effect -1 | 0.001 | 0.002 | fails |" in page
+    assert "| two | effect +0.25 | 0.03 | 0.06 | not resolved |" in page
+    assert "| two | effect +0.125 | 0.04 | 0.06 | not resolved |" in page
 
 
 def test_each_claim_has_a_verdict_and_what_fails_comes_first(page: str) -> None:
     table = [line for line in page.splitlines() if line.startswith("| [")]
     assert [line.rpartition("| **")[2] for line in table] == [
         "fails** |",
-        "holds** |",
+        "holds** (holds in 1 of 3, not resolved in 2 of 3) |",
         "not testable here** |",
     ]
     assert "1 fails, 1 holds, 1 not testable here" in page

@@ -43,17 +43,21 @@ class Finding:
     0 of what is counted, not sampled. None: it cannot be tested, for example since each size has one seed."""
 
 
-def outcomes(findings: Sequence[Finding]) -> list[Outcome]:
-    """The verdict on each finding of one study, corrected for the number of those that are tested (Holm)."""
-    tested = [finding for finding in findings if finding.p is not None]
-    corrected = dict(zip(map(id, tested), holm([float(f.p or 0) for f in tested]), strict=True))
+def corrected(findings: Sequence[Finding]) -> list[float | None]:
+    """The p-value of each finding, corrected for the number of those that are tested (Holm)."""
+    tested = iter(holm([finding.p for finding in findings if finding.p is not None]))
+    return [None if finding.p is None else next(tested) for finding in findings]
 
-    def outcome(finding: Finding) -> Outcome:
-        if corrected.get(id(finding), 1.0) >= LEVEL:
+
+def outcomes(findings: Sequence[Finding]) -> list[Outcome]:
+    """The verdict on each finding of one study."""
+
+    def outcome(finding: Finding, p: float | None) -> Outcome:
+        if p is None or p >= LEVEL:
             return "not resolved"
         return "holds" if finding.supports else "fails"
 
-    return [outcome(finding) for finding in findings]
+    return [outcome(*pair) for pair in zip(findings, corrected(findings), strict=True)]
 
 
 def as_sentences(findings: Sequence[Finding]) -> list[str]:

@@ -14,8 +14,9 @@ from tlc_jax.core.printable import counted, printable
 from tlc_jax.storage.paths import AnyPath, parse_path, write_bytes
 from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.storage.writable import check_writable
-from tlc_jax.studies.claims import Claim, Finding, Outcome, outcomes
+from tlc_jax.studies.claims import Claim, Finding, Outcome, corrected, outcomes
 from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.failed_items import failed_items
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
@@ -30,6 +31,8 @@ class Entry:
 
     finding: Finding
     outcome: Outcome
+    p: float | None
+    """Corrected for all findings of the study."""
     study: str
 
 
@@ -42,6 +45,7 @@ class _Study:
     scale: str
     devices: str
     seeds: str
+    failed: str
     dates: str
 
 
@@ -77,7 +81,8 @@ def entries_of(store: ItemStore, study: str) -> list[Entry]:
         if exhibit.claims and (rows := exhibit.rows(store))
         for finding in exhibit.findings(rows)
     ]
-    return [Entry(*pair, study) for pair in zip(findings, outcomes(findings), strict=True)]
+    verdicts = zip(findings, outcomes(findings), corrected(findings), strict=True)
+    return [Entry(*verdict, study) for verdict in verdicts]
 
 
 def _of_claim(claim: Claim, entries: Iterable[Entry]) -> list[Entry]:
@@ -93,6 +98,14 @@ def _verdict(entries: Sequence[Entry]) -> str:
     return " and ".join(resolved) or "not resolved"
 
 
+def _comparisons(entries: Sequence[Entry]) -> str:
+    """In how many of the comparisons of a claim each outcome was seen, where there are several."""
+    outcomes = [entry.outcome for entry in entries]
+    counts = {name: outcomes.count(name) for name in dict.fromkeys(outcomes)}
+    several = ", ".join(f"{name} in {count} of {len(outcomes)}" for name, count in counts.items())
+    return f" ({several})" if len(outcomes) > 1 else ""
+
+
 def _counts(verdicts: Sequence[str]) -> str:
     names = dict.fromkeys((*_ORDER, *verdicts))
     return ", ".join(f"{verdicts.count(name)} {name}" for name in names if name in verdicts)
@@ -102,13 +115,19 @@ def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
     verdicts = {claim: _verdict(_of_claim(claim, entries)) for claim in claims()}
     order = {name: number for number, name in enumerate(_ORDER)}
     ranked = sorted(verdicts, key=lambda claim: order.get(verdicts[claim], -1))
-    summary = [f"| [{c.statement}](#{c.name}) | {c.source} | **{verdicts[c]}** |" for c in ranked]
+    summary = [
+        f"| [{claim.statement}](#{claim.name}) | {claim.source} | **{verdicts[claim]}**"
+        f"{_comparisons(_of_claim(claim, entries))} |"
+        for claim in ranked
+    ]
     parts = [
         "# Claims, and what holds here",
         f"    {again}",
         f"{counted(len(verdicts), 'claim')}: {_counts(list(verdicts.values()))}. A verdict is over "
-        "trainings, with Holm's correction for all claims that a study tests at once; an effect has its 95 % "
-        "interval in brackets. *Not resolved* is no evidence against a claim, and none for it.",
+        "trainings, unless what it is about is counted. It is corrected (Holm) for all comparisons of its "
+        "study, a page of the study for those of one exhibit; several studies are not corrected for each "
+        "other. An effect has its 95 % interval in brackets. *Not resolved* is no evidence against a claim, "
+        "and none for it.",
         "\n".join(["| claim | source | here |", "|---|---|---|", *summary]),
         *(_section(claim, _of_claim(claim, entries)) for claim in verdicts),
         "## The studies",
@@ -121,16 +140,22 @@ def _section(claim: Claim, entries: list[Entry]) -> str:
     lines = [f"## {claim.name}", "", f"{claim.statement} ({claim.source}.)", ""]
     if not entries:
         return "\n".join([*lines, f"{UNTESTED[0].upper()}{UNTESTED[1:]}: no study below has what it takes."])
-    lines += ["| study | effect | p | verdict |", "|---|---|---|---|"]
+    lines += ["| study | effect | p alone | p corrected | verdict |", "|---|---|---|---|---|"]
     for entry in entries:
-        p = "" if entry.finding.p is None else f"{entry.finding.p:.2g}"
+        alone, together = ("" if p is None else f"{p:.2g}" for p in (entry.finding.p, entry.p))
         effect = printable(entry.finding.effect, 500).replace("|", "\\|")
-        lines.append(f"| {entry.study} | {effect} | {p} | {entry.outcome} |")
+        lines.append(f"| {entry.study} | {effect} | {alone} | {together} | {entry.outcome} |")
     return "\n".join(lines)
 
 
 def _described(study: _Study) -> str:
-    about = {"scale": study.scale, "devices": study.devices, "seeds": study.seeds, "made": study.dates}
+    about = {
+        "scale": study.scale,
+        "devices": study.devices,
+        "seeds": study.seeds,
+        "failed": study.failed,
+        "made": study.dates,
+    }
     rest = "; ".join(f"{name}: {text}" for name, text in about.items() if text)
     return f"**{study.name}**: {rest}.\n\n    {study.command}"
 
@@ -148,5 +173,6 @@ def _about(folder: AnyPath, store: ItemStore) -> _Study:
         scale=scale_of(config),
         devices=printable(", ".join(devices), 500),
         seeds=", ".join(seeds),
+        failed=counted(failures, "item") if (failures := failed_items(store).total()) else "",
         dates=" to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
     )
