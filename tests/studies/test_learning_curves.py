@@ -79,6 +79,14 @@ def test_no_finding_about_models_above_their_gate(tmp_path: Path) -> None:
     )
 
 
+def test_a_training_whose_last_branch_is_not_finished_is_no_end(tmp_path: Path) -> None:
+    """The third seed of 1x32 was stopped after its first branches, far from where the others end."""
+    of_two_sizes(tmp_path).path("1x32,/seed2/branch4").unlink()
+    rows = LEARNING_CURVES.rows(ItemStore(tmp_path))
+    assert {row["seed"] for row in rows if row["size"] == "1x32"} == {0, 1}
+    assert LEARNING_CURVES.findings(rows)[0].effect.startswith("for 1.7")
+
+
 def test_a_larger_size_above_its_gate_contradicts_nothing(tmp_path: Path) -> None:
     """It may have had a bad rate: 1x32 ends at 1.7 and 2x64 at 2.1, and counts reach 1.75."""
     small = [falling(1000, 2 + shift) for shift in (0.0, 0.001, 0.002)]

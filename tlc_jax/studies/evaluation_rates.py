@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tlc_jax.studies.exhibits import equal_time
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.measured import size_order, tuning_rows
+from tlc_jax.studies.measured import share, size_order, tuning_rows
 from tlc_jax.studies.training_curve import AXES
 
 NEAR = 1.02
@@ -18,7 +18,8 @@ NEAR = 1.02
 def rated_evaluations(store: ItemStore, wanted: Callable[[Row], bool], fewest: int = 1) -> list[Row]:
     """The evaluations that are wanted of the trainings that have so many to compare, on one device, in the
     order of their parameters. `rate` says at which learning rate: stable (trunks), finished (branches of
-    them) or falling (other runs); `tokens` are those of all updates."""
+    them) or falling (other runs); `tokens` are those of all updates. Trunks whose last branch is not finished
+    yet are left out, with their branches."""
     rows = tuning_rows(
         store, lambda row: row["stage"] in ("train", "branch") and row["step"] > 0 and wanted(row)
     )
@@ -29,6 +30,9 @@ def rated_evaluations(store: ItemStore, wanted: Callable[[Row], bool], fewest: i
         row["tokens"] = row["step"] * row.get("tokens_per_step", 0)
     rows = [row for row in rows if row["stage"] == "train" or row["last"]]
     rows = sorted(equal_time.of_one_device(rows, store), key=_order)
+    last_mark = max((share(row["mark"]) for row in rows if row["rate"] == "finished"), default=1.0)
+    ended = {_training(row) for row in rows if row["rate"] == "finished" and share(row["mark"]) == last_mark}
+    rows = [row for row in rows if row["rate"] == "falling" or _training(row) in ended]
     compared = Counter(_training(row) for row in rows if row["rate"] != "stable")
     return [row for row in rows if compared[_training(row)] >= fewest]
 
