@@ -4,6 +4,9 @@ Sizes are compared at the end of their budget, where all have been trained for a
 of the data. Two numbers say whether a model overfits: how far its loss on the held-out set is from that of
 its last updates, and whether an earlier evaluation was better than the last one. A model counts if one of its
 evaluations is better than its gate, which is counted on the same part.
+
+A large model may also end worse for another reason: that it is not trained for long enough. So "since it
+overfits" needs two things more: it ends worse than it was before, and its lead is smaller than with all data.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from tlc_jax.studies.claims import Claim, Finding, as_sentences
 from tlc_jax.studies.evaluated_model import EvaluatedModel, best_of, evaluated_models, lead_at_end, with_ends
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.lead import Lead, change_of
+from tlc_jax.studies.lead import Lead, change_of, lead_of
 from tlc_jax.studies.measured import metric_of, size_order, tuning_rows
 from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.training_curve import curves_of, draw_curves
@@ -79,31 +82,78 @@ def _models(rows: list[Row]) -> dict[float, list[EvaluatedModel]]:
 
 def _findings(rows: list[Row]) -> list[Finding]:
     metric, models = metric_of(rows[0]), _models(rows)
-    findings = [_shrinks(models, metric)]
+    findings = [_shrinks(models, metric), _overfits(models, metric)]
     few = models.get(_ONE, [])
-    if len(few) > 1 and (lead := lead_at_end(few[-1], few[-2], metric)):
-        text = f"{_ends(few[-1], few[-2], lead, metric)}{_gaps(few[-1], few[-2])}"
-        findings.append(Finding(OVERFITS, text, lead.mean < 0, lead.p))
     if len(few) > 2 and (lead := lead_at_end(few[-2], few[0], metric)):
         text = _ends(few[-2], few[0], lead, metric)
         findings.append(Finding(SMALL_STILL_GAIN, text, lead.mean > 0, lead.p))
     return [finding for finding in findings if finding is not None]
 
 
+_Pair = tuple[EvaluatedModel, EvaluatedModel]
+
+
+def _largest_of(share: float, models: dict[float, list[EvaluatedModel]]) -> tuple[_Pair, _Pair] | None:
+    """(smaller, larger) of the two largest sizes with a share of the data, and the same with all of them;
+    None where these are not the same sizes, for example since a training has not ended."""
+    few, whole = (models.get(part, [])[-2:] for part in (share, 1.0))
+    if len(few) < 2 or [model.key[0] for model in few] != [model.key[0] for model in whole]:
+        return None
+    return (few[0], few[1]), (whole[0], whole[1])
+
+
 def _shrinks(models: dict[float, list[EvaluatedModel]], metric: Metric) -> Finding | None:
-    pairs = [{model.key[0]: model for model in models.get(share, [])[-2:]} for share in (_FIVE, 1.0)]
-    if len(pairs[0]) < 2 or pairs[0].keys() != pairs[1].keys():
+    """None where the larger size does not lead with all data: there is no lead that could be smaller."""
+    if (pairs := _largest_of(_FIVE, models)) is None:
         return None
-    smaller, larger = pairs[0]
-    lead, before = (lead_at_end(pair[larger], pair[smaller], metric) for pair in pairs)
-    if lead is None or before is None:
+    lead, before = (lead_at_end(larger, smaller, metric) for smaller, larger in pairs)
+    if lead is None or before is None or before.mean <= 0:
         return None
-    change = change_of(lead, before)
+    change, (smaller, larger) = change_of(lead, before), pairs[0]
     text = (
-        f"the lead of {larger} over {smaller} after {_seconds(pairs[0][larger])} is {before} {_unit(metric)} "
-        f"with all data and {lead} with 5 % of them, a change of {change}"
+        f"the lead of {larger.key[0]} over {smaller.key[0]} after {_seconds(larger)} is {before} "
+        f"{_unit(metric)} with all data and {lead} with 5 % of them, a change of {change}"
     )
-    return Finding(SMALLER_LEAD, text, change.mean < 0, change.p)
+    supports = change.mean < 0
+    return Finding(SMALLER_LEAD, text, supports, _largest(before.p, change.p) if supports else change.p)
+
+
+def _overfits(models: dict[float, list[EvaluatedModel]], metric: Metric) -> Finding | None:
+    """That the largest size ends worse than the next smaller one, with a smaller lead than with all data, and
+    worse than it was before. All of it has to be resolved for the claim, one part against it (Bonferroni)."""
+    if (pairs := _largest_of(_ONE, models)) is None:
+        return None
+    (smaller, larger), _ = pairs
+    lead, whole = (lead_at_end(pair[1], pair[0], metric) for pair in pairs)
+    before = lead_of(_best_before(larger, metric), larger.end.rows, metric)
+    if lead is None or whole is None or before is None:
+        return None
+    change = change_of(lead, whole)
+    parts = [(lead.mean < 0, lead.p), (change.mean < 0, change.p), (before.mean > 0, before.p)]
+    text = (
+        f"{_ends(larger, smaller, lead, metric)}, a change of {change} from all data; the best evaluation of "
+        f"{larger.key[0]} before its end is {before} better than its end{_gaps(larger, smaller)}"
+    )
+    supports = all(agrees for agrees, _ in parts)
+    p = _largest(*(p for _, p in parts))
+    if not supports and p is not None:
+        p = min(1.0, len(parts) * min(each or 0.0 for agrees, each in parts if not agrees))
+    return Finding(OVERFITS, text, supports, p)
+
+
+def _best_before(model: EvaluatedModel, metric: Metric) -> list[Row]:
+    """The best evaluation of each training before its end."""
+    trainings: dict[int, list[Row]] = {}
+    for row in model.rows:
+        if not row["end"]:
+            trainings.setdefault(row["seed"], []).append(row)
+    return [metric.best(rows, lambda row: float(row["value"])) for rows in trainings.values()]
+
+
+def _largest(*values: float | None) -> float | None:
+    """The largest p-value; None where one cannot be tested."""
+    tested = [value for value in values if value is not None]
+    return max(tested) if len(tested) == len(values) else None
 
 
 def _ends(larger: EvaluatedModel, smaller: EvaluatedModel, lead: Lead, metric: Metric) -> str:
