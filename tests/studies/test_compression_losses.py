@@ -245,6 +245,33 @@ def test_a_size_that_gained_nothing_is_not_judged(tmp_path: Path) -> None:
     ]
 
 
+def at_three_marks(tmp_path: Path, dense: list[float], cost: list[float], without: str = "") -> ItemStore:
+    """A size whose gate is 3.0 at 1/4, 1/2 and all of the budget, and what 4 bits cost there."""
+    values = {}
+    for mark, value, loss in zip(["1/4", "1/2", "1"], dense, cost, strict=True):
+        of_seeds = value + np.array([0.0, 0.01, 0.02])
+        values[Way(SMALL, mark=mark)] = [*of_seeds]
+        if mark != without:
+            values[Way(SMALL, 4, mark=mark)] = [*(of_seeds * (1 - 1e-3) + loss)]
+    return compressed_in_ways(tmp_path, values, gate=3.0)
+
+
+def test_a_mark_at_which_compression_destroys_the_model_is_judged(tmp_path: Path) -> None:
+    """Without that mark, the cost of 0.1 at both others would be no change at all."""
+    store = at_three_marks(tmp_path, [2.6, 2.4, 2.2], [0.1, 0.1, 1.2])
+    [finding] = findings(OVER_TRAINING, store)
+    assert not finding.supports
+    assert "at 1 of the budget (no better than the gate), a change of +1.1004" in finding.effect
+    assert "no better than the gate" in str(OVER_TRAINING.table(OVER_TRAINING.rows(store)).caption)
+
+
+def test_marks_are_judged_from_the_first_dense_model_that_learnt_to_the_last(tmp_path: Path) -> None:
+    [finding] = findings(OVER_TRAINING, at_three_marks(tmp_path / "a", [3.1, 2.4, 2.2], [0.1, 0.1, 0.1]))
+    assert "at 1/2 of the budget and" in finding.effect
+    assert findings(OVER_TRAINING, at_three_marks(tmp_path / "b", [2.6, 2.4, 3.1], [0.1] * 3)) == []
+    assert findings(OVER_TRAINING, at_three_marks(tmp_path / "c", [2.6, 2.4, 2.2], [0.1] * 3, "1")) == []
+
+
 @pytest.mark.parametrize("exhibit", [COMPRESSION_LOSSES, COMBINED_LOSSES, MODERATE_AMOUNTS, OVER_TRAINING])
 def test_stores_of_something_else_have_no_rows(tmp_path: Path, exhibit: Exhibit) -> None:
     assert exhibit.rows(trained(tmp_path / "a", {"2x64": {"1": [1.5]}})) == []

@@ -6,7 +6,9 @@ own, not a difference that was missed: it holds if the change is within a margin
 the trainings, and fails if it is beyond. The margin is a tenth of what the dense model gained between both
 marks: then nine tenths at least of what the further training was for are still there after compression, and
 how long to train can be decided without a look at the compression that follows. A size that gained nothing
-between the marks is not judged. The paper quantizes to 4 bits, and so does what is judged; the table has all.
+between the marks is not judged. Only the dense models have to be better than their gate, at the first mark
+that is judged and at the last of all: a model that compression makes no better than its gate is what the
+claim denies, and is judged. The paper quantizes to 4 bits, and so does what is judged; the table has all.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from jaxtyping import Float
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses
+from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses, models_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
@@ -93,13 +95,11 @@ def _by_compression(rows: list[Row]) -> dict[tuple[str, str], list[Loss]]:
 def _findings(rows: list[Row]) -> list[Finding]:
     findings = []
     for (size, compression), curve in _by_compression(rows).items():
-        comparable = [loss for loss in curve if loss.passes]
-        if len(comparable) < 2 or compression != _JUDGED:
+        ends = _ends(rows, size, curve)
+        change = ends and _change(*ends)
+        if compression != _JUDGED or not ends or not change or change.margin <= 0:
             continue
-        first, last = comparable[0], comparable[-1]
-        change = _change(first, last)
-        if change is None or change.margin <= 0:
-            continue
+        first, last = ends
         effect = contrast([(1.0, change.by_training)]) or f"{change.by_training.mean():+.4f}"
         text = (
             f"{size}: {compression} cost {first} {_unit(rows)} at {_at(first)} and {last} at {_at(last)}, a "
@@ -109,8 +109,24 @@ def _findings(rows: list[Row]) -> list[Finding]:
     return findings
 
 
+def _ends(rows: list[Row], size: str, curve: list[Loss]) -> tuple[Loss, Loss] | None:
+    """The losses at the first mark at which the dense model is better than its gate, and at its last mark;
+    None where one of them is missing: what happened at a mark between them says nothing of it."""
+    dense = {
+        mark: model.passes
+        for (of_size, mark, bits, sparsity, _, _), model in models_of(rows).items()
+        if (of_size, bits, sparsity) == (size, DENSE, 0.0)
+    }
+    marks = sorted(dense, key=share)
+    first, last = next((mark for mark in marks if dense[mark]), None), marks[-1]
+    by_mark = {loss.mark: loss for loss in curve}
+    if first is None or first == last or not dense[last] or not {first, last} <= by_mark.keys():
+        return None
+    return by_mark[first], by_mark[last]
+
+
 def _at(loss: Loss) -> str:
-    return f"{loss.mark} of the budget"
+    return f"{loss.mark} of the budget{'' if loss.passes else ' (no better than the gate)'}"
 
 
 def _unit(rows: list[Row]) -> str:
@@ -129,18 +145,18 @@ def _table(rows: list[Row]) -> Table:
         cells = {loss.mark: f"{loss}{'' if loss.passes else ' -'}" for loss in curve}
         table.add_row(size, compression, *(cells.get(mark, "") for mark in marks))
     if any(not loss.passes for curve in curves.values() for loss in curve):
-        table.caption = "- no better than the gate, not judged"
+        table.caption = "- no better than the gate, compressed or not"
     return table
 
 
 def _sentences(rows: list[Row]) -> list[str]:
     texts = as_sentences(_findings(rows))
     for (size, compression), curve in _by_compression(rows).items():
-        change = _change(curve[0], curve[-1])
-        if compression == _JUDGED and change is not None and change.margin <= 0:
-            texts.append(
-                f"{size} gained nothing from {_at(curve[0])} to {_at(curve[-1])}, so it is not judged."
-            )
+        ends = _ends(rows, size, curve)
+        change = ends and _change(*ends)
+        if compression == _JUDGED and ends and change and change.margin <= 0:
+            first, last = ends
+            texts.append(f"{size} gained nothing from {_at(first)} to {_at(last)}, so it is not judged.")
     return texts
 
 
