@@ -43,7 +43,7 @@ def test_what_is_chosen_on_the_tuning_set_is_shown_on_the_reported_one(tmp_path:
     text = said_of_bytes(store)
     assert "Up to 32 kB: 2x128 at 4 bits, 0.5200 [" in text
     assert "against 2x64 at 8 bits, 0.6200 [" in text
-    assert "Up to 16 kB: 2x64 at 4 bits, 0.9900 [0.9900, 0.9900]. Up to 32" in text, (
+    assert "Up to 16 kB: 2x64 at 4 bits, 0.9900 [0.9900, 0.9900], 15 kB. Up to 32" in text, (
         "nothing to compare it to"
     )
     assert "The model named first is the best on tuning; its accuracy is that on test; bytes are" in text
@@ -100,7 +100,7 @@ def test_tests_over_budgets_are_corrected(tmp_path: Path) -> None:
 def test_compressed_models_above_their_gate_are_not_compared(tmp_path: Path) -> None:
     """But those that no budget chooses may be as bad as they like."""
     text = pairs(tmp_path, [[200, 202, 204], [300, 302, 304]], gate=("linear", 0.7))
-    assert "against 2x64 at 8 bits, 0.5050 [0.4926, 0.5174]: not comparable yet." in text
+    assert "against 2x64 at 8 bits, 0.5050 [0.4926, 0.5174], 9 kB: not comparable yet." in text
     assert "Not comparable yet: 2x64 at 8 bits is no better than the bag of words, 0.7000." in text
     assert "resolved" not in text
     assert "corrected for 0 comparisons" in text
@@ -127,7 +127,7 @@ def test_a_metric_that_is_no_mean_over_examples_says_what_is_tested(tmp_path: Pa
         ("2x128", 8, 9.0): (0.5, [0.5], [right(300)]),
     }
     text = said_of_bytes(compressed(tmp_path, "matthews", models))
-    assert "2x128 at 8 bits, 0.5000; against 2x64 at 8 bits, 0.2500: +0.2500 +- " in text
+    assert "2x128 at 8 bits, 0.5000, 9 kB; against 2x64 at 8 bits, 0.2500, 9 kB: +0.2500 +- " in text
     assert "its matthews is that on test" in text
     assert "Differences are those of the accuracy." in text
 
@@ -174,7 +174,7 @@ def test_a_larger_model_that_is_compressed_more_is_compared_at_equal_bytes(tmp_p
     small, large = [0.51, 0.52, 0.54], [0.61, 0.62, 0.63]
     models: Any = {
         ("2x64", 8, 30.0): (0.80, small, flat),
-        ("2x128", 4, 31.0): (0.90, large, flat),
+        ("2x128", 4, 29.0): (0.90, large, flat),
         ("2x64", 32, 110.0): (0.81, [0.55, 0.55, 0.56], flat),
         ("2x128", 32, 120.0): (0.95, [0.65, 0.65, 0.66], flat),
     }
@@ -185,11 +185,67 @@ def test_a_larger_model_that_is_compressed_more_is_compared_at_equal_bytes(tmp_p
     assert finding.p == pytest.approx(expected.pvalue, rel=1e-6)
     low, high = expected.confidence_interval()
     assert (
-        f"the first minus the second: {np.mean(large) - np.mean(small):+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"the first minus the second is {np.mean(large) - np.mean(small):+.4f} [{low:+.4f}, {high:+.4f}]"
         in finding.effect
     )
-    assert finding.effect.startswith("up to 32 kB: 2x128 at 4 bits, 0.6200 [")
+    assert finding.effect.startswith("2x128 at 4 bits, 0.6200 [")
+    assert "], 29 kB, and 2x64 at 8 bits, 0.5233 [" in finding.effect
+    assert "], 30 kB: the first" in finding.effect
     assert findings_of_bytes(compressed(tmp_path / "gate", "accuracy", models, gate=("linear", 0.6))) == []
+
+
+def of_losses(tmp_path: Path, models: dict[tuple[str, int, float], float]) -> list[Finding]:
+    """What is found of models with these nats per byte, of three seeds each."""
+    made: Any = {}
+    for model, value in models.items():
+        made[model] = (value, [value - 0.002, value, value + 0.001], [right(200)] * 3)
+    return findings_of_bytes(compressed(tmp_path, "nats_per_byte", made))
+
+
+def test_a_larger_model_with_more_bytes_shows_nothing_by_being_better(tmp_path: Path) -> None:
+    """Nor does a smaller one. Numbers of a study; a power of two of bytes has room for 342 kB and for 2.5
+    times as many."""
+    larger, smaller = ("2x128", 6, 845.0), ("2x64", 8, 342.0)
+    assert of_losses(tmp_path / "a", {larger: 0.981, smaller: 1.029}) == []
+    assert of_losses(tmp_path / "b", {("2x64", 4, 189.0): 1.1, ("1x32", 8, 84.0): 1.4}) == []
+    assert of_losses(tmp_path / "c", {("2x128", 2, 318.0): 1.029, ("2x64", 8, 342.0): 0.981}) == []
+    fewer = ("2x128", 2, 318.0)
+    [holds] = of_losses(tmp_path / "d", {larger: 0.981, smaller: 1.029, fewer: 0.99})
+    assert holds.supports
+    assert holds.effect.startswith("2x128 at 2 bits, 0.9897 [")
+
+
+def test_a_smaller_model_that_is_better_with_no_more_bytes_contradicts(tmp_path: Path) -> None:
+    models = {("2x128", 2, 345.0): 1.326, ("2x128", 6, 845.0): 0.981, ("2x64", 8, 342.0): 1.029}
+    [fails] = of_losses(tmp_path, models)
+    assert not fails.supports
+    assert "345 kB, and 2x64 at 8 bits, 1.0287 [" in fails.effect
+
+
+@given(POINTS, POINTS)
+def test_the_better_of_two_that_are_judged_is_never_the_larger_file(
+    tmp_path_factory: pytest.TempPathFactory, small: list[tuple[int, int]], large: list[tuple[int, int]]
+) -> None:
+    """By brute force over all pairs: some is judged for each small model that a large one beats in no more
+    bytes."""
+    models = {
+        (size, bits + first, float(kilobytes)): (value / 20, [value / 20], [right(10)])
+        for size, choices, first in (("2x64", small, 20), ("2x128", large, 1))
+        for bits, (kilobytes, value) in enumerate(choices)
+    }
+    found = findings_of_bytes(compressed(tmp_path_factory.mktemp("store"), "accuracy", models))
+    beaten = any(b[0] <= a[0] and b[1] > a[1] for a in small for b in large)
+    beating = any(a[0] <= b[0] and a[1] >= b[1] for a in small for b in large)
+    frontier = [a for a in small if not any(b[0] <= a[0] and b[1] >= a[1] and b != a for b in small)]
+    if any(b[0] <= a[0] and b[1] > a[1] for a in frontier for b in large):
+        assert any(each.supports for each in found)
+    assert beaten or not any(each.supports for each in found) or _nearly(small, large)
+    assert beating or all(each.supports for each in found) or _nearly(small, large)
+
+
+def _nearly(small: list[tuple[int, int]], large: list[tuple[int, int]]) -> bool:
+    """Whether two differ by less than what counts as as many bytes."""
+    return any(0 < abs(a[0] - b[0]) <= 0.01 * max(a[0], b[0]) for a in small for b in large)
 
 
 def test_models_that_were_pruned_in_rounds_are_others(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 A compressed model is chosen on the tuning set and shown on the reported one, on which nothing is chosen. What
 is called resolved is so by a paired test over the examples and by Welch's t-test over trainings, each
 corrected for the number of budgets (Holm): seeds of finetunings of one training say nothing about another.
+A larger model that is compressed more is judged beside a smaller one only where the better of both has no
+more bytes than the other.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from jaxtyping import Float
 from rich.table import Table
 
 from tlc_jax.core.printable import counted
+from tlc_jax.studies.as_many_bytes import KILOBYTE, best_within, frontier, kilobytes, no_larger
 from tlc_jax.studies.claims import Claim, Finding
 from tlc_jax.studies.compressed_models import amount_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KEY = ("size", "variant", "mark", "bits", "sparsity", "recovered", "as_long_as")
-_KILOBYTE = 1000
 LARGE_THEN_COMPRESS = Claim(
     "large-then-compress",
     "Of models of as many bytes, a larger one that is compressed more is better than a smaller one that is "
@@ -73,6 +75,11 @@ class _Model:
             scores, weights = unpack_scores({"scores": row["scores"], "weights": row["weights"]})
             trainings.setdefault(row["seed"], []).append(scores)
         return np.stack([np.mean(scores, axis=0) for scores in trainings.values()]), weights
+
+    @property
+    def reached(self) -> str:
+        """Its value on the reported set, and its bytes."""
+        return f"{self}, {self.reported}, {kilobytes(self.bytes)}"
 
     def __str__(self) -> str:
         return f"{self.size} at {self.tuning.key[3]} bits{self.amount and f', {self.amount}'}"
@@ -120,19 +127,18 @@ def _ranked(models: list[_Model], metric: Metric) -> list[_Model]:
     return sorted(models, key=lambda model: (sign * model.tuning.mean, model.bytes))
 
 
-def _frontier(models: list[_Model], metric: Metric) -> list[_Model]:
-    """The best model for each number of bytes: each is better on the tuning set than all smaller ones."""
-    best: list[_Model] = []
-    for model in sorted(models, key=lambda each: each.bytes):
-        if not best or metric.better(model.tuning.mean, best[-1].tuning.mean):
-            best.append(model)
-    return best
+def _tuned(model: _Model) -> float:
+    return model.tuning.mean
+
+
+def _bytes(model: _Model) -> float:
+    return model.bytes
 
 
 def _limits(models: list[_Model]) -> list[float]:
     """Limits in bytes: a kilobyte times powers of two, from the smallest model to the largest."""
-    ends = [math.ceil(math.log2(end(model.bytes for model in models) / _KILOBYTE)) for end in (min, max)]
-    return [_KILOBYTE * 2.0**exponent for exponent in range(ends[0], ends[1] + 1)]
+    ends = [math.ceil(math.log2(end(model.bytes for model in models) / KILOBYTE)) for end in (min, max)]
+    return [KILOBYTE * 2.0**exponent for exponent in range(ends[0], ends[1] + 1)]
 
 
 def _contests(models: list[_Model], metric: Metric) -> list[tuple[float, list[_Model]]]:
@@ -157,9 +163,9 @@ def _sentences(rows: list[Row]) -> list[str]:
     tests = iter(zip(differences, over_examples, over_trainings, strict=True))
     first, texts = models[0].reported.rows[0], []
     for limit, order in contests:
-        text = f"Up to {limit / _KILOBYTE:,.0f} kB: {order[0]}, {order[0].reported}"
+        text = f"Up to {limit / KILOBYTE:,.0f} kB: {order[0].reached}"
         if len(order) > 1:
-            text += f"; against {order[1]}, {order[1].reported}: "
+            text += f"; against {order[1].reached}: "
             text += "not comparable yet" if _above(order[:2], metric) else _judged(*next(tests))
         texts.append(f"{text}.")
     named = list(dict.fromkeys(model for _, order in contests for model in order[:2]))
@@ -197,26 +203,43 @@ def _judged(measured: Difference, examples_p: float, trainings_p: float) -> str:
     return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"
 
 
+def _pairs(models: list[_Model], metric: Metric) -> list[tuple[_Model, _Model]]:
+    """A smaller and a larger model each, where the larger has fewer bits for each of its weights: to each
+    that is the best of its size for its bytes, the best of the other sizes that takes no more. Of those of
+    one size to which the same is the best, the one with the fewest bytes is the hardest to beat, and kept."""
+    pairs: dict[tuple[_Model, str], tuple[_Model, _Model]] = {}
+    of_size = [[model for model in models if model.size == size] for size in {m.size: None for m in models}]
+    for one in (model for each in of_size for model in frontier(each, metric, _tuned, _bytes)):
+        larger = [model for model in models if _more_compressed(one, model)]
+        if (other := best_within(one.bytes, larger, metric, _tuned, _bytes)) is not None:
+            pairs.setdefault((other, one.size), (one, other))
+        smaller = [model for model in models if _more_compressed(model, one)]
+        if (other := best_within(one.bytes, smaller, metric, _tuned, _bytes)) is not None:
+            pairs.setdefault((other, one.size), (other, one))
+    return list(dict.fromkeys(pairs.values()))
+
+
+def _more_compressed(smaller: _Model, larger: _Model) -> bool:
+    """Whether the second is a larger model that is compressed more."""
+    fewer_bits = larger.bits_per_weight < smaller.bits_per_weight
+    return fewer_bits and size_order(smaller.tuning.key[0]) < size_order(larger.tuning.key[0])
+
+
 def _findings(rows: list[Row]) -> list[Finding]:
-    """One for each pair of the best two models up to a limit, where the larger one has fewer bits for each of
-    its weights."""
+    """One for each pair whose better model has no more bytes. That one with more bytes is better says nothing
+    about compression, so such a pair has none."""
     metric, findings = metric_of(rows[0]), list[Finding]()
-    limits: dict[tuple[_Model, ...], float] = {}
-    for limit, order in _contests(_models(rows), metric):
-        pair = sorted(order[:2], key=lambda model: size_order(model.tuning.key[0]))
-        limits.setdefault(tuple(pair), limit)
-    for pair, limit in limits.items():
-        smaller, larger = pair[0], pair[-1]
-        same = smaller.tuning.key[0] == larger.tuning.key[0]
-        if same or _above(list(pair), metric) or larger.bits_per_weight >= smaller.bits_per_weight:
+    for smaller, larger in _pairs(_models(rows), metric):
+        supports = metric.better(larger.reported.mean, smaller.reported.mean)
+        better, worse = (larger, smaller) if supports else (smaller, larger)
+        if _above([smaller, larger], metric) or not no_larger(better.bytes, worse.bytes):
             continue
         tested = contrast([(1.0, larger.reported.values), (-1.0, smaller.reported.values)])
         difference = tested or f"{larger.reported.mean - smaller.reported.mean:+.4f}"
         text = (
-            f"up to {limit / _KILOBYTE:,.0f} kB: {larger}, {larger.reported}, and {smaller}, "
-            f"{smaller.reported} {metric.name.replace('_', ' ')}; the first minus the second: {difference}"
+            f"{larger.reached}, and {smaller.reached}: the first minus the second is {difference} "
+            f"{metric.name.replace('_', ' ')}"
         )
-        supports = metric.better(larger.reported.mean, smaller.reported.mean)
         findings.append(Finding(LARGE_THEN_COMPRESS, text, supports, tested and tested.p))
     return findings
 
@@ -232,7 +255,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(f"{bits} bits", justify="right")
     for size, amount in dict.fromkeys((model.size, model.amount) for model in models):
         cells = {
-            int(str(model.tuning.key[3])): f"{model.reported.mean:.4f}  {model.bytes / _KILOBYTE:,.0f} kB"
+            int(str(model.tuning.key[3])): f"{model.reported.mean:.4f}  {model.bytes / KILOBYTE:,.0f} kB"
             for model in models
             if (model.size, model.amount) == (size, amount)
         }
@@ -246,12 +269,12 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     metric, models = metric_of(rows[0]), _models(rows)
     for number, size in enumerate(dict.fromkeys(model.size for model in models)):
         mine = [model for model in models if model.size == size]
-        kilobytes = [model.bytes / _KILOBYTE for model in mine]
+        kilobytes = [model.bytes / KILOBYTE for model in mine]
         colour = f"C{number}"
         axes.scatter(kilobytes, [model.reported.mean for model in mine], s=12, color=colour, alpha=0.3)
-        best = _frontier(mine, metric)
+        best = frontier(mine, metric, _tuned, _bytes)
         axes.plot(
-            [model.bytes / _KILOBYTE for model in best],
+            [model.bytes / KILOBYTE for model in best],
             [model.reported.mean for model in best],
             "o-",
             markersize=4,
@@ -263,7 +286,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
             label = f"{bits}b" + (f" {100 * float(sparsity):g}%" if sparsity else "")
             axes.annotate(
                 label,
-                (model.bytes / _KILOBYTE, model.reported.mean),
+                (model.bytes / KILOBYTE, model.reported.mean),
                 xytext=(3, 3),
                 textcoords="offset points",
                 fontsize=6,
