@@ -112,12 +112,56 @@ def test_recovery_is_measured_against_the_dense_model_that_was_trained_as_long(t
     assert drawn(COMPRESSION_LOSSES, store) == 1, "nothing was quantized"
 
 
-def test_models_no_better_than_their_gate_are_not_compared(tmp_path: Path) -> None:
-    values = {**DENSE, Way(SMALL, 4): [1.8, 1.82, 1.84], Way(LARGE, 4): [1.43, 1.45, 1.44]}
-    store = compressed_in_ways(tmp_path, values, gate=1.7)
-    assert findings(COMPRESSION_LOSSES, store) == []
+def three_sizes() -> dict[Way, list[float]]:
+    """4 bits cost 0.4, 0.2 and 1.4 with more weights, by which 2x128 gets no better than a gate of 2.5."""
+    values = {}
+    for size, value, loss in [(SMALL, 1.6, 0.4), (LARGE, 1.4, 0.2), ("2x128", 1.3, 1.4)]:
+        dense = value + np.array([0.0, 0.01, 0.02])
+        values[Way(size)] = [*dense]
+        values[Way(size, 4)] = [*(dense + loss + np.array([0.0, 0.001, -0.001]))]
+    return values
+
+
+def test_a_size_that_compression_destroys_stays_the_largest(tmp_path: Path) -> None:
+    """With 2x64 in its place the claim would hold with p = 2e-9."""
+    store = compressed_in_ways(tmp_path, three_sizes(), gate=2.5)
+    [finding] = findings(COMPRESSION_LOSSES, store)
+    assert not finding.supports
+    assert finding.effect.startswith("4 bits: 2x128 loses +1.4000 [")
+    assert "] (no better than the gate) nats per byte and 1x32 +0.4000" in finding.effect
     rows = COMPRESSION_LOSSES.rows(store)
     assert "no better than the gate" in str(COMPRESSION_LOSSES.table(rows).caption)
+
+
+def test_the_largest_size_that_was_not_compressed_has_no_substitute(tmp_path: Path) -> None:
+    values = {way: each for way, each in three_sizes().items() if way != Way("2x128", 4)}
+    assert findings(COMPRESSION_LOSSES, compressed_in_ways(tmp_path, values)) == []
+
+
+def test_sizes_whose_dense_models_learnt_nothing_are_not_compared(tmp_path: Path) -> None:
+    [finding] = findings(COMPRESSION_LOSSES, compressed_in_ways(tmp_path, three_sizes(), gate=1.5))
+    assert "2x64 minus 2x128" in finding.effect
+    assert findings(COMPRESSION_LOSSES, compressed_in_ways(tmp_path / "a", three_sizes(), gate=1.35)) == []
+
+
+@pytest.mark.parametrize("controlled", [(), (SMALL,), (LARGE,), (SMALL, LARGE)])
+def test_what_pruning_in_rounds_costs_is_judged_only_with_controls(
+    tmp_path: Path, controlled: tuple[str, ...]
+) -> None:
+    """In the rounds 1x32 gains 0.1 and 2x64 gains 0.3, as their dense models do when trained as long."""
+    values = dict(DENSE)
+    for size, gain in ((SMALL, 0.1), (LARGE, 0.3)):
+        longer = np.array(DENSE[Way(size)]) - gain + np.array([0.0, 0.002, 0.004])
+        values[Way(size, 32, 0.6, recovered=True)] = [*(longer + np.array([0.01, 0.012, 0.008]))]
+        if size in controlled:
+            values[Way(size, 32, as_long_as=0.6)] = [*longer]
+    store = compressed_in_ways(tmp_path, values)
+    found = findings(COMPRESSION_LOSSES, store)
+    said = any(
+        "recovery.control" in text for text in COMPRESSION_LOSSES.sentences(COMPRESSION_LOSSES.rows(store))
+    )
+    assert len(found) == (len(controlled) == 2)
+    assert said == (not found)
 
 
 def test_the_size_with_one_training_is_shown_and_not_judged(tmp_path: Path) -> None:

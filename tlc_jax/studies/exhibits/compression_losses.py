@@ -2,9 +2,10 @@
 
 The loss of a training is how much worse it is compressed than before, in the unit of the metric (nats per
 byte, or a share of right answers); after pruning in rounds, than the dense model that was trained as long,
-where that was measured. The largest size is compared with the smallest of those that have several trainings,
-at each number of bits and at each sparsity; a model that is no better than its gate, compressed or not, is
-not compared.
+where that was measured. The largest size is compared with the smallest of those that have several trainings
+and whose dense models are better than their gate, at each number of bits and at each sparsity. These two are
+chosen before anything is compressed: a model that compression makes no better than its gate has a loss, too.
+Pruning in rounds is judged only against dense models that were trained as long, since the rounds train.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses
+from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses, models_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
@@ -60,26 +61,45 @@ def _by_compression(rows: list[Row]) -> dict[str, list[Loss]]:
     return by_compression
 
 
+def _compared(rows: list[Row]) -> tuple[str, str] | None:
+    """The smallest and the largest size by their dense models; None of fewer than two."""
+    trainings = {
+        size: len(model.values)
+        for (size, _, bits, sparsity, _, as_long_as), model in models_of(rows).items()
+        if bits == DENSE and not sparsity and as_long_as is None and model.passes
+    }
+    several = [size for size, count in trainings.items() if count > 1]
+    sizes = several if len(several) > 1 else [*trainings]
+    return (sizes[0], sizes[-1]) if len(sizes) > 1 else None
+
+
 def _findings(rows: list[Row]) -> list[Finding]:
     """One for each compression: the largest size against the smallest."""
-    findings = []
+    compared, findings = _compared(rows), []
     for compression, sizes in _by_compression(rows).items():
-        comparable = [loss for loss in sizes if loss.passes]
-        several = [loss for loss in comparable if len(loss.values) > 1]
-        chosen = several if len(several) > 1 else comparable
-        if len(chosen) < 2:
+        two = [loss for loss in sizes if compared and loss.size in compared]
+        if len(two) < 2 or any(map(_without_control, two)):
             continue
-        smallest, largest = chosen[0], chosen[-1]
+        smallest, largest = two
         claim = PRUNES if largest.sparsity else QUANTIZES
         tested = contrast([(1.0, smallest.by_training), (-1.0, largest.by_training)])
         difference = tested or f"{smallest.mean - largest.mean:+.4f}"
         control = ", against the dense model that was trained as long" if largest.controlled else ""
         text = (
-            f"{compression}: {largest.size} loses {largest} {_unit(rows)} and {smallest.size} {smallest}"
-            f"{control}; {smallest.size} minus {largest.size}: {difference}"
+            f"{compression}: {largest.size} loses {_loss(largest)} {_unit(rows)} and {smallest.size} "
+            f"{_loss(smallest)}{control}; {smallest.size} minus {largest.size}: {difference}"
         )
         findings.append(Finding(claim, text, largest.mean < smallest.mean, tested and tested.p))
     return findings
+
+
+def _without_control(loss: Loss) -> bool:
+    """Whether a model was trained for longer than the dense model that it is compared with."""
+    return loss.recovered and not loss.controlled
+
+
+def _loss(loss: Loss) -> str:
+    return f"{loss}{'' if loss.passes else ' (no better than the gate)'}"
 
 
 def _unit(rows: list[Row]) -> str:
@@ -111,7 +131,7 @@ def _table(rows: list[Row]) -> Table:
         )
     notes = {
         "+ trained as long as the recovery": any(loss.controlled for loss in _alone(rows)),
-        "- no better than the gate, not compared": any(not loss.passes for loss in _alone(rows)),
+        "- no better than the gate, compressed or not": any(not loss.passes for loss in _alone(rows)),
     }
     table.caption = "; ".join(note for note, needed in notes.items() if needed) or None
     return table
@@ -128,6 +148,11 @@ def _sentences(rows: list[Row]) -> list[str]:
                 f"{loss.values.mean():.4f}, dense{', trained as long,' if loss.controlled else ''} "
                 f"{loss.dense.mean():.4f}."
             )
+    if any(map(_without_control, _alone(rows))):
+        texts.append(
+            "Pruned in rounds, a model is judged only against a dense one that was trained as long "
+            "(`recovery.control`)."
+        )
     return texts
 
 
