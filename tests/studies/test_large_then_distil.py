@@ -16,7 +16,7 @@ from tlc_jax.studies.exhibits.large_then_distil import LARGE_THEN_DISTIL
 from tlc_jax.studies.item_store import ItemStore, Result, pack_scores
 
 CPU, OTHER = "2 cores of CPU", "1 x GPU"
-SIZES = {"1x32": 10.0, "2x64": 40.0, "3x192": 600.0}  # kilobytes in float32
+SIZES = {"1x32": 10.0, "2x64": 40.0, "3x192": 100.0}  # kilobytes in float32
 Student = tuple[str, str, str]
 """Size, teacher, mark of the teacher."""
 
@@ -78,17 +78,17 @@ def test_each_way_has_its_best_model_for_each_number_of_bytes(tmp_path: Path) ->
     assert {row["way"] for row in rows if row["size"] == "3x192"} == {"large, then compressed"}
     table = LARGE_THEN_DISTIL.table(rows)
     cells = [list(column.cells) for column in table.columns]
-    # 8 kB: 5 kB of a 2x64 at 4 bits; 16: 10 kB at 8 bits; 64: at 32 bits; 128: 75 kB of a 3x192 at 4 bits
-    assert cells[0] == ["8", "16", "64", "128", "256", "1,024"]
+    # 8 kB: 5 kB of a 2x64 at 4 bits; 16: 10 kB at 8, and 12.5 kB of a 3x192 at 4; 32: 25 kB of that at 8; ...
+    assert cells[0] == ["8", "16", "32", "64", "128"]
     assert [cell.partition(":")[0] for cell in cells[1]] == [
-        *["", "", ""],
-        *(f"3x192 at {bits} bits" for bits in (4, 8, 32)),
+        *("", "3x192 at 4 bits, 12 kB", "3x192 at 8 bits, 25 kB", "3x192 at 8 bits, 25 kB"),
+        "3x192 at 32 bits, 100 kB",
     ]
-    assert [cell.partition(":")[0] for cell in cells[2]] == [
-        f"2x64 taught by 3x192@1/2 at {bits} bits" for bits in (4, 8, 32, 32, 32, 32)
+    assert [cell.partition(",")[0] for cell in cells[2]] == [
+        f"2x64 taught by 3x192@1/2 at {bits} bits" for bits in (4, 8, 8, 32, 32)
     ]
-    assert cells[3][0].startswith("2x64 at 4 bits: 1.3100 [")
-    assert [cell.endswith("*") for cell in cells[1]] == [False] * 3 + [True] * 3
+    assert cells[3][0].startswith("2x64 at 4 bits, 5 kB: 1.3100 [")
+    assert [cell.endswith("*") for cell in cells[1]] == [False] + [True] * 4
     assert "large, then distilled 1,000 to 1,000 s" in str(table.caption)
 
 
@@ -97,27 +97,36 @@ def test_findings_are_tested_over_trainings(tmp_path: Path) -> None:
     by_claim: dict[str, list[Any]] = {}
     for finding in findings:
         by_claim.setdefault(finding.claim.name, []).append(finding)
-    compressing, teaching = by_claim.values()
-    assert [finding.effect.partition(" kB")[0] for finding in compressing] == [
-        *("up to 128", "up to 256", "up to 1,024")
-    ]
-    expected = stats.ttest_ind(TAUGHT, np.array(LARGE) + 0.1, equal_var=False)
+    [compressing], teaching = by_claim.values()
+    assert compressing.effect.startswith("after 1,000 s: 2x64 taught by 3x192@1/2 at 32 bits, 1.1100 [")
+    assert "], 40 kB, and 3x192 at 8 bits, 0.9200 [" in compressing.effect
+    expected = stats.ttest_ind(TAUGHT, np.array(LARGE) + 0.01, equal_var=False)
     low, high = expected.confidence_interval(0.95)
-    assert compressing[0].p == pytest.approx(expected.pvalue)
-    assert compressing[0].supports
-    assert f"a difference of +0.1000 [{low:+.4f}, {high:+.4f}] nats per byte" in compressing[0].effect
-    assert [finding.effect.partition(" kB")[0] for finding in teaching] == ["up to 8", "up to 16", "up to 64"]
+    assert compressing.p == pytest.approx(expected.pvalue)
+    assert compressing.supports
+    assert f"], 25 kB, a difference of +0.1900 [{low:+.4f}, {high:+.4f}] nats per byte" in compressing.effect
+    assert [
+        finding.effect.count(f"], {size} kB") for finding, size in zip(teaching, (5, 10, 40), strict=True)
+    ] == [2] * 3
     assert all(finding.supports for finding in teaching)
     text = " ".join(LARGE_THEN_DISTIL.sentences(LARGE_THEN_DISTIL.rows(ItemStore(tmp_path))))
     p_values = [finding.p for finding in findings]
-    assert f"(resolved over seeds, p = {6 * min(p_values):.2g})" in text, "corrected for six comparisons"
+    assert f"(resolved over seeds, p = {4 * min(p_values):.2g})" in text, "corrected for four comparisons"
+
+
+def test_more_bytes_show_nothing_by_being_better(tmp_path: Path) -> None:
+    """The large one at 4 bits has 12.5 kB, more than the student has at 8 bits."""
+    store = made(tmp_path, {"3x192": LARGE}, STUDENTS)
+    effects = [finding.effect for finding in LARGE_THEN_DISTIL.findings(LARGE_THEN_DISTIL.rows(store))]
+    assert not any("3x192 at 4 bits" in effect for effect in effects)
+    assert len(effects) == 1
 
 
 def test_a_student_that_is_better_speaks_against_the_claim(tmp_path: Path) -> None:
     students: dict[Student, Sequence[float]] = {("2x64", "3x192", "1/4"): [0.5, 0.51, 0.52]}
     store = made(tmp_path, {"3x192": LARGE, "2x64": [0.4, 0.41, 0.42]}, students)
     findings = LARGE_THEN_DISTIL.findings(LARGE_THEN_DISTIL.rows(store))
-    assert len(findings) == 6
+    assert len(findings) == 5
     assert not any(finding.supports for finding in findings), "nor is it better than its size alone"
 
 
@@ -132,11 +141,11 @@ def test_models_are_chosen_on_the_tuning_set(tmp_path: Path) -> None:
 def test_single_seeds_are_not_tested_and_models_above_their_gate_not_compared(tmp_path: Path) -> None:
     single = made(tmp_path / "a", {"3x192": LARGE[:1], "2x64": SMALL[:1]}, {("2x64", "3x192", "1/2"): [1.1]})
     findings = LARGE_THEN_DISTIL.findings(LARGE_THEN_DISTIL.rows(single))
-    assert len(findings) == 6
+    assert len(findings) == 4
     assert {finding.p for finding in findings} == {None}
     above = made(tmp_path / "b", PLAIN, STUDENTS, gate=1.15)
     findings = LARGE_THEN_DISTIL.findings(LARGE_THEN_DISTIL.rows(above))
-    assert len(findings) == 3, "of the student at 8 and 32 bits beside the large one, no small one"
+    assert len(findings) == 1, "of the student at 32 bits beside the large one, no small one"
     text = " ".join(LARGE_THEN_DISTIL.sentences(LARGE_THEN_DISTIL.rows(above)))
     assert "Not comparable yet: 2x64 taught by 3x192@1/2 at 4 bits, 2x64 at 4 bits" in text
 
@@ -178,4 +187,4 @@ def test_the_plot_has_a_line_for_each_way(tmp_path: Path) -> None:
         *("large, then compressed", "large, then distilled", "small all the time", "target bigram")
     ]
     [compressed, *_] = axes.get_lines()
-    np.testing.assert_allclose(np.asarray(compressed.get_xdata(), float), [75, 150, 600])
+    np.testing.assert_allclose(np.asarray(compressed.get_xdata(), float), [12.5, 25, 100])

@@ -6,7 +6,8 @@ of it and then compressed; a student that learns from a large one which was fini
 as is needed; and, as the control, a student's size trained on the data alone for all of it, compressed too.
 Of each way the best model is chosen on the tuning set, and shown on the reported one. The seconds of a
 student are those of its teacher and its own, in which the teacher's forward passes count. Models that were
-trained again after compression have had more time, and are left out.
+trained again after compression have had more time, and are left out. A way is judged to be better only by a
+model that has no more bytes than the other's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from tlc_jax.studies.as_many_bytes import KILOBYTE, best_within, frontier, kilobytes, no_larger
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
 from tlc_jax.studies.exhibits.equal_time import of_one_device
 from tlc_jax.studies.exhibits.exhibit import Exhibit
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
 _COMPRESSED, _DISTILLED, _SMALL = "large, then compressed", "large, then distilled", "small all the time"
 _KEY = ("way", "size", "teacher", "teacher_mark", "bits", "sparsity")
-_KILOBYTE = 1000
 _TRAINED = ("train", "branch", "distil")
 _CHOSEN_ON = ("tuning", "both")
 
@@ -108,15 +109,15 @@ def _compressed(store: ItemStore, stage: str) -> list[Row]:
 def _contests(rows: list[Row]) -> list[_Contest]:
     """A contest for each limit, a kilobyte times a power of two, at which the choice changes."""
     metric, models = metric_of(rows[0]), grouped(rows, _KEY)
-    sizes = [model.number("file_bytes") / _KILOBYTE for model in models]
+    sizes = [_bytes(model) / KILOBYTE for model in models]
     first, last = (math.ceil(math.log2(end(sizes))) for end in (min, max))
     contests: list[_Contest] = []
-    for limit in (_KILOBYTE * 2.0**exponent for exponent in range(first, last + 1)):
+    for limit in (KILOBYTE * 2.0**exponent for exponent in range(first, last + 1)):
         best = {}
         for way in (_COMPRESSED, _DISTILLED, _SMALL):
-            fitting = [m for m in models if m.key[0] == way and m.number("file_bytes") <= limit]
+            fitting = [m for m in models if m.key[0] == way and _bytes(m) <= limit]
             if fitting:
-                best[way] = metric.best(fitting, lambda model: model.number("tuning"))
+                best[way] = metric.best(fitting, _tuned)
         contest = _Contest(limit, best)
         if _DISTILLED in best and (not contests or contest.keys != contests[-1].keys):
             contests.append(contest)
@@ -130,26 +131,52 @@ def _named(model: Measured) -> str:
     return f"{size}{taught} at {bits} bits{pruned}"
 
 
+def _tuned(model: Measured) -> float:
+    return model.number("tuning")
+
+
+def _bytes(model: Measured) -> float:
+    return model.number("file_bytes")
+
+
+def _pairs(models: list[Measured], way: str, metric: Metric) -> list[tuple[Measured, Measured]]:
+    """A student and a model of another way each: to each that is the best of its way for its bytes, the best
+    of the other way that takes no more. Of those to which the same is the best, the one with the fewest bytes
+    is the hardest to beat, and kept."""
+    students = [model for model in models if model.key[0] == _DISTILLED]
+    others = [model for model in models if model.key[0] == way]
+    pairs: dict[tuple[object, ...], tuple[Measured, Measured]] = {}
+    for student in frontier(students, metric, _tuned, _bytes):
+        if (other := best_within(_bytes(student), others, metric, _tuned, _bytes)) is not None:
+            pairs.setdefault(other.key, (student, other))
+    for other in frontier(others, metric, _tuned, _bytes):
+        if (student := best_within(_bytes(other), students, metric, _tuned, _bytes)) is not None:
+            pairs.setdefault(student.key, (student, other))
+    return list({(student.key, other.key): (student, other) for student, other in pairs.values()}.values())
+
+
 def _findings(rows: list[Row]) -> list[Finding]:
-    """For each limit the best student beside the best of both other ways, where one of the two is new."""
-    metric, findings = metric_of(rows[0]), list[Finding]()
+    """One for each pair of a student and a model of another way whose better one has no more bytes."""
+    metric, models, findings = metric_of(rows[0]), grouped(rows, _KEY), list[Finding]()
     for way, claim in ((_COMPRESSED, COMPRESSING_OR_DISTILLING), (_SMALL, A_TEACHER_HELPS)):
-        seen = set[object]()
-        for contest in _contests(rows):
-            student, other = contest.best[_DISTILLED], contest.best.get(way)
-            if other is None or above_gate([student, other], metric) or (student.key, other.key) in seen:
-                continue
-            seen.add((student.key, other.key))
-            tested = contrast([(1.0, student.values), (-1.0, other.values)])
-            text = (
-                f"up to {contest.limit / _KILOBYTE:,.0f} kB after {other.number('seconds'):,.0f} s: "
-                f"{_named(student)}, {student}, and {_named(other)}, {other}, a difference of "
-                f"{tested or f'{student.mean - other.mean:+.4f}'} {metric.name.replace('_', ' ')}"
-            )
+        for student, other in _pairs(models, way, metric):
             student_is_better = metric.better(student.mean, other.mean)
+            better, worse = (student, other) if student_is_better else (other, student)
+            if above_gate([student, other], metric) or not no_larger(_bytes(better), _bytes(worse)):
+                continue
+            tested = contrast([(1.0, student.values), (-1.0, other.values)])
+            difference = tested or f"{student.mean - other.mean:+.4f}"
+            text = (
+                f"after {other.number('seconds'):,.0f} s: {_reached(student)}, and {_reached(other)}, a "
+                f"difference of {difference} {metric.name.replace('_', ' ')}"
+            )
             supports = student_is_better if claim is A_TEACHER_HELPS else not student_is_better
             findings.append(Finding(claim, text, supports, tested and tested.p))
     return findings
+
+
+def _reached(model: Measured) -> str:
+    return f"{_named(model)}, {model}, {kilobytes(_bytes(model))}"
 
 
 def _sentences(rows: list[Row]) -> list[str]:
@@ -174,10 +201,12 @@ def _table(rows: list[Row]) -> Table:
     for contest in _contests(rows):
         best = metric.best(list(contest.best.values()), lambda model: model.mean)
         cells = [
-            f"{_named(model)}: {model}{' *' if model is best else ''}" if model else ""
+            f"{_named(model)}, {kilobytes(_bytes(model))}: {model}{' *' if model is best else ''}"
+            if model
+            else ""
             for model in map(contest.best.get, (_COMPRESSED, _DISTILLED, _SMALL))
         ]
-        table.add_row(f"{contest.limit / _KILOBYTE:,.0f}", *cells)
+        table.add_row(f"{contest.limit / KILOBYTE:,.0f}", *cells)
     seconds = [
         f"{way} {min(times):,.0f} to {max(times):,.0f} s"
         for way in (_COMPRESSED, _DISTILLED, _SMALL)
@@ -187,24 +216,15 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _frontier(models: list[Measured], metric: Metric) -> list[Measured]:
-    """Each is better on the tuning set than all of fewer bytes."""
-    best: list[Measured] = []
-    for model in sorted(models, key=lambda each: each.number("file_bytes")):
-        if not best or metric.better(model.number("tuning"), best[-1].number("tuning")):
-            best.append(model)
-    return best
-
-
 def _draw(axes: Axes, rows: list[Row]) -> None:
     metric, models = metric_of(rows[0]), grouped(rows, _KEY)
     for number, way in enumerate((_COMPRESSED, _DISTILLED, _SMALL)):
-        frontier = _frontier([model for model in models if model.key[0] == way], metric)
-        x = [model.number("file_bytes") / _KILOBYTE for model in frontier]
-        axes.plot(x, [model.mean for model in frontier], "o-", markersize=4, color=f"C{number}", label=way)
-        for model, kilobytes in zip(frontier, x, strict=True):
+        best = frontier([model for model in models if model.key[0] == way], metric, _tuned, _bytes)
+        x = [_bytes(model) / KILOBYTE for model in best]
+        axes.plot(x, [model.mean for model in best], "o-", markersize=4, color=f"C{number}", label=way)
+        for model, position in zip(best, x, strict=True):
             text = f"{model.key[1]} {model.key[4]}b"
-            axes.annotate(text, (kilobytes, model.mean), (3, 3), textcoords="offset points", fontsize=6)
+            axes.annotate(text, (position, model.mean), (3, 3), textcoords="offset points", fontsize=6)
     if (gate := rows[0].get("gate")) is not None:
         axes.axhline(gate, color="grey", linestyle="--", label=plain(rows[0]["gate_name"]))
     axes.set(
