@@ -98,6 +98,29 @@ def test_a_larger_batch_may_gain_more(tmp_path: Path) -> None:
     assert [outcome for finding, outcome in judged if finding.claim.name == "size-not-batch"] == ["fails"] * 2
 
 
+def test_sizes_that_are_trained_for_different_times_are_not_compared(tmp_path: Path) -> None:
+    """Budgets of updates: 2x64 has ended after 75 s, 2x128 after 300 s, which alone may make it better."""
+    for (size, batch), last in LAST.items():
+        slow = (75 if size == "2x64" else 300) / 160
+        points = [[(step, slow * s, v + shift) for step, s, v in halving(last, batch)] for shift in SEEDS]
+        evaluated(tmp_path, {size: points}, variant=variant(batch), tokens_per_step=7 * batch)
+    rows = BATCH_SIZES.rows(ItemStore(tmp_path))
+    costs = [column.cells for column in BATCH_SIZES.table(rows).columns][3]
+    assert [cell for cell in costs if "." not in str(cell)[:2]] == ["75", "300"]
+    assert {finding.claim.name for finding in BATCH_SIZES.findings(rows)} == {"batch-fewer-updates"}
+
+
+def test_a_seed_that_has_not_ended_yet_moves_no_comparison(tmp_path: Path) -> None:
+    """The last seed of 2x64 has only finished its first branch, at 20 s."""
+    store = of_batches(tmp_path)
+    for batch in (100, 200, 400):
+        for mark in (2, 3, 4):
+            store.path(f"2x64,{variant(batch)}/seed2/branch{mark}").unlink()
+    findings = BATCH_SIZES.findings(BATCH_SIZES.rows(ItemStore(tmp_path)))
+    of_size = [finding.effect for finding in findings if finding.claim.name == "size-not-batch"]
+    assert [effect.partition(",")[0] for effect in of_size] == ["after 160 s"] * 2
+
+
 def test_each_batch_has_its_best_learning_rate(tmp_path: Path) -> None:
     store = of_batches(tmp_path)
     better = {"2x64": [halving(1.3, 400) for _ in SEEDS]}

@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.evaluation_rates import axes_of, compared_axes, rated_evaluations
+from tlc_jax.studies.evaluation_rates import NEAR, axes_of, compared_axes, rated_evaluations
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.lead import lead_of
@@ -142,7 +142,8 @@ def _finding(
 
 def _findings(rows: list[Row]) -> list[Finding]:
     """Each batch size against the next larger one at equal updates; and at equal time, from each size and
-    batch size, the next larger size against the next larger batch."""
+    batch size, the next larger size against the next larger batch. Sizes whose times differ, since
+    their budgets are updates, are not compared at equal time."""
     made: list[Finding] = []
     for size, point in (_at_equal(rows, "step") if "step" in _axes(rows) else {}).items():
         when = f"after {cost_text(point.cost)} updates of {size}"
@@ -152,6 +153,8 @@ def _findings(rows: list[Row]) -> list[Finding]:
             made += _finding(FEWER_UPDATES, rows, when, named, models)
     by_size = _at_equal(rows, "training_seconds")
     for (size, point), (next_size, next_point) in itertools.pairwise(by_size.items()):
+        if max(point.cost, next_point.cost) > NEAR * min(point.cost, next_point.cost):
+            continue
         when = f"after {cost_text(point.cost)} s"
         for batch, next_batch in itertools.pairwise(point.models):
             if batch in next_point.models:
