@@ -172,7 +172,13 @@ def test_the_size_with_one_training_is_shown_and_not_judged(tmp_path: Path) -> N
     assert "4x256" not in finding.effect
 
 
-def both(tmp_path: Path, above: dict[str, list[float]], recovered: bool = False) -> ItemStore:
+def both(
+    tmp_path: Path,
+    above: dict[str, list[float]],
+    recovered: bool = False,
+    controls: tuple[str, ...] = (SMALL, LARGE),
+    gate: float | None = None,
+) -> ItemStore:
     """Losses of 0.1 by 4 bits and 0.2 by pruning half, and so much more by both."""
     values = {}
     for size, more in above.items():
@@ -181,10 +187,10 @@ def both(tmp_path: Path, above: dict[str, list[float]], recovered: bool = False)
         values[Way(size, 4)] = [*(dense + 0.1)]
         values[Way(size, 32, 0.5, recovered)] = [*(dense + 0.2)]
         values[Way(size, 4, 0.5, recovered)] = [*(dense + 0.3 + np.array(more))]
-        if recovered:
+        if recovered and size in controls:
             values[Way(size, 32, as_long_as=0.5)] = [*(dense - 0.2)]
             values[Way(size, 4, as_long_as=0.5)] = [*(dense - 0.05)]
-    return compressed_in_ways(tmp_path, values)
+    return compressed_in_ways(tmp_path, values, gate=gate)
 
 
 def test_both_together_against_the_sum(tmp_path: Path) -> None:
@@ -207,6 +213,31 @@ def test_the_control_of_recovery_is_quantized_for_the_sum(tmp_path: Path) -> Non
     """Quantization costs the control 0.15 and not 0.1."""
     [finding] = findings(COMBINED_LOSSES, both(tmp_path, {SMALL: [0.05, 0.07, 0.09]}, recovered=True))
     assert "50 % pruned in rounds and 4 bits lose +0.0200 [" in finding.effect
+
+
+def test_a_size_that_both_together_destroy_counts_in_the_mean(tmp_path: Path) -> None:
+    """1x32 loses 0.05 less than the sum; 2x64 loses 1.2 more, by which it gets no better than the gate."""
+    above = {SMALL: [-0.05, -0.051, -0.049], LARGE: [1.2, 1.202, 1.204]}
+    store = both(tmp_path, above, gate=2.5)
+    [finding] = findings(COMBINED_LOSSES, store)
+    assert finding.supports
+    assert f"lose {(1.202 - 0.05) / 2:+.4f} [" in finding.effect
+    assert "mean of 1x32, 2x64 (no better than the gate))" in finding.effect
+    assert drawn(COMBINED_LOSSES, store) == 1
+
+
+def test_a_size_whose_dense_model_learnt_nothing_does_not_count(tmp_path: Path) -> None:
+    assert findings(COMBINED_LOSSES, both(tmp_path, {SMALL: [0.05, 0.07, 0.09]}, gate=1.4)) == []
+
+
+def test_the_sum_after_pruning_in_rounds_needs_controls_of_all_sizes(tmp_path: Path) -> None:
+    above = {SMALL: [0.05, 0.07, 0.09], LARGE: [0.01, 0.02, 0.03]}
+    assert len(findings(COMBINED_LOSSES, both(tmp_path / "a", above, recovered=True))) == 1
+    for number, controls in enumerate([(), (SMALL,)]):
+        store = both(tmp_path / f"b{number}", above, recovered=True, controls=controls)
+        assert findings(COMBINED_LOSSES, store) == []
+        [why] = COMBINED_LOSSES.sentences(COMBINED_LOSSES.rows(store))
+        assert "only against dense models that were trained as long" in why
 
 
 def test_moderate_amounts_against_one_of_both_in_as_many_bytes(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 right; arXiv 2208.09684).
 
 What both lose together beyond the sum is how much more a pruned model loses by quantization than the same
-training does when it is dense; after pruning in rounds, than the dense model that was trained as long, where
-that was measured. It is averaged over the sizes, and tested over their trainings. Where a study prunes in
-rounds, these count: pruned at once, large shares leave nothing to lose.
+training does when it is dense; after pruning in rounds, than the dense model that was trained as long.
+Without that, further training would pass for compression, and nothing is judged. It is averaged over the
+sizes, and tested over their trainings. A size is left out if its dense model is no better than its gate, but
+not if only compression makes it so. Where a study prunes in rounds, these count: pruned at once, large shares
+leave nothing to lose.
 """
 
 from __future__ import annotations
@@ -43,7 +45,12 @@ class _Excess:
     recovered: bool
     bits: int
     by_training: Float[np.ndarray, "trainings"]
+    controlled: bool
+    """Whether all four models were trained as long."""
+    learnt: bool
+    """Whether the dense model is better than its gate."""
     passes: bool
+    """Whether all four models are."""
 
     @property
     def mean(self) -> float:
@@ -80,7 +87,14 @@ def _excesses(rows: list[Row]) -> list[_Excess]:
             )
             above = both.sign * (of_both - of_pruned - of_quantized + of_dense)
             passes = all(each.passes for each in four)
-            excesses.append(_Excess(size, sparsity, recovered, bits, above, passes))
+            excesses.append(
+                _Excess(
+                    *(size, sparsity, recovered, bits, above),
+                    controlled=not recovered or control is not None,
+                    learnt=dense.passes,
+                    passes=passes,
+                )
+            )
     return excesses
 
 
@@ -100,12 +114,13 @@ def _over_sizes(sizes: list[_Excess]) -> Contrast | None:
 def _findings(rows: list[Row]) -> list[Finding]:
     findings = []
     for (pruned, bits), sizes in _by_combination(rows).items():
-        comparable = [excess for excess in sizes if excess.passes]
-        several = [excess for excess in comparable if len(excess.by_training) > 1]
-        if not (chosen := several or comparable):
+        chosen = _judged(sizes)
+        if not chosen or not all(excess.controlled for excess in chosen):
             continue
         mean, tested = float(np.mean([excess.mean for excess in chosen])), _over_sizes(chosen)
-        names = ", ".join(excess.size for excess in chosen)
+        names = ", ".join(
+            f"{excess.size}{'' if excess.passes else ' (no better than the gate)'}" for excess in chosen
+        )
         effect = tested or f"{mean:+.4f}"
         text = (
             f"{pruned} and {bits} bits lose {effect} {_unit(rows)} more than the sum of both alone (mean of "
@@ -113,6 +128,12 @@ def _findings(rows: list[Row]) -> list[Finding]:
         )
         findings.append(Finding(MORE_THAN_THE_SUM, text, mean > 0, tested and tested.p))
     return findings
+
+
+def _judged(sizes: list[_Excess]) -> list[_Excess]:
+    """Those with several trainings of the sizes whose dense models learnt, or else all of these."""
+    learnt = [excess for excess in sizes if excess.learnt]
+    return [excess for excess in learnt if len(excess.by_training) > 1] or learnt
 
 
 def _unit(rows: list[Row]) -> str:
@@ -138,12 +159,18 @@ def _table(rows: list[Row]) -> Table:
             cells += [f"{each.mean:+.4f}{'' if each.passes else ' -'}" for each in of_size] or [""]
         table.add_row(size, pruned, *cells)
     if any(not excess.passes for excess in _excesses(rows)):
-        table.caption = "- no better than the gate, not judged"
+        table.caption = "- one of the models is no better than the gate"
     return table
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    return as_sentences(_findings(rows))
+    texts = as_sentences(_findings(rows))
+    if not all(excess.controlled for excess in _excesses(rows)):
+        texts.append(
+            "Pruned in rounds, the sum is judged only against dense models that were trained as long "
+            "(`recovery.control`)."
+        )
+    return texts
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
@@ -175,7 +202,7 @@ def _curves(rows: list[Row]) -> dict[int, list[tuple[float, list[_Excess]]]]:
     """For each number of bits, the sizes that are judged at each sparsity."""
     curves: dict[int, list[tuple[float, list[_Excess]]]] = {}
     for (_, bits), sizes in _by_combination(rows).items():
-        if shown := [excess for excess in sizes if excess.passes]:
+        if shown := [excess for excess in sizes if excess.learnt]:
             curves.setdefault(bits, []).append((shown[0].sparsity, shown))
     return {bits: sorted(curve, key=lambda point: point[0]) for bits, curve in curves.items()}
 
