@@ -6,9 +6,10 @@ own, not a difference that was missed: it holds if the change is within a margin
 the trainings, and fails if it is beyond. The margin is a tenth of what the dense model gained between both
 marks: then nine tenths at least of what the further training was for are still there after compression, and
 how long to train can be decided without a look at the compression that follows. A size that gained nothing
-between the marks is not judged. Only the dense models have to be better than their gate, at the first mark
-that is judged and at the last of all: a model that compression makes no better than its gate is what the
-claim denies, and is judged. The paper quantizes to 4 bits, and so does what is judged; the table has all.
+between the marks, or so little that its trainings do not show it, has no margin and is not judged. Only the
+dense models have to be better than their gate, at the first mark that is judged and at the last of all: a
+model that compression makes no better than its gate is what the claim denies, and is judged. The paper
+quantizes to 4 bits, and so does what is judged; the table has all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
 from tlc_jax.studies.picture import draw_means, plain
-from tlc_jax.studies.statistics import contrast
+from tlc_jax.studies.statistics import LEVEL, contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,17 +56,23 @@ class _Change:
         return abs(float(self.by_training.mean())) < self.margin
 
     @property
+    def gained(self) -> bool:
+        """Whether the dense model got better, significantly where there are several trainings."""
+        tested = contrast([(1.0, self.gain)])
+        return float(self.gain.mean()) > 0 and (tested is None or tested.p < LEVEL)
+
+    @property
     def margin(self) -> float:
         return _MARGIN * float(self.gain.mean())
 
     def p(self) -> float | None:
-        """Of the change being beyond the margin if it seems to be within, else of its being within; None of
-        a single training."""
+        """Of the change being beyond the margin if it seems to be within, else of its being within, which it
+        could have left on either side; None of a single training."""
         if self.inside:
             sides = [contrast([(1.0, _MARGIN * self.gain + sign * self.by_training)]) for sign in (1, -1)]
             return max((side.p_positive for side in sides if side), default=None)
         beyond = contrast([(1.0, np.sign(self.by_training.mean()) * self.by_training - _MARGIN * self.gain)])
-        return beyond and beyond.p_positive
+        return beyond and min(2 * beyond.p_positive, 1.0)
 
 
 def _change(first: Loss, last: Loss) -> _Change | None:
@@ -97,7 +104,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
     for (size, compression), curve in _by_compression(rows).items():
         ends = _ends(rows, size, curve)
         change = ends and _change(*ends)
-        if compression != _JUDGED or not ends or not change or change.margin <= 0:
+        if compression != _JUDGED or not ends or not change or not change.gained:
             continue
         first, last = ends
         effect = contrast([(1.0, change.by_training)]) or f"{change.by_training.mean():+.4f}"
@@ -154,9 +161,13 @@ def _sentences(rows: list[Row]) -> list[str]:
     for (size, compression), curve in _by_compression(rows).items():
         ends = _ends(rows, size, curve)
         change = ends and _change(*ends)
-        if compression == _JUDGED and ends and change and change.margin <= 0:
+        if compression == _JUDGED and ends and change and not change.gained:
             first, last = ends
-            texts.append(f"{size} gained nothing from {_at(first)} to {_at(last)}, so it is not judged.")
+            gain = contrast([(1.0, change.gain)]) or f"{change.gain.mean():+.4f}"
+            texts.append(
+                f"{size} gained {gain} {_unit(rows)} from {_at(first)} to {_at(last)}, which is no gain to "
+                "judge a change by."
+            )
     return texts
 
 
