@@ -16,8 +16,9 @@ from scipy import stats
 from tests.studies.compressed_stores import Way, compressed_in_ways
 from tests.studies.stores import compressed, right
 from tlc_jax.studies.claims import Finding
+from tlc_jax.studies.compressed_models import compressed_rows
 from tlc_jax.studies.exhibits.equal_bytes import EQUAL_BYTES
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Result
 from tlc_jax.studies.measured import grouped
 
 RNG = np.random.default_rng(1)
@@ -192,6 +193,43 @@ def test_a_larger_model_that_is_compressed_more_is_compared_at_equal_bytes(tmp_p
     assert "], 29 kB, and 2x64 at 8 bits, 0.5233 [" in finding.effect
     assert "], 30 kB: the first" in finding.effect
     assert findings_of_bytes(compressed(tmp_path / "gate", "accuracy", models, gate=("linear", 0.6))) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"equal": "updates"},
+        {"recovered": True},
+        {"as_long_as": 0.5},
+        {"variant": "budget.training_seconds=900"},
+        {"variant": "data_share=0.05"},
+        {"device": "1 x GPU"},
+    ],
+)
+def test_only_models_that_were_trained_as_long_are_judged(tmp_path: Path, other: dict[str, Any]) -> None:
+    """The larger model, better in fewer bytes, has had another training than the smaller one."""
+    scores = [right(200)] * 3
+    models: Any = {
+        ("2x64", 8, 30.0): (0.80, [0.51, 0.52, 0.54], scores),
+        ("2x64", 32, 110.0): (0.80, [0.51, 0.52, 0.54], scores),
+        ("2x128", 4, 29.0): (0.90, [0.61, 0.62, 0.63], scores),
+    }
+    first, store = compressed(tmp_path / "a", "accuracy", models), ItemStore(tmp_path / "b")
+    assert len(findings_of_bytes(first)) == 1
+    for result in first.results():
+        fields, about = result["fields"], {name: other[name] for name in other if name != "device"}
+        larger = fields["size"] == "2x128"
+        device = other.get("device", "CPU") if larger else "CPU"
+        store.seal({**result, "fields": {**fields, **(about if larger else {})}})
+        training: dict[str, Any] = {name: fields[name] for name in ("size", "variant", "seed", "mark")}
+        training |= {"metric_of_task": "accuracy"}
+        item = f"{fields['size']}/seed{fields['seed']}"
+        row = {"set": "held_out", "metric": "accuracy", "value": 0.5, "last": True, "training_seconds": 9}
+        made: Any = {"device": device}
+        store.seal(Result(item=item, stage="train", fields=training, rows=[row], made=made))
+    assert findings_of_bytes(store) == []
+    if not {"recovered", "as_long_as"} & set(other):  # these are losses by compression
+        assert len({row["size"] for row in compressed_rows(store)}) == 1, "that of the same training"
 
 
 def of_losses(tmp_path: Path, models: dict[tuple[str, int, float], float]) -> list[Finding]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import metric_of, primary, share, size_order, with_gates
+from tlc_jax.studies.one_device import compressed_of_one_device
 from tlc_jax.studies.statistics import interval
 
 DENSE = 32
@@ -33,9 +34,10 @@ def amount_of(sparsity: float, recovered: bool, as_long_as: float | None) -> str
 
 def compressed_rows(store: ItemStore) -> list[Row]:
     """The primary metric of each compressed model on the reported set, with its value on the set that choices
-    are made on (`tuning`) and its `bleu` where it was decoded; of sizes without variants, in the order of
-    sizes and marks."""
-    rows = [row for row in store.rows(stage="compress") if not row["variant"]]
+    are made on (`tuning`) and its `bleu` where it was decoded; of sizes without variants that were trained
+    equally long on one device, in the order of sizes and marks."""
+    rows = [row for row in store.rows(stage="compress") if not row["variant"] and not row.get("equal")]
+    rows = compressed_of_one_device(rows, store)
     rows = [
         {**row, "recovered": bool(row.get("recovered")), "as_long_as": row.get("as_long_as")} for row in rows
     ]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tlc_jax.studies.exhibits.equal_time import of_one_device
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.lead import Lead, lead_of
 from tlc_jax.studies.measured import Measured, above_gate, grouped
 from tlc_jax.studies.measured import share as share_of_budget
+from tlc_jax.studies.one_device import of_one_device
 from tlc_jax.tasks.metric import Metric
 
 

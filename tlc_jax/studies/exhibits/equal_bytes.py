@@ -33,6 +33,7 @@ from tlc_jax.studies.measured import (
     size_order,
     with_gates,
 )
+from tlc_jax.studies.one_device import compressed_of_one_device
 from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.statistics import LEVEL, Difference, contrast, difference, holm
 from tlc_jax.tasks.metric import Metric
@@ -47,6 +48,7 @@ LARGE_THEN_COMPRESS = Claim(
     "compressed less, after as long a training.",
     "sections 4.2 and 4.3, figures 6, 7 and 12",
 )
+_OTHER_TRAINING = ("budget.", "data_share")  # variants that are trained for another time or on fewer data
 _MEANS = ("accuracy", "nats_per_byte")  # metrics that are a mean over the scores of examples
 
 
@@ -97,7 +99,8 @@ class _Model:
 
 def _rows(store: ItemStore) -> list[Row]:
     """The primary metric of each compressed model on its tuning and on its reported set, with the scores of
-    the examples of the latter; of models that are compressed at several marks, those of the last."""
+    the examples of the latter; of models that are compressed at several marks, those of the last; of
+    trainings of one device."""
     rows: list[Row] = []
     for result in store.results():
         if result["stage"] != "compress":
@@ -110,7 +113,7 @@ def _rows(store: ItemStore) -> list[Row]:
     rows.sort(key=lambda row: (size_order(row["size"]), row["variant"], row["sparsity"], -row["bits"]))
     last = max((share(row["mark"]) for row in rows), default=1.0)
     rows = [row for row in rows if share(row["mark"]) == last]
-    return with_gates(rows, store.rows(stage="compress"))
+    return with_gates(compressed_of_one_device(rows, store), store.rows(stage="compress"))
 
 
 def _models(rows: list[Row]) -> list[_Model]:
@@ -225,11 +228,17 @@ def _more_compressed(smaller: _Model, larger: _Model) -> bool:
     return fewer_bits and size_order(smaller.tuning.key[0]) < size_order(larger.tuning.key[0])
 
 
+def _as_long(row: Row) -> bool:
+    """Whether a model was trained as long as the others on all data, and not again after compression."""
+    again = row["recovered"] or row["as_long_as"] is not None
+    return not (again or row.get("equal") or any(name in row["variant"] for name in _OTHER_TRAINING))
+
+
 def _findings(rows: list[Row]) -> list[Finding]:
     """One for each pair whose better model has no more bytes. That one with more bytes is better says nothing
     about compression, so such a pair has none."""
     metric, findings = metric_of(rows[0]), list[Finding]()
-    for smaller, larger in _pairs(_models(rows), metric):
+    for smaller, larger in _pairs(_models(list(filter(_as_long, rows))), metric):
         supports = metric.better(larger.reported.mean, smaller.reported.mean)
         better, worse = (larger, smaller) if supports else (smaller, larger)
         if _above([smaller, larger], metric) or not no_larger(better.bytes, worse.bytes):

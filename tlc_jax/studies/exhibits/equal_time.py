@@ -14,7 +14,6 @@ from rich.table import Table
 
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.items import timed_variant
 from tlc_jax.studies.measured import (
     Measured,
     above_gate,
@@ -24,6 +23,7 @@ from tlc_jax.studies.measured import (
     size_order,
     tuning_rows,
 )
+from tlc_jax.studies.one_device import of_one_device
 from tlc_jax.studies.picture import draw_means, logarithmic_losses, plain
 from tlc_jax.studies.statistics import LEVEL, holm, welch
 from tlc_jax.tasks.metric import Metric
@@ -43,20 +43,6 @@ def measurements(store: ItemStore) -> list[Row]:
     items = {row["item"] for row in finished if row["stage"] == stage}
     rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["item"] in items)
     return of_one_device(rows, store)
-
-
-def of_one_device(rows: list[Row], store: ItemStore) -> list[Row]:
-    """The rows whose seconds are those of the device that most rows have; `left_out` names the others. It is
-    the device that timed an update where updates are counted, else the one that trained."""
-    timed_on: dict[object, str] = {}
-    for row in store.rows(stage="timing"):
-        timed_on[row["item"]] = row["device"]
-        timed_on.setdefault((row["size"], row["variant"]), row["device"])  # rows of older stores name none
-    timings = [row.get("timing") or (row["size"], timed_variant(row["variant"])) for row in rows]
-    clocks = [str(timed_on.get(timing, row["device"])) for timing, row in zip(timings, rows, strict=True)]
-    first = max(dict.fromkeys(clocks), key=clocks.count, default="")
-    others = ", ".join(dict.fromkeys(clock for clock in clocks if clock != first))
-    return [{**row, "left_out": others} for row, clock in zip(rows, clocks, strict=True) if clock == first]
 
 
 def _name(model: Measured) -> str:

@@ -20,7 +20,6 @@ from rich.table import Table
 
 from tlc_jax.studies.as_many_bytes import KILOBYTE, best_within, frontier, kilobytes, no_larger
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.exhibits.equal_time import of_one_device
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import (
@@ -33,6 +32,7 @@ from tlc_jax.studies.measured import (
     size_order,
     with_gates,
 )
+from tlc_jax.studies.one_device import of_one_device
 from tlc_jax.studies.picture import logarithmic_losses, plain
 from tlc_jax.studies.statistics import contrast
 from tlc_jax.tasks.metric import Metric
