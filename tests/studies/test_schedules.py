@@ -111,8 +111,8 @@ def test_branches_and_cut_points_are_compared_with_runs_that_were_planned(tmp_pa
 def test_findings_point_where_the_claims_do(tmp_path: Path) -> None:
     findings = SCHEDULES.findings(SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0))))
     assert [finding.claim for finding in findings] == [BRANCHES, CUTS, BRANCHES]
-    assert outcomes(findings) == ["not resolved", "holds", "holds"]
-    worse = {"2x64": {"1": [1.040, 1.042, 1.047]}}
+    assert outcomes(findings) == ["holds"] * 3, "the first branch is worse by 0.0010, at a margin of 0.0120"
+    worse = {"2x64": {"1": [1.050, 1.052, 1.057]}}
     [finding] = SCHEDULES.findings(SCHEDULES.rows(planned(trained(tmp_path / "worse", worse))))
     assert (finding.claim, finding.supports) == (BRANCHES, False)
     assert outcomes([finding]) == ["fails"]
@@ -120,6 +120,19 @@ def test_findings_point_where_the_claims_do(tmp_path: Path) -> None:
     [finding] = SCHEDULES.findings(SCHEDULES.rows(single))
     assert finding.p is None
     assert "one seed, so another may turn it" in SCHEDULES.sentences(SCHEDULES.rows(single))[0]
+
+
+@pytest.mark.parametrize(
+    ("worse", "outcome"), [(0.0, "holds"), (0.001, "holds"), (0.01, "not resolved"), (0.02, "fails")]
+)
+def test_a_branch_is_as_good_within_a_margin_of_one_percent(
+    tmp_path: Path, worse: float, outcome: str
+) -> None:
+    branch = {"2x64": {"1": [1.0 + worse, 1.0001 + worse, 1.0002 + worse]}}
+    rows = SCHEDULES.rows(planned(trained(tmp_path, branch), {1200: [1.0, 1.0001, 1.0002]}))
+    [finding] = SCHEDULES.findings(rows)
+    assert outcomes([finding]) == [outcome]
+    assert finding.effect.endswith("nats per byte; the margin is 0.0100")
 
 
 def test_what_is_above_its_gate_is_not_compared(tmp_path: Path) -> None:

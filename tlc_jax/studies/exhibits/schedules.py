@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BRANCH, PLANNED, CUT = "branch of a trunk", "planned for this budget", "cut from a longer run"
+MARGIN = 0.01  # share of a planned run's value; a branch that is worse by less is as good
 _NEAR = 0.02  # budgets that differ by less are the same: a run ends after a whole number of updates
 _OF_THE_PLAN = ("schedule.", "budget.", "evaluation.", "checkpoint.")
 
 BRANCHES = Claim(
     "branch-as-good-as-plan",
     "A branch that finishes a trunk is at least as good as a run whose rate falls over the whole of the same "
-    "budget.",
+    "budget, less 1 % of its value.",
     "Hägele et al. 2024, arXiv 2405.18392; the control of every study with marks",
 )
 CUTS = Claim(
@@ -159,20 +160,33 @@ def _effect(budget: _Budget, kind: str, model: Measured, planned: Measured) -> s
 
 
 def _findings(rows: list[Row]) -> list[Finding]:
-    findings = []
-    for budget in _budgets(rows):
-        for kind, model, planned in budget.pairs():
-            better = metric_of(planned.rows[0]).better
-            worse = better(planned.mean, model.mean)
-            findings.append(
-                Finding(
-                    claim=BRANCHES if kind == BRANCH else CUTS,
-                    effect=_effect(budget, kind, model, planned),
-                    supports=worse if kind == CUT else not worse,
-                    p=welch(model.values, planned.values) if _testable(model, planned) else None,
-                )
-            )
-    return findings
+    return [
+        _branch_finding(budget, model, planned) if kind == BRANCH else _cut_finding(budget, model, planned)
+        for budget in _budgets(rows)
+        for kind, model, planned in budget.pairs()
+    ]
+
+
+def _branch_finding(budget: _Budget, branch: Measured, planned: Measured) -> Finding:
+    """Against a run that is worse than the planned one by the margin: that two are equal is no difference
+    that a test could find."""
+    metric, margin = metric_of(planned.rows[0]), MARGIN * abs(planned.mean)
+    bound = planned.values + (-margin if metric.higher_is_better else margin)
+    return Finding(
+        claim=BRANCHES,
+        effect=f"{_effect(budget, BRANCH, branch, planned)}; the margin is {margin:.4f}",
+        supports=metric.better(branch.mean, float(bound.mean())),
+        p=welch(branch.values, bound) if _testable(branch, planned) else None,
+    )
+
+
+def _cut_finding(budget: _Budget, cut: Measured, planned: Measured) -> Finding:
+    return Finding(
+        claim=CUTS,
+        effect=_effect(budget, CUT, cut, planned),
+        supports=metric_of(planned.rows[0]).better(planned.mean, cut.mean),
+        p=welch(cut.values, planned.values) if _testable(cut, planned) else None,
+    )
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
