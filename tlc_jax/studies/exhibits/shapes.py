@@ -4,7 +4,8 @@ Model Width and Sometimes Depth"; figures 3 and 4).
 A study needs depths of one width and widths of one depth that share a size. All are compared after the same
 number of updates. A depth is set against the widths at its own number of parameters, by a straight line over
 the logarithm of parameters between the two neighbouring widths. Losses are convex over that logarithm, so the
-line is a little above them, which flatters depth.
+line is a little above them, which flatters depth. A model depends weakly on its shape if that changes it by
+less than a third of what the parameters do.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ from tlc_jax.studies.training_curve import cost_text, curves_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_WEAKLY = 3  # how many times more the parameters change than a shape that matters weakly
+
 SHAPE = Claim(
     "parameters-not-shape",
-    "How fast a masked language model learns depends on its number of parameters, and weakly on its shape.",
+    "How fast a masked language model learns depends on its number of parameters, and weakly on its shape: "
+    "less than a third as much.",
     'section 3, "Increase Model Width and Sometimes Depth"; figures 3 and 4',
 )
 WIDER = Claim(
@@ -93,11 +97,11 @@ class _Case:
     shape: _Sum
     parameters: _Sum
     more: tuple[_Sum, _Sum]
-    """How much more the parameters change than the shape does, whichever way the shape does."""
+    """How much more the parameters change than three times what the shape does, whichever way it does."""
 
     @property
     def supports(self) -> bool:
-        """Whether the parameters change more."""
+        """Whether the parameters change so much more."""
         return min(each.mean for each in self.more) > 0
 
     @property
@@ -156,12 +160,12 @@ def _case(depth: Measured, widths: tuple[Measured, Measured], shared: Measured, 
         groups = [(weight, models[size]) for size, weight in weights.items() if weight]
         return _Sum(sum(weight * float(values.mean()) for weight, values in groups), contrast(groups))
 
-    return _Case(depth, widths, shared, summed(0, 1), summed(1, 0), (summed(1, -1), summed(1, 1)))
+    return _Case(depth, widths, shared, summed(0, 1), summed(1, 0), (summed(1, -_WEAKLY), summed(1, _WEAKLY)))
 
 
 def _findings(rows: list[Row]) -> list[Finding]:
     """One for each depth with widths on both sides of its number of parameters: of translations, whether the
-    widths are better; of other models, whether the parameters change more than the shape does."""
+    widths are better; of other models, whether the parameters change much more than the shape does."""
     metric = metric_of(rows[0])
     made = []
     for case in _cases(rows):
