@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MARGIN = 0.01
 """What a larger model may have less: the accuracies that table 2 calls comparable differ by about as much."""
+NEAR = 0.01
+"""Share of the target within which a pretraining has to end: one that ends far beyond it is no better match
+than one that never comes to it."""
 _PRETRAINED = ("train", "branch")
 
 NOT_HARDER = Claim(
@@ -66,7 +69,7 @@ def _training(row: Row) -> tuple[Any, ...]:
 
 def _pretrained(store: ItemStore) -> dict[tuple[Any, ...], Row]:
     """What each finished pretraining has reached on the set for decisions: its primary metric (`loss_name`,
-    `loss`), its perplexity, its seconds, and whether it has reached the target at which it was to stop."""
+    `loss`), its perplexity, its seconds, and whether it has ended at the target at which it was to stop."""
     reached: dict[tuple[Any, ...], Row] = {}
     for row in store.rows(last=True):
         if row["stage"] not in _PRETRAINED:
@@ -81,7 +84,11 @@ def _pretrained(store: ItemStore) -> dict[tuple[Any, ...], Row]:
                 "loss": row["value"],
                 "pretraining": row["training_seconds"],
             }
-            about["at_target"] = target is not None and metric_of(row).reached(row["value"], target)
+            about["at_target"] = (
+                target is not None
+                and metric_of(row).reached(row["value"], target)
+                and abs(row["value"] - target) <= NEAR * abs(target)
+            )
         elif row["metric"] == "perplexity":
             about["perplexity"] = row["value"]
     return reached
@@ -164,10 +171,10 @@ def _not_judged(rows: list[Row]) -> list[str]:
             "Not judged: the sizes were pretrained to different losses, which finetuning inherits. A study "
             "with train.evaluation.stop_at pretrains all of them to the same."
         )
-    elif late := [_name(model) for model in models if not all(row.get("at_target") for row in model.rows)]:
+    elif apart := [_name(model) for model in models if not all(row.get("at_target") for row in model.rows)]:
         texts.append(
-            f"Not judged: {', '.join(late)} did not reach {rows[0]['target']:g} {rows[0].get('loss_name')} "
-            "within the budget."
+            f"Not judged: {', '.join(apart)} did not stop at {rows[0]['target']:g} "
+            f"{rows[0].get('loss_name')}, or at most {100 * NEAR:g} % beyond it."
         )
     if above := above_gate(models, metric):
         gate = above[0].rows[0]
