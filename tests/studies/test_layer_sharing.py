@@ -111,14 +111,15 @@ def test_sizes_that_share_nothing_have_no_rows(tmp_path: Path) -> None:
 
 
 def needed(
-    workdir: Path, peaks: Mapping[str, int], *, network: str = "12x768,batch_size=32", batch_size: int = 32
+    workdir: Path, peaks: Mapping[str, int], *, network: str = "12x768,batch_size=32", **differs: int
 ) -> ItemStore:
     """A store of memory in MB: 4/10 of each peak parameters, optimizer and batch, the rest temporary."""
     store = ItemStore(workdir)
     for variant, peak in peaks.items():
         bytes_of = {"parameter_bytes": 0.1, "optimizer_bytes": 0.2, "temporary_bytes": 0.6, "peak_bytes": 1}
-        about = {"layers": network.partition(",")[0], "batch_size": batch_size, "sequence_length": 128}
+        about = {"layers": network.partition(",")[0], "batch_size": 32, "sequence_length": 128}
         about |= {"vocab_size": 50265, "compute_dtype": "float32", "remat": "none", "parameter_count": 7}
+        about |= differs
         rows = [{**about, "metric": name, "value": int(n * peak * 1e6)} for name, n in bytes_of.items()]
         result = Result(item=f"memory/{network},{variant}", stage="memory", fields={}, rows=rows, made=MADE)
         store.seal({**result, "fields": {"network": network, "variant": variant}})
@@ -150,6 +151,15 @@ def test_other_networks_and_batches_are_shown_and_not_compared_with_the_paper(tm
     columns = {str(column.header): [*column.cells] for column in MEMORY_SAVED.table(rows).columns}
     assert columns["network"] == ["12x768,batch_size=64", "", "2x64", ""]
     assert columns["saved"] == ["", "41.0 %", "", "50.0 %"]
+
+
+@pytest.mark.parametrize("differs", [{"vocab_size": 8192}, {"sequence_length": 512}])
+def test_a_network_with_another_vocabulary_or_length_is_no_roberta(
+    tmp_path: Path, differs: dict[str, int]
+) -> None:
+    rows = MEMORY_SAVED.rows(needed(tmp_path, {NONE: 10_000, ALL: 5900}, **differs))
+    assert rows
+    assert MEMORY_SAVED.findings(rows) == []
 
 
 def test_both_exhibits_are_drawn(tmp_path: Path) -> None:

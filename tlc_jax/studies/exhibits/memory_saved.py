@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PAPER, _NEAR = 0.41, 0.05  # the share of memory that sharing of all layers saves, and what agrees with it
+_ROBERTA = {"layers": "12x768", "vocab_size": 50_265, "sequence_length": 128, "batch_size": 32}
 _PARTS = {"parameter_bytes": "parameters", "optimizer_bytes": "optimizer", "temporary_bytes": "temporary"}
 _MB = 1e6
 _Update = dict[str, Any]
@@ -66,7 +67,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
     for updates in _networks(rows).values():
         whole = updates[""]
         for variant, update in updates.items():
-            if sharing(variant) == "all" and (update["layers"], update["batch_size"]) == ("12x768", 32):
+            if sharing(variant) == "all" and all(update[name] == _ROBERTA[name] for name in _ROBERTA):
                 supports = abs(_saved(update, whole) - _PAPER) <= _NEAR
                 findings.append(Finding(LESS_MEMORY, _effect(update, whole), supports, 0.0))
     return findings
