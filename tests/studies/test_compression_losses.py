@@ -73,7 +73,7 @@ def test_losses_are_compared_over_trainings(tmp_path: Path) -> None:
         f"1x32 minus 2x64: {np.mean(small) - np.mean(large):+.4f} [{low:+.4f}, {high:+.4f}]"
         in quantized.effect
     )
-    assert "4 bits: 2x64 loses +0.0267 [" in quantized.effect
+    assert "4 bits, after as long a training: 2x64 loses +0.0267 [" in quantized.effect
     assert pruned.claim.name == "larger-prunes-better"
     assert not pruned.supports, "0.02, 0.04, 0.03 against 0.05, 0.06, 0.05"
     assert drawn(COMPRESSION_LOSSES, store) == 2
@@ -127,7 +127,7 @@ def test_a_size_that_compression_destroys_stays_the_largest(tmp_path: Path) -> N
     store = compressed_in_ways(tmp_path, three_sizes(), gate=2.5)
     [finding] = findings(COMPRESSION_LOSSES, store)
     assert not finding.supports
-    assert finding.effect.startswith("4 bits: 2x128 loses +1.4000 [")
+    assert finding.effect.startswith("4 bits, after as long a training: 2x128 loses +1.4000 [")
     assert "] (no better than the gate) nats per byte and 1x32 +0.4000" in finding.effect
     rows = COMPRESSION_LOSSES.rows(store)
     assert "no better than the gate" in str(COMPRESSION_LOSSES.table(rows).caption)

@@ -3,9 +3,10 @@
 The loss of a training is how much worse it is compressed than before, in the unit of the metric (nats per
 byte, or a share of right answers); after pruning in rounds, than the dense model that was trained as long,
 where that was measured. The largest size is compared with the smallest of those that have several trainings
-and whose dense models are better than their gate, at each number of bits and at each sparsity. These two are
-chosen before anything is compressed: a model that compression makes no better than its gate has a loss, too.
-Pruning in rounds is judged only against dense models that were trained as long, since the rounds train.
+and whose dense models are better than their gate, at each number of bits and at each sparsity, after as long
+a training: sizes that were trained to the same loss may compare differently. These two are chosen before
+anything is compressed: a model that compression makes no better than its gate has a loss, too. Pruning in
+rounds is judged only against dense models that were trained as long, since the rounds train.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ def _findings(rows: list[Row]) -> list[Finding]:
         difference = tested or f"{smallest.mean - largest.mean:+.4f}"
         control = ", against the dense model that was trained as long" if largest.controlled else ""
         text = (
-            f"{compression}: {largest.size} loses {_loss(largest)} {_unit(rows)} and {smallest.size} "
-            f"{_loss(smallest)}{control}; {smallest.size} minus {largest.size}: {difference}"
+            f"{compression}, after as long a training: {largest.size} loses {_loss(largest)} {_unit(rows)} "
+            f"and {smallest.size} {_loss(smallest)}{control}; "
+            f"{smallest.size} minus {largest.size}: {difference}"
         )
         findings.append(Finding(claim, text, largest.mean < smallest.mean, tested and tested.p))
     return findings
