@@ -53,13 +53,15 @@ def planned(
     more: str = "",
     device: str = "2 cores of CPU",
     gate: float = 2.0,
+    early: float = 0.25,
 ) -> ItemStore:
-    """Adds runs that end after so many seconds; the longest are also evaluated at a quarter of them."""
+    """Adds runs that end after so many seconds; the longest are also evaluated at a quarter of them, or
+    another share (`early`)."""
     for seconds, values in plans.items():
         for seed, value in enumerate(values):
             points = {seconds: (value, True)}
             if seconds == max(plans):
-                points = {seconds // 4: (cut[seed], False), **points}
+                points = {round(seconds * early): (cut[seed], False), **points}
             rows: list[dict[str, Any]] = [
                 {
                     "set": "held_out",
@@ -141,6 +143,15 @@ def test_what_is_above_its_gate_is_not_compared(tmp_path: Path) -> None:
     assert SCHEDULES.sentences(rows)[-1] == (
         "Not comparable yet: 2x64 at 300 s, no better than the target bigram."
     )
+
+
+def test_an_evaluation_just_before_the_end_of_a_planned_run_is_not_cut_from_a_longer_one(
+    tmp_path: Path,
+) -> None:
+    """The runs of 1,200 s are evaluated 1 % before their end, too, where their rate has all but fallen."""
+    branch = {"2x64": {"1": TRUNK["2x64"]["1"]}}
+    rows = SCHEDULES.rows(planned(trained(tmp_path, branch), {1200: PLANS[1200]}, early=0.99))
+    assert {row["kind"] for row in rows} == {BRANCH, PLANNED}
 
 
 @pytest.mark.parametrize(("more", "device"), [("batch_size=512,", "2 cores of CPU"), ("", "another CPU")])

@@ -63,7 +63,7 @@ def _rows(store: ItemStore) -> list[Row]:
         about = {"mark": branch["mark"], "trunk": branch["variant"]}
         matched.append({**branch, **about, "kind": BRANCH})
         matched += [{**row, **about, "kind": PLANNED} for row in same if row["last"]]
-        matched += [{**row, **about, "kind": CUT} for row in _of_the_longest(same, models)]
+        matched += [{**row, **about, "kind": CUT} for row in _of_the_longest(same, models, branch)]
     return matched
 
 
@@ -78,11 +78,16 @@ def _same_budget(row: Row, branch: Row) -> bool:
     return abs(float(row["training_seconds"]) - seconds) < _NEAR * seconds
 
 
-def _of_the_longest(points: list[Row], plans: list[Row]) -> list[Row]:
-    """Of the points that are not the end of their run, that of the run with the largest budget."""
-    cut = [row for row in points if not row["last"]]
-    ends = {row["variant"]: float(row["training_seconds"]) for row in plans if row["last"]}
-    return [max(cut, key=lambda row: ends.get(row["variant"], 0.0))] if cut else []
+def _of_the_longest(points: list[Row], plans: list[Row], branch: Row) -> list[Row]:
+    """Of the points of runs with a larger budget than that of the branch, that of the run with the largest: a
+    run of the same budget may be evaluated just before its end."""
+    longer = {row["variant"]: row for row in plans if row["last"] and _ends_later(row, branch)}
+    cut = [row for row in points if row["variant"] in longer]
+    return [max(cut, key=lambda row: float(longer[row["variant"]]["training_seconds"]))] if cut else []
+
+
+def _ends_later(end: Row, branch: Row) -> bool:
+    return float(end["training_seconds"]) > (1 + _NEAR) * float(branch["training_seconds"])
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
