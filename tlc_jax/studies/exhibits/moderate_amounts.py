@@ -5,8 +5,9 @@ For each size, the best model that was pruned and quantized in moderation is com
 of the same trainings that take no more bytes and were quantized only or pruned only. Both are chosen on the
 tuning set. Bytes are counted twice: those of the file, which says where the weights are that are left, and
 the paper's, non-zeros x bits / 8 (footnote 7). Where a study prunes in rounds with a dense control, the
-control quantized is one of the models that were quantized only. Few numbers of bits favour both: give a
-study such as have nearly as many bytes.
+control quantized is one of the models that were quantized only. Few numbers of bits favour both: where both
+is the better one, it is judged only if the other has at least 90 % of its bytes, so give a study numbers of
+bits and sparsities that have nearly as many bytes.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 from rich.table import Table
 
+from tlc_jax.studies.as_many_bytes import frontier, kilobytes
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
 from tlc_jax.studies.compressed_models import DENSE, amount_of, compressed_rows
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_of, share
 from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.statistics import Contrast, contrast
-from tlc_jax.tasks.metric import Metric
+from tlc_jax.studies.statistics import contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PRUNED, _QUANTIZED = (0.3, 0.45), (6, 8)  # the paper's levels of 30 and 45 %
 _BYTES = {"file_bytes": "bytes of the file", "paper_bytes": "non-zeros x bits / 8"}
+_NEARLY = 0.9
 _COLUMNS = ("size", "bits", "sparsity", "recovered", "as_long_as")
 
 MODERATE = Claim(
@@ -49,13 +52,21 @@ class _Pair:
 
     both: Measured
     alone: Measured
-    counted: str
+    counts: tuple[str, ...]
+    """How the bytes are counted, of both ways of counting that choose this pair."""
 
-    def difference(self) -> tuple[float, Contrast | None]:
-        """`both` less `alone`: of the same trainings."""
+    def of_seeds(self) -> Float[np.ndarray, "trainings"]:
+        """`both` less `alone` of each training that has both."""
         values = [dict(zip(_seeds(model), model.values, strict=True)) for model in (self.both, self.alone)]
-        of_seeds = np.array([values[0][seed] - values[1][seed] for seed in values[0] if seed in values[1]])
-        return self.both.mean - self.alone.mean, contrast([(1.0, of_seeds)]) if len(of_seeds) else None
+        return np.array([values[0][seed] - values[1][seed] for seed in values[0] if seed in values[1]])
+
+    def bytes_of(self, model: Measured) -> str:
+        """In each way of counting."""
+        return ", ".join(f"{kilobytes(model.number(count))} ({_BYTES[count]})" for count in self.counts)
+
+    def nearly_as_many(self) -> bool:
+        """Whether `alone` has at least 90 % of the bytes, by one of the ways of counting."""
+        return any(self.alone.number(count) >= _NEARLY * self.both.number(count) for count in self.counts)
 
 
 def _seeds(model: Measured) -> list[int]:
@@ -79,11 +90,17 @@ def _pairs(rows: Sequence[Row]) -> list[_Pair]:
         of_size = [model for model in models if model.key[0] == size]
         moderate = [model for model in of_size if _is_moderate(model)]
         alone = [model for model in of_size if model.key[1] == DENSE or not model.key[2]]
-        for counted in _BYTES if moderate else ():
-            both = _best(moderate)
-            fitting = [model for model in alone if model.number(counted) <= both.number(counted)]
+        if not moderate:
+            continue
+        both = _best(moderate)
+        chosen: dict[tuple[object, ...], _Pair] = {}
+        for count in _BYTES:
+            fitting = [model for model in alone if model.number(count) <= both.number(count)]
             if fitting:
-                pairs.append(_Pair(both, _best(fitting), counted))
+                best = _best(fitting)
+                before = chosen[best.key].counts if best.key in chosen else ()
+                chosen[best.key] = _Pair(both, best, (*before, count))
+        pairs += chosen.values()
     return pairs
 
 
@@ -92,22 +109,34 @@ def _is_moderate(model: Measured) -> bool:
     return _QUANTIZED[0] <= bits <= _QUANTIZED[1] and _PRUNED[0] <= sparsity <= _PRUNED[1]
 
 
+def _tuned(model: Measured) -> float:
+    return model.number("tuning")
+
+
+def _file_bytes(model: Measured) -> float:
+    return model.number("file_bytes")
+
+
 def _best(models: list[Measured]) -> Measured:
-    return metric_of(models[0].rows[0]).best(models, lambda model: model.number("tuning"))
+    return metric_of(models[0].rows[0]).best(models, _tuned)
 
 
 def _findings(rows: list[Row]) -> list[Finding]:
+    """One for each pair of trainings in common. That both is better than one of fewer bytes says nothing."""
     metric, findings = metric_of(rows[0]), list[Finding]()
     for pair in _pairs(rows):
-        if above_gate([pair.both, pair.alone], metric):
+        of_seeds = pair.of_seeds()
+        if not len(of_seeds) or above_gate([pair.both, pair.alone], metric):
             continue
-        mean, tested = pair.difference()
+        mean, tested = float(of_seeds.mean()), contrast([(1.0, of_seeds)])
+        supports = metric.better(mean, 0.0)
+        if supports and not pair.nearly_as_many():
+            continue
         text = (
-            f"{pair.both.key[0]}, {_named(pair.both)}: {pair.both} {metric.name.replace('_', ' ')}; "
-            f"{_named(pair.alone)}, no larger in {_BYTES[pair.counted]}: {pair.alone}; the first minus the "
-            f"second: {tested or f'{mean:+.4f}'}"
+            f"{pair.both.key[0]}, {_named(pair.both)}: {pair.both} {metric.name.replace('_', ' ')}, "
+            f"{pair.bytes_of(pair.both)}; {_named(pair.alone)}: {pair.alone}, {pair.bytes_of(pair.alone)}; "
+            f"the first minus the second: {tested or f'{mean:+.4f}'}"
         )
-        supports = metric.better(pair.both.mean, pair.alone.mean)
         findings.append(Finding(MODERATE, text, supports, tested and tested.p))
     return findings
 
@@ -126,24 +155,28 @@ def _table(rows: list[Row]) -> Table:
         cells = []
         for model in (pair.both, pair.alone):
             mark = " -" if above_gate([model], metric) else ""
-            cells += [_named(model), f"{model.number(pair.counted) / 1000:,.0f}", f"{model}{mark}"]
-        table.add_row(pair.both.key[0], *cells, _BYTES[pair.counted])
+            cells += [
+                _named(model),
+                " / ".join(f"{model.number(count) / 1000:,.3g}" for count in pair.counts),
+                f"{model}{mark}",
+            ]
+        table.add_row(pair.both.key[0], *cells, " / ".join(_BYTES[count] for count in pair.counts))
     if any(above_gate([pair.both, pair.alone], metric) for pair in _pairs(rows)):
         table.caption = "- no better than the gate, not judged"
     return table
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    return as_sentences(_findings(rows))
-
-
-def _frontier(models: list[Measured], metric: Metric) -> list[Measured]:
-    """Each is better on the tuning set than all of fewer bytes."""
-    best: list[Measured] = []
-    for model in sorted(models, key=lambda each: each.number("file_bytes")):
-        if not best or metric.better(model.number("tuning"), best[-1].number("tuning")):
-            best.append(model)
-    return best
+    metric, texts = metric_of(rows[0]), as_sentences(_findings(rows))
+    for pair in _pairs(rows):
+        of_seeds = pair.of_seeds()
+        if len(of_seeds) and metric.better(float(of_seeds.mean()), 0.0) and not pair.nearly_as_many():
+            texts.append(
+                f"Not judged: {pair.both.key[0]}, {_named(pair.both)}, has {pair.bytes_of(pair.both)}, and "
+                f"the best of one of both that fits, {_named(pair.alone)}, {pair.bytes_of(pair.alone)}: too "
+                "few to say why it is worse."
+            )
+    return texts
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
@@ -156,10 +189,10 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
             "all": of_size,
         }
         for style, (kind, chosen) in zip((":", "--", "o-"), kinds.items(), strict=True):
-            frontier = _frontier(chosen, metric)
+            best = frontier(chosen, metric, _tuned, _file_bytes)
             axes.plot(
-                [model.number("file_bytes") / 1000 for model in frontier],
-                [model.mean for model in frontier],
+                [_file_bytes(model) / 1000 for model in best],
+                [model.mean for model in best],
                 style,
                 markersize=3,
                 color=f"C{number}",
