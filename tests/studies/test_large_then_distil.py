@@ -29,6 +29,7 @@ def made(
     gate: float | None = None,
     tuning: dict[tuple[object, int], float] | None = None,
     devices: dict[object, str] | None = None,
+    sizes: dict[str, float] = SIZES,
 ) -> ItemStore:
     """A store of runs of 1,000 s, compressed to 32, 8 and 4 bits, which costs 0, 0.01 and 0.1 nats per byte.
     Values are those of the seeds, on both sets unless `tuning` says otherwise."""
@@ -52,7 +53,7 @@ def made(
             spent = {"teacher_seconds": 1000 / at} if teacher else {}
             seal(name, "distil" if teacher else "branch", {**fields, **spent}, [row], of)
             for bits, worse in ((32, 0.0), (8, 0.01), (4, 0.1)):
-                about = {"metric": "nats_per_byte", "file_bytes": 1000 * SIZES[size] * bits / 32}
+                about = {"metric": "nats_per_byte", "file_bytes": 1000 * sizes[size] * bits / 32}
                 chosen_on = (tuning or {}).get((of, bits), value + worse)
                 rows = [
                     {**about, "set": "validation", "role": "tuning", "value": chosen_on},
@@ -100,9 +101,10 @@ def test_findings_are_tested_over_trainings(tmp_path: Path) -> None:
     [compressing], teaching = by_claim.values()
     assert compressing.effect.startswith("after 1,000 s: 2x64 taught by 3x192@1/2 at 32 bits, 1.1100 [")
     assert "], 40 kB, and 3x192 at 8 bits, 0.9200 [" in compressing.effect
-    expected = stats.ttest_ind(TAUGHT, np.array(LARGE) + 0.01, equal_var=False)
-    low, high = expected.confidence_interval(0.95)
-    assert compressing.p == pytest.approx(expected.pvalue)
+    low, high = stats.ttest_ind(TAUGHT, np.array(LARGE) + 0.01, equal_var=False).confidence_interval(0.95)
+    with_margin = stats.ttest_ind(1.01 * np.array(TAUGHT), np.array(LARGE) + 0.01, equal_var=False)
+    assert compressing.p == pytest.approx(with_margin.pvalue)
+    assert compressing.effect.endswith("; the margin is 0.0111")
     assert compressing.supports
     assert f"], 25 kB, a difference of +0.1900 [{low:+.4f}, {high:+.4f}] nats per byte" in compressing.effect
     assert [
@@ -112,6 +114,19 @@ def test_findings_are_tested_over_trainings(tmp_path: Path) -> None:
     text = " ".join(LARGE_THEN_DISTIL.sentences(LARGE_THEN_DISTIL.rows(ItemStore(tmp_path))))
     p_values = [finding.p for finding in findings]
     assert f"(resolved over seeds, p = {4 * min(p_values):.2g})" in text, "corrected for four comparisons"
+
+
+@pytest.mark.parametrize(("worse", "supports"), [(0.001, True), (0.02, False)])
+def test_at_least_as_good_is_meant_to_a_hundredth(tmp_path: Path, worse: float, supports: bool) -> None:
+    """A thousandth worse than the student, in as many bytes, with seeds that agree to 1e-4: as good."""
+    student: Student = ("1x32", "3x192", "1/2")
+    sizes = {"1x32": 25.0, "3x192": 25.0}
+    values = np.array([1.0000, 1.0001, 1.0002])
+    store = made(tmp_path, {"3x192": [*(values + worse)]}, {student: [*values]}, sizes=sizes)
+    findings = LARGE_THEN_DISTIL.findings(LARGE_THEN_DISTIL.rows(store))
+    assert {finding.claim.name for finding in findings} == {"compressing-beats-distilling"}
+    assert {finding.supports for finding in findings} == {supports}
+    assert all(finding.p is not None and finding.p < 0.01 for finding in findings)
 
 
 def test_more_bytes_show_nothing_by_being_better(tmp_path: Path) -> None:
