@@ -53,6 +53,7 @@ def planned(
     more: str = "",
     device: str = "2 cores of CPU",
     gate: float = 2.0,
+    schedule: str = "schedule.cooldown=None",
     early: float = 0.25,
 ) -> ItemStore:
     """Adds runs that end after so many seconds; the longest are also evaluated at a quarter of them, or
@@ -75,7 +76,7 @@ def planned(
             ]
             name = "target_bigram_nats_per_byte"
             rows.append({"set": "held_out", "metric": name, "value": gate, "step": 0, "last": False})
-            variant = f"{more}schedule.cooldown=None,budget.training_seconds={seconds}"
+            variant = f"{more}{schedule},budget.training_seconds={seconds}"
             fields = {"size": "2x64", "variant": variant, "seed": seed, "mark": ""}
             store.seal(
                 Result(
@@ -152,6 +153,16 @@ def test_an_evaluation_just_before_the_end_of_a_planned_run_is_not_cut_from_a_lo
     branch = {"2x64": {"1": TRUNK["2x64"]["1"]}}
     rows = SCHEDULES.rows(planned(trained(tmp_path, branch), {1200: PLANS[1200]}, early=0.99))
     assert {row["kind"] for row in rows} == {BRANCH, PLANNED}
+
+
+def test_each_planned_schedule_is_a_control_of_its_kind(tmp_path: Path) -> None:
+    store = planned(trained(tmp_path, {"2x64": {"1": TRUNK["2x64"]["1"]}}), {1200: PLANS[1200]})
+    rows = SCHEDULES.rows(planned(store, {1200: [1.10, 1.11, 1.12]}, schedule="schedule.cooldown=0.5"))
+    means = {"0.5": 1.11, "None": np.mean(PLANS[1200])}
+    assert [finding.effect.partition(" [")[0] for finding in SCHEDULES.findings(rows)] == [
+        f"2x64, plan schedule.cooldown={plan} at 1,200 s: branch of a trunk - planned = {1.003 - mean:+.4f}"
+        for plan, mean in means.items()
+    ]
 
 
 @pytest.mark.parametrize(("more", "device"), [("batch_size=512,", "2 cores of CPU"), ("", "another CPU")])

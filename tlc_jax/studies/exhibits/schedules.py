@@ -48,7 +48,8 @@ CUTS = Claim(
 
 def _rows(store: ItemStore) -> list[Row]:
     """The values of branches, of runs that were planned to end where a branch ends, and of points of longer
-    such runs (`kind`), of each size and mark at which there are branches and planned runs."""
+    such runs (`kind`), of each size and mark at which there are branches and planned runs, for each schedule
+    of these (`plan`)."""
     rows = tuning_rows(store, lambda row: row["stage"] in ("train", "branch"))
     branches = [row for row in rows if row["stage"] == "branch" and row["last"]]
     trunks = {(row["size"], row["variant"]) for row in branches}
@@ -58,13 +59,18 @@ def _rows(store: ItemStore) -> list[Row]:
     for branch in branches:
         models = [row for row in plans if _same_model(row, branch, ("size", "seed", *on_one_device))]
         same = [row for row in models if _same_budget(row, branch)]
-        if not any(row["last"] for row in same):
-            continue
-        about = {"mark": branch["mark"], "trunk": branch["variant"]}
-        matched.append({**branch, **about, "kind": BRANCH})
-        matched += [{**row, **about, "kind": PLANNED} for row in same if row["last"]]
-        matched += [{**row, **about, "kind": CUT} for row in _of_the_longest(same, models, branch)]
+        for plan in dict.fromkeys(_schedule(row) for row in same if row["last"]):
+            points = [row for row in same if _schedule(row) == plan]
+            about = {"mark": branch["mark"], "trunk": branch["variant"], "plan": plan}
+            matched.append({**branch, **about, "kind": BRANCH})
+            matched += [{**row, **about, "kind": PLANNED} for row in points if row["last"]]
+            matched += [{**row, **about, "kind": CUT} for row in _of_the_longest(points, models, branch)]
     return matched
+
+
+def _schedule(row: Row) -> str:
+    """The options of a variant that are of its schedule; its budget is none of them."""
+    return ",".join(part for part in str(row["variant"]).split(",") if part.startswith("schedule."))
 
 
 def _same_model(plan: Row, branch: Row, columns: tuple[str, ...]) -> bool:
@@ -92,7 +98,7 @@ def _ends_later(end: Row, branch: Row) -> bool:
 
 @dataclass(frozen=True, eq=False)  # compared by identity
 class _Budget:
-    """The models of one size at one mark, by kind."""
+    """The models of one size at one mark and one plan, by kind."""
 
     size: str
     models: dict[str, Measured]
@@ -114,10 +120,14 @@ def _budgets(rows: list[Row]) -> list[_Budget]:
     """By size and then by time."""
     rows = sorted(rows, key=lambda row: (size_order(row["size"]), row["trunk"], share(row["mark"])))
     budgets: dict[tuple[object, ...], dict[str, Measured]] = {}
-    for model in grouped(rows, ("size", "trunk", "mark", "kind")):
+    for model in grouped(rows, ("size", "trunk", "mark", "plan", "kind")):
         *key, kind = model.key
         budgets.setdefault(tuple(key), {})[str(kind)] = model
-    return [_Budget(f"{size} {trunk}".strip(), models) for (size, trunk, _), models in budgets.items()]
+    several = len({row["plan"] for row in rows}) > 1
+    return [
+        _Budget(f"{size} {trunk}".strip() + (f", plan {plan}" if several else ""), models)
+        for (size, trunk, _, plan), models in budgets.items()
+    ]
 
 
 def _table(rows: list[Row]) -> Table:
