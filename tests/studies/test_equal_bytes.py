@@ -50,6 +50,15 @@ def test_what_is_chosen_on_the_tuning_set_is_shown_on_the_reported_one(tmp_path:
     assert "The model named first is the best on tuning; its accuracy is that on test; bytes are" in text
 
 
+def test_a_set_that_models_are_chosen_on_is_called_so(tmp_path: Path) -> None:
+    models = {("2x64", 8, 30.0): (0.8, [0.6, 0.61], [right(200)] * 2)}
+    two, one = compressed(tmp_path / "a", "accuracy", models), ItemStore(tmp_path / "b")
+    for result in two.results():
+        one.seal({**result, "rows": [{**result["rows"][1], "role": "both"}]})
+    assert "is that on test, which its models are chosen on, so the best is a little" in said_of_bytes(one)
+    assert "are chosen on" not in said_of_bytes(two)
+
+
 def pairs(tmp_path: Path, counts: list[list[int]], **options: Any) -> str:
     """What is said of pairs of models, each with their own number of bytes: right answers by training."""
     models: Any = {}
