@@ -4,7 +4,8 @@ A compressed model is chosen on the tuning set and shown on the reported one, on
 where a task has one set for both, the sentences say so: its best value is a little too good.
 What is called resolved is so by a paired test over the examples and by Welch's t-test over trainings, each
 corrected for the number of budgets (Holm): seeds of finetunings of one training say nothing about another. A
-larger model that is compressed more is judged beside a smaller one only where the better of both has no more bytes than the other.
+larger model that is compressed more is judged beside a smaller one only where the better of both has no
+more bytes than the other.
 """
 
 from __future__ import annotations
@@ -182,8 +183,9 @@ def _sentences(rows: list[Row]) -> list[str]:
     of_what = "" if metric.name in _MEANS else " Differences are those of the accuracy."
     same = ", which its models are chosen on, so the best is a little too good" if tuning == reported else ""
     texts.append(
-        f"The model named first is the best on {tuning}; its {metric.name} is that on {reported}{same}; bytes "
-        f"are those of the file. Tests are corrected for {counted(len(differences), 'comparison')}.{of_what}"
+        f"The model named first is the best on {tuning}; its {metric.name} is that on {reported}{same}; "
+        f"bytes are those of the file. Tests are "
+        f"corrected for {counted(len(differences), 'comparison')}.{of_what}"
     )
     return texts
 
