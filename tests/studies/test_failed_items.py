@@ -13,7 +13,9 @@ import pytest
 from tests.studies.stores import SMALL, trained
 from tests.studies.untrained import COMBINATION, FIRST, SECOND, Folder
 from tlc_jax import report
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import json_text
 from tlc_jax.studies import train_item
 from tlc_jax.studies.failed_items import failed, failures
 from tlc_jax.studies.item_store import Failure
@@ -126,7 +128,8 @@ def test_wrong_input_still_ends_the_study(folder: Folder, monkeypatch: pytest.Mo
 
 def test_a_page_says_what_is_left_out(tmp_path: Path) -> None:
     store = trained(tmp_path / "study", {"1x32": {"1/2": SMALL, "1": SMALL}, "2x64": {"1": SMALL}})
-    (tmp_path / "study" / "study.json").write_text("{}")
+    config = json_text(dataclasses.asdict(StudyConfig()))
+    (tmp_path / "study" / "study.json").write_text(config, encoding="utf-8")
     reason = Failure(item="2x64/seed0/trained", reason="its loss on held_out is inf")
     fields = {"size": "2x64", "variant": "", "seed": 0, "mark": ""}
     trunk = Item("2x64/seed0/trained", "train", fields)
