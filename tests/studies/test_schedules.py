@@ -20,6 +20,7 @@ from tlc_jax.studies.compression_errors import untrained
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.exhibits.schedules import BRANCH, BRANCHES, CUTS, PLANNED, SCHEDULES
+from tlc_jax.studies.exhibits.schedules import CUT as CUT_POINT
 from tlc_jax.studies.item_store import ItemStore, Result
 from tlc_jax.studies.picture import save_panels
 from tlc_jax.studies.statistics import difference_interval
@@ -187,9 +188,22 @@ def test_an_interval_of_a_difference_is_none_where_seeds_say_nothing() -> None:
     assert difference_interval(np.ones(3), np.zeros(3)) is None
 
 
-def test_the_plot_draws(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("updates", "same"), [(1, True), (-1, True), (2, False)])
+def test_budgets_of_few_updates_are_the_same_up_to_one(tmp_path: Path, updates: int, same: bool) -> None:
+    """Of ten updates in 300 seconds one is a tenth, and a run ends after a whole number of them."""
+    seconds = round(300 * (1 + updates / 10))
+    plans = {seconds: PLANS[300], 1200: PLANS[1200]}
+    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0), plans))
+    early = {row["kind"] for row in rows if row["mark"] == "1/4"}
+    assert (PLANNED in early) is same
+
+
+@pytest.mark.parametrize("plans", [PLANS, {300: PLANS[300]}])
+def test_the_plot_draws(tmp_path: Path, plans: Mapping[int, Sequence[float]]) -> None:
+    """Also without points that are cut from longer runs."""
     assert SCHEDULES in EXHIBITS
-    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0)))
+    rows = SCHEDULES.rows(planned(trained(tmp_path, TRUNK, gate=2.0), plans))
+    assert (CUT_POINT in {row["kind"] for row in rows}) is (plans is PLANS)
     save_panels([(SCHEDULES.draw, rows)], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 

@@ -52,7 +52,10 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
 def draw_means(
     axes: Axes, x: Sequence[float], samples: Sequence[np.ndarray], label: str, **style: Any
 ) -> None:
-    """Draw the mean of each sample of seeds over `x`, with its interval where there are several seeds."""
+    """Draw the mean of each sample of seeds over `x`, with its interval where there are several seeds;
+    nothing without samples."""
+    if not samples:
+        return
     means = np.array([float(np.mean(sample)) for sample in samples])
     ends = [interval(sample) or (mean, mean) for sample, mean in zip(samples, means, strict=True)]
     low, high = np.array(ends).T

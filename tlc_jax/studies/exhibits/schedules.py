@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BRANCH, PLANNED, CUT = "branch of a trunk", "planned for this budget", "cut from a longer run"
 MARGIN = 0.01  # share of a planned run's value; a branch that is worse by less is as good
-_NEAR = 0.02  # budgets that differ by less are the same: a run ends after a whole number of updates
+_NEAR = 0.02  # budgets that differ by a smaller share are the same
 _OF_THE_PLAN = ("schedule.", "budget.", "evaluation.", "checkpoint.")
 
 BRANCHES = Claim(
@@ -80,8 +80,10 @@ def _same_model(plan: Row, branch: Row, columns: tuple[str, ...]) -> bool:
 
 
 def _same_budget(row: Row, branch: Row) -> bool:
+    """Whether both have been trained as long, up to an update: a run ends after a whole number of them."""
     seconds = float(branch["training_seconds"])
-    return abs(float(row["training_seconds"]) - seconds) < _NEAR * seconds
+    update = seconds / branch["step"]
+    return abs(float(row["training_seconds"]) - seconds) < max(_NEAR * seconds, 1.5 * update)
 
 
 def _of_the_longest(points: list[Row], plans: list[Row], branch: Row) -> list[Row]:
@@ -93,7 +95,8 @@ def _of_the_longest(points: list[Row], plans: list[Row], branch: Row) -> list[Ro
 
 
 def _ends_later(end: Row, branch: Row) -> bool:
-    return float(end["training_seconds"]) > (1 + _NEAR) * float(branch["training_seconds"])
+    later = float(end["training_seconds"]) > float(branch["training_seconds"])
+    return later and not _same_budget(end, branch)
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
