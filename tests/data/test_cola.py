@@ -187,10 +187,11 @@ def test_a_study_judges_by_the_correlation(
     (tmp_path / "tiny.py").write_text(STUDY.format(**places), encoding="utf-8")
     study.main(["--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "study")])
     _, _, verdict = said_by(capsys).partition("matthews on validation; bytes of the file")
+    verdict, _, _ = verdict.partition("What compression costs")  # the next table
     rows = ItemStore(tmp_path / "study").rows(stage="compress", set="validation")
     [linear] = {row["value"] for row in rows if row["metric"] == "linear_matthews"}
     assert f"bag of words {linear:.4f}" in verdict
-    named = re.findall(r"(?:to \d+ kB:|against) (\w+) at (\d+) bits, (-?[\d.]+)[.;:]", verdict)
+    named = re.findall(r"(?:to \d+ kB:|against) (\w+) at (\d+) bits, (-?[\d.]+), [\d,]+ kB[.;:]", verdict)
     values = {(r["size"], str(r["bits"])): r["value"] for r in rows if r["metric"] == "matthews"}
     assert all(f"{values[size, bits]:.4f}" == matthews for size, bits, matthews in named)
     assert len(named) == verdict.count("Up to") + verdict.count("against") > 0
