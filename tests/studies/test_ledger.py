@@ -47,13 +47,18 @@ def _exhibit(claims: Sequence[Claim]) -> Exhibit:
     return Exhibit("stored", rows, nothing, nothing, nothing, tuple(claims), findings)  # pyright: ignore[reportArgumentType]
 
 
-def _study(folder: Path, effects: dict[str, list[tuple[float, float | None]]], config: StudyConfig) -> str:
+def _study(
+    folder: Path,
+    effects: dict[str, list[tuple[float, float | None]]],
+    config: StudyConfig,
+    metric: str = "m",
+) -> str:
     """A finished study whose store has these effects with their p-values for each claim."""
     store = ItemStore(folder)
     folder.mkdir()
     (folder / STUDY).write_text(json_text(dataclasses.asdict(config)), encoding="utf-8")
     for name, pairs in effects.items():
-        rows = [{"metric": "m", "value": value, "p": p} for value, p in pairs]
+        rows = [{"metric": metric, "value": value, "p": p} for value, p in pairs]
         made = {"device": "2 cores of CPU", "date": "2026-11-26T09:00:00"}
         store.seal(Result(item=name, stage="train", fields={"seed": 3}, rows=rows, made=made))
     return str(folder)
@@ -63,7 +68,8 @@ def _study(folder: Path, effects: dict[str, list[tuple[float, float | None]]], c
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(ledger, "EXHIBITS", (_exhibit([FASTER, SMALLER]), _exhibit([NEVER])))
     config = load_config("study_translation", StudyConfig)
-    one = _study(tmp_path / "one", {FASTER.name: [(0.5, 0.01)], SMALLER.name: [(-1, 0.001)]}, config)
+    effects = {FASTER.name: [(0.5, 0.01)], SMALLER.name: [(-1, 0.001)]}
+    one = _study(tmp_path / "one", effects, config, metric="target_bigram_loss")
     config = dataclasses.replace(config, seeds=(1, 2))
     two = _study(tmp_path / "two", {FASTER.name: [(0.25, 0.03), (0.125, 0.04)]}, config)
     report.main(["claims", one, two, "--output", str(tmp_path / "claims.md")])
@@ -89,7 +95,8 @@ def test_each_claim_has_a_verdict_and_what_fails_comes_first(page: str) -> None:
 
 
 def test_the_ledger_says_how_each_study_is_made(page: str) -> None:
-    assert "**two**: scale: mini; devices: 2 cores of CPU; seeds: 3; made: 2026-11-26." in page
+    assert "**one**: scale: mini; devices: 2 cores of CPU; seeds: 3; gate: target bigram; made:" in page
+    assert "**two**: scale: mini; devices: 2 cores of CPU; seeds: 3; gate: none, so nothing shows" in page
     assert "tlc_jax.study --config study_translation:mini --workdir W --seeds 1 2" in page
 
 

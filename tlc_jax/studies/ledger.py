@@ -18,6 +18,7 @@ from tlc_jax.studies.claims import Claim, Finding, Outcome, corrected, outcomes
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.failed_items import failed_items
 from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.measured import gates_of
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
 
@@ -45,6 +46,7 @@ class _Study:
     scale: str
     devices: str
     seeds: str
+    gate: str
     failed: str
     dates: str
 
@@ -153,6 +155,7 @@ def _described(study: _Study) -> str:
         "scale": study.scale,
         "devices": study.devices,
         "seeds": study.seeds,
+        "gate": study.gate,
         "failed": study.failed,
         "made": study.dates,
     }
@@ -173,6 +176,7 @@ def _about(folder: AnyPath, store: ItemStore) -> _Study:
         scale=scale_of(config),
         devices=printable(", ".join(devices), 500),
         seeds=", ".join(seeds),
+        gate=", ".join(gates_of(store)) or "none, so nothing shows that these models know more than counts",
         failed=counted(failures, "item") if (failures := failed_items(store).total()) else "",
         dates=" to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
     )

@@ -87,6 +87,12 @@ def with_gates(rows: list[Row], all_rows: Iterable[Row]) -> list[Row]:
     return [{**row, "gate_name": name, "gate": value} for row, (name, value) in named]
 
 
+def gates_of(store: ItemStore) -> list[str]:
+    """The names of the gates that were measured."""
+    metrics = {str(row["metric"]) for row in store.rows()}
+    return [name for start, name in GATES.items() if any(each.startswith(f"{start}_") for each in metrics)]
+
+
 def _gate_of(row: Row, metric: str) -> tuple[Any, ...]:
     return row.get("set"), row.get("variant"), metric
 
