@@ -99,6 +99,9 @@ def test_of_a_search_the_disk_is_that_of_one_combination_and_meanwhile_of_one_mo
     assert checkpoints > 2 * 12 * 300 * 32, "two checkpoints, more than their embeddings"
     stages = predict(config, ItemStore(tmp_path))
     assert stages["finetune"].items == 2 * 3 * 2 * 3
+    assert stages["compress"].items == 2 * 3 * len([*config.compressions()]), (
+        "of the combination that is chosen"
+    )
     assert stages["finetune"].bytes == 2 * 3 * checkpoints
     assert stages["finetune"].meanwhile == 3 * checkpoints
     assert predict(one, ItemStore(tmp_path))["finetune"].meanwhile == 0

@@ -108,13 +108,20 @@ def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
         left = [item for item in of_stage if item.name not in finished]
         seconds = [_seconds(item, config, known) for item in left]
         predictions[stage] = Prediction(
-            items=len(of_stage),
+            items=_done(of_stage, config),
             finished=len(of_stage) - len(left),
             seconds=None if None in seconds else _sum(seconds),
             bytes=sizes.kept(left),
             meanwhile=max(map(sizes.removed_later, left), default=0.0),
         )
     return predictions
+
+
+def _done(items: list[Item], config: StudyConfig) -> int:
+    """How many of the items of a stage are done in the end: those of a search's models belong to each
+    combination, and one combination is chosen."""
+    searched = len(items) if items[0].stage != "finetune" and "combination" in items[0].fields else 0
+    return len(items) - searched + searched // _tried(config)
 
 
 def _of_epochs(store: ItemStore) -> dict[tuple[object, ...], float]:
