@@ -16,10 +16,20 @@ NEAR = 1.02
 
 
 def rated_evaluations(store: ItemStore, wanted: Callable[[Row], bool], fewest: int = 1) -> list[Row]:
-    """The evaluations that are wanted of the trainings that have so many to compare, on one device, in the
-    order of their parameters. `rate` says at which learning rate: stable (trunks), finished (branches of
-    them) or falling (other runs); `tokens` are those of all updates. Trunks whose last branch is not finished
-    yet are left out, with their branches."""
+    """The evaluations that are wanted of the trainings that have so many to compare. Trunks whose last branch
+    is not finished yet are left out, with their branches."""
+    rows = all_evaluations(store, wanted)
+    last_mark = max((share(row["mark"]) for row in rows if row["rate"] == "finished"), default=1.0)
+    ended = {_training(row) for row in rows if row["rate"] == "finished" and share(row["mark"]) == last_mark}
+    rows = [row for row in rows if row["rate"] == "falling" or _training(row) in ended]
+    compared = Counter(_training(row) for row in rows if row["rate"] != "stable")
+    return [row for row in rows if compared[_training(row)] >= fewest]
+
+
+def all_evaluations(store: ItemStore, wanted: Callable[[Row], bool] = lambda row: True) -> list[Row]:
+    """The evaluations that are wanted of all trainings on one device, in the order of their parameters.
+    `rate` says at which learning rate: stable (trunks), finished (branches of them) or falling (other runs);
+    `tokens` are those of all updates."""
     rows = tuning_rows(
         store, lambda row: row["stage"] in ("train", "branch") and row["step"] > 0 and wanted(row)
     )
@@ -29,12 +39,7 @@ def rated_evaluations(store: ItemStore, wanted: Callable[[Row], bool], fewest: i
         row["rate"] = "finished" if row["stage"] == "branch" else whole
         row["tokens"] = row["step"] * row.get("tokens_per_step", 0)
     rows = [row for row in rows if row["stage"] == "train" or row["last"]]
-    rows = sorted(equal_time.of_one_device(rows, store), key=_order)
-    last_mark = max((share(row["mark"]) for row in rows if row["rate"] == "finished"), default=1.0)
-    ended = {_training(row) for row in rows if row["rate"] == "finished" and share(row["mark"]) == last_mark}
-    rows = [row for row in rows if row["rate"] == "falling" or _training(row) in ended]
-    compared = Counter(_training(row) for row in rows if row["rate"] != "stable")
-    return [row for row in rows if compared[_training(row)] >= fewest]
+    return sorted(equal_time.of_one_device(rows, store), key=_order)
 
 
 def _training(row: Row) -> tuple[str, str, int]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
 
 from tlc_jax.core.invocation import command
-from tlc_jax.core.printable import counted, printable
+from tlc_jax.core.printable import printable
 from tlc_jax.storage.paths import AnyPath, write_bytes
 from tlc_jax.storage.untrusted import read_text
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.exhibit import Exhibit
-from tlc_jax.studies.failed_items import failed_items, failures
-from tlc_jax.studies.item_store import ItemStore, Result, Row
-from tlc_jax.studies.items import Item, timing_of
+from tlc_jax.studies.failed_items import failures
+from tlc_jax.studies.how_made import config_of, how_made
+from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.study_command import study_command
-from tlc_jax.studies.study_record import read_config
 
 NOTES = "notes.md"
 """What its author says of a study, in its folder; a part of the page."""
@@ -69,42 +66,6 @@ def _line(cells: list[Any]) -> str:
 
 
 def _made(study: AnyPath, store: ItemStore) -> str:
-    """By which command, commits and devices, when, and from how many seeds."""
-    config = read_config(study)
-    assert config is not None, f"{study} holds no study"
-    results = list(store.results())
-    made = [result["made"] for result in results]
-    dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
-    seeds = sorted({str(result["fields"]["seed"]) for result in results if "seed" in result["fields"]})
-    lines = {
-        "items": _by_stage(Counter(result["stage"] for result in results)),
-        "of which failed": _by_stage(failed_items(store)),
-        "seeds of training": ", ".join(seeds),
-        "updates timed": "; ".join(_timings(results)),
-        "devices": "; ".join(_distinct(made, "device")),
-        "commits": ", ".join(_distinct(made, "commit")),
-        "dates": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
-        "jax": ", ".join(dict.fromkeys(str(each.get("packages", {}).get("jax")) for each in made)),
-    }
-    table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines.items() if text)
-    return f"## How it was made\n\n    {study_command(config)}\n\n| | |\n|---|---|\n{table}"
-
-
-def _timings(results: list[Result]) -> Iterator[str]:
-    """How long an update takes by each timing, of which commit, and how many trainings are counted by it."""
-    trainings = [Item(each["item"], "train", each["fields"]) for each in results if each["stage"] == "train"]
-    used = Counter(item.fields.get("timing", timing_of(item)) for item in trainings)
-    for result in results:
-        for row in result["rows"]:
-            if result["stage"] == "timing" and row["metric"] == "mean_seconds":
-                model, commit = result["item"].partition("/")[2], result["made"].get("commit")
-                runs = counted(used[result["item"]], "training")
-                yield f"{model} {1000 * row['value']:.4g} ms by {commit}, for {runs}"
-
-
-def _by_stage(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {stage}" for stage, count in counts.items())
-
-
-def _distinct(made: list[dict[str, Any]], name: str) -> list[str]:
-    return list(dict.fromkeys(str(each[name]) for each in made if each.get(name)))
+    lines = how_made(store).items()
+    table = "\n".join(f"| {name} | {printable(text, 500)} |" for name, text in lines)
+    return f"## How it was made\n\n    {study_command(config_of(study))}\n\n| | |\n|---|---|\n{table}"

@@ -92,6 +92,11 @@ def save_panels(plots: Sequence[Plot], path: AnyPath) -> None:
 
 def save_lines(lines: Sequence[Sequence[Plot]], path: AnyPath) -> None:
     """Write a picture of lines of plots, one below the other."""
+    save(figure_of(lines), path)
+
+
+def figure_of(lines: Sequence[Sequence[Plot]]) -> Figure:
+    """Draw lines of plots, one below the other."""
     from matplotlib.figure import Figure
 
     columns = max(map(len, lines))
@@ -101,4 +106,4 @@ def save_lines(lines: Sequence[Sequence[Plot]], path: AnyPath) -> None:
             draw(axes, rows)
         for axes in all_axes[len(plots) :]:
             axes.set_axis_off()
-    save(figure, path)
+    return figure

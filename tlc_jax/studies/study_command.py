@@ -3,6 +3,7 @@ which it differs."""
 
 from __future__ import annotations
 
+import functools
 import shlex
 from typing import Any
 
@@ -16,31 +17,36 @@ _OF_THE_MACHINE = ("data.dir", "data.cache_dir")
 """Options that say where files are; a command names none of them."""
 
 
-def study_command(config: StudyConfig) -> str:
+def study_command(config: StudyConfig, document: str | None = None) -> str:
     """Such as `python -m tlc_jax.study --config study_translation:mini --workdir W --seeds 100 101`, without
-    the paths of data."""
-    name, options = _nearest(config)
+    the paths of data; from the document of this name, else from the nearest."""
+    name = document or nearest_document(config)
+    options = _differences(config, _load(name))
     given = " ".join(f"--{key.replace('_', '-')} {_text(value)}" for key, value in options.items())
     return f"{command('study')} --config {name} --workdir W {given}".strip()
 
 
 def scale_of(config: StudyConfig) -> str:
     """The scale of the nearest document, such as mini; '' if it has none."""
-    return _nearest(config)[0].partition(":")[2]
+    return nearest_document(config).partition(":")[2]
 
 
-def _nearest(config: StudyConfig) -> tuple[str, dict[str, Any]]:
-    """(name of a document, options in which the config differs from it)."""
+def nearest_document(config: StudyConfig) -> str:
+    """The name of the document from which the config differs in the fewest options."""
     candidates = {}
     for name in (scaled for document in config_names() for scaled in scaled_names(document)):
         try:
-            document = load_config(name, StudyConfig)
+            document = _load(name)
         except UserError:
             continue  # a document of another command
         if (document.finetune is None) == (config.finetune is None):
-            candidates[name] = _differences(config, document)
-    name = min(candidates, key=lambda each: len(candidates[each]))
-    return name, candidates[name]
+            candidates[name] = len(_differences(config, document))
+    return min(candidates, key=lambda name: candidates[name])
+
+
+@functools.cache
+def _load(name: str) -> StudyConfig:
+    return load_config(name, StudyConfig)
 
 
 def _differences(config: StudyConfig, document: StudyConfig) -> dict[str, Any]:
