@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from typing import Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
 
 from tlc_jax.config import Config
 from tlc_jax.config.host_options import HostsOptions
@@ -14,6 +15,9 @@ from tlc_jax.core.config_document import load_config
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
+
+if TYPE_CHECKING:  # jax is imported only when it is needed
+    from tlc_jax.training.trackers import Tracker
 
 EVERYDAY = (
     *("workdir", "config", "init_from", "branch_from", "dry_run"),
@@ -42,7 +46,7 @@ class Train:
     hosts: HostsOptions = dataclasses.field(default_factory=HostsOptions)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, trackers: Sequence[Tracker] = ()) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     stored = _stored_config(arguments)
     args = cli.parse(Train, arguments, settings=stored, everyday=EVERYDAY)
@@ -65,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         check_budget(run, args.settings, arguments)
     elif not args.dry_run:  # which shows whether the data are there
         check_exists(args.settings.data.dir)
-    from tlc_jax.parallel.peers import joined  # jax is imported only when it is needed
+    from tlc_jax.parallel.peers import joined
     from tlc_jax.runs.begin import Begin, Fresh, InitFrom, parse_branch, recorded_begin
     from tlc_jax.runs.facts import Document
     from tlc_jax.runs.open_run import show_run
@@ -85,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.dry_run:
             show_run(args.settings, named, run.root, begin, make_console())
         else:
-            train_run(args.settings, run.root, begin, document=named)
+            train_run(args.settings, run.root, begin, document=named, trackers=trackers)
     output.mention_lost(f"all metrics of the run are in {run.metrics}")
 
 

@@ -42,6 +42,7 @@ ONLY_HERE = {
     "safetensors": "artifacts",
     "matplotlib": "studies",
     "filelock": "storage",
+    "tensorboardX": "training",
 }
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
 POSIX_NAMES = set(

@@ -22,7 +22,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS}
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
-    "Config": {"distil": DistilConfig(), "data_share": 1.0},
+    "Config": {"distil": DistilConfig(), "data_share": 1.0, "tensorboard": False},
     "StudyConfig": {
         "distillations": (),
         "compression": CompressConfig(zero="float"),

@@ -60,6 +60,9 @@ class Config:
     all data."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Also write the lines of metrics.jsonl as an event file for TensorBoard, to tensorboard/ in the run
+    directory (extra `tensorboard`)."""
     seed: int = 0
     """Initialisation, data order, masking and dropout."""
 
@@ -185,6 +188,7 @@ class Config:
 # Fields that a resumed run may change: they alter neither the parameters nor the data.
 FREE_ON_RESUME = (
     "log_every",
+    "tensorboard",
     "max_skipped",
     "hung_after",
     "stop_after",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 import jax
 
@@ -18,11 +19,14 @@ from tlc_jax.training.session import Session
 from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState, init_state, seed_keys
 from tlc_jax.training.step import make_train_step
+from tlc_jax.training.tensorboard import TensorBoard
+from tlc_jax.training.trackers import Tracker
 from tlc_jax.training.view import View
 
 
-def assemble(run: Run) -> Session:
-    """State, update, evaluator and metrics of the run; the update is compiled if there is one to do."""
+def assemble(run: Run, trackers: Sequence[Tracker] = ()) -> Session:
+    """State, update, evaluator and metrics of the run, whose lines `trackers` get too; the update is compiled
+    if there is one to do."""
     config, task = run.config, run.task
     init_key, dropout_key = seed_keys(config.seed)
     restored = run.restored or _initial(run, init_key)
@@ -35,7 +39,7 @@ def assemble(run: Run) -> Session:
     view = View(run.console, budget, step, clock.training_seconds, run.title)
     skipped = SkippedSteps(config.max_skipped)
     marks = MarksAhead(config.kept_marks, budget.fraction(step, clock.training_seconds), task.epochs(step))
-    writer = _writer(run, step, clock, view)
+    writer = _writer(run, step, clock, view, trackers)
     deadline = Deadline(config.stop_after, run.started)
     teacher = run.teacher and run.teacher.for_training()
     session = Session(
@@ -77,11 +81,12 @@ def _initial(run: Run, key: jax.Array) -> Restored:
     return restored
 
 
-def _writer(run: Run, step: int, clock: Clock, view: View) -> MetricsWriter:
+def _writer(run: Run, step: int, clock: Clock, view: View, trackers: Sequence[Tracker]) -> MetricsWriter:
     """The metrics of the run until `step`. A new run's begin with the baselines of its task; a run of an
     earlier version, which had others, gets them when it is resumed."""
     previous = run.begin.previous_metrics() if run.restored is None else None
-    writer = MetricsWriter(run.rundir.metrics, step, view.warned, previous)
+    trackers = (*trackers, TensorBoard()) if run.config.tensorboard else trackers
+    writer = MetricsWriter(run.rundir.metrics, step, view.warned, previous, trackers)
     run.held.enter_context(contextlib.closing(writer))
     baselines = {f"eval/{name}": value for name, value in run.task.baselines().items()}
     if writer.last is None or not writer.names >= baselines.keys():

@@ -21,6 +21,7 @@ from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.sealed import read_manifest
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.tensorboard import check_tensorboard
 
 
 def resolve_config(
@@ -35,6 +36,7 @@ def resolve_config(
     rundir = RunDir(workdir)
     resumed = leader.decide(rundir.exists)
     config = config if begin.resolved else begin.resolve(config)
+    leader.decide(lambda: check_tensorboard(config, workdir))
     if resumed:
         config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
         config, remark = _with_own_paths(config, rundir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from tlc_jax.config import Config
@@ -11,6 +13,7 @@ from tlc_jax.runs.facts import Document, next_commands, result
 from tlc_jax.runs.open_run import open_run
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.training import loop
+from tlc_jax.training.trackers import Tracker
 from tlc_jax.training.view import make_console
 
 
@@ -22,15 +25,17 @@ def train_run(
     *,
     document: Document | None = None,
     title: str | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> None:
     """Train a run, or resume it. UserError where the input is wrong, Interrupted after a signal.
 
     `document` is what the config comes from. With a `title` the run is a part of something larger: facts,
-    its result and what to do next are not printed, and the title stands before its progress.
+    its result and what to do next are not printed, and the title stands before its progress. `trackers` get
+    the lines of metrics.jsonl.
     """
     console = console or make_console()
     with open_run(config, workdir, begin or Fresh(), console, document=document, title=title) as run:
-        session = assemble(run)
+        session = assemble(run, trackers)
         first, stop = session.step, loop.train(session)
     why = ""
     if stop == "target":

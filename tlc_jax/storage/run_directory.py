@@ -6,6 +6,7 @@ tokenizer.json    the tokenizer
 data/             the prepared data and their manifest
 metrics.jsonl     one JSON object a line
 checkpoints/      the newest checkpoints, and those of marks and of the best evaluation
+tensorboard/      the numbers of metrics.jsonl as an event file, if the config asks for it
 lock              held by the process that runs here
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -18,6 +18,7 @@ from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.untrusted import open_regular
 from tlc_jax.tasks.base import Sums
 from tlc_jax.training.metrics_log import MetricsLog
+from tlc_jax.training.trackers import Tracker, Trackers
 
 Seconds = Annotated[float, Field(ge=0)]
 _LONGEST_LINE = 64 << 20  # bytes; lines of older runs hold a number for each step since the last one
@@ -55,7 +56,7 @@ class MetricsWriter:
 
     Opening it for a run restored at a step drops the lines after that step, so that a resumed run leaves no
     gap and repeats nothing; a torn last line is dropped too. A branch begins with the lines of `source`, its
-    trunk's file. Only process 0 writes.
+    trunk's file. `trackers` get every line too. Only process 0 writes.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class MetricsWriter:
         restored_step: int,
         warn: Callable[[str], None] = lambda text: None,
         source: AnyPath | None = None,
+        trackers: Sequence[Tracker] = (),
     ):
         self._path, self._warn, self._source = path, warn, source or path
+        self._trackers = Trackers(trackers, warn)
         self._log: MetricsLog | None = None
         self.last: _LineOrNone
         self.evaluation: _LineOrNone
@@ -78,6 +81,7 @@ class MetricsWriter:
     def _open(self, restored_step: int) -> tuple[_LineOrNone, _LineOrNone, list[str]]:
         kept = [line for line in read_metrics(self._source) if line["step"] <= restored_step]
         self._log = MetricsLog(self._path, [json.dumps(line) + "\n" for line in kept], self._warn)
+        self._trackers.begin(self._path.parent, kept)
         last, evaluation = (next(reversed(x), None) for x in (kept, [*filter(_is_evaluation, kept)]))
         return last, evaluation, sorted({name for line in kept for name in line})
 
@@ -86,6 +90,7 @@ class MetricsWriter:
         line = {"step": step, **{name: round(seconds, 3) for name, seconds in times.items()}, **values}
         if self._log is not None:
             self._log.add(json.dumps(line) + "\n")
+            self._trackers.add(line)
         self.last = line
         if _is_evaluation(line):
             self.evaluation = line
@@ -106,6 +111,7 @@ class MetricsWriter:
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
+            self._trackers.close()
 
 
 def read_metrics(path: AnyPath) -> list[dict[str, Any]]:

@@ -115,7 +115,8 @@ class Session:
             **self._operations(),
         }
         self.check_folder()
-        line = self.writer.write(self.step, self.clock.state(), values)
+        with self.clock.paused():  # `peek` has waited for the device; a tracker may wait for a network
+            line = self.writer.write(self.step, self.clock.state(), values)
         self.meter.clear()
         self.view.logged(line)
 
