@@ -20,6 +20,7 @@ from tlc_jax.studies.statistics import LEVEL, Difference, difference
 from tlc_jax.tasks.metric import Metric
 
 _KEY = ("size", "variant", "mark", "bits", "sparsity", "recovered", "as_long_as")
+_OTHER_TRAINING = ("budget.", "data_share")  # variants that are trained for another time or on fewer data
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
@@ -81,6 +82,12 @@ def file_rows(store: ItemStore) -> list[Row]:
                 rows.append({**whole, **result.get("examples", {}).get(str(row["set"]), {})})
     rows.sort(key=lambda row: (size_order(row["size"]), row["variant"], row["sparsity"], -row["bits"]))
     return with_gates(compressed_of_one_device(rows, store), store.rows(stage="compress"))
+
+
+def as_long(row: Row) -> bool:
+    """Whether a model was trained as long as the others on all data, and not again after compression."""
+    again = row["recovered"] or row["as_long_as"] is not None
+    return not (again or row.get("equal") or any(name in row["variant"] for name in _OTHER_TRAINING))
 
 
 def files_of(rows: list[Row]) -> list[ModelFile]:

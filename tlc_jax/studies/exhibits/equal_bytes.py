@@ -23,6 +23,7 @@ from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import metric_of, share, size_order
 from tlc_jax.studies.model_files import (
     ModelFile,
+    as_long,
     file_difference,
     file_rows,
     files_of,
@@ -43,7 +44,6 @@ LARGE_THEN_COMPRESS = Claim(
     "compressed less, after as long a training.",
     "sections 4.2 and 4.3, figures 6, 7 and 12",
 )
-_OTHER_TRAINING = ("budget.", "data_share")  # variants that are trained for another time or on fewer data
 _MEANS = ("accuracy", "nats_per_byte")  # metrics that are a mean over the scores of examples
 
 
@@ -135,17 +135,11 @@ def _more_compressed(smaller: ModelFile, larger: ModelFile) -> bool:
     return fewer_bits and size_order(smaller.tuning.key[0]) < size_order(larger.tuning.key[0])
 
 
-def _as_long(row: Row) -> bool:
-    """Whether a model was trained as long as the others on all data, and not again after compression."""
-    again = row["recovered"] or row["as_long_as"] is not None
-    return not (again or row.get("equal") or any(name in row["variant"] for name in _OTHER_TRAINING))
-
-
 def _findings(rows: list[Row]) -> list[Finding]:
     """One for each pair whose better model has no more bytes. That one with more bytes is better says nothing
     about compression, so such a pair has none."""
     metric, findings = metric_of(rows[0]), list[Finding]()
-    for smaller, larger in _pairs(files_of(list(filter(_as_long, rows))), metric):
+    for smaller, larger in _pairs(files_of(list(filter(as_long, rows))), metric):
         supports = metric.better(larger.reported.mean, smaller.reported.mean)
         better, worse = (larger, smaller) if supports else (smaller, larger)
         if gated_files([smaller, larger], metric) or not no_larger(better.bytes, worse.bytes):
