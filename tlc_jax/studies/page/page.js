@@ -1,0 +1,440 @@
+// Draws the plots of the page and moves what is chosen. All numbers and sentences are in the page's JSON, whose
+// schema is in page_schema.py; here they are looked up, never computed. Plot and d3 are in plot.js.
+"use strict";
+
+const page = JSON.parse(document.getElementById("data").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const digits = Plot.format(".4~g"), powers = Plot.format("~s");
+
+function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+// Numbers with units
+
+function duration(seconds) {
+  const two = (number) => {
+    const whole = Math.round(number);
+    return number >= 9.95 || Math.abs(number - whole) < 0.02 * number ? String(whole) : String(+number.toPrecision(2));
+  };
+  if (seconds >= 7200) return `${two(seconds / 3600)} h`;
+  return seconds >= 120 ? `${two(seconds / 60)} min` : `${two(seconds)} s`;
+}
+
+function fileSize(bytes) {
+  const [unit, size] = bytes >= 1e9 ? ["GB", 1e9] : bytes >= 1e6 ? ["MB", 1e6] : ["kB", 1e3];
+  return `${+(bytes / size).toPrecision(3)} ${unit}`;
+}
+
+const operations = (count) => count.toExponential(count.toPrecision(1) == count ? 0 : 2).replace("e+", "e");
+const AXES = {
+  training_seconds: ["training time", duration],
+  step: ["updates", powers],
+  electra_flops: ["operations, by ELECTRA's count", operations],
+  flops: ["operations", operations],
+  tokens: ["tokens", powers],
+};
+
+// 1, 2 and 5 times powers of ten, or where these are fewer than three, round numbers.
+function ticks(low, high, most) {
+  const series = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (const digit of [1, 2, 5]) series.push(Number(`${digit}e${power}`));
+  }
+  let inside = series.filter((each) => each >= low && each <= high);
+  if (inside.length > most) inside = inside.filter((each) => /^1e/.test(each.toExponential()));
+  if (inside.length > most) inside = inside.filter((_, index) => index % Math.ceil(inside.length / most) === 0);
+  if (inside.length >= 3) return inside;
+  const power = 10 ** Math.floor(Math.log10((high - low) / 3 || low || 1));
+  const step = [5, 2, 1].map((each) => each * power).find((each) => (high - low) / each >= 2) ?? power;
+  inside = [];
+  for (let each = Math.ceil(low / step); each * step <= high; each++) inside.push(+(each * step).toPrecision(6));
+  return inside;
+}
+
+const minutes = [1, 2, 5, 10, 20, 30];
+const TIMES = [...minutes, ...minutes.map((each) => each * 60), ...[1, 2, 5, 10, 20, 50, 100].map((each) => each * 3600)];
+
+const extent = (values) => values.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, -Infinity]);
+
+function logarithmic(values, label, tickFormat, most, times = false) {
+  const [low, high] = extent(values);
+  const inside = times ? TIMES.filter((each) => each >= low && each <= high) : [];
+  const shown = inside.length >= 3 && inside.length <= most ? inside : ticks(low, high, most);
+  return {type: "log", label, labelArrow: "none", tickFormat, ticks: shown, domain: [low / 1.03, high * 1.03]};
+}
+
+// Colours: models from small to large, dark to the reader's background; the choice in a colour of its own.
+
+const ink = () => (dark.matches ? "#e8e6e1" : "#1d1d1b");
+const faint = () => (dark.matches ? "#8f8d88" : "#74726d");
+const accent = () => (dark.matches ? "#ff9f5a" : "#b8430b");
+function colour(part, model) {
+  const share = part.models.length > 1 ? model / (part.models.length - 1) : 0.7;
+  return Plot.interpolateViridis(dark.matches ? 0.4 + 0.55 * share : 0.62 * (1 - share));
+}
+
+// Moves labels apart along an axis, so that none covers another; each has `value`, and `size` pixels are shared.
+function apart(labels, {type, domain}, size) {
+  const [low, high] = type === "log" ? domain.map(Math.log) : domain;
+  const order = labels.map((label) => {
+    const value = type === "log" ? Math.log(label.value) : label.value;
+    return {...label, at: ((value - low) / (high - low)) * size};
+  }).sort((one, other) => one.at - other.at);
+  for (let pass = 0; pass < 60; pass++) {
+    for (let index = 1; index < order.length; index++) {
+      const overlap = 15 - (order[index].at - order[index - 1].at);
+      if (overlap > 0) {
+        order[index - 1].at -= overlap / 2;
+        order[index].at += overlap / 2;
+      }
+    }
+  }
+  return order.map((label) => {
+    const value = low + (label.at / size) * (high - low);
+    return {...label, value: type === "log" ? Math.exp(value) : value};
+  });
+}
+
+class View {
+  constructor(section, part, number) {
+    Object.assign(this, {section, part, number});
+    [this.time, this.limit] = part.start;
+    this.axis = part.axes.some(([axis]) => axis === "training_seconds") ? "training_seconds" : part.axes[0]?.[0];
+    this.restore();
+    this.points = part.curves.flatMap((curve) =>
+      curve.values.map((value, index) => ({
+        curve, value, model: curve.model, command: part.commands[curve.command], run: curve.run,
+        ...Object.fromEntries(part.axes.map(([axis]) => [axis, curve.columns[axis][index]])),
+      })));
+    this.controls();
+    this.figures = [...section.querySelectorAll("figure[data-plot]")];
+    for (const figure of this.figures) this.prepare(figure);
+    this.update();
+    new ResizeObserver(() => this.draw()).observe(section);
+    dark.addEventListener("change", () => this.draw(true));
+  }
+
+  // Sliders, and the switch of the curves
+
+  controls() {
+    const box = this.section.querySelector(".controls");
+    const slider = (name, stops, key) => {
+      if (stops.length < 2) return;
+      const shown = make("output"), id = `${key}-${this.number}`;
+      const input = make("input", {type: "range", id, min: 0, max: stops.length - 1, step: 1, value: this[key]});
+      const show = () => {
+        shown.value = stops[this[key]].label;
+        input.setAttribute("aria-valuetext", stops[this[key]].label);
+      };
+      input.addEventListener("input", () => {
+        this[key] = Number(input.value);
+        show();
+        this.update();
+      });
+      show();
+      box.append(make("div", {className: "slider"}, make("label", {htmlFor: id}, name), input, shown));
+    };
+    slider("Training time", this.part.times, "time");
+    slider("Bytes of the file, at most", this.part.limits, "limit");
+    box.hidden = !box.childElementCount;
+    const choice = this.section.querySelector(".axes");
+    if (!choice || this.part.axes.length < 2) return;
+    for (const [axis] of this.part.axes) {
+      const input = make("input", {type: "radio", name: `axis-${this.number}`, value: axis, checked: axis === this.axis});
+      input.addEventListener("change", () => {
+        this.axis = axis;
+        this.draw(true);
+      });
+      choice.append(make("label", {}, input, make("span", {}, AXES[axis][0])));
+    }
+    choice.hidden = false;
+  }
+
+  get choice() {
+    const choices = this.part.choices[this.time] ?? [], limit = this.part.limits[this.limit]?.value ?? 0;
+    return choices.findLast((each) => each.limit <= limit * 1.0001);
+  }
+
+  update() {
+    const {choice, part} = this, answer = this.section.querySelector(".answer");
+    const limit = part.limits[this.limit]?.label;
+    if (part.choices.length) {
+      const none = `No file of a model after ${part.times[this.time].label} of training has ${limit} or less.`;
+      const texts = choice ? [choice.head.replace("{limit}", limit), choice.value, choice.against] : [none, "", ""];
+      ["head", "value", "against"].forEach((name, index) => {
+        answer.querySelector(`.${name}`).textContent = texts[index];
+      });
+    }
+    this.remember();
+    this.draw(true);
+  }
+
+  // The state is kept in the address, so that a page that is loaded again looks as before.
+  remember() {
+    const states = new Map(location.hash.slice(1).split(";").filter(Boolean).map((each) => each.split(":")));
+    states.set(String(this.number), `${this.time},${this.limit}`);
+    const text = [...states].map((each) => each.join(":")).join(";");
+    if (this.part.choices.length) history.replaceState(null, "", `#${text}`);
+  }
+
+  restore() {
+    const state = location.hash.slice(1).split(";").find((each) => each.startsWith(`${this.number}:`));
+    if (!state) return;
+    const [time, limit] = state.split(":")[1].split(",").map(Number);
+    if (this.part.times[time]) this.time = time;
+    if (this.part.limits[limit]) this.limit = limit;
+  }
+
+  // Figures
+
+  prepare(figure) {
+    const kind = figure.dataset.plot;
+    const rows = {curves: this.points, sizes: this.part.dense, files: this.part.files}[kind];
+    if (!rows.length) return figure.remove();
+    const details = make("details", {}, make("summary", {}, `Table of ${rows.length.toLocaleString("en")} points`));
+    details.addEventListener("toggle", () => {
+      if (details.open && details.childElementCount === 1) details.append(table(this.columns(kind), rows));
+    });
+    figure.append(make("p", {className: "point"}), details);
+  }
+
+  columns(kind) {
+    const {part} = this, command = ["command", (row) => row.command?.length ? row.command : part.commands[row.command]];
+    const model = ["model", (row) => part.models[row.model]], time = ["time", (row) => part.times[row.time].label];
+    const values = [[`${part.metric}`, (row) => row.value]];
+    const between = [["low", (row) => row.low], ["high", (row) => row.high], ["trainings", (row) => row.trainings]];
+    if (kind === "curves") {
+      const costs = part.axes.map(([axis, label]) => [label, (row) => row[axis]]);
+      return [["training", (row) => row.curve.label], ["of", (row) => row.curve.kind], ...costs, ...values, command];
+    }
+    if (kind === "sizes") return [model, time, ["parameters", (row) => row.parameters], ...values, ...between, command];
+    const said = ["measured", (row) => (row.estimated ? "estimated" : "measured")];
+    return [model, ["recipe", (row) => row.recipe], time, ["bytes", (row) => row.bytes],
+      [part.files_metric, (row) => row.value], ...between, said, command];
+  }
+
+  draw(again = false) {
+    for (const figure of this.figures) {
+      const live = figure.querySelector(".live"), width = Math.round(live.clientWidth);
+      if (!figure.isConnected || !width || (!again && width === figure.drawn)) continue;
+      figure.drawn = width;
+      const plot = this[figure.dataset.plot](width);
+      plot.addEventListener("input", () => plot.value && this.show(figure, plot.value));
+      live.replaceChildren(plot);
+    }
+  }
+
+  // What the pointer is at, below the plot, with the command that makes it again.
+  show(figure, row) {
+    const command = typeof row.command === "number" ? this.part.commands[row.command] : row.command;
+    const line = figure.querySelector(".point");
+    line.replaceChildren(make("span", {}, this.title(row).replaceAll("\n", " · ")));
+    if (row.run) line.append(" ", make("a", {href: row.run}, "its run"));
+    if (command) line.append(make("code", {}, command), copier("Copy the command", () => command));
+  }
+
+  title(row) {
+    const {part} = this;
+    if (row.curve) {
+      const costs = part.axes.map(([axis]) => `${AXES[axis][1](row[axis])}${axis === "training_seconds" ? "" : ` ${AXES[axis][0]}`}`);
+      return `${row.curve.label}\n${digits(row.value)} ${part.metric}\n${costs.join(", ")}`;
+    }
+    const between = row.low === null ? "" : ` [${digits(row.low)}, ${digits(row.high)}]`;
+    const trainings = `${row.trainings} training${row.trainings === 1 ? "" : "s"}`;
+    const metric = row.recipe ? part.files_metric : part.metric, after = `after ${part.times[row.time].label}, ${trainings}`;
+    const what = row.recipe ? `, ${row.recipe}` : "", size = row.recipe ? `${fileSize(row.bytes)}, ` : "";
+    return `${part.models[row.model]}${what}\n${row.estimated ? "about " : ""}${digits(row.value)}${between} ${metric}\n${size}${after}`;
+  }
+
+  // The three plots
+
+  plot(width, label, options, marks) {
+    const size = {width, height: this.height(width), marginLeft: 52, marginBottom: 44, marginTop: 24, ariaLabel: label};
+    const style = {fontSize: "12px", color: ink(), background: "transparent", overflow: "visible"};
+    return Plot.plot({...size, style, ...options, marks: marks.flat().filter(Boolean)});
+  }
+
+  height(width) {
+    return Math.round(Math.max(280, Math.min(400, width * 0.66)));
+  }
+
+  scale(rows, metric, gate) {
+    const values = rows.flatMap((row) => [row.value, row.low ?? row.value, row.high ?? row.value]);
+    if (gate !== null) values.push(gate);
+    const [low, high] = extent(values);
+    const label = `↑ ${metric} (${this.part.higher_is_better ? "higher" : "lower"} is better)`;
+    if (this.part.logarithmic && low > 0 && high / low > 1.3) return logarithmic(values, label, digits, 8);
+    const room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+    return {type: "linear", label, labelArrow: "none", ticks: 6, tickFormat: digits, domain: [low - room, high + room]};
+  }
+
+  gate(value, x) {
+    if (value === null) return [];
+    const said = {x, y: value, text: () => this.part.gate_name, textAnchor: "start", dy: -7, fill: faint()};
+    return [Plot.ruleY([value], {stroke: faint(), strokeDasharray: "4 4"}), Plot.text([value], said)];
+  }
+
+  pointer(rows, x) {
+    const look = {fill: dark.matches ? "#26282c" : "#fff", stroke: faint(), fontSize: 12, lineWidth: 26, maxRadius: 60};
+    return Plot.tip(rows, Plot.pointer({x, y: "value", title: (row) => this.title(row), ...look}));
+  }
+
+  ring(rows, x) {
+    return Plot.dot(rows, {x, y: "value", r: 8, stroke: accent(), strokeWidth: 2.5});
+  }
+
+  curves(width) {
+    const {part, axis, choice} = this, x = axis;
+    const rows = this.points, y = this.scale(rows, `${part.metric} on ${part.trained_on}`, part.gate);
+    const xs = rows.map((row) => row[x]), [name, format] = AXES[x];
+    const scale = logarithmic(xs, `${name}${x === "training_seconds" ? "" : " (logarithmic)"} →`, format, width / 90, x === "training_seconds");
+    const chosen = (row) => choice === undefined || row.model === choice.model;
+    const stroke = (row) => colour(part, row.model);
+    const line = {x, y: "value", z: (row) => row.curve, stroke};
+    const trunks = rows.filter((row) => row.curve.kind === "trunk"), others = rows.filter((row) => row.curve.kind !== "trunk");
+    const ends = new Map();
+    for (const row of others.length ? others : rows) ends.set(row.model, row);
+    let labels = [...ends.values()].map((row) => ({value: row.value, model: row.model, end: row[x]}));
+    const sign = part.higher_is_better ? -1 : 1;
+    if (labels.length > 14) labels = labels.sort((one, other) => sign * (one.value - other.value)).slice(0, 6);
+    labels = apart(labels, y, this.height(width) - 68);
+    const longest = Math.min(22, Math.max(...labels.map((label) => part.models[label.model].length)));
+    const last = Math.max(...xs), time = part.times[this.time];
+    const said = {x: last * 1.03, y: "value", textAnchor: "start", dx: 8, fill: ink()};
+    const short = (label) => (part.models[label.model].length > 22 ? `${part.models[label.model].slice(0, 21)}…` : part.models[label.model]);
+    return this.plot(width, `Learning curves: ${part.metric} over ${name}`, {x: scale, y, marginRight: 24 + 7 * longest}, [
+      this.gate(part.gate, Math.min(...xs)),
+      x === "training_seconds" && time?.value && Plot.ruleX([time.value], {stroke: accent(), strokeOpacity: 0.6}),
+      Plot.lineY(trunks, {...line, strokeWidth: 1.5, strokeDasharray: "1 4", strokeLinecap: "round"}),
+      Plot.lineY(others, {...line, strokeWidth: 1.75, strokeOpacity: 0.9}),
+      others.length < 500 && Plot.dot(others, {x, y: "value", r: 2.75, fill: stroke}),
+      choice && Plot.lineY(others.filter(chosen), {...line, strokeWidth: 3.5}),
+      Plot.dot(labels, {...said, dx: 4, r: 4, fill: stroke, symbol: "circle"}),
+      Plot.text(labels, {...said, dx: 13, text: short, fontWeight: (label) => (choice?.model === label.model ? 700 : 400)}),
+      this.pointer(rows, x),
+    ]);
+  }
+
+  sizes(width) {
+    const {part, choice} = this, x = "parameters";
+    const rows = part.dense.filter((row) => row.parameters !== null), now = rows.filter((row) => row.time === this.time);
+    const y = this.scale(rows, `${part.metric} on ${part.trained_on}`, part.gate);
+    const scale = logarithmic(rows.map((row) => row[x]), "parameters (logarithmic) →", powers, width / 70);
+    const ends = part.times.map((_, time) => rows.filter((row) => row.time === time).at(-1)).filter(Boolean);
+    const last = Math.max(...rows.map((row) => row[x]));
+    const labels = apart(ends.map((row) => ({value: row.value, time: row.time})), y, this.height(width) - 68);
+    const line = {x, y: "value", z: "time"}, bold = (label) => (label.time === this.time ? 700 : 400);
+    const above = {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink(), fontWeight: 600};
+    return this.plot(width, `${part.metric} over the size of models, after ${part.times[this.time].label}`, {x: scale, y, marginRight: 64}, [
+      this.gate(part.gate, Math.min(...rows.map((row) => row[x]))),
+      Plot.lineY(rows, {...line, stroke: faint(), strokeOpacity: 0.45}),
+      Plot.lineY(now, {...line, stroke: ink(), strokeWidth: 2}),
+      Plot.ruleX(now.filter((row) => row.low !== null), {x, y1: "low", y2: "high", stroke: ink()}),
+      Plot.dot(rows, {x, y: "value", r: 2.5, fill: faint()}),
+      Plot.dot(now, {x, y: "value", r: 4.5, fill: (row) => colour(part, row.model)}),
+      this.ring(now.filter((row) => row.model === choice?.model), x),
+      part.models.length < 14 && Plot.text(now, above),
+      Plot.text(labels, {x: last * 1.03, y: "value", text: (label) => part.times[label.time].label, textAnchor: "start", dx: 10,
+        fill: (label) => (label.time === this.time ? accent() : faint()), fontWeight: bold}),
+      this.pointer(rows, x),
+    ]);
+  }
+
+  files(width) {
+    const {part, choice} = this, x = "bytes", limit = part.limits[this.limit]?.value;
+    const passes = (row) => part.files_gate === null || (part.higher_is_better ? row.value > part.files_gate : row.value < part.files_gate);
+    const every = part.files.filter(passes), rows = every.filter((row) => row.time === this.time);
+    const now = rows.length ? rows : part.files.filter((row) => row.time === this.time);
+    const y = this.scale(every.length ? every : part.files, part.files_metric, null);
+    const scale = logarithmic(part.files.map((row) => row[x]), "bytes of the file (logarithmic) →", fileSize, width / 85);
+    const best = now.filter((row) => row.frontier).sort((one, other) => one[x] - other[x]);
+    const ends = new Map();
+    for (const row of now) if (row.candidate && row[x] >= (ends.get(row.model)?.[x] ?? 0)) ends.set(row.model, row);
+    const fill = (row) => colour(part, row.model), chosen = part.files[choice?.file];
+    const others = now.filter((row) => !row.candidate || row.estimated), measured = now.filter((row) => row.candidate && !row.estimated);
+    const dropped = part.files.filter((row) => row.time === this.time).length - now.length;
+    this.say("files", [
+      now.some((row) => row.estimated) && "Open circles are estimated: these models were compressed at another time only.",
+      now.some((row) => !row.candidate) && "Small open circles were trained for longer or on other data, and are not chosen from.",
+      dropped && `${dropped} files that are no better than the ${part.gate_name || "gate"} are in the table only.`,
+    ]);
+    return this.plot(width, `${part.files_metric} over bytes of the file`, {x: scale, y, marginRight: 28}, [
+      limit && Plot.ruleX([limit], {stroke: accent(), strokeOpacity: 0.6}),
+      limit && Plot.text([limit], {x: limit, text: () => "limit", frameAnchor: "top", dy: -14, fill: accent()}),
+      Plot.lineY(best, {x, y: "value", curve: "step-after", stroke: ink(), strokeWidth: 1.5}),
+      Plot.dot(others, {x, y: "value", r: (row) => (row.candidate ? 4 : 2.5), stroke: fill, strokeWidth: 1.5}),
+      Plot.dot(measured, {x, y: "value", r: 4.5, fill}),
+      part.models.length < 14 && Plot.text([...ends.values()], {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink()}),
+      chosen && this.ring(passes(chosen) || !rows.length ? [chosen] : [], x),
+      this.pointer(now, x),
+    ]);
+  }
+
+  say(kind, texts) {
+    const note = this.figures.find((figure) => figure.dataset.plot === kind).querySelector(".note");
+    if (note) note.textContent = texts.filter(Boolean).join(" ");
+  }
+}
+
+// Tables that can be sorted and copied
+
+function copier(label, text) {
+  const button = make("button", {type: "button", className: "copy"}, label);
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text());
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed here: select and copy";
+    }
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+  return button;
+}
+
+function table(columns, rows) {
+  const shown = (value) => (value === null || value === undefined ? "" : String(value));
+  const head = make("tr", {}, ...columns.map(([name]) => make("th", {scope: "col"}, name)));
+  const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...columns.map(([, of]) => {
+    const value = of(row);
+    return make("td", typeof value === "number" ? {className: "number"} : {}, shown(value));
+  }))));
+  const whole = make("table", {}, make("thead", {}, head), body);
+  const box = make("div", {className: "scroll", tabIndex: 0, role: "region", "aria-label": "table of points"}, whole);
+  sortable(whole);
+  return make("div", {}, copier("Copy the table", () => tabbed(whole)), box);
+}
+
+const tabbed = (whole) => [...whole.rows].map((row) => [...row.cells].map((cell) => cell.textContent).join("\t")).join("\n");
+
+function sortable(whole) {
+  const body = whole.tBodies[0];
+  [...whole.tHead.rows[0].cells].forEach((cell, column) => {
+    const button = make("button", {type: "button"}, ...cell.childNodes);
+    cell.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = cell.getAttribute("aria-sort") === "ascending";
+      for (const other of cell.parentNode.cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[column].textContent;
+      const order = [...body.rows].sort((one, other) => key(one).localeCompare(key(other), "en", {numeric: true}));
+      const number = (row) => Number(key(row).replaceAll(",", ""));
+      if (order.every((row) => !Number.isNaN(number(row)))) order.sort((one, other) => number(one) - number(other));
+      body.append(...(down ? order.reverse() : order));
+    });
+  });
+}
+
+document.documentElement.classList.replace("static-only", "scripted");
+for (const whole of document.querySelectorAll("table.rows")) {
+  sortable(whole);
+  whole.closest("details").querySelector("summary").after(copier("Copy the table", () => tabbed(whole)));
+}
+document.querySelectorAll("section.part").forEach((section, number) => new View(section, page.parts[number], number));

@@ -1,0 +1,197 @@
+"""Write the page of studies and runs as one file."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element
+
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import counted, printable
+from tlc_jax.runs.starts import read_starts
+from tlc_jax.storage.paths import AnyPath, parse_path, write_bytes
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.storage.untrusted import read_text
+from tlc_jax.storage.writable import check_writable
+from tlc_jax.studies.exhibits import EXHIBITS
+from tlc_jax.studies.failed_items import failures
+from tlc_jax.studies.how_made import config_of, how_made
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.items import items_of
+from tlc_jax.studies.markdown_page import NOTES
+from tlc_jax.studies.page.learning_points import Training
+from tlc_jax.studies.page.page_body import Said, part_section
+from tlc_jax.studies.page.page_html import add, document
+from tlc_jax.studies.page.page_schema import SCHEMA, Page, Part
+from tlc_jax.studies.page.page_sources import Sources, links_to, read_sources
+from tlc_jax.studies.page.runs_part import answer_of_runs, runs_part
+from tlc_jax.studies.page.study_part import study_part
+from tlc_jax.studies.study_command import study_command
+
+LARGEST = 1_000_000
+"""Bytes of a page."""
+_TRIES = ((4000, True), (1500, True), (400, True), (400, False))
+"""(points of all curves at most, whether pictures for paper are there): the first with which a page is small
+enough."""
+
+
+def write_report(folders: Sequence[str], output: str) -> None:
+    """Write the page, and print the answer of each part."""
+    path = check_page(output)
+    text, answers = page_text(read_sources(folders), path)
+    write_bytes(path, text.encode())
+    for answer in answers:
+        print(answer)
+    print(f"page: {output}, {len(text.encode()) / 1000:,.0f} kB")
+
+
+def check_page(output: str) -> AnyPath:
+    """The path of a page that can be written there."""
+    path = parse_path(output)
+    if path.suffix.lower() != ".html":
+        raise UserError(f"--output {output} is no page: end it in .html")
+    check_writable(path, "--output")
+    return path
+
+
+def page_text(sources: Sources, path: AnyPath, live: bool = False) -> tuple[str, list[str]]:
+    """The HTML of a page at `path`, and the answer of each part. UserError where the page would be too large
+    with the fewest points and without pictures."""
+    size = 0
+    for most, pictures in _TRIES:
+        text, answers = _page(sources, path, most, pictures, live)
+        if (size := len(text.encode())) < LARGEST:
+            return text, answers
+    raise UserError(
+        f"the page would have {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g} MB: report "
+        "fewer folders together"
+    )
+
+
+def _page(sources: Sources, path: AnyPath, most: int, pictures: bool, live: bool) -> tuple[str, list[str]]:
+    count = len(sources.studies) + bool(sources.runs)
+    gathered = [_study(study, path, most // count) for study in sources.studies]
+    gathered += [_runs(sources, path, most // count)] if sources.runs else []
+    parts = [part for part, _, _ in gathered]
+    title = ", ".join(part["name"] for part in parts)
+    body = [
+        part_section(part, said, trainings, number, alone=count == 1, pictures=pictures)
+        for number, (part, trainings, said) in enumerate(gathered)
+    ]
+    if count > 1:
+        heading = Element("h1")
+        heading.text = title
+        body.insert(0, heading)
+    body.append(_footer(sources, pictures))
+    answers = [" ".join(filter(None, said.answer)) for _, _, said in gathered]
+    return document(title, Page(schema=SCHEMA, parts=parts), body, live), answers
+
+
+Gathered = tuple[Part, list[Training], Said]
+
+
+def _study(study: AnyPath, path: AnyPath, most: int) -> Gathered:
+    store, config = ItemStore(study), config_of(study)
+    roots = {item.name: study / "runs" / item.name for item in items_of(config) if item.name == item.run}
+    links = links_to(roots, path)
+    part, trainings = study_part(study, links, most)
+    notes = read_text(study / NOTES).strip() if (study / NOTES).is_file() else ""
+    facts = how_made(store)
+    shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
+    said = Said(
+        answer=_answer(part),
+        summary=_summary(part, facts),
+        shown=shown,
+        remarks=failures(store),
+        notes=notes,
+        command=study_command(config),
+        facts=[*facts.items(), ("folder", str(study))],
+        links=links,
+    )
+    return part, trainings, said
+
+
+def _answer(part: Part) -> tuple[str, str, str]:
+    """The sentences with which the page opens."""
+    time, limit = part["start"]
+    fitting = [
+        choice
+        for choice in (part["choices"][time] if part["choices"] else [])
+        if not part["limits"] or choice["limit"] <= part["limits"][limit]["value"]
+    ]
+    if not fitting:
+        return "No model is finished yet.", "", ""
+    choice = fitting[-1]
+    label = part["limits"][limit]["label"] if part["limits"] else ""
+    return choice["head"].replace("{limit}", label), choice["value"], choice["against"]
+
+
+def _summary(part: Part, facts: dict[str, str]) -> str:
+    seeds = facts.get("seeds of training", "")
+    words = [
+        "Study",
+        counted(len(part["models"]), "model"),
+        f"seed{'s' if ',' in seeds else ''} {seeds}" if seeds else "",
+        facts.get("devices", ""),
+        facts.get("dates", ""),
+    ]
+    return printable(" · ".join(filter(None, words)), 300)
+
+
+def _runs(sources: Sources, path: AnyPath, most: int) -> Gathered:
+    names = sources.names_of_runs()
+    links = links_to(dict(zip(names, sources.runs, strict=True)), path)
+    part, trainings = runs_part(sources.runs, names, links, most)
+    head, *others = answer_of_runs(trainings)
+    facts = [
+        (name, fact)
+        for name, root in list(zip(names, sources.runs, strict=True))[:_MOST_FACTS]
+        if (fact := _start_of(root))
+    ]
+    return (
+        part,
+        trainings,
+        Said(
+            answer=(head, " ".join(others[:1]), " ".join(others[1:])),
+            summary=counted(len(names), "run"),
+            command=part["commands"][0] if len(names) == 1 else "",
+            facts=facts,
+            links=links,
+        ),
+    )
+
+
+_MOST_FACTS = 50  # runs of which it is said where they ran
+
+
+def _start_of(root: AnyPath) -> str:
+    """The date, devices and versions of the first start of a run."""
+    for start in read_starts(RunDir(root)):
+        devices = start.get("devices")
+        devices = devices if isinstance(devices, list) else []
+        packages = start.get("packages")
+        packages = packages if isinstance(packages, dict) else {}
+        kinds = ", ".join(f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(map(str, devices)))
+        versions = f"python {start.get('python')}, jax {packages.get('jax')}"
+        return (
+            f"{str(start.get('date'))[:10]}; {kinds or 'unknown device'}; {versions}; {start.get('platform')}"
+        )
+    return ""
+
+
+def _footer(sources: Sources, pictures: bool) -> Element:
+    footer = Element("footer")
+    folders = " ".join(shlex.quote(str(path)) for path in [*sources.studies, *sources.runs][:20])
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    add(footer, "p", f"Written {now} by")
+    add(footer, "pre", printable(f"{command('report')} {folders}", 2000))
+    if not pictures:
+        add(footer, "p", "Pictures for paper are left out: with them the page would be larger than 1 MB.")
+    add(
+        footer,
+        "noscript",
+        "Plots that move, and sorting of tables, need JavaScript; pictures and tables are here without it.",
+    )
+    return footer
