@@ -3,6 +3,7 @@
 "use strict";
 
 const page = JSON.parse(document.getElementById("data").textContent);
+for (const part of page.parts) part.files = rowsOf(part.files);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const digits = Plot.format(".4~g"), powers = Plot.format("~s");
 
@@ -14,6 +15,11 @@ function make(tag, properties = {}, ...children) {
   }
   node.append(...children);
   return node;
+}
+
+function rowsOf(columns) {
+  const names = Object.keys(columns);
+  return (columns[names[0]] ?? []).map((_, index) => Object.fromEntries(names.map((name) => [name, columns[name][index]])));
 }
 
 // Numbers with units
@@ -41,21 +47,20 @@ const AXES = {
   tokens: ["tokens", powers],
 };
 
-// 1, 2 and 5 times powers of ten, or where these are fewer than three, round numbers.
+// Ticks of a logarithmic axis: as many digits times powers of ten as there is room for, or where these are fewer
+// than three, round numbers.
 function ticks(low, high, most) {
-  const series = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-    for (const digit of [1, 2, 5]) series.push(Number(`${digit}e${power}`));
-  }
-  let inside = series.filter((each) => each >= low && each <= high);
-  if (inside.length > most) inside = inside.filter((each) => /^1e/.test(each.toExponential()));
-  if (inside.length > most) inside = inside.filter((_, index) => index % Math.ceil(inside.length / most) === 0);
-  if (inside.length >= 3) return inside;
-  const power = 10 ** Math.floor(Math.log10((high - low) / 3 || low || 1));
+  const powers = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) powers.push(power);
+  const inside = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`)))
+    .filter((each) => each >= low && each <= high);
+  const series = [[1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8], [1, 1.5, 2, 3, 4, 6], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]].map(inside);
+  const fitting = series.find((each) => each.length <= most) ?? series[5].filter((_, index) => index % 3 === 0);
+  if (fitting.length >= 3 || high / low > 4) return fitting;
+  const power = 10 ** Math.floor(Math.log10((high - low) / 3));
   const step = [5, 2, 1].map((each) => each * power).find((each) => (high - low) / each >= 2) ?? power;
-  inside = [];
-  for (let each = Math.ceil(low / step); each * step <= high; each++) inside.push(+(each * step).toPrecision(6));
-  return inside;
+  const first = Math.ceil(low / step), count = Math.floor(high / step) - first + 1;
+  return Array.from({length: count}, (_, index) => +((first + index) * step).toPrecision(6));
 }
 
 const minutes = [1, 2, 5, 10, 20, 30];
@@ -63,17 +68,25 @@ const TIMES = [...minutes, ...minutes.map((each) => each * 60), ...[1, 2, 5, 10,
 
 const extent = (values) => values.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, -Infinity]);
 
-function logarithmic(values, label, tickFormat, most, times = false) {
-  const [low, high] = extent(values);
+// The scale of an axis, its marks and their texts.
+function logarithmic(values, label, text, most, times = false) {
+  const [low, high] = extent(values).map((each, end) => each * (end ? 1.04 : 0.96));
   const inside = times ? TIMES.filter((each) => each >= low && each <= high) : [];
   const shown = inside.length >= 3 && inside.length <= most ? inside : ticks(low, high, most);
-  return {type: "log", label, labelArrow: "none", tickFormat, ticks: shown, domain: [low / 1.03, high * 1.03]};
+  return {type: "log", domain: [low, high], label, text, ticks: shown};
+}
+
+function linear(values, label, text) {
+  const [low, high] = extent(values), room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+  return {type: "linear", domain: [low - room, high + room], label, text, ticks: undefined};
 }
 
 // Colours: models from small to large, dark to the reader's background; the choice in a colour of its own.
 
 const ink = () => (dark.matches ? "#e8e6e1" : "#1d1d1b");
 const faint = () => (dark.matches ? "#8f8d88" : "#74726d");
+const paper = () => (dark.matches ? "#15171a" : "#fdfcfa");
+const halo = () => ({stroke: paper(), strokeWidth: 5, strokeOpacity: 0.85});
 const accent = () => (dark.matches ? "#ff9f5a" : "#b8430b");
 function colour(part, model) {
   const share = part.models.length > 1 ? model / (part.models.length - 1) : 0.7;
@@ -255,10 +268,13 @@ class View {
 
   // The three plots
 
-  plot(width, label, options, marks) {
+  plot(width, label, {x, y, marginRight}, marks) {
     const size = {width, height: this.height(width), marginLeft: 52, marginBottom: 44, marginTop: 24, ariaLabel: label};
     const style = {fontSize: "12px", color: ink(), background: "transparent", overflow: "visible"};
-    return Plot.plot({...size, style, ...options, marks: marks.flat().filter(Boolean)});
+    const axis = ({ticks, text, label}) => [...(ticks ? [ticks] : []), {...(ticks ? {text} : {ticks: 6}), label, labelArrow: "none"}];
+    const scales = [x, y].map(({type, domain}) => ({type, domain}));
+    const axes = [Plot.axisX(...axis(x)), Plot.axisY(...axis(y))];
+    return Plot.plot({...size, marginRight, style, x: scales[0], y: scales[1], marks: [...axes, ...marks.flat().filter(Boolean)]});
   }
 
   height(width) {
@@ -268,16 +284,14 @@ class View {
   scale(rows, metric, gate) {
     const values = rows.flatMap((row) => [row.value, row.low ?? row.value, row.high ?? row.value]);
     if (gate !== null) values.push(gate);
-    const [low, high] = extent(values);
-    const label = `↑ ${metric} (${this.part.higher_is_better ? "higher" : "lower"} is better)`;
-    if (this.part.logarithmic && low > 0 && high / low > 1.3) return logarithmic(values, label, digits, 8);
-    const room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
-    return {type: "linear", label, labelArrow: "none", ticks: 6, tickFormat: digits, domain: [low - room, high + room]};
+    const [low, high] = extent(values), logs = this.part.logarithmic && low > 0 && high / low > 1.3;
+    const label = `${metric} (${this.part.higher_is_better ? "higher" : "lower"} is better)`;
+    return logs ? logarithmic(values, label, digits, 8) : linear(values, label, digits);
   }
 
   gate(value, x) {
     if (value === null) return [];
-    const said = {x, y: value, text: () => this.part.gate_name, textAnchor: "start", dy: -7, fill: faint()};
+    const said = {x, y: value, text: () => this.part.gate_name, textAnchor: "start", dy: -8, fill: faint(), ...halo()};
     return [Plot.ruleY([value], {stroke: faint(), strokeDasharray: "4 4"}), Plot.text([value], said)];
   }
 
@@ -306,18 +320,17 @@ class View {
     if (labels.length > 14) labels = labels.sort((one, other) => sign * (one.value - other.value)).slice(0, 6);
     labels = apart(labels, y, this.height(width) - 68);
     const longest = Math.min(22, Math.max(...labels.map((label) => part.models[label.model].length)));
-    const last = Math.max(...xs), time = part.times[this.time];
-    const said = {x: last * 1.03, y: "value", textAnchor: "start", dx: 8, fill: ink()};
+    const time = part.times[this.time], said = {x: "end", y: "value", textAnchor: "start", fill: ink(), ...halo()};
     const short = (label) => (part.models[label.model].length > 22 ? `${part.models[label.model].slice(0, 21)}…` : part.models[label.model]);
-    return this.plot(width, `Learning curves: ${part.metric} over ${name}`, {x: scale, y, marginRight: 24 + 7 * longest}, [
-      this.gate(part.gate, Math.min(...xs)),
+    return this.plot(width, `Learning curves: ${part.metric} over ${name}`, {x: scale, y, marginRight: 30 + 7 * longest}, [
+      this.gate(part.gate, extent(xs)[0]),
       x === "training_seconds" && time?.value && Plot.ruleX([time.value], {stroke: accent(), strokeOpacity: 0.6}),
       Plot.lineY(trunks, {...line, strokeWidth: 1.5, strokeDasharray: "1 4", strokeLinecap: "round"}),
       Plot.lineY(others, {...line, strokeWidth: 1.75, strokeOpacity: 0.9}),
       others.length < 500 && Plot.dot(others, {x, y: "value", r: 2.75, fill: stroke}),
       choice && Plot.lineY(others.filter(chosen), {...line, strokeWidth: 3.5}),
-      Plot.dot(labels, {...said, dx: 4, r: 4, fill: stroke, symbol: "circle"}),
-      Plot.text(labels, {...said, dx: 13, text: short, fontWeight: (label) => (choice?.model === label.model ? 700 : 400)}),
+      Plot.dot(labels, {x: "end", y: "value", dx: 12, r: 4, fill: stroke}),
+      Plot.text(labels, {...said, dx: 20, text: short, fontWeight: (label) => (choice?.model === label.model ? 700 : 400)}),
       this.pointer(rows, x),
     ]);
   }
@@ -328,12 +341,11 @@ class View {
     const y = this.scale(rows, `${part.metric} on ${part.trained_on}`, part.gate);
     const scale = logarithmic(rows.map((row) => row[x]), "parameters (logarithmic) →", powers, width / 70);
     const ends = part.times.map((_, time) => rows.filter((row) => row.time === time).at(-1)).filter(Boolean);
-    const last = Math.max(...rows.map((row) => row[x]));
-    const labels = apart(ends.map((row) => ({value: row.value, time: row.time})), y, this.height(width) - 68);
+    const labels = apart(ends.map((row) => ({value: row.value, time: row.time, end: row[x]})), y, this.height(width) - 68);
     const line = {x, y: "value", z: "time"}, bold = (label) => (label.time === this.time ? 700 : 400);
-    const above = {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink(), fontWeight: 600};
+    const above = {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink(), fontWeight: 600, ...halo()};
     return this.plot(width, `${part.metric} over the size of models, after ${part.times[this.time].label}`, {x: scale, y, marginRight: 64}, [
-      this.gate(part.gate, Math.min(...rows.map((row) => row[x]))),
+      this.gate(part.gate, extent(rows.map((row) => row[x]))[0]),
       Plot.lineY(rows, {...line, stroke: faint(), strokeOpacity: 0.45}),
       Plot.lineY(now, {...line, stroke: ink(), strokeWidth: 2}),
       Plot.ruleX(now.filter((row) => row.low !== null), {x, y1: "low", y2: "high", stroke: ink()}),
@@ -341,7 +353,7 @@ class View {
       Plot.dot(now, {x, y: "value", r: 4.5, fill: (row) => colour(part, row.model)}),
       this.ring(now.filter((row) => row.model === choice?.model), x),
       part.models.length < 14 && Plot.text(now, above),
-      Plot.text(labels, {x: last * 1.03, y: "value", text: (label) => part.times[label.time].label, textAnchor: "start", dx: 10,
+      Plot.text(labels, {x: "end", y: "value", text: (label) => part.times[label.time].label, textAnchor: "start", dx: 14, ...halo(),
         fill: (label) => (label.time === this.time ? accent() : faint()), fontWeight: bold}),
       this.pointer(rows, x),
     ]);
@@ -358,6 +370,7 @@ class View {
     const ends = new Map();
     for (const row of now) if (row.candidate && row[x] >= (ends.get(row.model)?.[x] ?? 0)) ends.set(row.model, row);
     const fill = (row) => colour(part, row.model), chosen = part.files[choice?.file];
+    const ofModels = now.filter((row) => row.candidate && !/pruned/.test(row.recipe)).sort((one, other) => one[x] - other[x]);
     const others = now.filter((row) => !row.candidate || row.estimated), measured = now.filter((row) => row.candidate && !row.estimated);
     const dropped = part.files.filter((row) => row.time === this.time).length - now.length;
     this.say("files", [
@@ -367,11 +380,12 @@ class View {
     ]);
     return this.plot(width, `${part.files_metric} over bytes of the file`, {x: scale, y, marginRight: 28}, [
       limit && Plot.ruleX([limit], {stroke: accent(), strokeOpacity: 0.6}),
-      limit && Plot.text([limit], {x: limit, text: () => "limit", frameAnchor: "top", dy: -14, fill: accent()}),
+      limit && Plot.text([limit], {x: limit, text: () => "limit", frameAnchor: "top", textAnchor: "start", dx: 5, fill: accent(), ...halo()}),
+      part.models.length < 14 && Plot.lineY(ofModels, {x, y: "value", z: "model", stroke: fill, strokeOpacity: 0.45}),
       Plot.lineY(best, {x, y: "value", curve: "step-after", stroke: ink(), strokeWidth: 1.5}),
       Plot.dot(others, {x, y: "value", r: (row) => (row.candidate ? 4 : 2.5), stroke: fill, strokeWidth: 1.5}),
       Plot.dot(measured, {x, y: "value", r: 4.5, fill}),
-      part.models.length < 14 && Plot.text([...ends.values()], {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink()}),
+      part.models.length < 14 && Plot.text([...ends.values()], {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink(), ...halo()}),
       chosen && this.ring(passes(chosen) || !rows.length ? [chosen] : [], x),
       this.pointer(now, x),
     ]);

@@ -67,8 +67,8 @@ def part_section(
 
 def _files_caption(part: Part) -> str:
     return (
-        f"Each point is a file, by its value on {part['files_on']}. The line leads through those that are best "
-        "for their bytes on the set that choices are made on."
+        f"Each point is a file, by its value on {part['files_on']}. The stepped line leads through those "
+        "that are best for their bytes on the set that choices are made on."
     )
 
 

@@ -3,7 +3,7 @@ page's script draws plots of them and looks up sentences, and computes nothing e
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 SCHEMA = 1
 
@@ -78,7 +78,7 @@ class Stop(TypedDict):
 
 
 class Part(TypedDict):
-    """A study, or the runs of a report. `choices` has a list for each of `times`, in the order of limits;
+    """A study, or the runs of a report. `files` are the columns of rows as `FileData` has them. `choices` has a list for each of `times`, in the order of limits;
     `start` are the positions of both sliders when the page opens."""
 
     name: str
@@ -96,7 +96,7 @@ class Part(TypedDict):
     files_gate: float | None
     curves: list[CurveData]
     dense: list[DenseData]
-    files: list[FileData]
+    files: dict[str, list[Any]]
     times: list[Stop]
     limits: list[Stop]
     choices: list[list[ChoiceData]]

@@ -59,7 +59,7 @@ def runs_part(
             if each.points
         ],
         "dense": [],
-        "files": [],
+        "files": {},
         "times": [],
         "limits": [],
         "choices": [],

@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
 }
 _LARGEST = 80_000
 """Characters of an SVG; a picture of more points is a PNG."""
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"(url\(#|^#)")
 
 
@@ -91,6 +92,7 @@ def _element(figure: Figure, name: str, prefix: str) -> ElementTree.Element:
         element.attrib.clear()
         for key, value in attributes.items():
             value = f"{prefix}{value}" if key == "id" else _REFERENCE.sub(rf"\1{prefix}", value)
+            value = _DIGITS.sub(lambda number: f"{float(number[0]):.2f}", value)
             element.set(key, value.replace("#000000", "currentColor"))
         for child in list(element):  # its style would be that of the whole page
             if child.tag.rpartition("}")[2] in ("metadata", "style"):

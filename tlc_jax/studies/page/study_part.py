@@ -107,7 +107,7 @@ def study_part(study: AnyPath, links: dict[str, str], most: int) -> tuple[Part, 
             for number, time in enumerate(times)
             for model in time.dense
         ],
-        "files": _files(times, models, commands),
+        "files": _columns(_files(times, models, commands)),
         "times": [_time_stop(time) for time in times],
         "limits": limits,
         "choices": [
@@ -202,9 +202,9 @@ def _files(times: Sequence[Time], models: list[str], commands: Commands) -> list
                     "time": number,
                     "recipe": each.recipe,
                     "bytes": each.bytes,
-                    "value": value,
-                    "low": low,
-                    "high": high,
+                    "value": _short(value),
+                    "low": low if low is None else _short(low),
+                    "high": high if high is None else _short(high),
                     "trainings": len(each.file.reported.values),
                     "estimated": each.estimated,
                     "candidate": id(each) in candidates,
@@ -213,6 +213,15 @@ def _files(times: Sequence[Time], models: list[str], commands: Commands) -> list
                 }
             )
     return files
+
+
+def _columns(files: Sequence[FileData]) -> dict[str, list[Any]]:
+    """A list for each name, which takes a third of the characters."""
+    columns = dict[str, list[Any]]()
+    for file in files:
+        for name, value in file.items():
+            columns.setdefault(name, []).append(value)
+    return columns
 
 
 def _time_stop(time: Time) -> Stop:
@@ -237,6 +246,10 @@ def _start(times: Sequence[Time], limits: Sequence[Stop]) -> int:
     return fitting[-1] if fitting else 0
 
 
+def _typeset(text: str) -> str:
+    return printable(text.replace("+-", "\N{PLUS-MINUS SIGN}"), 700)
+
+
 def _choices(
     time: Time, choices: Sequence[Choice], models: list[str], candidates: list[Candidate]
 ) -> list[ChoiceData]:
@@ -251,8 +264,8 @@ def _choices(
             "file": numbers.get(id(choice.chosen)),
             "next": numbers.get(id(choice.next)),
             "head": printable(f"{before}{files}, {choice.head}", 500),
-            "value": printable(choice.value, 500),
-            "against": printable(choice.against, 700),
+            "value": _typeset(choice.value),
+            "against": _typeset(choice.against),
         }
 
     return [data(choice) for choice in choices]

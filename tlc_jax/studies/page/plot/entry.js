@@ -1,3 +1,3 @@
 // What the page uses of Observable Plot and d3; esbuild leaves out the rest.
-export {plot, lineY, dot, ruleX, ruleY, link, text, tip, pointer, pointerX} from "@observablehq/plot";
+export {plot, axisX, axisY, lineY, dot, ruleX, ruleY, text, tip, pointer} from "@observablehq/plot";
 export {interpolateViridis, format} from "d3";
