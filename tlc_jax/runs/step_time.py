@@ -54,8 +54,10 @@ def timed(config: Config) -> dict[str, Any]:
     return {**about, "sequence_length": config.data.sequence_length}
 
 
-def measure_step_time(config: Config, console: Console, teacher: Config | None = None) -> dict[str, Any]:
-    """The content of a timing file. Where neither config nor device says how much memory there is (a CPU),
+def measure_step_time(
+    config: Config, console: Console, teacher: Config | None = None, steps: int = STEPS
+) -> dict[str, Any]:
+    """The content of a timing file, of so many steps. Where neither config nor device says how much memory there is (a CPU),
     the micro_batch of the config is timed. `teacher` is the config with the network of a teacher which need
     not be trained yet; None: that of `distil.teacher`, if there is one. Its weights are new ones, since they
     change no time."""
@@ -67,13 +69,13 @@ def measure_step_time(config: Config, console: Console, teacher: Config | None =
     learnt = teacher and kind.objective(teacher, len(task.label_names))
     params = None if learnt is None else init_params(learnt, jax.random.key(config.seed), mesh)
     limit = device_limit(config)
-    steps: dict[int, CompiledStep] = {}
+    programs: dict[int, CompiledStep] = {}
 
     def peak(rows: int) -> float:
         def compiled() -> int:
             smaller = dataclasses.replace(config, micro_batch=rows)
-            steps[rows] = compile_abstract(task, smaller, mesh, abstract_batches(task), learnt)
-            return steps[rows].peak_bytes
+            programs[rows] = compile_abstract(task, smaller, mesh, abstract_batches(task), learnt)
+            return programs[rows].peak_bytes
 
         return peak_or_infinite(compiled)
 
@@ -82,14 +84,16 @@ def measure_step_time(config: Config, console: Console, teacher: Config | None =
         rows = largest_micro_batch(sizes, limit, reported(peak, console))
     else:
         rows = fitted(config, task, mesh, console, teacher).at_once
-    if rows not in steps:
+    if rows not in programs:
         reported(peak, console)(rows)
-    warm_up, seconds = settle_and_time(_laps(task, config, state, steps[rows], mesh, params), console)
+    warm_up, seconds = settle_and_time(
+        _laps(task, config, state, programs[rows], mesh, params), console, steps
+    )
     return {
         **timed(config),
         "micro_batch": rows,
         "memory_limit_bytes": limit,
-        "peak_bytes": steps[rows].peak_bytes,
+        "peak_bytes": programs[rows].peak_bytes,
         "mean_seconds": statistics.fmean(seconds),
         "median_seconds": statistics.median(seconds),
         "standard_deviation_seconds": statistics.stdev(seconds),
@@ -103,8 +107,8 @@ def measure_step_time(config: Config, console: Console, teacher: Config | None =
     }
 
 
-def settle_and_time(laps: Iterator[float], console: Console) -> tuple[int, list[float]]:
-    """(steps until the time settled, seconds of each of the next 100), from the seconds of successive steps.
+def settle_and_time(laps: Iterator[float], console: Console, steps: int = STEPS) -> tuple[int, list[float]]:
+    """(steps until the time settled, seconds of each of the next `steps`), from the seconds of successive steps.
     After 200 steps the time is taken as it is, with a warning."""
     early: list[float] = []
     with stage(console, "warming up", None, "steps") as advance:
@@ -114,8 +118,8 @@ def settle_and_time(laps: Iterator[float], console: Console) -> tuple[int, list[
     if len(early) == PATIENCE:
         console.print(f"the time of a step has not settled in {PATIENCE} steps: is the machine busy?")
     seconds = []
-    with stage(console, "timing", STEPS, "steps") as advance:
-        for _ in range(STEPS):
+    with stage(console, "timing", steps, "steps") as advance:
+        for _ in range(steps):
             seconds.append(next(laps))
             advance(1)
     return len(early), seconds

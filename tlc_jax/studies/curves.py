@@ -3,33 +3,20 @@ time of a step, which makes runs on different machines comparable (paper 2.2).""
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
-from tlc_jax.core.schema import TypedDict, checked, record
-from tlc_jax.runs.step_time import timed
+from tlc_jax.runs.timing_files import read_timings, timings_of
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir
-from tlc_jax.storage.untrusted import read_json
 from tlc_jax.studies.picture import check_picture, plain, save
 from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS
 from tlc_jax.training.metrics import read_metrics
 
 METRICS = ("greedy_bleu", "perplexity", *sorted(CONFUSION_METRICS.keys() - {ACCURACY.name}), ACCURACY.name)
 """The first that a run has is drawn; a classification with another primary metric has an accuracy too."""
-
-
-@record
-class _Timing(TypedDict):
-    mean_seconds: Annotated[float, Field(gt=0)]
-    devices: Annotated[str, Field(max_length=1000)]
 
 
 @dataclass(frozen=True)
@@ -58,15 +45,13 @@ def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[
     UserError if a run does not have exactly one timing file of its model, task, batch size and length, if a
     timing file fits no run, or if two of them are of different devices, whose seconds do not compare.
     """
-    timings = {path: _read_timing(path) for path in step_times}
-    _check_devices(timings)
+    timings = read_timings(step_times, "--step-time")
     used, curves = set(), []
     for root in runs:
         rundir = RunDir(root)
         if not rundir.config.is_file():
             raise UserError(f"RUN {root} is not a run directory: it has no config.json")
-        program = json.loads(json.dumps(timed(rundir.read_config())))
-        fitting = [path for path, timing in timings.items() if program.items() <= timing.items()]
+        fitting = timings_of(rundir.read_config(), timings)
         if timings and len(fitting) != 1:
             raise UserError(
                 f"{root} needs one timing file of its model, task, batch size and length, but "
@@ -101,26 +86,6 @@ def draw_curves(curves: list[Curve], measured: bool, path: AnyPath) -> None:
             axis("{x:g}")
     axes.legend()
     save(figure, path)
-
-
-def _read_timing(path: AnyPath) -> dict[str, Any]:
-    try:
-        return dict(checked(read_json(path), _Timing))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"--step-time {path} is not a timing file ({why}): make one with {command('bench step-time')}"
-        ) from error
-
-
-def _check_devices(timings: Mapping[AnyPath, Mapping[str, Any]]) -> None:
-    """UserError where timing files are of different devices."""
-    for (one, first), (other, second) in itertools.pairwise(timings.items()):
-        if first["devices"] != second["devices"]:
-            raise UserError(
-                f"{one} was measured on {first['devices']} and {other} on {second['devices']}, whose seconds "
-                f"do not compare: measure all on the same devices, with {command('bench step-time')}"
-            )
 
 
 def _curve(rundir: RunDir, step_seconds: float | None) -> Curve:

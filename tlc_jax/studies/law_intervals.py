@@ -22,7 +22,7 @@ DRAWS = 300
 WINDOW = 4
 """Points at less than this part of the longest training of their size are not fitted: soon after the warm-up
 a loss falls along another curve (docs/usage/plan.md)."""
-_TOLERANCE = 1.02  # trainings end within an update of their mark
+_TOLERANCE = 1.3  # trainings by the clock end near their mark
 _PER_TERM = {"A": 2, "B": 2, "E": 1}  # constants that a term of the law has
 
 
