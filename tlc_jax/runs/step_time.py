@@ -57,8 +57,8 @@ def timed(config: Config) -> dict[str, Any]:
 def measure_step_time(
     config: Config, console: Console, teacher: Config | None = None, steps: int = STEPS
 ) -> dict[str, Any]:
-    """The content of a timing file, of so many steps. Where neither config nor device says how much memory there is (a CPU),
-    the micro_batch of the config is timed. `teacher` is the config with the network of a teacher which need
+    """The content of a timing file, of so many steps. Where neither config nor device says how much memory
+    there is (a CPU), the micro_batch of the config is timed. `teacher` is the config with the network of a teacher which need
     not be trained yet; None: that of `distil.teacher`, if there is one. Its weights are new ones, since they
     change no time."""
     mesh = make_mesh(config.mesh)
@@ -108,7 +108,7 @@ def measure_step_time(
 
 
 def settle_and_time(laps: Iterator[float], console: Console, steps: int = STEPS) -> tuple[int, list[float]]:
-    """(steps until the time settled, seconds of each of the next `steps`), from the seconds of successive steps.
+    """(steps until the time settled, seconds of each of the next `steps`), from those of successive steps.
     After 200 steps the time is taken as it is, with a warning."""
     early: list[float] = []
     with stage(console, "warming up", None, "steps") as advance:

@@ -47,10 +47,11 @@ def check_sizes(pilot: Pilot, sizes: Mapping[str, float]) -> None:
         if factor > LARGER:
             larger = parameters > trained[0]
             need = parameters / LARGER if larger else parameters * LARGER
+            more, least = ("more", "at least") if larger else ("fewer", "at most")
             raise UserError(
-                f"{size} has {parameters:,.0f} parameters, {factor:.1f} times "
-                f"{'more' if larger else 'fewer'} than any pilot, and a plan reaches {LARGER} times: train a pilot with "
-                f"{'at least' if larger else 'at most'} {need:,.0f} parameters, or leave it out of --sizes"
+                f"{size} has {parameters:,.0f} parameters, {factor:.1f} times {more} than any pilot, and a "
+                f"plan reaches {LARGER} times: train a pilot with {least} {need:,.0f} parameters, or leave it "
+                "out of --sizes"
             )
 
 
@@ -62,11 +63,11 @@ def check_time(pilot: Pilot, sizes: Mapping[str, float], tokens: Mapping[str, fl
     size = max(factors, key=factors.__getitem__)
     if factors[size] > LONGER:
         piloted = max(pilot.seconds.values())
-        needed = piloted * factors[size] / LONGER
+        needed, count = piloted * factors[size] / LONGER, counted(len(sizes), "size")
         raise UserError(
             f"in {hours:g} h {size} sees {factors[size]:.1f} times the tokens of its longest pilot, and a "
-            f"plan reaches {LONGER} times: train a pilot of {duration(needed)} for each size on the device of "
-            f"the pilots (--pilot-minutes {_minutes(needed, sizes)} for {counted(len(sizes), 'size')}), or give --hours "
+            f"plan reaches {LONGER} times: train a pilot of {duration(needed)} for each size on the device "
+            f"of the pilots (--pilot-minutes {_minutes(needed, sizes)} for {count}), or give --hours "
             f"{hours * LONGER / factors[size]:.2g}"
         )
 
