@@ -58,9 +58,9 @@ def measure_step_time(
     config: Config, console: Console, teacher: Config | None = None, steps: int = STEPS
 ) -> dict[str, Any]:
     """The content of a timing file, of so many steps. Where neither config nor device says how much memory
-    there is (a CPU), the micro_batch of the config is timed. `teacher` is the config with the network of a teacher which need
-    not be trained yet; None: that of `distil.teacher`, if there is one. Its weights are new ones, since they
-    change no time."""
+    there is (a CPU), the micro_batch of the config is timed. `teacher` is the config with the network of a
+    teacher which need not be trained yet; None: that of `distil.teacher`, if there is one. Its weights are
+    new ones, since they change no time."""
     mesh = make_mesh(config.mesh)
     teacher = teacher or teacher_config(config)
     kind = kind_of(config)

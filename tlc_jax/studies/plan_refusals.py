@@ -50,8 +50,8 @@ def check_sizes(pilot: Pilot, sizes: Mapping[str, float]) -> None:
             more, least = ("more", "at least") if larger else ("fewer", "at most")
             raise UserError(
                 f"{size} has {parameters:,.0f} parameters, {factor:.1f} times {more} than any pilot, and a "
-                f"plan reaches {LARGER} times: train a pilot with {least} {need:,.0f} parameters, or leave it "
-                "out of --sizes"
+                f"plan reaches {LARGER} times: train a pilot with {least} {need:,.0f} parameters, or leave "
+                "it out of --sizes"
             )
 
 

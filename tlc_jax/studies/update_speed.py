@@ -52,7 +52,7 @@ def speeds_of(
         return _from_files(configs, options)
     if options.peak_tflops is not None:
         low, high = options.utilisation
-        name = f"a device of {options.peak_tflops:g} TFLOP/s, of which {low:.0%} to {high:.0%} are used (estimate)"
+        name = f"a device of {options.peak_tflops:g} TFLOP/s, {low:.0%} to {high:.0%} of them used (estimate)"
         return name, {size: _estimated(config, options) for size, config in configs.items()}
     speeds = {}
     for size, config in configs.items():
@@ -85,7 +85,6 @@ def _estimated(config: Config, options: PlanConfig) -> Speed:
     whole = dataclasses.replace(config, micro_batch=None)
     objective = kind_of(whole).objective(whole, None)
     operations = objective.update_flops(objective.largest_batch())
-    fastest, slowest = (
-        operations / (options.peak_tflops * _TERA * share) for share in options.utilisation[::-1]
-    )
-    return Speed(fastest, slowest, "estimated")
+    at_peak = operations / (options.peak_tflops * _TERA)
+    least, most = options.utilisation
+    return Speed(at_peak / most, at_peak / least, "estimated")
