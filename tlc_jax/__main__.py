@@ -30,7 +30,7 @@ COMMANDS = {
     "diff": "show in which tensors two models differ",
     "export": "write a run or an artifact for other programs",
     "bench": "measure the time of an update, or compile it for TPUs",
-    "report": "draw the curves of runs, or measure errors of compression",
+    "report": "write the page of a study or of runs, or measure errors of compression",
     "study": "train, finetune and compress several sizes, and compare them",
     "doctor": "check this machine before a run",
 }

@@ -1,6 +1,7 @@
-"""`python -m tlc_jax.report RUN RUN`: curves over training time. `report errors` and `report sensitivity`:
-how far compression moves weights, and how much predictions change with each matrix. `report study`: a page
-about a study, or its rows as a table. `report claims`: what studies say about each claim of the paper."""
+"""`python -m tlc_jax.report W`: the page of a study or of runs. `report curves`: a picture of runs over time.
+`report errors` and `report sensitivity`: how far compression moves weights, and how much predictions change
+with each matrix. `report study`: a study as Markdown, or its rows as a table. `report claims`: what studies
+say about each claim of the paper."""
 
 from __future__ import annotations
 
@@ -18,8 +19,25 @@ from tlc_jax.core.invocation import command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw curves of runs over training time. The other reports are `report errors`, `report sensitivity`,
-    `report study` and `report claims`."""
+    """Write the page of studies and runs: one file of HTML with the answer, plots with sliders for time and
+    bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`, `report
+    study` and `report claims`."""
+
+    workdir: cli.Positional[tuple[str, ...]]
+    """The folders of studies and run directories."""
+    output: str = "report.html"
+    """The page to write."""
+    watch: bool = False
+    """Write the page again whenever something in the folders has changed, until Ctrl-C."""
+    serve: bool = False
+    """The same, and show it in a browser of this machine, where it is loaded again by itself."""
+    port: int = 0
+    """The port of --serve; 0 takes one that is free."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Draw curves of runs over training time as a picture."""
 
     run: cli.Models[tuple[str, ...]]
     step_time: tuple[str, ...] = ()
@@ -63,7 +81,14 @@ class Ledger:
     """The page to write."""
 
 
-REPORT = {"curves": Report, "errors": Errors, "sensitivity": Sensitivity, "study": Rows, "claims": Ledger}
+REPORT = {
+    "page": Report,
+    "curves": Curves,
+    "errors": Errors,
+    "sensitivity": Sensitivity,
+    "study": Rows,
+    "claims": Ledger,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,19 +114,37 @@ def main(argv: list[str] | None = None) -> None:
             from tlc_jax.studies.ledger import write_ledger
 
             write_ledger(ledger.workdir, ledger.output)
-        case _:
-            curves = cli.parse_plain(Report, arguments[arguments[:1] == ["curves"] :])
-            _refuse_misspelt(curves.run[0])
+        case ["curves"]:
+            curves = cli.parse_plain(Curves, arguments[1:], "report curves")
             from tlc_jax.studies.curves import report_curves
 
             report_curves(curves.run, curves.step_time, curves.output)
+        case _:
+            page = cli.parse_plain(Report, arguments[arguments[:1] == ["page"] :])
+            _refuse_misspelt(page.workdir[0])
+            _write_page(page)
+
+
+def _write_page(page: Report) -> None:
+    if page.port and not page.serve:
+        raise UserError(f"--port {page.port} is that of --serve: add it")
+    if page.serve or page.watch:
+        from tlc_jax.studies.page.live_page import watch
+
+        watch(page.workdir, page.output, page.port if page.serve else None)
+    else:
+        from tlc_jax.studies.page.page_file import write_report
+
+        write_report(page.workdir, page.output)
 
 
 def _refuse_misspelt(name: str) -> None:
-    """UserError where the first run is none, and nearly the name of a report."""
+    """UserError where the first folder is none, and nearly the name of a report."""
     if (near := difflib.get_close_matches(name, REPORT, n=1)) and not Path(name).exists():
         prog = command("report")
-        raise UserError(f"{prog} has no report {name} and there is no run {name}; perhaps {prog} {near[0]}")
+        raise UserError(
+            f"{prog} has no report {name} and there is no folder {name}; perhaps {prog} {near[0]}"
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tlc_jax.diff import Diff
 from tlc_jax.evaluate import Evaluate
 from tlc_jax.export import Export
 from tlc_jax.inspect import Inspect
-from tlc_jax.report import Report
+from tlc_jax.report import Curves, Report
 from tlc_jax.study import Study
 from tlc_jax.train import Train
 
@@ -97,8 +97,8 @@ def test_a_mistake_in_a_command_with_a_document(command: type, line: str, says: 
         (Export, "r", "export needs --out and --format"),
         (Export, "r --out o --format zip", "--format takes huggingface or compressed-tensors, not 'zip'"),
         (Export, "r --output o", "no option --output: perhaps --out"),
-        (Report, "", "report needs RUN"),
-        (Report, "--output a.png", "report needs RUN"),
+        (Report, "", "report needs WORKDIR"),
+        (Curves, "--output a.png", "curves needs RUN"),
     ],
 )
 def test_a_mistake_in_a_command_without_a_document(command: type, line: str, says: str) -> None:
@@ -109,11 +109,11 @@ def test_a_mistake_in_a_command_without_a_document(command: type, line: str, say
 
 @pytest.mark.parametrize("line", ["a b", "--run a b", "--output c.png --run a b", "a b --output c.png"])
 def test_runs_of_a_report_are_given_without_a_name_or_with_it(line: str) -> None:
-    assert cli.parse_plain(Report, line.split()).run == ("a", "b")
+    assert cli.parse_plain(Curves, line.split()).run == ("a", "b")
 
 
 @pytest.mark.parametrize(
-    "line", ["errors {}", "errors --run {}", "sensitivity {}", "sensitivity --run {}", "{}"]
+    "line", ["errors {}", "errors --run {}", "sensitivity {}", "sensitivity --run {}", "curves {}"]
 )
 def test_reports_call_what_is_no_run_as_their_help_does(line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^(RUN )?{tmp_path}.* is (not|neither) a(n artifact| run)"):
@@ -121,7 +121,9 @@ def test_reports_call_what_is_no_run_as_their_help_does(line: str, tmp_path: Pat
 
 
 def test_a_misspelt_report_is_answered_with_the_right_one() -> None:
-    with pytest.raises(UserError, match="no report eror and there is no run eror; perhaps .*report errors$"):
+    with pytest.raises(
+        UserError, match="no report eror and there is no folder eror; perhaps .*report errors$"
+    ):
         report.main(["eror"])
 
 

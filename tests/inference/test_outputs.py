@@ -57,7 +57,7 @@ def test_outputs_are_looked_at_before_the_work(
         with pytest.raises(UserError, match=said):
             report.main(["sensitivity", "--run", "run", "--output", path])
         with pytest.raises(UserError, match=said if path != "/dev/null" else "is not a picture format"):
-            report.main(["--run", "run", "--output", path])
+            report.main(["curves", "--run", "run", "--output", path])
 
 
 def test_a_file_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

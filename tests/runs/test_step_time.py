@@ -131,7 +131,8 @@ def test_curve_over_measured_time(timing: Path, finished: Path, tmp_path: Path) 
     (own,) = read_curves([finished], [])
     assert own.values == curve.values
     assert own.seconds != curve.seconds
-    report.main(["--run", str(finished), "--step-time", str(timing), "--output", str(tmp_path / "c.png")])
+    line = ["curves", str(finished), "--step-time", str(timing), "--output", str(tmp_path / "c.png")]
+    report.main(line)
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -69,8 +69,8 @@ const TIMES = [...minutes, ...minutes.map((each) => each * 60), ...[1, 2, 5, 10,
 const extent = (values) => values.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, -Infinity]);
 
 // The scale of an axis, its marks and their texts.
-function logarithmic(values, label, text, most, times = false) {
-  const [low, high] = extent(values).map((each, end) => each * (end ? 1.04 : 0.96));
+function logarithmic(values, label, text, most, {times = false, room = 1.04} = {}) {
+  const [low, high] = extent(values).map((each, end) => (end ? each * room : each / room));
   const inside = times ? TIMES.filter((each) => each >= low && each <= high) : [];
   const shown = inside.length >= 3 && inside.length <= most ? inside : ticks(low, high, most);
   return {type: "log", domain: [low, high], label, text, ticks: shown};
@@ -308,7 +308,7 @@ class View {
     const {part, axis, choice} = this, x = axis;
     const rows = this.points, y = this.scale(rows, `${part.metric} on ${part.trained_on}`, part.gate);
     const xs = rows.map((row) => row[x]), [name, format] = AXES[x];
-    const scale = logarithmic(xs, `${name}${x === "training_seconds" ? "" : " (logarithmic)"} →`, format, width / 90, x === "training_seconds");
+    const scale = logarithmic(xs, `${name}${x === "training_seconds" ? "" : " (logarithmic)"} →`, format, width / 90, {times: x === "training_seconds"});
     const chosen = (row) => choice === undefined || row.model === choice.model;
     const stroke = (row) => colour(part, row.model);
     const line = {x, y: "value", z: (row) => row.curve, stroke};
@@ -339,7 +339,7 @@ class View {
     const {part, choice} = this, x = "parameters";
     const rows = part.dense.filter((row) => row.parameters !== null), now = rows.filter((row) => row.time === this.time);
     const y = this.scale(rows, `${part.metric} on ${part.trained_on}`, part.gate);
-    const scale = logarithmic(rows.map((row) => row[x]), "parameters (logarithmic) →", powers, width / 70);
+    const scale = logarithmic(rows.map((row) => row[x]), "parameters (logarithmic) →", powers, width / 70, {room: 1.3});
     const ends = part.times.map((_, time) => rows.filter((row) => row.time === time).at(-1)).filter(Boolean);
     const labels = apart(ends.map((row) => ({value: row.value, time: row.time, end: row[x]})), y, this.height(width) - 68);
     const line = {x, y: "value", z: "time"}, bold = (label) => (label.time === this.time ? 700 : 400);
@@ -365,7 +365,7 @@ class View {
     const every = part.files.filter(passes), rows = every.filter((row) => row.time === this.time);
     const now = rows.length ? rows : part.files.filter((row) => row.time === this.time);
     const y = this.scale(every.length ? every : part.files, part.files_metric, null);
-    const scale = logarithmic(part.files.map((row) => row[x]), "bytes of the file (logarithmic) →", fileSize, width / 85);
+    const scale = logarithmic(part.files.map((row) => row[x]), "bytes of the file (logarithmic) →", fileSize, width / 85, {room: 1.2});
     const best = now.filter((row) => row.frontier).sort((one, other) => one[x] - other[x]);
     const ends = new Map();
     for (const row of now) if (row.candidate && row[x] >= (ends.get(row.model)?.[x] ?? 0)) ends.set(row.model, row);

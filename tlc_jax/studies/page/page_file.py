@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from tlc_jax.core.errors import UserError
@@ -32,45 +33,59 @@ from tlc_jax.studies.study_command import study_command
 
 LARGEST = 1_000_000
 """Bytes of a page."""
+_PICTURES = (".png", ".pdf", ".svg")
 _TRIES = ((4000, True), (1500, True), (400, True), (400, False))
 """(points of all curves at most, whether pictures for paper are there): the first with which a page is small
 enough."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """The HTML of a page as a file and as it is served, and the answer of each part."""
+
+    text: str
+    served: str
+    answers: Sequence[str]
+
+
 def write_report(folders: Sequence[str], output: str) -> None:
     """Write the page, and print the answer of each part."""
     path = check_page(output)
-    text, answers = page_text(read_sources(folders), path)
-    write_bytes(path, text.encode())
-    for answer in answers:
+    page = page_text(read_sources(folders), path)
+    write_bytes(path, page.text.encode())
+    for answer in page.answers:
         print(answer)
-    print(f"page: {output}, {len(text.encode()) / 1000:,.0f} kB")
+    print(f"page: {output}, {len(page.text.encode()) / 1000:,.0f} kB")
 
 
 def check_page(output: str) -> AnyPath:
     """The path of a page that can be written there."""
     path = parse_path(output)
+    if path.suffix.lower() in _PICTURES:
+        raise UserError(
+            f"--output {output} is a picture: {command('report curves')} draws the curves of runs"
+        )
     if path.suffix.lower() != ".html":
         raise UserError(f"--output {output} is no page: end it in .html")
     check_writable(path, "--output")
     return path
 
 
-def page_text(sources: Sources, path: AnyPath, live: bool = False) -> tuple[str, list[str]]:
-    """The HTML of a page at `path`, and the answer of each part. UserError where the page would be too large
-    with the fewest points and without pictures."""
+def page_text(sources: Sources, path: AnyPath) -> Written:
+    """The page at `path`. UserError where it would be too large with the fewest points and without
+    pictures."""
     size = 0
     for most, pictures in _TRIES:
-        text, answers = _page(sources, path, most, pictures, live)
-        if (size := len(text.encode())) < LARGEST:
-            return text, answers
+        page = _page(sources, path, most, pictures)
+        if (size := len(page.text.encode())) < LARGEST:
+            return page
     raise UserError(
-        f"the page would have {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g} MB: report "
-        "fewer folders together"
+        f"the page would have {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g} MB: report fewer folders "
+        "together"
     )
 
 
-def _page(sources: Sources, path: AnyPath, most: int, pictures: bool, live: bool) -> tuple[str, list[str]]:
+def _page(sources: Sources, path: AnyPath, most: int, pictures: bool) -> Written:
     count = len(sources.studies) + bool(sources.runs)
     gathered = [_study(study, path, most // count) for study in sources.studies]
     gathered += [_runs(sources, path, most // count)] if sources.runs else []
@@ -85,8 +100,9 @@ def _page(sources: Sources, path: AnyPath, most: int, pictures: bool, live: bool
         heading.text = title
         body.insert(0, heading)
     body.append(_footer(sources, pictures))
-    answers = [" ".join(filter(None, said.answer)) for _, _, said in gathered]
-    return document(title, Page(schema=SCHEMA, parts=parts), body, live), answers
+    page = Page(schema=SCHEMA, parts=parts)
+    text, served = (document(title, page, body, live) for live in (False, True))
+    return Written(text, served, [" ".join(filter(None, said.answer)) for _, _, said in gathered])
 
 
 Gathered = tuple[Part, list[Training], Said]

@@ -78,8 +78,9 @@ class Stop(TypedDict):
 
 
 class Part(TypedDict):
-    """A study, or the runs of a report. `files` are the columns of rows as `FileData` has them. `choices` has a list for each of `times`, in the order of limits;
-    `start` are the positions of both sliders when the page opens."""
+    """A study, or the runs of a report. `files` are the columns of rows as `FileData` has them.
+    `choices` has a list for each of `times`, in the order of limits; `start` are the positions of both
+    sliders when the page opens."""
 
     name: str
     models: list[str]
