@@ -72,7 +72,8 @@ const extent = (values) => values.reduce(([low, high], each) => [Math.min(low, e
 function logarithmic(values, label, text, most, {times = false, room = 1.04} = {}) {
   const [low, high] = extent(values).map((each, end) => (end ? each * room : each / room));
   const inside = times ? TIMES.filter((each) => each >= low && each <= high) : [];
-  const shown = inside.length >= 3 && inside.length <= most ? inside : ticks(low, high, most);
+  const every = inside.filter((_, index) => index % Math.ceil(inside.length / most) === 0);
+  const shown = inside.length >= 3 ? every : ticks(low, high, most);
   return {type: "log", domain: [low, high], label, text, ticks: shown};
 }
 
@@ -319,9 +320,10 @@ class View {
     const sign = part.higher_is_better ? -1 : 1;
     if (labels.length > 14) labels = labels.sort((one, other) => sign * (one.value - other.value)).slice(0, 6);
     labels = apart(labels, y, this.height(width) - 68);
-    const longest = Math.min(22, Math.max(...labels.map((label) => part.models[label.model].length)));
+    const room = Math.floor(Math.min(26, width / 25));
+    const longest = Math.min(room, Math.max(...labels.map((label) => part.models[label.model].length)));
     const time = part.times[this.time], said = {x: "end", y: "value", textAnchor: "start", fill: ink(), ...halo()};
-    const short = (label) => (part.models[label.model].length > 22 ? `${part.models[label.model].slice(0, 21)}…` : part.models[label.model]);
+    const short = ({model}) => (part.models[model].length > room ? `${part.models[model].slice(0, room - 1)}…` : part.models[model]);
     return this.plot(width, `Learning curves: ${part.metric} over ${name}`, {x: scale, y, marginRight: 30 + 7 * longest}, [
       this.gate(part.gate, extent(xs)[0]),
       x === "training_seconds" && time?.value && Plot.ruleX([time.value], {stroke: accent(), strokeOpacity: 0.6}),

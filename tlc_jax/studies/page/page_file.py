@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
-from tlc_jax.core.printable import counted, printable
+from tlc_jax.core.printable import counted, first_of, printable
 from tlc_jax.runs.starts import read_starts
 from tlc_jax.storage.paths import AnyPath, parse_path, write_bytes
 from tlc_jax.storage.run_directory import RunDir
@@ -160,26 +160,22 @@ def _runs(sources: Sources, path: AnyPath, most: int) -> Gathered:
     names = sources.names_of_runs()
     links = links_to(dict(zip(names, sources.runs, strict=True)), path)
     part, trainings = runs_part(sources.runs, names, links, most)
-    head, *others = answer_of_runs(trainings)
-    facts = [
-        (name, fact)
-        for name, root in list(zip(names, sources.runs, strict=True))[:_MOST_FACTS]
-        if (fact := _start_of(root))
-    ]
+    by_fact = dict[str, list[str]]()
+    for name, root in zip(names, sources.runs, strict=True):
+        if fact := _start_of(root):
+            by_fact.setdefault(fact, []).append(name)
+    facts = [(first_of(together, 3), fact) for fact, together in by_fact.items()]
     return (
         part,
         trainings,
         Said(
-            answer=(head, " ".join(others[:1]), " ".join(others[1:])),
+            answer=answer_of_runs(trainings),
             summary=counted(len(names), "run"),
             command=part["commands"][0] if len(names) == 1 else "",
             facts=facts,
             links=links,
         ),
     )
-
-
-_MOST_FACTS = 50  # runs of which it is said where they ran
 
 
 def _start_of(root: AnyPath) -> str:

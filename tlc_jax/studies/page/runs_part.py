@@ -79,35 +79,39 @@ def _command(root: AnyPath) -> str:
     return ""
 
 
-def answer_of_runs(trainings: Sequence[Training]) -> list[str]:
-    """How runs end: the best first. A single run of each says nothing about another seed."""
+def answer_of_runs(trainings: Sequence[Training]) -> tuple[str, str, str]:
+    """How runs end: the best, where it ends, and the next. A single run of each says nothing about another
+    seed."""
     ends = [training for training in trainings if training.points]
     unfinished = [training.label for training in trainings if not training.points]
-    texts = list[str]()
-    if ends and (metric := ends[0].metric) is not None:
-        sign = -1 if metric.higher_is_better else 1
-        ends.sort(key=lambda each: sign * float(each.points[-1]["value"]))
-        texts.append(f"{'Of these runs ' if len(ends) > 1 else ''}{_end(ends[0], metric)}.")
-        if len(ends) > 1:
-            texts.append(f"Next is {_end(ends[1], metric)}: a single training each, so another may turn it.")
-        else:
-            texts.append("A single training has no interval: another seed may end elsewhere.")
-        if (gate := ends[0].gate) is not None:
-            better = metric.better(float(ends[0].points[-1]["value"]), gate)
-            texts.append(
-                f"The {ends[0].gate_name}, which counts alone reach, is {gate:.4f}"
-                f"{'' if better else ': the run is no better yet'}."
-            )
-    if unfinished:
-        texts.append(f"No evaluation yet: {', '.join(unfinished[:10])}.")
-    return [printable(text, 500) for text in texts]
+    without = f"No evaluation yet: {', '.join(unfinished[:10])}." if unfinished else ""
+    if not ends or (metric := ends[0].metric) is None:
+        return printable(without or "No runs."), "", ""
+    sign = -1 if metric.higher_is_better else 1
+    best, *others = sorted(ends, key=lambda each: sign * float(each.points[-1]["value"]))
+    words = f"{metric_words(metric.name)} on {best.on}"
+    head = f"{best.label} reaches {_value(best)} {words}."
+    if others:
+        head = f"Of {len(ends)} runs {best.label} ends best, at {_value(best)} {words}."
+    details = [f"It has had {_spent(best)}."]
+    if (gate := best.gate) is not None:
+        better = metric.better(float(best.points[-1]["value"]), gate)
+        compared = "" if better else ", and the run is no better yet"
+        details.append(f"Counts alone, the {best.gate_name}, reach {gate:.4g}{compared}.")
+    alone = "A single training has no interval: another seed may end elsewhere."
+    if others:
+        next_best = f"Next is {others[0].label}, {_value(others[0])} after {_spent(others[0])}"
+        alone = f"{next_best}: a single training each, so another seed may turn the order."
+    texts = head, " ".join(details), " ".join(filter(None, (alone, without)))
+    return printable(texts[0], 500), printable(texts[1], 500), printable(texts[2], 500)
 
 
-def _end(training: Training, metric: Metric) -> str:
+def _value(training: Training) -> str:
+    return f"{float(training.points[-1]['value']):.4g}"
+
+
+def _spent(training: Training) -> str:
     last = training.points[-1]
     seconds = last.get("training_seconds")
-    after = f"after {duration(float(seconds))} of training, " if seconds is not None else ""
-    return (
-        f"{training.label} ends at {float(last['value']):.4g} {metric_words(metric.name)} on {training.on}, "
-        f"{after}{last['step']:,} updates"
-    )
+    updates = f"{last['step']:,} updates"
+    return updates if seconds is None else f"{updates} in {duration(float(seconds))} of training"
