@@ -32,6 +32,7 @@ COMMANDS = {
     "bench": "measure the time of an update, or compile it for TPUs",
     "report": "write the page of a study or of runs, or measure errors of compression",
     "study": "train, finetune and compress several sizes, and compare them",
+    "plan": "say which size to train, and how to compress it, for a time, a device and bytes",
     "doctor": "check this machine before a run",
 }
 

@@ -40,7 +40,8 @@ class Compress:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    settings = OF_FOLDERS if command_line.option(arguments, "--hf") else None
+    hf, document = (command_line.option(arguments, name) for name in ("--hf", "--config"))
+    settings = OF_FOLDERS if hf and not document else None
     args = cli.parse(Compress, arguments, settings=settings, everyday=EVERYDAY)
     from tlc_jax.compression.pipeline import recipe_of
     from tlc_jax.recipes.compress_folder import compress_folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from tlc_jax.config.marks import COOLDOWN, parse_mark
-from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.validation import check
 
 FEWEST_POINTS, FEWEST_SIZES = 8, 3
 """Measured losses, and sizes that they are of."""
@@ -28,7 +28,7 @@ class PlanConfig:
     """
 
     workdir: str
-    """The folder to write: plan.json, train.py and compress.py (config documents), and the pilot's study."""
+    """The folder to write: plan.json, the config documents of its commands, and the pilot's study."""
     hours: float
     """Hours of training that the model may take."""
     target_mb: float
@@ -46,8 +46,8 @@ class PlanConfig:
     utilisation: tuple[float, float] = (0.1, 0.4)
     """The least and the largest share of the peak that an update is expected to reach."""
 
-    def __post_init__(self) -> None:
-        check_types(self)
+    def check(self) -> None:
+        """ValueError if a value is wrong, or if the options contradict each other."""
         check(self.hours > 0, f"--hours must be positive, not {self.hours:g}")
         check(self.target_mb > 0, f"--target-mb must be positive, not {self.target_mb:g}")
         minutes = self.pilot_minutes

@@ -80,7 +80,7 @@ def parse(
 ) -> Command:
     """Parse the command line of a command with a config document.
 
-    Defaults are the fields of the document that `--config` names; without one, those of `settings`, or else
+    Defaults are those of `settings`; without them, the fields of the document that `--config` names, or else
     the config's own. `name` is the command as it is typed; None: the name of the dataclass. `everyday` are
     the options that `--help` shows, in this order; none: all. Every flag has a negative, since a document may
     have set it.
@@ -93,7 +93,7 @@ def parse(
         if new := renamed_option(kind, old := argument.partition("=")[0]):
             raise UserError(f"{old} {instead(old.rpartition('.')[2], new)}")
     document = command_line.option(arguments, "--config")
-    if document is not None:
+    if document is not None and settings is None:
         settings = load_config(document, kind, workdir=command_line.option(arguments, "--workdir"))
     return _parse(command, arguments, name, everyday, _MARKERS, settings=settings or kind())
 

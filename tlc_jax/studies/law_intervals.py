@@ -52,12 +52,15 @@ class FittedLaw:
     inside: Spread
     outside: Spread
 
-    def predict(self, parameters: float, tokens: float, rng: np.random.Generator) -> np.ndarray:
-        """Draws of the loss of a training of a size: of this training, not of the mean over seeds."""
+    def predict(
+        self, parameters: float, tokens: float | Float[np.ndarray, "draws"], rng: np.random.Generator
+    ) -> Float[np.ndarray, "draws"]:
+        """Draws of the loss of a training of a size: of one training, not of the mean over seeds. The tokens
+        may be draws as well."""
         count = len(self.draws.E)
         losses = self.draws.loss(np.asarray(parameters), np.asarray(tokens))
         error = rng.choice(self.residuals, count) + rng.choice(self.of_trainings, count)
-        doublings = max(0.0, float(np.log2(tokens / self.longest(parameters))))
+        doublings = np.maximum(0.0, np.log2(tokens / self.longest(parameters)))
         error = error + doublings * self.per_doubling.draw(count, rng)
         sizes = np.unique(self.points.parameters)
         if not np.isclose(sizes, parameters, rtol=1e-6).any():

@@ -1,0 +1,56 @@
+"""`python -m tlc_jax.plan --config C --workdir W --hours 2 --target-mb 8 --store S`: which size to train, and
+how to compress it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from tlc_jax.config import Config, StudyConfig
+from tlc_jax.config.plan_options import PlanConfig
+from tlc_jax.core import cli, command_line
+from tlc_jax.core.config_document import load_config
+from tlc_jax.core.entry_point import run_command
+from tlc_jax.core.errors import UserError
+
+EVERYDAY = (
+    *("config", "workdir", "hours", "target_mb", "store", "pilot_minutes", "sizes", "bits", "sparsities"),
+    *("device_file", "peak_tflops", "utilisation", "train.data.dir", "train.batch_size"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan(PlanConfig):
+    __doc__ = PlanConfig.__doc__
+    config: str
+    """The config document of a study, or of a training: how every size is trained. Its fields follow as
+    options, --sizes among them: the sizes to choose from. A single one stands for all of the pilots."""
+    settings: cli.Settings[StudyConfig]
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = cli.parse(Plan, arguments, settings=_of_a_training(arguments), everyday=EVERYDAY)
+    try:
+        args.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    from tlc_jax.studies.plan_command import plan  # imports jax: not needed for --help
+
+    plan(args, args.settings)
+
+
+def _of_a_training(arguments: list[str]) -> StudyConfig | None:
+    """A document of one training as a study of its size; None for another document."""
+    document = command_line.option(arguments, "--config")
+    if document is None:
+        return None
+    try:
+        config = load_config(document, Config)
+    except UserError:  # another kind of document, or one that says what is wrong once it is loaded again
+        return None
+    return StudyConfig(train=config, sizes=(f"{config.model.num_layers}x{config.model.hidden_size}",))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,141 @@
+"""The plan command: pilots, speeds, the law, the answer, and the files that it ends in."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from rich.console import Console
+
+from tlc_jax.checks.resources import parameters
+from tlc_jax.config import StudyConfig
+from tlc_jax.config.document_text import document_text
+from tlc_jax.config.plan_options import PlanConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.invocation import command
+from tlc_jax.core.progress import duration
+from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
+from tlc_jax.storage.run_directory import STUDY
+from tlc_jax.studies.item_worker import work
+from tlc_jax.studies.law_intervals import fit_with_intervals
+from tlc_jax.studies.made import made
+from tlc_jax.studies.pilot_points import Pilot, check_recipe, read_pilot
+from tlc_jax.studies.pilot_study import pilot_study, planned_training
+from tlc_jax.studies.plan_record import PLAN, Plan, PlannedSize, write_plan
+from tlc_jax.studies.plan_refusals import check_gates, check_points, check_sizes, check_time
+from tlc_jax.studies.plan_text import answer, notes_of, plan_table, recipe_text
+from tlc_jax.studies.planner import MEGABYTE, Target, predicted_sizes, tokens_of
+from tlc_jax.studies.study_folder import open_study
+from tlc_jax.studies.study_record import refuse_others
+from tlc_jax.studies.update_speed import speeds_of
+from tlc_jax.training.view import make_console
+
+PILOT, TRAIN, COMPRESS = "pilot", "train_config.py", "compress_config.py"
+
+
+def plan(options: PlanConfig, config: StudyConfig) -> None:
+    """Print the answer and write plan.json with the documents of its commands. UserError where the pilots
+    cannot answer, with the pilot that would."""
+    console, workdir = make_console(), parse_path(options.workdir)
+    _check_folder(workdir)
+    stores = [parse_path(store) for store in options.store]
+    if options.pilot_minutes is not None:
+        stores.append(_trained_pilot(config, options.pilot_minutes, workdir / PILOT, console))
+    pilot = read_pilot(stores)
+    check_recipe(config, pilot.config, "--config", f"--store {stores[0]}")
+    if len(config.sizes) == 1:  # which is nothing to choose from
+        config = dataclasses.replace(config, sizes=tuple(pilot.parameters))
+    made_plan = _plan(options, config, pilot, console)
+    make_folder(workdir)
+    made_plan = _with_documents(made_plan, config, workdir)
+    write_plan(made_plan, workdir / PLAN)
+    _show(made_plan, workdir, console)
+
+
+def _check_folder(workdir: AnyPath) -> None:
+    refuse_others(workdir)
+    if (workdir / STUDY).exists():
+        raise UserError(f"--workdir {workdir} holds a study: give it as --store, and a new --workdir")
+
+
+def _trained_pilot(config: StudyConfig, minutes: float, folder: AnyPath, console: Console) -> AnyPath:
+    study = open_study(pilot_study(config, minutes), folder, console)
+    sizes = ", ".join(study.config.sizes)
+    console.print(f"pilot of {sizes} in {folder}: {duration(60 * minutes)} of training")
+    work(study)
+    return folder
+
+
+def _plan(options: PlanConfig, config: StudyConfig, pilot: Pilot, console: Console) -> Plan:
+    configs = {size: planned_training(config, size, 3600 * options.hours) for size in config.sizes}
+    sizes = {size: pilot.parameters.get(size) or float(parameters(each)) for size, each in configs.items()}
+    check_gates(pilot, sizes)
+    check_points(pilot)
+    check_sizes(pilot, sizes)
+    device, speeds = speeds_of(configs, options, console)
+    target = Target(3600 * options.hours, MEGABYTE * options.target_mb, sizes, speeds)
+    check_time(pilot, sizes, {size: tokens_of(pilot, target, size) for size in sizes}, options.hours)
+    with console.status("fitting the law and its intervals"):
+        law = fit_with_intervals(pilot.points)
+    predicted = predicted_sizes(pilot, law, target)
+    _check_bytes(predicted, options)
+    intervals = law.intervals()
+    return Plan(
+        hours=options.hours,
+        target_mb=options.target_mb,
+        device=device,
+        metric=pilot.metric,
+        set=pilot.set,
+        sizes=predicted,
+        law={name: (float(getattr(law.law, name)), *ends) for name, ends in intervals.items()},
+        points=len(law.points),
+        notes=notes_of(law, predicted, set(pilot.parameters)),
+        commands=(),
+        made=made(),
+    )
+
+
+def _check_bytes(sizes: tuple[PlannedSize, ...], options: PlanConfig) -> None:
+    if any(each.verdict == "chosen" for each in sizes):
+        return
+    smallest = min((recipe.file_bytes, each.size, recipe) for each in sizes for recipe in each.recipes)
+    file, size, recipe = smallest
+    raise UserError(
+        f"no compression that was measured makes one of the sizes fit in {options.target_mb:g} MB: the "
+        f"smallest is {size} ({recipe_text(recipe)}) with {file / MEGABYTE:.3g} MB. Give a larger "
+        "--target-mb, a smaller size, or a pilot with fewer bits"
+    )
+
+
+def _with_documents(plan: Plan, config: StudyConfig, workdir: AnyPath) -> Plan:
+    """The plan with its commands, whose config documents are written."""
+    chosen, run = plan.chosen, workdir / "run"
+    best = chosen.best_recipe
+    assert best is not None
+    time = duration(3600 * plan.hours)
+    train = planned_training(config, chosen.size, 3600 * plan.hours)
+    text = document_text(train, f"{chosen.size} for {time}, as {PLAN} beside it has planned.")
+    (workdir / TRAIN).write_text(text, encoding="utf-8")
+    compression = dataclasses.replace(config.compression, bits=best.bits, sparsity=best.sparsity)
+    text = document_text(compression, f"{recipe_text(best)}, as {PLAN} beside it has planned.")
+    (workdir / COMPRESS).write_text(text, encoding="utf-8")
+    commands = (
+        f"{command('train')} --config {_quoted(workdir / TRAIN)} --workdir {_quoted(run)}",
+        f"{command('compress')} {_quoted(run)} --config {_quoted(workdir / COMPRESS)} "
+        f"--out {_quoted(workdir / 'compressed')}",
+    )
+    return dataclasses.replace(plan, commands=commands)
+
+
+def _quoted(path: AnyPath) -> str:
+    return shlex.quote(str(path))
+
+
+def _show(plan: Plan, workdir: AnyPath, console: Console) -> None:
+    console.print(plan_table(plan))
+    console.print(answer(plan))
+    for note in plan.notes:
+        console.print(note)
+    for line in plan.commands:
+        console.print(f"    {line}")
+    console.print(f"written: {workdir / PLAN}")
