@@ -83,6 +83,7 @@ def test_it_is_pruned_and_quantized_by_shapes(folder: Path, artifact: Path) -> N
         "model.safetensors",
         "manifest.json",
         "config.json",
+        "README.md",
     }
 
 

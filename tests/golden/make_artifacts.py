@@ -59,6 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
     version and the last digits of relative errors, which depend on the processor."""
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["made_by"], manifest["digest"], manifest["recipe"]  # the recipe is newer
+    manifest.pop("training", None)  # newer, too
     manifest["files"].pop("config.json", None)  # configs get new fields
     for entry in (manifest, *manifest["tensors"].values()):
         entry["relative_error"] = float(f"{entry['relative_error']:.4g}")

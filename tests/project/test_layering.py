@@ -43,6 +43,7 @@ ONLY_HERE = {
     "matplotlib": "studies",
     "filelock": "storage",
     "tensorboardX": "training",
+    "yaml": "artifacts",
 }
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
 POSIX_NAMES = set(

@@ -258,7 +258,7 @@ def test_an_export_holds_documents_only(
     for kind in ("huggingface", "compressed-tensors"):
         export.main(["--checkpoint", str(artifact), "--format", kind, "--out", str(tmp_path / kind)])
         names = {path.name for path in (tmp_path / kind).iterdir()}
-        assert names == {WEIGHTS, "config.json", "vocab.txt"}
+        assert names == {WEIGHTS, "config.json", "vocab.txt", "README.md"}
         assert "authorized_keys, evil.py" in capsys.readouterr().out, "what is left out is named"
 
 

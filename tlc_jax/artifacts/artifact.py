@@ -4,6 +4,7 @@ model.safetensors   `<tensor name>.<part>` for each tensor and each of its parts
 config.json         the run's config, from which the model is rebuilt
 tokenizer.json      its tokenizer
 manifest.json       what was done to each tensor, checksums of tensors and files, and of itself
+README.md           a model card (model_card.py), which may be edited: the manifest does not list it
 
 The same input gives the same bytes: no dates, no paths, sorted names. An artifact may come from anybody, and
 nothing of it is used before it was checked (docs/security.md).
@@ -21,6 +22,8 @@ import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest, check_tensors
+from tlc_jax.artifacts.model_card import NAME as CARD
+from tlc_jax.artifacts.model_card import WEIGHTS, ModelCard
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
@@ -29,8 +32,6 @@ from tlc_jax.storage.claim import check_empty
 from tlc_jax.storage.paths import AnyPath, make_folder, new_folder, write_bytes
 from tlc_jax.storage.sealed import MANIFEST, Damaged, open_sealed, seal
 from tlc_jax.storage.untrusted import file_inside, one_reason, read_bytes
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ def write_artifact(
     others: Mapping[str, bytes],
     *,
     zstd: bool,
+    card: Callable[[Mapping[str, Any]], ModelCard],
 ) -> dict[str, Any]:
     """Write a new folder and return its manifest. `tensors` are, in the order of names: a name, a leaf, and
     what else the manifest says of it; only their bytes are kept. `about` is called at the end for what the
-    manifest says of the whole; `others` are further files. UserError if `read_artifact` would refuse the
-    tensors, since so few bytes stand for so many weights."""
+    manifest says of the whole, `card` with the manifest; `others` are further files. UserError if
+    `read_artifact` would refuse the tensors, since so few bytes stand for so many weights."""
     check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
@@ -78,7 +80,9 @@ def write_artifact(
         write_bytes(making / WEIGHTS, weights)
         for name, content in others.items():
             write_bytes(making / name, content)
-        return seal(making, {"format": FORMAT, **about(), "tensors": entries})
+        manifest = seal(making, {"format": FORMAT, **about(), "tensors": entries})
+        write_bytes(making / CARD, card(manifest).text().encode())
+        return manifest
 
 
 def file_bytes(tensors: Iterable[tuple[str, Leaf]], zstd: bool = False) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tlc_jax.artifacts.encoding import leaf_kind
+from tlc_jax.artifacts.model_record import ModelRecord
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
@@ -57,6 +58,7 @@ class ArtifactManifest(TypedDict):
     tensors: dict[Name, TensorEntry]
     files: dict[Name, Fingerprint]
     size: Size
+    training: NotRequired[ModelRecord]
     texts_per_example: NotRequired[Literal[1, 2]]
     label_names: NotRequired[
         Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=10_000)]

@@ -24,7 +24,7 @@ FORMAT = 1
 _CHANGED = (
     "{} was changed since prepare wrote it: prepare the data again, or remove {} to use the files as your own"
 )
-_QUOTED = ("name", "kind", "revision", "licence", "counts")
+_QUOTED = ("name", "kind", "source", "revision", "licence", "counts")
 
 
 @record
@@ -107,6 +107,21 @@ def quotes(files: Mapping[str, epath.Path]) -> list[dict[str, Any]]:
         }
         for folder, manifest in _manifests(files.values()).items()
     ]
+
+
+def sources_of(manifest: Mapping[str, Any]) -> list[str]:
+    """What the prepared data of a run were made from: names of files, of data sets with their versions."""
+    if "sources" in manifest:  # of sentence pairs
+        return [source["name"] for source in manifest["sources"]]
+    origin = manifest.get("origin", {})
+    names: list[str] = []
+    for part in origin.get("parts", [origin]):
+        named = [" ".join(part[key] for key in ("name", "version", "split") if part.get(key))]
+        versions = [
+            f"documentation of {name} {version}" for name, version in part.get("versions", {}).items()
+        ]
+        names += part.get("files") or versions or [named[0] or part["kind"]]
+    return names
 
 
 def notes(files: Mapping[str, epath.Path]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from tlc_jax.artifacts.artifact import Artifact, is_artifact, other_files, read_
 from tlc_jax.artifacts.checkpoint_folder import is_kept
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.huggingface import by_huggingface_names, write_huggingface
+from tlc_jax.artifacts.model_card import NAME as CARD
 from tlc_jax.artifacts.model_folder import json_file, read_arrays, write_arrays
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConfig
@@ -19,12 +20,13 @@ from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import checked
 from tlc_jax.core.tree import count
+from tlc_jax.inference.exported_card import exported_card, of_folder
 from tlc_jax.models.encoder_decoder import sinusoids
 from tlc_jax.models.families import ENCODER, ENCODER_DECODER, family_of
 from tlc_jax.models.family import ModelFamily
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.claim import claimed
-from tlc_jax.storage.paths import AnyPath, new_folder, parse_path
+from tlc_jax.storage.paths import AnyPath, new_folder, parse_path, write_bytes
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
 from tlc_jax.tasks.decoder import EXTRA
@@ -35,9 +37,13 @@ _LARGEST = 64 << 20  # bytes of a tokenizer
 def export_model(
     root: str, out: AnyPath, kind: str, console: Console, loaded: TrainedModel | None = None
 ) -> None:
-    """Write a model to the new folder `out` in one of FORMATS; `loaded` is that model, if it is at hand."""
+    """Write a model to the new folder `out` in one of FORMATS, with its card; `loaded` is that model, if it
+    is at hand."""
     with claimed(out), new_folder(out, exclusive=True) as making:
+        if loaded is None and not of_folder(root):
+            loaded = load_model(root, warn=console.print)
         FORMATS[kind](root, making, console, loaded)
+        write_bytes(making / CARD, exported_card(root, making, kind, console, loaded).text().encode())
     console.print(f"written to {out}")
 
 

@@ -18,9 +18,9 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.sizes import Sizes
 from tlc_jax.recipes.byte_budget import Source, fit_bytes, has_budget
-from tlc_jax.recipes.compress_run import MADE_BY
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
 from tlc_jax.recipes.sensitivity import squared_error
+from tlc_jax.runs.card import MADE_BY, card_of_folder
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import fingerprint
 
@@ -63,7 +63,7 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
 
     others = {name: path.read_bytes() for name, path in source.others.items()}
     items = _converted(source, plan, sizes, fidelity, console)
-    manifest = write_artifact(out, items, about, others, zstd=config.zstd)
+    manifest = write_artifact(out, items, about, others, zstd=config.zstd, card=card_of_folder)
     report_idle(plan, console)
     return manifest
 

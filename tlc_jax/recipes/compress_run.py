@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import jax
 from rich.console import Console
 
-import tlc_jax
 from tlc_jax.artifacts.artifact import WEIGHTS, check_new, is_artifact, write_artifact
+from tlc_jax.artifacts.model_card import ModelCard
+from tlc_jax.artifacts.model_record import MetricRecord
 from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import split
+from tlc_jax.core.tree import Params
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
 from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
+from tlc_jax.runs.card import MADE_BY, card_of, use_of_artifact
 from tlc_jax.runs.load import TrainedModel, load_model
+from tlc_jax.runs.primary_metric import primary_metric, recorded
+from tlc_jax.runs.record_model import record_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import Damaged, read_manifest
+from tlc_jax.tasks.base import Task
 
 _TRIES = 5
-MADE_BY = f"tlc_jax {tlc_jax.__version__}"
 
 
 def compress_run(
@@ -54,35 +60,66 @@ def compress_run(
         )
     result, fidelity = compress_model(original, recipe, console), Fidelity()
     items = result.items(fidelity)
-    if fidelity.overall or result.model is not original:
-        _report_metrics(load_model(given, warn=console.print) if rounds else original, result, console)
+    dense = load_model(given, warn=console.print) if rounds else original
+    changed = bool(fidelity.overall) or result.model is not original
+    training: dict[str, Any] = {**record_model(dense, console)}
+    training.pop("metric", None)  # of an artifact that is compressed again
+    training |= {**_recovered(rounds), **_metric(dense, result, changed, console)}
     about = {
-        "made_by": MADE_BY,
+        **_compressed_by(config, result, rounds),
         "source": source,
-        "compression": config.recorded(),
-        "recipe": [step.recorded() for step in recipe_of(config)],
-        **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
-        **({"target": result.fit.report} if result.fit else {}),
+        "training": training,
         "label_names": list(original.label_names),
         **({"texts_per_example": texts} if (texts := original.texts_per_example) else {}),
-        "size": asdict(result.sizes),
         "relative_error": fidelity.overall,
     }
     others = {
         "config.json": f"{json.dumps(asdict(result.model.config), indent=1)}\n".encode(),
         "tokenizer.json": original.rundir.tokenizer.read_bytes(),
     }
-    return write_artifact(out, items, lambda: about, others, zstd=config.zstd)
+
+    def card(manifest: Mapping[str, Any]) -> ModelCard:
+        use = use_of_artifact(result.model)
+        return card_of(result.model, manifest["training"], use, library="tlc-jax", manifest=manifest)
+
+    return write_artifact(out, items, lambda: about, others, zstd=config.zstd, card=card)
 
 
-def _report_metrics(original: TrainedModel, result: CompressedModel, console: Console) -> None:
-    """Print the metrics of the original model, before any round of pruning, and of the compressed one, which
-    may have fewer heads."""
+def _recovered(rounds: Sequence[Round]) -> dict[str, Any]:
+    """What the rounds of pruning add to the record of a training."""
+    if not rounds:
+        return {}
+    seconds = sum(finished.training_seconds for finished in rounds)
+    return {"recovery_updates": sum(finished.steps for finished in rounds), "recovery_seconds": seconds}
+
+
+def _compressed_by(
+    config: CompressConfig, result: CompressedModel, rounds: Sequence[Round]
+) -> dict[str, Any]:
+    """What a manifest says of the compression."""
+    return {
+        "made_by": MADE_BY,
+        "compression": config.recorded(),
+        "recipe": [step.recorded() for step in recipe_of(config)],
+        **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
+        **({"target": result.fit.report} if result.fit else {}),
+        "size": asdict(result.sizes),
+    }
+
+
+def _metric(
+    original: TrainedModel, result: CompressedModel, changed: bool, console: Console
+) -> dict[str, MetricRecord]:
+    """The primary metric of the compressed model, which may have fewer heads, and of the original one, before
+    any round of pruning. Prints all metrics of both if the weights have `changed`."""
     try:
         evaluate = evaluator_of(original)
     except UserError as error:  # there are no data
-        console.print(f"not evaluated before and after compression: {error}")
-        return
+        if changed:
+            console.print(f"not evaluated before and after compression: {error}")
+        return {}
+    if not changed:
+        return recorded(_primary_metric(original, evaluate.task, original.params), console)
     with stage(console, "evaluating", 2, "models", only_long=True) as advance:
         before = evaluate(split(jax.device_get(original.params)))
         advance(1)
@@ -91,6 +128,12 @@ def _report_metrics(original: TrainedModel, result: CompressedModel, console: Co
         after = evaluate(result.compressed.dense())
         advance(1)
     report_metrics(before, after, console)
+    measured = _primary_metric(result.model, evaluate.task, result.params)
+    return recorded({**measured, "before": before[evaluate.key]}, console)
+
+
+def _primary_metric(model: TrainedModel, task: Task, params: Params) -> MetricRecord:
+    return primary_metric(task, params, model.config.at_once, model.mesh)
 
 
 def report(

@@ -18,7 +18,6 @@ from tlc_jax.recipes.recover import without_training
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.chosen import chosen_combination
-from tlc_jax.studies.example_scorer import ExampleScorer
 from tlc_jax.studies.failed_items import failed
 from tlc_jax.studies.finished_run import check_run, kept_by, spent_in_recovery
 from tlc_jax.studies.item_store import Failure, PackedScores, Result, Row, pack_scores
@@ -27,6 +26,7 @@ from tlc_jax.studies.made import made
 from tlc_jax.studies.measured import primary_fields
 from tlc_jax.studies.study_folder import StudyFolder
 from tlc_jax.training.evaluator import Evaluator
+from tlc_jax.training.example_scorer import ExampleScorer
 
 
 def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result]:

@@ -190,6 +190,12 @@ class TaskKind(ABC, Generic[PreparedData]):
     """Whether a tokenizer is trained where `data.tokenizer` names none."""
     translates: bool = False
     """Whether a model writes a text for a text (`translate`)."""
+    hub_task: str | None = None
+    """What Hugging Face calls the task (https://huggingface.co/tasks); None where it has no name for it."""
+    uses: tuple[str, ...] = ("evaluate . --data.dir DATA",)
+    """Commands that use a model in the current folder, for its card."""
+    python_use: str = 'print(model.evaluate("DATA"))'
+    """The same in Python, of a `model` that is loaded (api.py)."""
     next_commands: tuple[tuple[str, ...], ...] = (
         ("evaluate", "{run}"),
         ("compress", "{run}", "--bits", "8", "--out", "{run}-8bits"),
@@ -222,6 +228,10 @@ class TaskKind(ABC, Generic[PreparedData]):
     def task_names(self, config: Config) -> tuple[str, ...]:
         """The names of the task in `evaluate --task`: that of the kind, and of its data set if it has one."""
         return (self.name,)
+
+    def languages(self, config: Config) -> tuple[str, ...]:
+        """ISO 639 codes of the languages of a model, as far as its config says them."""
+        return ()
 
     def label_names(self, config: Config, folder: AnyPath | None) -> tuple[str, ...]:
         """The classes, from prepared data or, without `folder`, from the source; () for most kinds."""

@@ -223,6 +223,9 @@ def _shown(counts: Mapping[str, int]) -> str:
 
 class ClassificationKind(TaskKind[PackedExamples]):
     name = "classification"
+    hub_task = "text-classification"
+    uses = ("predict . TEXTS", "evaluate . --data.dir DATA")
+    python_use = "print(model.predict(TEXTS))"
     config_type = ClassificationConfig
     data_type = PackedExamples
     tokenizer_layout = ROBERTA

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ class Metric:
 
     name: str
     higher_is_better: bool
+    mean_over_examples: bool = field(default=True, kw_only=True)
+    """Whether it is a sum over the examples divided by another one (ExampleScores)."""
 
     def better(self, value: float, other: float) -> bool:
         """Whether `value` is strictly better than `other`; NaN is worse than every number."""
@@ -52,6 +54,7 @@ class ConfusionMetric(Metric):
     """A metric of a classification, computed from its confusion matrix."""
 
     of_confusion: Callable[[Confusion], float]
+    mean_over_examples: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def matthews(confusion: Confusion) -> float:
 
 
 NATS_PER_BYTE = Metric("nats_per_byte", higher_is_better=False)
-ACCURACY = ConfusionMetric("accuracy", True, accuracy)
+ACCURACY = ConfusionMetric("accuracy", True, accuracy, mean_over_examples=True)
 MATTHEWS = ConfusionMetric("matthews", True, matthews)
 CONFUSION_METRICS = {metric.name: metric for metric in (ACCURACY, MATTHEWS)}
 """What a labelled data set may name as its metric (data/labelled/data_sets.py)."""

@@ -178,6 +178,7 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
 
 class MlmKind(TokenPredictionKind[PackedText]):
     name = "mlm"
+    hub_task = "fill-mask"
     next_commands = (
         (
             *("train", "--config", "finetune_sst2", "--data.name", "docs/package"),

@@ -20,6 +20,7 @@ from tlc_jax.core.progress import stage
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.bucketing import EMPTY, Buckets, Indices, Plan
+from tlc_jax.data.pairs.languages import is_language, language
 from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_batches import gather, pair_buckets, rows_of_batch
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
@@ -269,6 +270,9 @@ def _check_rows(config: Config) -> None:
 
 class TranslationKind(TokenPredictionKind[PackedPairs]):
     name = "translation"
+    hub_task = "translation"
+    uses = ("translate . < LINES", "evaluate . --data.dir DATA")
+    python_use = 'print(model.translate(["one line", "another line"]))'
     config_type = TranslationConfig
     data_type = PackedPairs
     prepare_data = staticmethod(prepare_pairs)
@@ -285,6 +289,10 @@ class TranslationKind(TokenPredictionKind[PackedPairs]):
         if label_names is None:
             _check_rows(config)
         return super().prepare(config, console, label_names)
+
+    def languages(self, config: Config) -> tuple[str, ...]:
+        data = cast(PairsConfig, config.data)
+        return tuple(language(name)[0] for name in (data.source, data.target) if is_language(name))
 
     def objective(self, config: Config, classes: int | None = None) -> TranslationObjective:
         return TranslationObjective(config)
