@@ -66,11 +66,13 @@ def compress_run(
     training.pop("metric", None)  # of an artifact that is compressed again
     training |= {**_recovered(rounds), **_metric(dense, result, changed, console)}
     about = {
-        **_compressed_by(config, result, rounds),
+        "made_by": MADE_BY,
         "source": source,
+        **_compressed_by(config, result, rounds),
         "training": training,
         "label_names": list(original.label_names),
         **({"texts_per_example": texts} if (texts := original.texts_per_example) else {}),
+        "size": asdict(result.sizes),
         "relative_error": fidelity.overall,
     }
     others = {
@@ -98,12 +100,10 @@ def _compressed_by(
 ) -> dict[str, Any]:
     """What a manifest says of the compression."""
     return {
-        "made_by": MADE_BY,
         "compression": config.recorded(),
         "recipe": [step.recorded() for step in recipe_of(config)],
         **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
         **({"target": result.fit.report} if result.fit else {}),
-        "size": asdict(result.sizes),
     }
 
 
