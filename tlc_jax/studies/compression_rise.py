@@ -20,7 +20,7 @@ Recipe = tuple[int, float]
 """Bits and sparsity."""
 FEWEST = 3
 """Measured models of a compression."""
-_SMALLEST = 1e-3  # relative rises below it are noise of the evaluation
+_SMALLEST = 3e-4  # relative rises below it are noise of the evaluation
 _APART = 0.3  # standard deviation of a compression's slopes around the common ones
 _LARGEST = 5.0  # of the logarithm of a rise: a model is useless long before
 _ERROR = 0.2  # of the logarithm of a rise, before it is estimated

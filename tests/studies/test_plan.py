@@ -1,0 +1,218 @@
+"""`plan`: its answers against the laws that pilots were made with, its refusals, and what it writes."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.studies import plan_stores as stores
+from tlc_jax import plan
+from tlc_jax.config import CompressConfig, Config
+from tlc_jax.core.config_document import load_config
+from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.studies import plan_command
+from tlc_jax.studies.law_intervals import FittedLaw, fit_with_intervals
+from tlc_jax.studies.plan_record import Plan, predicted_and_obtained, read_plan
+from tlc_jax.studies.scaling_law import Points
+
+SIZES = tuple(stores.PARAMETERS)
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one fit for all tests of the same pilot."""
+    monkeypatch.setattr(plan_command, "fit_with_intervals", fitted)
+
+
+FITTED: dict[bytes, FittedLaw] = {}
+
+
+def fitted(points: Points) -> FittedLaw:
+    key = points.losses.tobytes()
+    if key not in FITTED:
+        FITTED[key] = fit_with_intervals(points, draws=60)
+    return FITTED[key]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pilot and timing files that all tests read."""
+    folder = tmp_path_factory.mktemp("plan")
+    stores.pilot(folder / "pilot")
+    stores.timing_files(folder / "times")
+    return folder
+
+
+def planned(folder: Path, out: Path, *options: str, hours: float = 1.0, megabytes: float = 100.0) -> Plan:
+    files = sorted(map(str, (folder / "times").glob("*.json")))
+    given = ["--config", "quickstart_study", "--workdir", str(out), "--store", str(folder / "pilot")]
+    given += ["--hours", str(hours), "--target-mb", str(megabytes)]
+    if "--sizes" not in options:
+        given += ["--sizes", *SIZES]
+    if not {"--device-file", "--peak-tflops"} & {*options}:
+        given += ["--device-file", *files]
+    plan.main([*given, *options])
+    return read_plan(out)
+
+
+def true_best(seconds: float, megabytes: float) -> tuple[str, int]:
+    """By the laws that the pilot was made with."""
+    losses = {
+        (size, bits): stores.loss(size, tokens) * stores.rise(bits, size, tokens)
+        for size in SIZES
+        for tokens in [stores.tokens_in(size, seconds)]
+        for bits in stores.BITS
+        if stores.file_bytes(size, bits) <= 1e6 * megabytes
+    }
+    return min(losses, key=losses.__getitem__)
+
+
+@pytest.mark.parametrize(("hours", "megabytes"), [(0.15, 0.5), (1.0, 2.0)])
+def test_the_best_size_is_chosen(folder: Path, tmp_path: Path, hours: float, megabytes: float) -> None:
+    made = planned(folder, tmp_path / "plan", hours=hours, megabytes=megabytes)
+    size, bits = true_best(3600 * hours, megabytes)
+    assert size in [each.size for each in made.candidates]
+    named = next(each for each in made.sizes if each.size == size)
+    recipe = named.best_recipe
+    assert recipe is not None
+    assert recipe.bits == bits
+    for each in made.sizes:
+        tokens = stores.tokens_in(each.size, 3600 * hours)
+        assert each.tokens == tokens
+        assert each.low <= stores.loss(each.size, tokens) <= each.high
+        for recipe in each.recipes:
+            assert recipe.file_bytes == stores.file_bytes(each.size, recipe.bits)
+            true = stores.loss(each.size, tokens) * stores.rise(recipe.bits, each.size, tokens)
+            assert 0.999 * recipe.low <= true <= 1.001 * recipe.high
+
+
+def test_documents_and_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = planned(folder, tmp_path / "plan", hours=0.5, megabytes=0.5)
+    train = load_config(str(tmp_path / "plan" / "train_config.py"), Config)
+    size = f"{train.model.num_layers}x{train.model.hidden_size}"
+    assert size == made.chosen.size
+    assert (train.budget.training_seconds, train.schedule.cooldown, train.checkpoint.marks) == (1800, 0.2, "")
+    rate = stores.study(SIZES).train_of(size).optimizer.learning_rate
+    assert train.optimizer.learning_rate == pytest.approx(rate)
+    compress = load_config(str(tmp_path / "plan" / "compress_config.py"), CompressConfig)
+    recipe = made.chosen.best_recipe
+    assert recipe is not None
+    assert (compress.bits, compress.sparsity, compress.granularity) == (recipe.bits, 0.0, "row")
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in made.commands)
+    assert "1 x another device" in printed
+
+
+def test_equal_sizes_are_not_told_apart(folder: Path, tmp_path: Path) -> None:
+    """Bytes for which two sizes are as good as each other by the laws, within what pilots can tell."""
+
+    def apart(seconds: float) -> float:
+        small, large = (stores.loss(size, stores.tokens_in(size, seconds)) for size in ("2x64", "2x128"))
+        return abs(small - large)
+
+    seconds = min(np.geomspace(100, 4000, 200), key=apart)
+    made = planned(folder, tmp_path / "plan", hours=float(seconds) / 3600)
+    assert {"2x64", "2x128"} <= {each.size for each in made.candidates}
+
+
+def test_a_device_that_is_not_here_is_estimated(folder: Path, tmp_path: Path) -> None:
+    peak = ("--peak-tflops", "0.05", "--utilisation")
+    narrow = planned(folder, tmp_path / "a", *peak, "0.2", "0.2", hours=0.5)
+    wide = planned(folder, tmp_path / "b", *peak, "0.05", "0.8", hours=0.5)
+    assert "estimate" in wide.device
+    assert any("estimated" in note for note in wide.notes)
+    for one, other in zip(narrow.sizes, wide.sizes, strict=True):
+        assert one.speed == "estimated"
+        assert one.step_seconds == pytest.approx(other.step_seconds)
+        assert one.high - one.low < other.high - other.low
+
+
+def refusal(tmp_path: Path, *options: str, hours: float = 0.5, **changes: object) -> str:
+    """What `plan` says of a pilot that differs in some way."""
+    stores.pilot(tmp_path / "pilot", **changes)  # pyright: ignore[reportArgumentType]
+    stores.timing_files(tmp_path / "times")
+    with pytest.raises(UserError) as error:
+        planned(tmp_path, tmp_path / "plan", *options, hours=hours)
+    assert not (tmp_path / "plan").exists()
+    return str(error.value)
+
+
+def test_fewer_than_eight_points(tmp_path: Path) -> None:
+    text = refusal(tmp_path, marks=("1/8", "1"))
+    assert "4 usable points of 4 sizes, and a plan needs 8 of 3" in text
+
+
+def test_fewer_than_three_sizes(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "--sizes", "1x32", "2x64", sizes=("1x32", "2x64"))
+    assert "of 2 sizes, and a plan needs 8 of 3" in text
+
+
+def test_more_than_eight_times_as_long(tmp_path: Path) -> None:
+    text = refusal(tmp_path, hours=2.0)
+    assert "12.0 times the tokens of its longest pilot, and a plan reaches 8 times" in text
+    assert "a pilot of 15 min 00 s for each size" in text
+    assert "--hours 1.3" in text
+
+
+def test_more_than_four_times_as_large(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "--sizes", "2x64", "8x512")
+    assert re.match(r"8x512 has [\d,]+ parameters, [\d.]+ times more than any pilot, and a plan reach", text)
+    assert "train a pilot with at least" in text
+
+
+def test_a_pilot_above_its_gate(tmp_path: Path) -> None:
+    gate = stores.loss("1x32", stores.tokens_in("1x32", stores.PILOT)) * 0.9
+    text = refusal(tmp_path, gate=gate)
+    assert text.startswith("the pilot of 1x32 is no better than its gate after 10 min 00 s")
+    assert "--pilot-minutes" in text
+
+
+def test_a_metric_that_is_no_loss(tmp_path: Path) -> None:
+    assert "the law is one of losses" in refusal(tmp_path, metric="accuracy", gate=0.0)
+
+
+def test_a_pilot_of_another_recipe(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--config trains otherwise .* optimizer.learning_rate is 0.01 but"):
+        planned(folder, tmp_path, "--train.optimizer.learning-rate", "0.01")
+
+
+def test_bytes_that_nothing_fits_in(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the smallest is 1x32 \(2 bits\) with 0.0218 MB"):
+        planned(folder, tmp_path / "plan", megabytes=0.01)
+
+
+def test_a_size_without_a_timing_file(folder: Path, tmp_path: Path) -> None:
+    files = sorted(map(str, (folder / "times").glob("1x32.json")))
+    with pytest.raises(UserError, match="2x64 needs one timing file"):
+        planned(folder, tmp_path / "plan", "--device-file", *files)
+
+
+def test_predicted_beside_obtained(folder: Path, tmp_path: Path) -> None:
+    made = planned(folder, tmp_path / "plan", hours=0.5)
+    run, chosen = RunDir(tmp_path / "run"), made.chosen
+    run.root.mkdir()
+    config = load_config(str(tmp_path / "plan" / "train_config.py"), Config)
+    write_json(run.config, dataclasses.asdict(config))
+    for seconds, complete in ((1799.0, True), (900.0, False)):
+        line = {"step": 1000, "tokens": 1_000_000, "training_seconds": seconds, "total_seconds": seconds}
+        run.metrics.write_text(json.dumps({**line, "eval/held_out/nats_per_byte": chosen.high + 1}) + "\n")
+        rows = {row["quantity"]: row for row in predicted_and_obtained(made, run)}
+        assert set(rows) == {"updates", "training seconds", "tokens", "nats_per_byte"}
+        loss = rows["nats_per_byte"]
+        assert loss["predicted"] == chosen.loss
+        assert (loss["inside"], loss["complete"]) == (False, complete)
+        assert loss["error"] == pytest.approx(chosen.loss / (chosen.high + 1) - 1)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=7))
+    write_json(run.config, dataclasses.asdict(other))
+    with pytest.raises(UserError, match=f"is a run of 7x{config.model.hidden_size}"):
+        predicted_and_obtained(made, run)
+
+
+def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"hours": "many"}')
+    with pytest.raises(UserError, match="is not a plan"):
+        read_plan(tmp_path)
