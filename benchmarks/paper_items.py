@@ -45,7 +45,9 @@ def main() -> None:
     args = parser.parse_args()
     path = args.output.with_suffix(".json")
     made: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {**about(), "programs": {}}
-    for key, (config, names) in programs().items():
+    wanted = programs()
+    made["programs"] = {key: program for key, program in made["programs"].items() if key in wanted}
+    for key, (config, names) in wanted.items():
         program = made["programs"].get(key)
         if program is None and (not args.only or any(name.startswith(tuple(args.only)) for name in names)):
             program = made["programs"][key] = compiled(config)

@@ -115,8 +115,9 @@ def _gpu() -> StudyConfig:
 def _paper() -> StudyConfig:
     train = load_config("translate", Config)
     schedule = replace(train.schedule, follows="training_seconds")
+    budget = BudgetConfig(training_seconds=86_400)
     return StudyConfig(
-        train=replace(train, schedule=schedule, budget=BudgetConfig(training_seconds=86_400)),
+        train=replace(train, schedule=schedule, budget=budget, micro_batch="auto"),  # 6x2048: 16,384 at most
         sizes=(
             *("6x128", "6x256", "6x512", "6x1024", "6x2048"),
             *("2x512", "8x512", "2x1024", "8x1024"),
