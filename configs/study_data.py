@@ -5,8 +5,8 @@ figure 14).
 
 The scale `mini` is for 2 CPU cores, on the pairs of `study_translation`, whose model, data, batch and warm-up
 it has. In 150 seconds each size passes its gate with all text, and the smallest sees 1 % of the text some 60
-times in 200. Cost: 200 seconds of one core for each of three sizes, three shares and three seeds; with branches
-an hour for two workers.
+times in 200. Cost: 200 seconds of one core for each of three sizes, three shares and three seeds; with
+branches an hour for two workers.
 
 `study_data:gpu` is for one GPU, by the clock, 40 seconds each. Cost: 20 minutes a seed; not run here.
 
