@@ -1,10 +1,9 @@
-// In a page that is served: loads it again when its file has changed.
+// In a page that is served: loads it again when the server has another one.
 "use strict";
-let version;
+const version = document.querySelector("meta[name=version]").content;
 setInterval(async () => {
   try {
     const now = (await fetch("/", {method: "HEAD", cache: "no-store"})).headers.get("ETag");
-    if (version !== undefined && now !== version) location.reload();
-    version = now;
+    if (now !== `"${version}"`) location.reload();
   } catch { /* the server has ended: the page stays as it is */ }
 }, 2000);

@@ -46,7 +46,7 @@ def _write(sources: Sources, path: AnyPath, server: PageServer | None, first: bo
         page = page_text(sources, path)
         write_bytes(path, page.text.encode())
         if server is not None:
-            server.show(page.served.encode())
+            server.show(page.served.encode(), page.version)
     except UserError as error:
         if first:
             raise

@@ -94,6 +94,15 @@ function colour(part, model) {
   return Plot.interpolateViridis(dark.matches ? 0.4 + 0.55 * share : 0.62 * (1 - share));
 }
 
+// A plot is one picture to a screen reader; the names of its marks are not allowed there.
+function unlabelled(plot) {
+  plot.setAttribute("role", "img");
+  for (const mark of plot.querySelectorAll("g[aria-label]")) {
+    mark.dataset.mark = mark.getAttribute("aria-label");
+    mark.removeAttribute("aria-label");
+  }
+}
+
 // Moves labels apart along an axis, so that none covers another; each has `value`, and `size` pixels are shared.
 function apart(labels, {type, domain}, size) {
   const [low, high] = type === "log" ? domain.map(Math.log) : domain;
@@ -240,7 +249,11 @@ class View {
       if (!figure.isConnected || !width || (!again && width === figure.drawn)) continue;
       figure.drawn = width;
       const plot = this[figure.dataset.plot](width);
-      plot.addEventListener("input", () => plot.value && this.show(figure, plot.value));
+      unlabelled(plot);
+      plot.addEventListener("input", () => {
+        unlabelled(plot);
+        if (plot.value) this.show(figure, plot.value);
+      });
       live.replaceChildren(plot);
     }
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,10 +42,11 @@ enough."""
 
 @dataclass(frozen=True)
 class Written:
-    """The HTML of a page as a file and as it is served, and the answer of each part."""
+    """The HTML of a page as a file and, under a version, as it is served, and the answer of each part."""
 
     text: str
     served: str
+    version: str
     answers: Sequence[str]
 
 
@@ -101,8 +103,10 @@ def _page(sources: Sources, path: AnyPath, most: int, pictures: bool) -> Written
         body.insert(0, heading)
     body.append(_footer(sources, pictures))
     page = Page(schema=SCHEMA, parts=parts)
-    text, served = (document(title, page, body, live) for live in (False, True))
-    return Written(text, served, [" ".join(filter(None, said.answer)) for _, _, said in gathered])
+    text = document(title, page, body)
+    version = hashlib.sha256(text.encode()).hexdigest()
+    served = document(title, page, body, version)
+    return Written(text, served, version, [" ".join(filter(None, said.answer)) for _, _, said in gathered])
 
 
 Gathered = tuple[Part, list[Training], Said]

@@ -23,8 +23,9 @@ _FILES = importlib.resources.files("tlc_jax.studies.page")
 _MOST_ROWS = 200  # of a table
 
 
-def document(title: str, page: Page, body: Sequence[Element], live: bool) -> str:
-    """The text of the HTML file. `live`: it is served, and asks its server whether it has changed."""
+def document(title: str, page: Page, body: Sequence[Element], version: str = "") -> str:
+    """The text of the HTML file. With a version it is one to be served, and asks its server for another."""
+    live = bool(version)
     scripts = [_read("plot/plot.js"), _read("page.js"), *([_read("live.js")] if live else [])]
     html = Element("html", {"lang": "en", "class": "static-only"})
     head = SubElement(html, "head")
@@ -33,6 +34,8 @@ def document(title: str, page: Page, body: Sequence[Element], live: bool) -> str
     SubElement(head, "meta", policy)
     SubElement(head, "meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"})
     SubElement(head, "meta", {"name": "referrer", "content": "no-referrer"})
+    if live:
+        SubElement(head, "meta", {"name": "version", "content": version})
     add(head, "title", title)
     SubElement(head, "style").text = _read("page.css")
     main = SubElement(SubElement(html, "body"), "main")

@@ -3,7 +3,6 @@ name it, so that no other page can read it by a name that leads here (DNS rebind
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,11 +21,11 @@ class PageServer:
         except (OSError, OverflowError) as error:
             raise UserError(f"--port {port} cannot be used ({error}): give another, or 0") from error
         self.url = f"http://{HOST}:{self._server.server_address[1]}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
-    def show(self, page: bytes) -> None:
-        """Serve this page from now on."""
-        self._server.page = page
+    def show(self, page: bytes, version: str) -> None:
+        """Serve this page from now on; its version tells a browser that has another one."""
+        self._server.page, self._server.version = page, version
 
     def close(self) -> None:
         """End the thread and free the port."""
@@ -35,7 +34,7 @@ class PageServer:
 
 
 class _Server(ThreadingHTTPServer):
-    page = b""
+    page, version = b"", ""
     daemon_threads = True
 
 
@@ -62,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("ETag", f'"{hashlib.sha256(page).hexdigest()[:32]}"')
+        self.send_header("ETag", f'"{self.server.version}"')
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.end_headers()
