@@ -77,6 +77,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(RequestHandler):
+    protocol_version = "HTTP/1.1"  # a connection serves many requests
+    disable_nagle_algorithm = True  # else every other answer waits for an acknowledgement
+    wbufsize = -1
+
     def __init__(self, bucket: Bucket, *args: Any):
         self.bucket = bucket
         super().__init__(bucket.storage, *args)
@@ -88,7 +92,7 @@ class _Handler(RequestHandler):
             self.close_connection = True
             return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.rfile = io.BytesIO(body)
+        stream, self.rfile = self.rfile, io.BytesIO(body)
         with self.bucket.turn:
             status = self.bucket.refusal(self.command, self.path, body)
             if status is None:
@@ -97,7 +101,8 @@ class _Handler(RequestHandler):
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-        self.close_connection = True
+        self.rfile = stream
+        self.wfile.flush()
 
     def end_headers(self) -> None:
         """With a header that the emulator forgets: without it tensorstore cannot try a write again."""

@@ -17,18 +17,18 @@ from tlc_jax.studies import errors_report
 from tlc_jax.studies.rows import Results
 
 
-def measured(run: Path, folder: Path, *more: str) -> list[dict]:
-    """The lines that `report errors` writes for 3 bits and a sparsity of one half."""
-    picture = folder / "errors.png"
-    options = ["--bits", "3", "--sparsity", "0.5", "--output", str(picture)]
-    report.main(["errors", "--run", str(run), *options, *more])
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    return [json.loads(line) for line in picture.with_suffix(".jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    return measured(finished, tmp_path_factory.mktemp("errors"))
+    """The lines that `report errors` writes for 3 bits and a sparsity of one half, with evaluations."""
+    folder = tmp_path_factory.mktemp("errors")
+    run, picture = shutil.copytree(finished, folder / "run"), folder / "errors.png"
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["evaluation"]["max_rows"] = 16  # of 194, for each of 108 choices
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    options = ["--bits", "3", "--sparsity", "0.5", "--output", str(picture), "--evaluate"]
+    report.main(["errors", "--run", str(run), *options])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    return [json.loads(line) for line in picture.with_suffix(".jsonl").read_text().splitlines()]
 
 
 def matrices(finished: Path) -> dict[str, np.ndarray]:
@@ -132,12 +132,7 @@ def test_better_ranges_cost_nothing_and_smaller_blocks_do(results: list[dict]) -
 
 
 @pytest.mark.slow
-def test_each_choice_is_evaluated_if_asked(finished: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(finished, tmp_path / "run")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config["evaluation"]["max_rows"] = 16  # of 194, for each of 108 choices
-    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    results = measured(run, tmp_path, "--evaluate")
+def test_each_choice_is_evaluated_if_asked(results: list[dict]) -> None:
     grid = {(r["granularity"], r["range"], r["bits"]): r for r in results if r["kind"] == "grid"}
     assert grid["tensor", "mse", 8]["eval/held_out/loss"] != grid["tensor", "mse", 2]["eval/held_out/loss"]
     setting = {"granularity": "row", "range": "mse", "bits": 2}

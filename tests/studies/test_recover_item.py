@@ -199,22 +199,22 @@ def get_config():
     train = Config(
         model=ModelConfig(head_size=8, vocab_size=300, max_positions=32),
         data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
-        budget=BudgetConfig(steps=40),
-        evaluation=EvaluationConfig(every_steps=None),
+        budget=BudgetConfig(steps=12),
+        evaluation=EvaluationConfig(every_steps=None, max_rows=32),
         optimizer=OptimizerConfig(learning_rate=0.01),
         batch_size=16,
         log_every=10,
     )
     return StudyConfig(
         train=train, sizes=("1x16",), bits=(32, 4), sparsities=(0.8,),
-        recovery=RecoveryConfig((0.4,), target=2.0, max_epochs=0.2, evaluate_every=3, control=True),
+        recovery=RecoveryConfig((0.4,), target=2.0, max_epochs=0.1, evaluate_every=4, control=True),
     )
 """
 RECIPE = """
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 
 def get_config():
-    recovery = RecoveryConfig((0.4,), target=2.0, max_epochs=0.2, evaluate_every=3, control=True)
+    recovery = RecoveryConfig((0.4,), target=2.0, max_epochs=0.1, evaluate_every=4, control=True)
     return CompressConfig(bits=4, sparsity=0.8, recovery=recovery)
 """
 
