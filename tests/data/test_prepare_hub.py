@@ -62,7 +62,7 @@ def test_wikipedia_is_text_whose_manifest_a_run_quotes(server: Hub, tmp_path: Pa
     assert about["counts"] == {"train": {"rows": 90, "characters": sum(map(len, expected))}}
     [quote] = prepare_text(config, 300, Console(quiet=True)).manifest["prepared_data"]
     assert quote == {
-        **{field: about[field] for field in ("name", "kind", "revision", "licence", "counts")},
+        **{field: about[field] for field in ("name", "kind", "source", "revision", "licence", "counts")},
         "manifest_sha256": sealed.sha256(tmp_path / "text" / "wikipedia" / "manifest.json"),
     }
 

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
+import io
 import json
 import re
 import shlex
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,21 @@ import safetensors.numpy
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.console import Console
 from scipy import stats
 
 from tests.golden import make_d21cde9 as old
 from tlc_jax import compress, evaluate, export, inspect
 from tlc_jax.artifacts import model_card
 from tlc_jax.artifacts.model_record import ModelRecord
+from tlc_jax.config import Config
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import checked
 from tlc_jax.data.provenance import sources_of
 from tlc_jax.runs.primary_metric import interval
+from tlc_jax.runs.record_model import record_model
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.storage.sealed import seal
 from tlc_jax.training.metrics import read_metrics
 
 SHA = hashlib.sha256(b"").hexdigest()
@@ -131,10 +138,9 @@ def test_text_of_strangers_stays_text(name: str) -> None:
     text = forged(name).text()
     card, shown = ModelCard(text), printable(name)
     assert set(card.data.to_dict()) == {
-        *("language", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index")
+        *("language", "library_name", "pipeline_tag", "tags", "metrics", "model-index")
     }
     assert card.data.language == ["no"]
-    assert card.data.datasets == [shown]
     (result,) = card.data.eval_results or ()
     assert (result.dataset_type, result.dataset_name, result.dataset_split) == (shown, shown, shown)
     assert (result.task_type, result.metric_type, result.metric_value) == ("fill-mask", "accuracy", 0.5)
@@ -147,6 +153,24 @@ def test_text_of_strangers_stays_text(name: str) -> None:
     assert [shown, "1,234", SHA] in tables(card.text)[-1]
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+def test_data_sets_of_the_hub_have_their_names() -> None:
+    record: Any = forged("x").record
+    sources = {
+        "https://huggingface.co/datasets/wikimedia/wikipedia": ["wikimedia/wikipedia"],
+        "hf://datasets/nyu-mll/glue/sst2/*.parquet, hf://datasets/a/b@main/c": ["nyu-mll/glue", "a/b"],
+        "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip": None,
+        "https://huggingface.co/datasets/../../x": None,
+    }
+    for source, expected in sources.items():
+        record["data"]["prepared"] = [{"name": "one", "licence": "mit", "source": source}]
+        card = ModelCard(dataclasses.replace(forged("x"), record=record).text())
+        assert card.data.datasets == expected, source
+        (result,) = card.data.eval_results or ()
+        assert result.dataset_type == (expected or ["one"])[0]
+        assert result.dataset_name == "one"
+    assert card.data.license is None, "that of the data is not that of the weights"
 
 
 def test_what_is_unknown_is_left_out() -> None:
@@ -206,6 +230,31 @@ def test_sources_of_every_kind_of_data_have_names() -> None:
     ]
     assert sources_of({"origin": {"kind": "docs/package"}}) == ["docs/package"]
     assert sources_of({"sources": [{"name": "one.tsv", "share": 2.0}]}) == ["one.tsv"]
+
+
+ENVIRONMENTS = (
+    "{",
+    '{"starts": 5}',
+    '{"starts": [{"devices": 5}]}',
+    '{"starts": [{"packages": 5}]}',
+    '{"starts": [{"devices": [], "packages": {"jax": 5}}]}',
+    json.dumps({"starts": [{"devices": ["x" * 2000]}]}),
+)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_what_is_damaged_is_named_and_left_out(environment: str, tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text(environment)
+    line = {"step": 4, "training_seconds": 1.5, "total_seconds": 2.0, "tokens": 640, "flops": 1e9}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "data").mkdir()
+    seal(tmp_path / "data", {"identity": "no digest"})
+    model: Any = types.SimpleNamespace(rundir=RunDir(tmp_path), step=4, config=Config(seed=3))
+    console = Console(file=io.StringIO(), width=1000)
+    record = record_model(model, console)
+    amounts = {"training_seconds": 1.5, "tokens": 640.0, "flops": 1e9}
+    assert record == {"updates": 4, "seed": 3, **amounts}
+    assert console.file.getvalue().count("the model card leaves out what cannot be read") == 2
 
 
 # --- cards that commands write -------------------------------------------------------------------------

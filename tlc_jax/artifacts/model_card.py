@@ -8,6 +8,7 @@ card: an artifact's manifest does not list it. All strings may come from anybody
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ NAME = "README.md"
 WEIGHTS = "model.safetensors"
 _HUB_METRICS = {"matthews": "matthews_correlation"}
 """Names of metrics that are others at https://huggingface.co/metrics."""
-_HUB = "https://huggingface.co/datasets/"
+_HUB = re.compile(r"(?:https://huggingface\.co|hf:/)/datasets/([\w-][\w.-]*/[\w-][\w.-]*)", re.ASCII)
 _SHOWN = 20  # files in a table
 PAPER = "[Train Large, Then Compress](https://arxiv.org/abs/2002.11794) (Li et al. 2020)"
 
@@ -117,7 +118,7 @@ def _sparse(size: Mapping[str, Any]) -> bool:
 def _hub_datasets(data: DataRecord) -> list[str]:
     """Data sets of the hub, by the names that they have there."""
     sources = [str(prepared.get("source") or "") for prepared in data["prepared"]]
-    return [printable(each.removeprefix(_HUB)) for each in sources if each.startswith(_HUB)]
+    return list(dict.fromkeys(match[1] for each in sources for match in _HUB.finditer(each)))
 
 
 def _dataset_names(data: DataRecord) -> list[str]:

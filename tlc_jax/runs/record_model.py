@@ -12,7 +12,8 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact
 from tlc_jax.artifacts.manifest import artifact_manifest
 from tlc_jax.artifacts.model_record import ModelRecord
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import checked
 from tlc_jax.data.provenance import sources_of
 from tlc_jax.runs.load import TrainedModel
@@ -35,9 +36,10 @@ def record_model(model: TrainedModel, console: Console) -> ModelRecord:
     record: dict[str, Any] = {"updates": model.step, "seed": model.config.seed}
     for part in (_amounts, _starts, _data):
         try:
-            record |= part(model.rundir, model.step)
-        except (UserError, OSError, ValueError, KeyError, TypeError, Damaged) as error:
-            console.print(f"note: the model card leaves out what cannot be read: {error}", markup=False)
+            record = {**checked({**record, **part(model.rundir, model.step)}, ModelRecord)}
+        except (UserError, Damaged, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = printable(one_line(error), 400)
+            console.print(f"note: the model card leaves out what cannot be read: {reason}", markup=False)
     return checked(record, ModelRecord)
 
 
@@ -78,13 +80,18 @@ def _data(rundir: RunDir, step: int) -> dict[str, Any]:
         "identity": manifest["identity"],
         "sources": list(_without_folders(names[:_MOST])),
         "source_count": max(len(names), manifest.get("origin", {}).get("file_count", 0)),
-        "prepared": [
-            {name: quote[name] for name in ("name", "licence", "source", "revision") if quote.get(name)}
-            for quote in manifest.get("prepared_data", ())
-        ],
+        "prepared": [_prepared(quote) for quote in manifest.get("prepared_data", ())],
         "files": manifest["files"],
     }
     return {"data": data}
+
+
+def _prepared(quote: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set; where it came from only if that is no path of a machine."""
+    known = {name: quote[name] for name in ("name", "licence", "source", "revision") if quote.get(name)}
+    if not all("://" in part for part in known.get("source", "").split(", ")):
+        known.pop("source", None)
+    return known
 
 
 def _without_folders(names: Iterable[str]) -> Iterable[str]:
