@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -18,9 +19,13 @@ import pytest
 from tests.project.documents import ROOT
 from tests.studies.pages import GPU, HOSTILE, QUICKSTART, Elements, run_of, written
 from tlc_jax import report
+from tlc_jax.config import Config
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
+from tlc_jax.storage.run_directory import write_json
 from tlc_jax.studies.page.learning_points import Training, thinned
 from tlc_jax.studies.page.page_html import script_json
+from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, write_plan
 
 ROW = dict[str, Any]
 
@@ -226,7 +231,7 @@ def test_several_studies_and_runs_have_a_part_each(several: tuple[str, Elements]
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{0}", "holds neither a run nor a study: give the --workdir of one"),
+        ("{0}", "holds no run, study or plan: give the --workdir of one"),
         ("{1} --output {0}/a.png", "is a picture: python -m tlc_jax.report curves draws the curves of runs"),
         ("{1} --output {0}/a.txt", "is no page: end it in .html"),
         ("{1} --port 80", "--port 80 is that of --serve: add it"),
@@ -244,3 +249,51 @@ def test_runs_of_different_metrics_are_not_drawn_together(tmp_path: Path) -> Non
     metrics.write_text(metrics.read_text().replace("nats_per_byte", "matthews"))
     with pytest.raises(UserError, match="matthews on held_out, nats_per_byte on held_out"):
         written(tmp_path, one, other)
+
+
+def test_a_plan_stands_beside_what_was_obtained(tmp_path: Path) -> None:
+    """Two sizes with two recipes each, and a run of one of them in the plan's folder."""
+    folder = tmp_path / "plan"
+    config = load_config("quickstart", Config)
+    size = f"{config.model.num_layers}x{config.model.hidden_size}"
+    sizes = (planned_size("1x8", 1.2, 1e5, "worse"), planned_size(size, 1.0, 4e5, "chosen"))
+    run = run_of(folder / "run", [1.5, 1.02], seconds=1800.0)
+    write_json(run / "config.json", dataclasses.asdict(config))
+    write_plan(
+        Plan(
+            *(1.0, 0.3, "two cores", "nats_per_byte", "held_out", sizes, {"E": (0.5, 0.4, 0.6)}, 20),
+            notes=("Each token counts as new.",),
+            commands=("python -m tlc_jax.train --config x.py",),
+            made={"commit": "abc"},
+        ),
+        folder / "plan.json",
+    )
+    _, page = written(tmp_path, folder)
+    [part] = page.data["parts"]
+    heads = [choice["head"] for choice in part["choices"][0]]
+    assert [re.findall(r"train (\S+) and (.*)\.", head)[0] for head in heads] == [
+        ("1x8", "keep it at 4 bits"),
+        (size, "keep it at 4 bits"),
+        (size, "leave it uncompressed"),
+    ]
+    assert "files of up to 200 kB, train" in page.text, "the largest within the limit of the plan"
+    assert f"{size} was predicted at 1.0000 [0.9500, 1.0500] and has reached 1.0200, inside" in page.text
+    for words in (
+        "Each token counts as new.",
+        "python -m tlc_jax.train --config x.py",
+        "two cores",
+        "-2.0 %",
+    ):
+        assert words in page.text
+
+
+def planned_size(size: str, loss: float, file_bytes: float, verdict: Any) -> PlannedSize:
+    recipes = tuple(
+        PlannedRecipe(bits, 0.0, loss + rise, loss + rise - 0.05, loss + rise + 0.05, number, number, True)
+        for bits, rise, number in ((32, 0.0, 2 * file_bytes), (4, 0.1, file_bytes / 2))
+    )
+    return PlannedSize(
+        *(size, int(file_bytes), 0.1, "measured", 2, 200.0, 1.0, loss, loss - 0.05, loss + 0.05, recipes, 1),
+        difference=None,
+        verdict=verdict,
+    )

@@ -18,7 +18,15 @@ _SHARE = 4  # the time that a page takes to write is at most this part of all
 _BUCKET = (
     60  # seconds after which a folder in a bucket counts as changed: each look would be a request a file
 )
-_WRITTEN = ("study.json", "items/**/*.json", "runs/**/metrics.jsonl", "metrics.jsonl", "notes.md")
+_WRITTEN = (
+    "study.json",
+    "items/**/*.json",
+    "runs/**/metrics.jsonl",
+    "metrics.jsonl",
+    "notes.md",
+    "plan.json",
+    "*/metrics.jsonl",
+)
 
 
 def watch(folders: Sequence[str], output: str, port: int | None) -> None:
@@ -61,7 +69,7 @@ def _write(sources: Sources, path: AnyPath, server: PageServer | None, first: bo
 
 def stamp(sources: Sources) -> object:
     """What changes when a file that the page shows is written."""
-    folders = [*sources.studies, *sources.runs]
+    folders = [*sources.plans, *sources.studies, *sources.runs]
     return [
         sorted(_files(folder)) if isinstance(folder, Path) else time.monotonic() // _BUCKET
         for folder in folders

@@ -274,7 +274,7 @@ class View {
       return `${row.curve.label}\n${digits(row.value)} ${part.metric}\n${costs.join(", ")}`;
     }
     const between = row.low === null ? "" : ` [${digits(row.low)}, ${digits(row.high)}]`;
-    const trainings = `${row.trainings} training${row.trainings === 1 ? "" : "s"}`;
+    const trainings = row.trainings ? `${row.trainings} training${row.trainings === 1 ? "" : "s"}` : "predicted";
     const metric = row.recipe ? part.files_metric : part.metric, after = `after ${part.times[row.time].label}, ${trainings}`;
     const what = row.recipe ? `, ${row.recipe}` : "", size = row.recipe ? `${fileSize(row.bytes)}, ` : "";
     return `${part.models[row.model]}${what}\n${row.estimated ? "about " : ""}${digits(row.value)}${between} ${metric}\n${size}${after}`;
@@ -389,7 +389,7 @@ class View {
     const others = now.filter((row) => !row.candidate || row.estimated), measured = now.filter((row) => row.candidate && !row.estimated);
     const dropped = part.files.filter((row) => row.time === this.time).length - now.length;
     this.say("files", [
-      now.some((row) => row.estimated) && "Open circles are estimated: these models were compressed at another time only.",
+      now.some((row) => row.estimated) && part.estimates,
       now.some((row) => !row.candidate) && "Small open circles were trained for longer or on other data, and are not chosen from.",
       dropped && `${dropped} files that are no better than the ${part.gate_name || "gate"} are in the table only.`,
     ]);

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from markdown_it import MarkdownIt
+from rich.table import Table
 
 from tlc_jax.core.printable import printable
 from tlc_jax.studies.exhibits.exhibit import Exhibit
@@ -26,12 +27,14 @@ DRAWN = ("equal time", "best size", "equal bytes", "learning curves")
 @dataclass(frozen=True)
 class Said:
     """What the page says of a part besides its plots. `facts` are where it ran; `links` lead to its run
-    directories, by their names."""
+    directories, by their names. `tables` have a name and sentences each, `shown` are the exhibits of a
+    study, `remarks` say what is not in it."""
 
     answer: tuple[str, str, str]
     summary: str
+    tables: Sequence[tuple[str, Sequence[str], Table]] = ()
     shown: Sequence[tuple[Exhibit, list[Row]]] = ()
-    remarks: Sequence[str] = ()
+    remarks: tuple[str, Sequence[str]] = ("", ())
     notes: str = ""
     command: str = ""
     facts: Sequence[tuple[str, str]] = ()
@@ -59,6 +62,10 @@ def part_section(
         _figure(plots, "sizes", "Which size for this time", "Models before compression, by their parameters.")
     if part["curves"] and part["axes"]:
         _curves(plots, part, trainings, number, pictures)
+    for name, sentences, table in said.tables:
+        finding = _said(name, sentences)
+        add_table(finding, table)
+        section.append(finding)
     for index, (exhibit, rows) in enumerate(said.shown):
         section.append(_finding(exhibit, rows, f"p{number}e{index}-" if pictures else None))
     _end(section, said)
@@ -107,11 +114,7 @@ def _curves(parent: Element, part: Part, trainings: Sequence[Training], number: 
 
 def _finding(exhibit: Exhibit, rows: list[Row], prefix: str | None) -> Element:
     """What an exhibit says, with its picture where there is a prefix for the names of its parts."""
-    finding = Element("article", {"class": "finding"})
-    add(finding, "h3", f"{exhibit.name[:1].upper()}{exhibit.name[1:]}")
-    sentences = add(finding, "ul")
-    for sentence in exhibit.sentences(rows):
-        add(sentences, "li", printable(sentence, 1000))
+    finding = _said(exhibit.name, exhibit.sentences(rows))
     if prefix is not None:
         picture = add(finding, "div", class_="static replaced" if exhibit.name in DRAWN else "static")
         picture.append(exhibit_picture(exhibit, rows, prefix))
@@ -119,14 +122,22 @@ def _finding(exhibit: Exhibit, rows: list[Row], prefix: str | None) -> Element:
     return finding
 
 
+def _said(name: str, sentences: Sequence[str]) -> Element:
+    """A name with sentences under it."""
+    finding = Element("article", {"class": "finding"})
+    add(finding, "h3", f"{name[:1].upper()}{name[1:]}")
+    if sentences:
+        listed = add(finding, "ul")
+        for sentence in sentences:
+            add(listed, "li", printable(sentence, 1000))
+    return finding
+
+
 def _end(section: Element, said: Said) -> None:
     """What was left out, the author's notes, where it ran and how to make it again."""
     ran = add(section, "article", class_="finding")
-    if said.remarks:
-        add(ran, "h3", "Left out")
-        remarks = add(ran, "ul")
-        for text in said.remarks:
-            add(remarks, "li", text)
+    if said.remarks[1]:
+        section.insert(len(section) - 1, _said(*said.remarks))
     if said.notes:
         ran.append(_notes(said.notes))
     add(ran, "h3", "What ran where")

@@ -1,4 +1,4 @@
-"""Write the page of studies and runs as one file."""
+"""Write the page of plans, studies and runs as one file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,17 @@ from tlc_jax.studies.page.page_body import Said, part_section
 from tlc_jax.studies.page.page_html import add, document
 from tlc_jax.studies.page.page_schema import SCHEMA, Page, Part
 from tlc_jax.studies.page.page_sources import Sources, links_to, read_sources
+from tlc_jax.studies.page.plan_part import (
+    obtained_rows,
+    obtained_sentences,
+    obtained_table,
+    plan_facts,
+    plan_part,
+)
 from tlc_jax.studies.page.runs_part import answer_of_runs, runs_part
 from tlc_jax.studies.page.study_part import study_part
+from tlc_jax.studies.plan_record import read_plan
+from tlc_jax.studies.plan_text import answer, plan_table
 from tlc_jax.studies.study_command import study_command
 
 LARGEST = 1_000_000
@@ -55,8 +64,8 @@ def write_report(folders: Sequence[str], output: str) -> None:
     path = check_page(output)
     page = page_text(read_sources(folders), path)
     write_bytes(path, page.text.encode())
-    for answer in page.answers:
-        print(answer)
+    for text in page.answers:
+        print(text)
     print(f"page: {output}, {len(page.text.encode()) / 1000:,.0f} kB")
 
 
@@ -88,8 +97,9 @@ def page_text(sources: Sources, path: AnyPath) -> Written:
 
 
 def _page(sources: Sources, path: AnyPath, most: int, pictures: bool) -> Written:
-    count = len(sources.studies) + bool(sources.runs)
-    gathered = [_study(study, path, most // count) for study in sources.studies]
+    count = len(sources.plans) + len(sources.studies) + bool(sources.runs)
+    gathered = [_plan(folder, sources.runs) for folder in sources.plans]
+    gathered += [_study(study, path, most // count) for study in sources.studies]
     gathered += [_runs(sources, path, most // count)] if sources.runs else []
     parts = [part for part, _, _ in gathered]
     title = ", ".join(part["name"] for part in parts)
@@ -124,13 +134,35 @@ def _study(study: AnyPath, path: AnyPath, most: int) -> Gathered:
         answer=_answer(part),
         summary=_summary(part, facts),
         shown=shown,
-        remarks=failures(store),
+        remarks=("Left out", failures(store)),
         notes=notes,
         command=study_command(config),
         facts=[*facts.items(), ("folder", str(study))],
         links=links,
     )
     return part, trainings, said
+
+
+def _plan(folder: AnyPath, runs: Sequence[AnyPath]) -> Gathered:
+    plan = read_plan(folder)
+    part = plan_part(plan, folder.name)
+    obtained = obtained_rows(plan, folder, runs)
+    tables = [("The plan", [answer(plan)], plan_table(plan))]
+    if obtained:
+        said = obtained_sentences(obtained)
+        tables.insert(0, ("Predicted and obtained", said, obtained_table(obtained)))
+    return (
+        part,
+        [],
+        Said(
+            answer=_answer(part),
+            summary=printable(f"Plan · {counted(len(plan.sizes), 'size')} · {plan.device}", 300),
+            tables=tables,
+            remarks=("What it does not cover", [printable(note, 1000) for note in plan.notes]),
+            command="\n".join(printable(line, 1000) for line in plan.commands),
+            facts=[*plan_facts(plan), ("folder", str(folder))],
+        ),
+    )
 
 
 def _answer(part: Part) -> tuple[str, str, str]:
@@ -199,7 +231,9 @@ def _start_of(root: AnyPath) -> str:
 
 def _footer(sources: Sources, pictures: bool) -> Element:
     footer = Element("footer")
-    folders = " ".join(shlex.quote(str(path)) for path in [*sources.studies, *sources.runs][:20])
+    folders = " ".join(
+        shlex.quote(str(path)) for path in [*sources.plans, *sources.studies, *sources.runs][:20]
+    )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     add(footer, "p", f"Written {now} by")
     add(footer, "pre", printable(f"{command('report')} {folders}", 2000))

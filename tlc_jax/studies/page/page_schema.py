@@ -3,6 +3,7 @@ page's script draws plots of them and looks up sentences, and computes nothing e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 SCHEMA = 1
@@ -78,9 +79,9 @@ class Stop(TypedDict):
 
 
 class Part(TypedDict):
-    """A study, or the runs of a report. `files` are the columns of rows as `FileData` has them.
-    `choices` has a list for each of `times`, in the order of limits; `start` are the positions of both
-    sliders when the page opens."""
+    """A plan, a study, or the runs of a report. `files` are the columns of rows as `FileData` has them;
+    `estimates` says what those are that are estimated. `choices` has a list for each of `times`, in the order
+    of limits; `start` are the positions of both sliders when the page opens."""
 
     name: str
     models: list[str]
@@ -92,6 +93,7 @@ class Part(TypedDict):
     trained_on: str
     files_on: str
     files_metric: str
+    estimates: str
     gate: float | None
     gate_name: str
     files_gate: float | None
@@ -107,3 +109,12 @@ class Part(TypedDict):
 class Page(TypedDict):
     schema: int
     parts: list[Part]
+
+
+def columns_of(rows: Sequence[FileData]) -> dict[str, list[Any]]:
+    """A list for each name of the rows, which takes a third of the characters."""
+    columns = dict[str, list[Any]]()
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns

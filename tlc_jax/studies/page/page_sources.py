@@ -1,4 +1,4 @@
-"""What a report is of: the folders of its command line, as studies and runs."""
+"""What a report is of: the folders of its command line, as plans, studies and runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import STUDY, RunDir
 from tlc_jax.studies.page.page_body import relative_link
+from tlc_jax.studies.plan_record import PLAN
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The folders of studies, and those of runs, each once."""
+    """The folders of plans, of studies and of runs, each once."""
 
+    plans: Sequence[AnyPath]
     studies: Sequence[AnyPath]
     runs: Sequence[AnyPath]
 
@@ -29,17 +31,19 @@ class Sources:
 
 
 def read_sources(folders: Sequence[str]) -> Sources:
-    """UserError naming the first folder that holds neither a study nor a run."""
-    studies, runs = dict[str, AnyPath](), dict[str, AnyPath]()
+    """UserError naming the first folder that holds nothing of these."""
+    plans, studies, runs = dict[str, AnyPath](), dict[str, AnyPath](), dict[str, AnyPath]()
     for folder in folders:
         path = parse_path(folder)
-        if (path / STUDY).is_file():
+        if (path / PLAN).is_file():
+            plans[str(path)] = path
+        elif (path / STUDY).is_file():
             studies[str(path)] = path
         elif RunDir(path).config.is_file():
             runs[str(path)] = path
         else:
-            raise UserError(f"{folder} holds neither a run nor a study: give the --workdir of one")
-    return Sources(list(studies.values()), list(runs.values()))
+            raise UserError(f"{folder} holds no run, study or plan: give the --workdir of one")
+    return Sources(list(plans.values()), list(studies.values()), list(runs.values()))
 
 
 def links_to(roots: dict[str, AnyPath], page: AnyPath) -> dict[str, str]:

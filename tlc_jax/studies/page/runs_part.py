@@ -42,6 +42,7 @@ def runs_part(
         "trained_on": printable(first.on),
         "files_on": "",
         "files_metric": "",
+        "estimates": "",
         "gate": first.gate,
         "gate_name": first.gate_name,
         "files_gate": None,

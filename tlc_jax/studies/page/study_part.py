@@ -35,7 +35,15 @@ from tlc_jax.studies.page.learning_points import (
     training_of_run,
     trainings_of_study,
 )
-from tlc_jax.studies.page.page_schema import ChoiceData, CurveData, DenseData, FileData, Part, Stop
+from tlc_jax.studies.page.page_schema import (
+    ChoiceData,
+    CurveData,
+    DenseData,
+    FileData,
+    Part,
+    Stop,
+    columns_of,
+)
 from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words
 from tlc_jax.studies.statistics import interval
 from tlc_jax.studies.study_command import nearest_document, study_command
@@ -96,6 +104,7 @@ def study_part(study: AnyPath, links: dict[str, str], most: int) -> tuple[Part, 
         "trained_on": printable(on),
         "files_on": printable(reported.get("set", "")),
         "files_metric": metric_words(str(reported.get("metric", ""))),
+        "estimates": "Open circles are estimated: these models were compressed at another time only.",
         "gate": gates[0][0] if gates else None,
         "gate_name": gates[0][1] if gates else "",
         "files_gate": reported.get("gate"),
@@ -107,7 +116,7 @@ def study_part(study: AnyPath, links: dict[str, str], most: int) -> tuple[Part, 
             for number, time in enumerate(times)
             for model in time.dense
         ],
-        "files": _columns(_files(times, models, commands)),
+        "files": columns_of(_files(times, models, commands)),
         "times": [_time_stop(time) for time in times],
         "limits": limits,
         "choices": [
@@ -213,15 +222,6 @@ def _files(times: Sequence[Time], models: list[str], commands: Commands) -> list
                 }
             )
     return files
-
-
-def _columns(files: Sequence[FileData]) -> dict[str, list[Any]]:
-    """A list for each name, which takes a third of the characters."""
-    columns = dict[str, list[Any]]()
-    for file in files:
-        for name, value in file.items():
-            columns.setdefault(name, []).append(value)
-    return columns
 
 
 def _time_stop(time: Time) -> Stop:

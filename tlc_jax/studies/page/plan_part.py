@@ -1,0 +1,212 @@
+"""A plan as a part of the page: what is predicted of each size and recipe, and beside it what runs of these
+sizes have reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tlc_jax.core.printable import printable
+from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.as_many_bytes import frontier
+from tlc_jax.studies.compressed_models import amount_of
+from tlc_jax.studies.item_store import Row
+from tlc_jax.studies.page.page_schema import ChoiceData, DenseData, FileData, Part, columns_of
+from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words, recipe_of
+from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, predicted_and_obtained
+from tlc_jax.tasks.metric import NATS_PER_BYTE
+
+File = tuple[int, PlannedRecipe]
+"""The number of a size, and a recipe of it."""
+_SECONDS = 3600  # of an hour
+
+
+def plan_part(plan: Plan, name: str) -> Part:
+    """The part of a plan, whose files are all predicted. It has a single time, and opens with its limit."""
+    files = [(number, recipe) for number, size in enumerate(plan.sizes) for recipe in size.recipes]
+    limits = sorted({recipe.file_bytes for _, recipe in files})
+    choices = [_choice(limit, files, plan) for limit in limits]
+    changed = [choice for n, choice in enumerate(choices) if not n or _pair(choice) != _pair(choices[n - 1])]
+    stops = [choice["limit"] for choice in changed]
+    within = [n for n, stop in enumerate(stops) if stop <= 1e6 * plan.target_mb]
+    return {
+        "name": printable(name.replace("_", " ")),
+        "models": [printable(size.size) for size in plan.sizes],
+        "commands": [""],
+        "axes": [],
+        "metric": metric_words(plan.metric),
+        "higher_is_better": False,
+        "logarithmic": logarithmic(plan.metric),
+        "trained_on": printable(plan.set),
+        "files_on": printable(plan.set),
+        "files_metric": metric_words(plan.metric),
+        "estimates": "All points are predictions.",
+        "gate": None,
+        "gate_name": "",
+        "files_gate": None,
+        "curves": [],
+        "dense": [_dense(number, size) for number, size in enumerate(plan.sizes)],
+        "files": columns_of(_files(files)),
+        "times": [{"value": _SECONDS * plan.hours, "label": duration(_SECONDS * plan.hours)}],
+        "limits": [{"value": stop, "label": file_size(stop)} for stop in stops],
+        "choices": [changed],
+        "start": (0, within[-1] if within else 0),
+    }
+
+
+def _pair(choice: ChoiceData) -> tuple[int | None, int | None]:
+    return choice["file"], choice["next"]
+
+
+def _dense(number: int, size: PlannedSize) -> DenseData:
+    return {
+        "model": number,
+        "time": 0,
+        "parameters": size.parameters,
+        "value": size.loss,
+        "low": size.low,
+        "high": size.high,
+        "trainings": 0,
+        "command": 0,
+    }
+
+
+def _files(files: Sequence[File]) -> list[FileData]:
+    # losses are what a law is fitted to, so the lower is the better
+    best = set(map(id, frontier(list(files), NATS_PER_BYTE, lambda f: f[1].loss, lambda f: f[1].file_bytes)))
+    return [
+        {
+            "model": file[0],
+            "time": 0,
+            "recipe": _recipe(file[1]),
+            "bytes": file[1].file_bytes,
+            "value": file[1].loss,
+            "low": file[1].low,
+            "high": file[1].high,
+            "trainings": 0,
+            "estimated": True,
+            "candidate": True,
+            "frontier": id(file) in best,
+            "command": 0,
+        }
+        for file in files
+    ]
+
+
+def _recipe(recipe: PlannedRecipe) -> str:
+    return recipe_of(recipe.bits, amount_of(recipe.sparsity, False, None))
+
+
+def _choice(limit: float, files: Sequence[File], plan: Plan) -> ChoiceData:
+    """The lowest predicted loss within a limit of bytes, and that of another size."""
+    order = sorted((file for file in files if file[1].file_bytes <= limit), key=lambda file: file[1].loss)
+    (number, recipe), other = order[0], next((file for file in order if file[0] != order[0][0]), None)
+    size = plan.sizes[number].size
+    against = ""
+    if other is not None:
+        apart = "" if _apart(recipe, other[1]) else ", which cannot be told apart by these intervals"
+        against = (
+            f"The best other size is {plan.sizes[other[0]].size}, {_recipe(other[1])}: predicted "
+            f"{_number(other[1])}{apart}."
+        )
+    return {
+        "limit": limit,
+        "model": number,
+        "file": files.index((number, recipe)),
+        "next": None if other is None else files.index(other),
+        "head": printable(
+            f"For {duration(_SECONDS * plan.hours)} of training and files of up to {{limit}}, train {size} "
+            f"and {_kept(recipe)}.",
+            500,
+        ),
+        "value": printable(
+            f"Predicted: {_number(recipe)} {metric_words(plan.metric)} on {plan.set}, "
+            f"{file_size(recipe.file_bytes)}.",
+            500,
+        ),
+        "against": printable(against, 500),
+    }
+
+
+def _apart(one: PlannedRecipe, other: PlannedRecipe) -> bool:
+    return one.high < other.low or other.high < one.low
+
+
+def _kept(recipe: PlannedRecipe) -> str:
+    text = _recipe(recipe)
+    return "leave it uncompressed" if text == "uncompressed" else f"keep it at {text}"
+
+
+def _number(recipe: PlannedRecipe) -> str:
+    return f"{recipe.loss:.4f} [{recipe.low:.4f}, {recipe.high:.4f}]"
+
+
+def obtained_rows(plan: Plan, folder: AnyPath, runs: Sequence[AnyPath]) -> list[Row]:
+    """What was predicted and obtained of the runs that are given or in the plan's folder, of its sizes."""
+    beside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    rows: list[Row] = []
+    for root in dict.fromkeys([*runs, *beside]):
+        run = RunDir(root)
+        if run.config.is_file() and run.metrics.is_file() and _planned(plan, run):
+            rows += [{**row, "run": root.name} for row in predicted_and_obtained(plan, run)]
+    return rows
+
+
+def _planned(plan: Plan, run: RunDir) -> bool:
+    """Whether a run is of a size of the plan, and has been evaluated."""
+    model = run.read_config().model
+    evaluated = f"eval/{plan.set}/{plan.metric}" in run.metrics.read_text()
+    return evaluated and f"{model.num_layers}x{model.hidden_size}" in {size.size for size in plan.sizes}
+
+
+def obtained_table(rows: Sequence[Row]) -> Table:
+    """Predicted beside obtained."""
+    table = Table(title="Predicted and obtained")
+    for name in ("run", "size", "quantity"):
+        table.add_column(name)
+    for name in ("predicted", "obtained", "prediction is off by"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        between = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+        predicted, obtained = f"{row['predicted']:,.4g}{between}", f"{row['obtained']:,.4g}"
+        table.add_row(
+            row["run"], row["size"], row["quantity"], predicted, obtained, f"{100 * row['error']:+.1f} %"
+        )
+    return table
+
+
+def obtained_sentences(rows: Sequence[Row]) -> list[str]:
+    """Whether the interval of each run's prediction has held."""
+    texts = list[str]()
+    for row in rows:
+        if row["inside"] is None:
+            continue
+        held = "inside its interval" if row["inside"] else "outside of its interval"
+        text = (
+            f"{row['run']}: {row['size']} was predicted at {row['predicted']:.4f} [{row['low']:.4f}, "
+            f"{row['high']:.4f}] and has reached {row['obtained']:.4f}, {held}"
+        )
+        if not row["complete"]:
+            text += "; it was not trained for as long as planned, so this says nothing yet"
+        texts.append(f"{text}.")
+    return texts
+
+
+def plan_facts(plan: Plan) -> list[tuple[str, str]]:
+    """What a plan rests on."""
+    law = ", ".join(
+        f"{name} {value:.4g} [{low:.4g}, {high:.4g}]" for name, (value, low, high) in plan.law.items()
+    )
+    made: dict[str, Any] = plan.made
+    packages = made.get("packages")
+    return [
+        ("device", plan.device),
+        ("losses fitted to", f"{plan.points:,}"),
+        ("loss = E + A / N^a + B / D^b", law),
+        ("commit", str(made.get("commit"))),
+        ("date", str(made.get("date"))[:10]),
+        ("jax", str(packages.get("jax") if isinstance(packages, dict) else None)),
+    ]
