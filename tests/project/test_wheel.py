@@ -56,6 +56,8 @@ def test_the_wheel_has_the_package_and_its_configs_and_nothing_else(wheel: Path)
     configs = {path.name for path in (ROOT / "configs").glob("*.py")}
     assert {name.rpartition("/")[2] for name in names if name.startswith("tlc_jax/configs/")} == configs
     assert {"tlc_jax/py.typed", "tlc_jax/__init__.pyi"} <= set(names)
+    page = {f"tlc_jax/studies/page/{name}" for name in ("page.js", "page.css", "live.js", "plot/plot.js")}
+    assert page <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"tlc_jax"}
     assert not [name for name in names if "__pycache__" in name]
 
