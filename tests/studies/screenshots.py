@@ -1,5 +1,5 @@
-"""`python -m tests.studies.screenshots FOLDER [W...]`: pictures of the page of studies (without W: of a committed
-one) at 360 and 1280 pixels, dark, and on paper."""
+"""`python -m tests.studies.screenshots FOLDER [W...]`: pictures of the page of studies (without W: of a
+committed one) at 360 and 1280 pixels, dark, and on paper."""
 
 from __future__ import annotations
 

@@ -116,6 +116,7 @@ def test_the_page_says_without_scripts_what_it_says_with_them(gpu: tuple[str, El
     assert len(page.of("svg")) >= 4, "pictures of matplotlib"
     assert "1 x NVIDIA H200" in page.text
     markdown = (ROOT / "docs" / "results" / "translation_gpu.md").read_text(encoding="utf-8")
+    markdown = markdown.replace("+-", "\N{PLUS-MINUS SIGN}")
     said = [line.removeprefix("* ") for line in markdown.splitlines() if line.startswith("* ")]
     assert len(said) > 20
     assert not [sentence for sentence in said if sentence not in page.text], "the same sentences"

@@ -18,8 +18,11 @@ from tlc_jax.studies.item_store import Row
 from tlc_jax.studies.page.learning_points import Training
 from tlc_jax.studies.page.page_html import add, add_facts, add_table
 from tlc_jax.studies.page.page_schema import Part
+from tlc_jax.studies.page.page_words import typeset
 from tlc_jax.studies.page.static_picture import curves_picture, exhibit_picture
 
+_FIRST = 5
+"""Sentences that are open; many more are one below the other when they are asked for."""
 DRAWN = ("equal time", "best size", "equal bytes", "learning curves")
 """Exhibits whose plots the script draws; their pictures are for paper and for readers without scripts."""
 
@@ -61,7 +64,8 @@ def part_section(
     if len({row["model"] for row in part["dense"] if row["parameters"]}) > 1:
         _figure(plots, "sizes", "Which size for this time", "Models before compression, by their parameters.")
     if part["curves"] and part["axes"]:
-        _curves(plots, part, trainings, number, pictures)
+        drawn = any(exhibit.name == "learning curves" for exhibit, _ in said.shown)
+        _curves(plots, part, trainings, f"p{number}c-" if pictures and not drawn else None)
     for name, sentences, table in said.tables:
         finding = _said(name, sentences)
         add_table(finding, table)
@@ -92,7 +96,8 @@ def _figure(parent: Element, kind: str, name: str, caption: str, wide: bool = Fa
     return figure
 
 
-def _curves(parent: Element, part: Part, trainings: Sequence[Training], number: int, pictures: bool) -> None:
+def _curves(parent: Element, part: Part, trainings: Sequence[Training], prefix: str | None) -> None:
+    """The figure of learning curves, with a picture where there is a prefix for the names of its parts."""
     caption = f"{part['metric'][:1].upper()}{part['metric'][1:]} on {part['trained_on']}."
     kinds = {curve["kind"] for curve in part["curves"]}
     if "trunk" in kinds:
@@ -107,9 +112,9 @@ def _curves(parent: Element, part: Part, trainings: Sequence[Training], number: 
             f" Of {every:,} evaluations {drawn:,} are drawn, spread evenly over the logarithm of the update."
         )
     figure = _figure(parent, "curves", "Learning curves", caption, wide=True)
-    if pictures:
+    if prefix is not None:
         picture = add(figure, "div", class_="static replaced")
-        picture.append(curves_picture(trainings, part, f"p{number}c-"))
+        picture.append(curves_picture(trainings, part, prefix))
 
 
 def _finding(exhibit: Exhibit, rows: list[Row], prefix: str | None) -> Element:
@@ -123,14 +128,25 @@ def _finding(exhibit: Exhibit, rows: list[Row], prefix: str | None) -> Element:
 
 
 def _said(name: str, sentences: Sequence[str]) -> Element:
-    """A name with sentences under it."""
+    """A name with sentences under it, the first of which are open."""
     finding = Element("article", {"class": "finding"})
     add(finding, "h3", f"{name[:1].upper()}{name[1:]}")
-    if sentences:
-        listed = add(finding, "ul")
-        for sentence in sentences:
-            add(listed, "li", printable(sentence, 1000))
+    first, others = (
+        (sentences, []) if len(sentences) <= _FIRST + 1 else (sentences[:_FIRST], sentences[_FIRST:])
+    )
+    if first:
+        _listed(finding, first)
+    if others:
+        details = add(finding, "details")
+        add(details, "summary", f"{len(others)} more")
+        _listed(details, others)
     return finding
+
+
+def _listed(parent: Element, sentences: Sequence[str]) -> None:
+    listed = add(parent, "ul")
+    for sentence in sentences:
+        add(listed, "li", typeset(sentence))
 
 
 def _end(section: Element, said: Said) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlc_jax.core.printable import printable
 from tlc_jax.studies.as_many_bytes import KILOBYTE
 from tlc_jax.studies.compressed_models import DENSE
 from tlc_jax.tasks.metric import NATS_PER_BYTE
@@ -44,6 +45,11 @@ def direction(higher_is_better: bool) -> str:
 def logarithmic(metric: str) -> bool:
     """Whether values of a metric are drawn on a logarithmic axis, as in pictures."""
     return metric == NATS_PER_BYTE.name
+
+
+def typeset(text: str) -> str:
+    """A sentence for a terminal, made printable, with a sign in place of +-."""
+    return printable(text.replace("+-", "\N{PLUS-MINUS SIGN}"), 1000)
 
 
 def recipe_of(bits: int, amount: str) -> str:

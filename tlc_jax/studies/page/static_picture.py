@@ -71,6 +71,8 @@ def curves_picture(trainings: Sequence[Training], part: Part, prefix: str) -> El
             )
             named.add(training.model)
         axes.set(xscale="log", xlabel=label, ylabel=plain(f"{part['metric']} on {part['trained_on']}"))
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter("{x:,g}")
         if part["logarithmic"]:
             axes.set_yscale("log")
             for setter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):

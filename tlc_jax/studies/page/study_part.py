@@ -44,7 +44,7 @@ from tlc_jax.studies.page.page_schema import (
     Stop,
     columns_of,
 )
-from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words
+from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words, typeset
 from tlc_jax.studies.statistics import interval
 from tlc_jax.studies.study_command import nearest_document, study_command
 from tlc_jax.studies.training_curve import AXES
@@ -246,10 +246,6 @@ def _start(times: Sequence[Time], limits: Sequence[Stop]) -> int:
     return fitting[-1] if fitting else 0
 
 
-def _typeset(text: str) -> str:
-    return printable(text.replace("+-", "\N{PLUS-MINUS SIGN}"), 700)
-
-
 def _choices(
     time: Time, choices: Sequence[Choice], models: list[str], candidates: list[Candidate]
 ) -> list[ChoiceData]:
@@ -264,8 +260,8 @@ def _choices(
             "file": numbers.get(id(choice.chosen)),
             "next": numbers.get(id(choice.next)),
             "head": printable(f"{before}{files}, {choice.head}", 500),
-            "value": _typeset(choice.value),
-            "against": _typeset(choice.against),
+            "value": typeset(choice.value),
+            "against": typeset(choice.against),
         }
 
     return [data(choice) for choice in choices]
