@@ -55,6 +55,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
+        if CHROMIUM is None and not Path(driver.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium: install it, or run `playwright install chromium`")
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
         yield chromium
