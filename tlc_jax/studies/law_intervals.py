@@ -41,7 +41,7 @@ class Spread:
 class FittedLaw:
     """A law with what its intervals are made of. `draws` are laws that are fitted to resampled points.
     `per_doubling` is the error for each doubling of the tokens beyond the longest training of a size, and
-    `inside` and `outside` are those of sizes that were not trained: between two that were, or not."""
+    `new_size` that of a size that was not trained."""
 
     law: ScalingLaw
     points: Points
@@ -49,8 +49,7 @@ class FittedLaw:
     residuals: Float[np.ndarray, "points"]
     of_trainings: Float[np.ndarray, "trainings"]
     per_doubling: Spread
-    inside: Spread
-    outside: Spread
+    new_size: Spread
 
     def predict(
         self, parameters: float, tokens: float | Float[np.ndarray, "draws"], rng: np.random.Generator
@@ -64,8 +63,7 @@ class FittedLaw:
         error = error + doublings * self.per_doubling.draw(count, rng)
         sizes = np.unique(self.points.parameters)
         if not np.isclose(sizes, parameters, rtol=1e-6).any():
-            spread = self.inside if sizes[0] < parameters < sizes[-1] else self.outside
-            error = error + spread.draw(count, rng)
+            error = error + self.new_size.draw(count, rng)
         return losses * np.exp(error)
 
     def longest(self, parameters: float) -> float:
@@ -110,9 +108,10 @@ def fit_with_intervals(points: Points, draws: int = DRAWS, seed: int = 0) -> Fit
         losses = predicted * np.exp(error)
         laws.append(fit_law(Points(used.parameters, used.tokens, losses, used.trainings)))
     resampled = ScalingLaw(*(np.array([getattr(each, name) for each in laws]) for name in vars(law)))
-    inside, outside = _of_withheld_sizes(points)
     return FittedLaw(
-        law, used, resampled, residuals, of_trainings, _of_longer_trainings(points), inside, outside
+        *(law, used, resampled, residuals, of_trainings),
+        _of_longer_trainings(points),
+        _of_withheld_sizes(points),
     )
 
 
@@ -153,9 +152,9 @@ def _of_longer_trainings(points: Points) -> Spread:
     return _spread(errors)
 
 
-def _of_withheld_sizes(points: Points) -> tuple[Spread, Spread]:
-    """The error of predicting the longest training of a size from the other sizes: of sizes between two
-    others, and of the smallest and the largest."""
+def _of_withheld_sizes(points: Points) -> Spread:
+    """The error of predicting the longest training of a size from the other sizes. Of the smallest and the
+    largest it is larger than of a size between two others, so that it is an upper limit there."""
     sizes, tokens = longest_trainings(points)
     errors = []
     for size, longest in zip(sizes, tokens, strict=True):
@@ -164,7 +163,7 @@ def _of_withheld_sizes(points: Points) -> tuple[Spread, Spread]:
             target = points.subset((points.parameters == size) & (points.tokens == longest))
             error = np.log1p(relative_errors(fit_law(in_window(others)), target))
             errors.append(float(error.mean()))
-    return _spread(errors[1:-1]), _spread(errors[:1] + errors[-1:])
+    return _spread(errors)
 
 
 def _spread(errors: list[float]) -> Spread:

@@ -1,0 +1,47 @@
+"""A plan that trains its own pilot, and the training and the compression that it has planned."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tlc_jax import compress, plan, train
+from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.storage.paths import parse_path
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies import measured
+from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.plan_record import predicted_and_obtained, read_plan
+
+SIZES = ("1x32", "2x32", "2x64")
+
+
+@pytest.mark.slow
+def test_a_plan_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "GATES", {})  # which a model of a few seconds does not pass
+    out = tmp_path / "plan"
+    given = ["--config", "quickstart_study", "--workdir", str(out), "--hours", "0.004", "--target-mb", "0.2"]
+    given += ["--pilot-minutes", "0.3", "--sizes", *SIZES, "--bits", "32", "8", "4"]
+    plan.main([*given, "--train.data.cache-dir", str(tmp_path / "cache")])
+    made = read_plan(out)
+    assert [each.size for each in made.sizes] == [*SIZES]
+    assert all(each.speed == "measured" for each in made.sizes)
+    rows = ItemStore(out / "pilot").rows(stage="branch", last=True)
+    assert {(row["size"], row["mark"]) for row in rows} == {
+        (size, mark) for size in SIZES for mark in ("1/8", "1/4", "1/2", "1")
+    }
+    seconds = {row["size"]: row["training_seconds"] for row in rows if row["mark"] == "1"}
+    assert all(4 < each < 8 for each in seconds.values())  # 18 s for three sizes with their branches
+
+    for line, main in zip(made.commands, (train.main, compress.main), strict=True):
+        words = shlex.split(line)
+        main(words[words.index("-m") + 2 :] if "-m" in words else words[2:])
+    compared = {row["quantity"]: row for row in predicted_and_obtained(made, RunDir(out / "run"))}
+    assert compared["training seconds"]["obtained"] == pytest.approx(14.4, rel=0.2)
+    assert compared["nats_per_byte"]["error"] == pytest.approx(0, abs=0.5)
+    artifact = read_artifact(parse_path(str(out / "compressed")))
+    recipe = made.chosen.best_recipe
+    assert recipe is not None
+    file = sum(path.stat().st_size for path in (out / "compressed").glob("*.safetensors"))
+    assert file == pytest.approx(recipe.file_bytes, rel=0.02)
+    assert artifact.manifest
