@@ -13,6 +13,7 @@ import pytest
 
 from tests.project.documents import ROOT
 from tlc_jax import __main__
+from tlc_jax.studies.page.page_html import SCRIPTS
 
 TINY = (
     "--data.name files --data.sequence-length 32 --data.held-out 0.1 --model.num-layers 1 "
@@ -56,7 +57,7 @@ def test_the_wheel_has_the_package_and_its_configs_and_nothing_else(wheel: Path)
     configs = {path.name for path in (ROOT / "configs").glob("*.py")}
     assert {name.rpartition("/")[2] for name in names if name.startswith("tlc_jax/configs/")} == configs
     assert {"tlc_jax/py.typed", "tlc_jax/__init__.pyi"} <= set(names)
-    page = {f"tlc_jax/studies/page/{name}" for name in ("page.js", "page.css", "live.js", "plot/plot.js")}
+    page = {f"tlc_jax/studies/page/{name}" for name in (*SCRIPTS, "live.js", "page.css", "plot/plot.js")}
     assert page <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"tlc_jax"}
     assert not [name for name in names if "__pycache__" in name]

@@ -20,13 +20,15 @@ from tlc_jax.core.printable import printable
 from tlc_jax.studies.page.page_schema import Page
 
 _FILES = importlib.resources.files("tlc_jax.studies.page")
+SCRIPTS = ("drawing.js", "tables.js", "page.js")
+"""One after the other they are the page's script."""
 _MOST_ROWS = 200  # of a table
 
 
 def document(title: str, page: Page, body: Sequence[Element], version: str = "") -> str:
     """The text of the HTML file. With a version it is one to be served, and asks its server for another."""
     live = bool(version)
-    scripts = [_read("plot/plot.js"), _read("page.js"), *([_read("live.js")] if live else [])]
+    scripts = [_read("plot/plot.js"), "".join(map(_read, SCRIPTS)), *([_read("live.js")] if live else [])]
     html = Element("html", {"lang": "en", "class": "static-only"})
     head = SubElement(html, "head")
     SubElement(head, "meta", {"charset": "utf-8"})
