@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 
 from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.invocation import command
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
@@ -53,3 +56,4 @@ def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
         f"{'picture' if len(pictures) == 1 else 'pictures'}: {', '.join(map(str, pictures))}, "
         f"numbers: {store.folder}"
     )
+    console.print(f"as a page: {command('report')} {shlex.quote(str(workdir))}")
