@@ -93,7 +93,7 @@ def items() -> list[tuple[str, Config]]:
 def _key(config: Config) -> str:
     """Rates of learning and of dropout are numbers in a program, and seeds are no part of it."""
     fields = dataclasses.asdict(dataclasses.replace(config, **_FREE))
-    for part in ("optimizer", "schedule", "budget", "evaluation", "checkpoint"):
+    for part in ("optimizer", "schedule", "budget", "evaluation", "checkpoint", "tensorboard"):
         del fields[part]
     del fields["data"]["seed"]
     fields["task"].pop("dropout", None)
