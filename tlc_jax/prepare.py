@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Prepare, argv)
     columns = dict(_column(text) for text in args.columns)
     from tlc_jax.core.console import SafeConsole
-    from tlc_jax.data.preparation.plan import Request
+    from tlc_jax.data.preparation.preparation_plan import Request
     from tlc_jax.data.preparation.preparing import prepare_data
     from tlc_jax.storage.paths import local_folder
 

@@ -21,7 +21,7 @@ from tlc_jax.studies.item_store import Row
 from tlc_jax.training.metrics import read_metrics
 
 PLAN = "plan.json"
-Verdict = Literal["chosen", "not told apart", "worse", "too large"]
+Verdict = Literal["chosen", "undecided", "worse", "too large"]
 _NEAR = 0.02  # updates end a run this close to its plan; one that was cut short is none
 
 
@@ -45,8 +45,8 @@ class PlannedRecipe:
 class PlannedSize:
     """A size as it would be after the planned time. `loss` is that of the dense model, and `best` is the
     number of the recipe of `recipes` with the lowest loss within the limit of bytes; None where none fits.
-    `difference` is the loss of its best recipe minus that of the chosen size, with its interval: 'not told
-    apart' are sizes whose interval has zero in it."""
+    `difference` is the loss of its best recipe minus that of the chosen size, with its interval:
+    'undecided' are sizes whose interval has zero in it."""
 
     size: str
     parameters: int
@@ -100,8 +100,8 @@ class Plan:
 
     @property
     def candidates(self) -> list[PlannedSize]:
-        """The chosen size and those that cannot be told apart from it."""
-        return [size for size in self.sizes if size.verdict in ("chosen", "not told apart")]
+        """The chosen size and those of which the plan cannot say that they are worse."""
+        return [size for size in self.sizes if size.verdict in ("chosen", "undecided")]
 
 
 def write_plan(plan: Plan, path: AnyPath) -> None:

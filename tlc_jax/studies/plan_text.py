@@ -71,7 +71,7 @@ def answer(plan: Plan) -> str:
     others = [each for each in plan.candidates if each is not chosen]
     if others:
         names = " and ".join(map(_difference, others))
-        text += f" {names} cannot be told apart from it."
+        text += f" {names} may be as good."
     return text
 
 

@@ -132,7 +132,7 @@ def _judged(each: _Predicted, chosen: _Predicted) -> PlannedSize:
         return each.planned
     difference = _best(each) - _best(chosen)
     median, low, high = _median_and_interval(difference)
-    verdict: Verdict = "chosen" if each is chosen else "worse" if low > 0 else "not told apart"
+    verdict: Verdict = "chosen" if each is chosen else "worse" if low > 0 else "undecided"
     fields = vars(each.planned) | {"difference": (median, low, high), "verdict": verdict}
     return PlannedSize(**fields)
 

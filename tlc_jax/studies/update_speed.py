@@ -2,7 +2,7 @@
 files, or estimated for a device that is not here.
 
 An estimate is the number of operations of an update over the device's largest number in a second times a
-share that is not known but lies in a range that is stated. Operations are those of the matrix products
+share that is not known, in a range that is stated. Operations are those of the matrix products
 (`models/flops.py`), as everywhere: XLA's cost analysis counts the body of a loop once, so that it has as many
 for 4 layers as for 2 (2x64 and 4x64 of quickstart_study: 1.57e9 both, jax 0.10.2).
 """

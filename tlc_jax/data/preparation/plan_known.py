@@ -18,7 +18,7 @@ from tlc_jax.data.preparation import hub, row_readers
 from tlc_jax.data.preparation.archives import Archive
 from tlc_jax.data.preparation.input_files import InputFile, LocalFile, Member
 from tlc_jax.data.preparation.local_inputs import local_paths
-from tlc_jax.data.preparation.plan import Plan, Request, Unit, units_of
+from tlc_jax.data.preparation.preparation_plan import Plan, Request, Unit, units_of
 from tlc_jax.data.preparation.public_data import PAIRS, Publication, PublicData, RowReader
 
 

@@ -12,7 +12,7 @@ from tlc_jax.data import tables
 from tlc_jax.data.preparation import hub, row_readers
 from tlc_jax.data.preparation.input_files import InputFile
 from tlc_jax.data.preparation.local_inputs import local_files, local_paths
-from tlc_jax.data.preparation.plan import Plan, Request, units_of
+from tlc_jax.data.preparation.preparation_plan import Plan, Request, units_of
 from tlc_jax.data.preparation.public_data import LABELLED, PAIRS, TEXT, RowReader
 from tlc_jax.data.text.text_files import TEXT_SUFFIXES, is_text
 from tlc_jax.storage.untrusted import is_plain_name

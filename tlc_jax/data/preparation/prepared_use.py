@@ -11,7 +11,7 @@ from tlc_jax.core.printable import first_of
 from tlc_jax.data.labelled.labelled_source import TRAIN
 from tlc_jax.data.labelled.labelled_tables import open_tables
 from tlc_jax.data.labelled.labels import UNLABELLED
-from tlc_jax.data.preparation.plan import Plan
+from tlc_jax.data.preparation.preparation_plan import Plan
 from tlc_jax.data.preparation.public_data import LABELLED
 from tlc_jax.data.tables import jsonl_objects
 

@@ -21,9 +21,9 @@ from tlc_jax.core.progress import stage
 from tlc_jax.data.preparation.hub import Unreachable
 from tlc_jax.data.preparation.input_files import Fetched
 from tlc_jax.data.preparation.known_data import find_known
-from tlc_jax.data.preparation.plan import Plan, Request, Unit
 from tlc_jax.data.preparation.plan_known import how_to_go_without_network, plan_known
 from tlc_jax.data.preparation.plan_other import plan_other
+from tlc_jax.data.preparation.preparation_plan import Plan, Request, Unit
 from tlc_jax.data.preparation.prepared_use import what_next
 from tlc_jax.data.preparation.progress_record import (
     Progress,

@@ -11,7 +11,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
-from tlc_jax.data.preparation.plan import Request, Unit
+from tlc_jax.data.preparation.preparation_plan import Request, Unit
 from tlc_jax.storage.paths import write_text
 from tlc_jax.storage.untrusted import read_json
 

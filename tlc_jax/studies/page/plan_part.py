@@ -107,7 +107,7 @@ def _choice(limit: float, files: Sequence[File], plan: Plan) -> ChoiceData:
     size = plan.sizes[number].size
     against = ""
     if other is not None:
-        apart = "" if _apart(recipe, other[1]) else ", which cannot be told apart by these intervals"
+        apart = "" if _apart(recipe, other[1]) else ", and these intervals do not say which is better"
         against = (
             f"The best other size is {plan.sizes[other[0]].size}, {_recipe(other[1])}: predicted "
             f"{_number(other[1])}{apart}."
