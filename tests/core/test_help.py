@@ -43,7 +43,7 @@ def test_commands_are_the_modules_that_have_a_main() -> None:
 @pytest.mark.parametrize("option", ["--help", "--help-all"])
 def test_help_fits_80_columns(words: tuple[str, ...], option: str, capsys: pytest.CaptureFixture) -> None:
     lines = answer(capsys, *words, option).splitlines()
-    assert lines[0].startswith(" ".join(("usage: tlc", *words[:1], *words[1:])).removesuffix(" curves"))
+    assert lines[0].startswith(" ".join(("usage: tlc", *words[:1], *words[1:])).removesuffix(" page"))
     assert max(map(len, lines)) <= 80
     assert "75 interrupted" in " ".join(lines)
     assert option == "--help-all" or len(lines) <= 62
