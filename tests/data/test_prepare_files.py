@@ -27,7 +27,7 @@ from tlc_jax.core.entry_point import explained
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.labelled.data_sets import open_labelled
 from tlc_jax.data.pairs.pair_sources import open_pairs
-from tlc_jax.data.preparation import archives, known_data, plan, preparing
+from tlc_jax.data.preparation import archives, known_data, preparation_plan, preparing
 from tlc_jax.data.preparation.public_data import KINDS, Publication, PublicData
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.storage import sealed
@@ -103,7 +103,7 @@ def test_many_small_files_become_few_shards(
         path.mkdir()
         for name, text in texts.items():
             (tmp_path / name).write_text(text)
-    monkeypatch.setattr(plan, "_MOST_SHARDS", 20)
+    monkeypatch.setattr(preparation_plan, "_MOST_SHARDS", 20)
     opened = []
     original = tarfile.open
     monkeypatch.setattr(archives.tarfile, "open", lambda *a, **k: opened.append(1) or original(*a, **k))
