@@ -45,9 +45,10 @@ class Said:
 
 
 def part_section(
-    part: Part, said: Said, trainings: Sequence[Training], number: int, *, alone: bool, pictures: bool
+    part: Part, said: Said, trainings: Sequence[Training], number: int, *, alone: bool, largest: int | None
 ) -> Element:
-    """The section of a part, with `pictures` for paper. `alone`: it is the only one, and its name that of the
+    """The section of a part, with pictures for paper whose SVG has at most so many characters (None: without
+    pictures). `alone`: it is the only one, and its name that of the
     page."""
     section = Element("section", {"class": "part", "aria-label": part["name"]})
     heading = "h1" if alone else "h2"
@@ -65,13 +66,13 @@ def part_section(
         _figure(plots, "sizes", "Which size for this time", "Models before compression, by their parameters.")
     if part["curves"] and part["axes"]:
         drawn = any(exhibit.name == "learning curves" for exhibit, _ in said.shown)
-        _curves(plots, part, trainings, f"p{number}c-" if pictures and not drawn else None)
+        _curves(plots, part, trainings, f"p{number}c-", None if drawn else largest)
     for name, sentences, table in said.tables:
         finding = _said(name, sentences)
         add_table(finding, table)
         section.append(finding)
     for index, (exhibit, rows) in enumerate(said.shown):
-        section.append(_finding(exhibit, rows, f"p{number}e{index}-" if pictures else None))
+        section.append(_finding(exhibit, rows, f"p{number}e{index}-", largest))
     _end(section, said)
     return section
 
@@ -96,8 +97,10 @@ def _figure(parent: Element, kind: str, name: str, caption: str, wide: bool = Fa
     return figure
 
 
-def _curves(parent: Element, part: Part, trainings: Sequence[Training], prefix: str | None) -> None:
-    """The figure of learning curves, with a picture where there is a prefix for the names of its parts."""
+def _curves(
+    parent: Element, part: Part, trainings: Sequence[Training], prefix: str, largest: int | None
+) -> None:
+    """The figure of learning curves; `prefix` and `largest` are those of its picture."""
     caption = f"{part['metric'][:1].upper()}{part['metric'][1:]} on {part['trained_on']}."
     kinds = {curve["kind"] for curve in part["curves"]}
     if "trunk" in kinds:
@@ -112,17 +115,17 @@ def _curves(parent: Element, part: Part, trainings: Sequence[Training], prefix: 
             f" Of {every:,} evaluations {drawn:,} are drawn, spread evenly over the logarithm of the update."
         )
     figure = _figure(parent, "curves", "Learning curves", caption, wide=True)
-    if prefix is not None:
+    if largest is not None:
         picture = add(figure, "div", class_="static replaced")
-        picture.append(curves_picture(trainings, part, prefix))
+        picture.append(curves_picture(trainings, part, prefix, largest))
 
 
-def _finding(exhibit: Exhibit, rows: list[Row], prefix: str | None) -> Element:
-    """What an exhibit says, with its picture where there is a prefix for the names of its parts."""
+def _finding(exhibit: Exhibit, rows: list[Row], prefix: str, largest: int | None) -> Element:
+    """What an exhibit says; `prefix` and `largest` are those of its picture."""
     finding = _said(exhibit.name, exhibit.sentences(rows))
-    if prefix is not None:
+    if largest is not None:
         picture = add(finding, "div", class_="static replaced" if exhibit.name in DRAWN else "static")
-        picture.append(exhibit_picture(exhibit, rows, prefix))
+        picture.append(exhibit_picture(exhibit, rows, prefix, largest))
     add_table(finding, exhibit.table(rows))
     return finding
 

@@ -44,9 +44,9 @@ from tlc_jax.studies.study_command import study_command
 LARGEST = 1_000_000
 """Bytes of a page."""
 _PICTURES = (".png", ".pdf", ".svg")
-_TRIES = ((4000, True), (1500, True), (400, True), (400, False))
-"""(points of all curves at most, whether pictures for paper are there): the first with which a page is small
-enough."""
+_TRIES = ((4000, 80_000), (1500, 15_000), (400, 15_000), (400, None))
+"""(points of all curves, characters of a picture's SVG) at most, None without pictures: the first with which
+a page is small enough. A picture of more characters is a PNG."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def page_text(sources: Sources, path: AnyPath) -> Written:
     """The page at `path`. UserError where it would be too large with the fewest points and without
     pictures."""
     size = 0
-    for most, pictures in _TRIES:
-        page = _page(sources, path, most, pictures)
+    for most, largest in _TRIES:
+        page = _page(sources, path, most, largest)
         if (size := len(page.text.encode())) < LARGEST:
             return page
     raise UserError(
@@ -96,7 +96,7 @@ def page_text(sources: Sources, path: AnyPath) -> Written:
     )
 
 
-def _page(sources: Sources, path: AnyPath, most: int, pictures: bool) -> Written:
+def _page(sources: Sources, path: AnyPath, most: int, largest: int | None) -> Written:
     count = len(sources.plans) + len(sources.studies) + bool(sources.runs)
     gathered = [_plan(folder, sources.runs) for folder in sources.plans]
     gathered += [_study(study, path, most // count) for study in sources.studies]
@@ -104,14 +104,14 @@ def _page(sources: Sources, path: AnyPath, most: int, pictures: bool) -> Written
     parts = [part for part, _, _ in gathered]
     title = ", ".join(part["name"] for part in parts)
     body = [
-        part_section(part, said, trainings, number, alone=count == 1, pictures=pictures)
+        part_section(part, said, trainings, number, alone=count == 1, largest=largest)
         for number, (part, trainings, said) in enumerate(gathered)
     ]
     if count > 1:
         heading = Element("h1")
         heading.text = title
         body.insert(0, heading)
-    body.append(_footer(sources, pictures))
+    body.append(_footer(sources, pictures=largest is not None))
     page = Page(schema=SCHEMA, parts=parts)
     text = document(title, page, body)
     version = hashlib.sha256(text.encode()).hexdigest()

@@ -27,24 +27,25 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "none",
     "legend.framealpha": 0.0,
 }
-_LARGEST = 80_000
-"""Characters of an SVG; a picture of more points is a PNG."""
 _DIGITS = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"(url\(#|^#)")
 
 
-def exhibit_picture(exhibit: Exhibit, rows: list[Row], prefix: str) -> ElementTree.Element:
-    """The plots of an exhibit; `prefix` makes the names of its parts unique in the page."""
+def exhibit_picture(exhibit: Exhibit, rows: list[Row], prefix: str, largest: int) -> ElementTree.Element:
+    """The plots of an exhibit, as a PNG where their SVG has more than so many characters; `prefix` makes the
+    names of its parts unique in the page."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
         panels = exhibit.panels(rows)
         figure = figure_of([[(exhibit.draw, panel) for panel in line] for line in panels])
-        return _element(figure, exhibit.name, prefix)
+        return _element(figure, exhibit.name, prefix, largest)
 
 
-def curves_picture(trainings: Sequence[Training], part: Part, prefix: str) -> ElementTree.Element:
-    """The evaluations of trainings over the first of their axes."""
+def curves_picture(
+    trainings: Sequence[Training], part: Part, prefix: str, largest: int
+) -> ElementTree.Element:
+    """The evaluations of trainings over the first of their axes; `prefix` and `largest` as above."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -79,13 +80,13 @@ def curves_picture(trainings: Sequence[Training], part: Part, prefix: str) -> El
                 setter("{x:.3g}")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-        return _element(figure, "learning curves", prefix)
+        return _element(figure, "learning curves", prefix, largest)
 
 
-def _element(figure: Figure, name: str, prefix: str) -> ElementTree.Element:
+def _element(figure: Figure, name: str, prefix: str, largest: int) -> ElementTree.Element:
     written = io.StringIO()
     figure.savefig(written, format="svg", metadata={"Date": None})
-    if len(written.getvalue()) > _LARGEST:
+    if len(written.getvalue()) > largest:
         return _png(figure, name)
     svg = ElementTree.fromstring(written.getvalue())
     for element in svg.iter():
@@ -105,7 +106,11 @@ def _element(figure: Figure, name: str, prefix: str) -> ElementTree.Element:
 
 
 def _png(figure: Figure, name: str) -> ElementTree.Element:
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=80, facecolor="white")
+    """In 64 colours, which are a third of the bytes."""
+    from PIL import Image
+
+    drawn, written = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(64).save(written, "PNG", optimize=True)
     data = base64.b64encode(written.getvalue()).decode("ascii")
     return ElementTree.Element("img", {"alt": name, "src": f"data:image/png;base64,{data}"})
