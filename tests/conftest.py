@@ -38,13 +38,14 @@ import hypothesis
 import jax
 import pytest
 
-from tests import builders
+from tests import builders, programs
 from tests.builders import write_corpus
 from tlc_jax.parallel import accelerators
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("ci")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+programs.share()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
