@@ -6,9 +6,9 @@ operations (section 3, figures 2 to 4; figure 10), and compressed (section 4).
 TEXT is that of `pretrain_small`. The scale `mini` is for 2 CPU cores: depths 2, 3 and 4 at width 64, widths
 64, 96 and 128 at depth 2, with a vocabulary of 320 entries, with which models of these sizes get below the
 two-sided bigram, and smaller ones do not (docs/local_attention.md), in rows of 128 tokens. The time of an
-update of each size is measured first, on one core: leave the machine alone for these minutes. Cost: 400
-seconds of one core for each size and seed, with branches an hour for three seeds and two workers, and half an
-hour for compression.
+update of each size is measured first, on one core: leave the machine alone for these minutes. Cost: 300
+seconds of one core for each size and seed, with branches 47 minutes for three seeds and two workers, and half
+an hour for compression.
 
 `study_pretrain:gpu` is for one GPU, by the clock. TEXT should hold a billion tokens, so that even the fastest
 size sees it no more than four times. Cost: 5 sizes of 240 seconds; not run here.
@@ -50,7 +50,7 @@ def _mini() -> StudyConfig:
         data=DataConfig(name="files", sequence_length=128),
         optimizer=OptimizerConfig(learning_rate=0.0226),
         schedule=replace(TRUNK, warmup_steps=200, local_attention_tokens=2_048_000),
-        budget=BudgetConfig(training_seconds=400),
+        budget=BudgetConfig(training_seconds=300),
         evaluation=EvaluationConfig(every_steps=None, per_run=16, max_rows=512),
         checkpoint=CheckpointConfig(every_steps=500, marks="1/4,1/2,1"),
         batch_size=16,
