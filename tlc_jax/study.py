@@ -24,8 +24,8 @@ class Study:
     """Compare sizes at equal training time. An interrupted study is resumed by its --workdir alone."""
 
     workdir: str
-    """The folder of the study: run directories in runs/, results in items/, and study.png. Several processes
-    and machines may work on the same one."""
+    """The folder of the study: run directories in runs/, results in items/, study.png, the page study.html.
+    Several processes and machines may work on the same one."""
     settings: cli.Settings[StudyConfig]
     config: Optional[str] = None
     """A study's config document: a path, or the bare name of one in configs/, perhaps with a scale

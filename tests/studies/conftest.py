@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ def folder(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A study that trains and draws nothing."""
     made = Folder(tmp_path, cache_dir)
     monkeypatch.setattr(comparison, "save_pictures", lambda shown, path: {})
+    monkeypatch.setattr(comparison, "write_page", lambda folders, path: SimpleNamespace(answers=[]))
     monkeypatch.setattr(train_item, "train_run", made.train_run)
     monkeypatch.setattr(compress_item, "load_model", lambda *_, **__: None)
     monkeypatch.setattr(compress_item, "CompressedMeasurer", made.measurer)

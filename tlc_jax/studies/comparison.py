@@ -1,13 +1,10 @@
-"""The study command: its folder, its items, then tables, sentences and a picture."""
+"""The study command: its folder, its items, then tables, sentences, a picture and a page."""
 
 from __future__ import annotations
-
-import shlex
 
 from rich.console import Console
 
 from tlc_jax.config.study_options import StudyConfig
-from tlc_jax.core.invocation import command
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
@@ -15,11 +12,12 @@ from tlc_jax.studies.failed_items import failed_items, failures
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.item_worker import work
 from tlc_jax.studies.items import items_of
+from tlc_jax.studies.page.page_file import write_page
 from tlc_jax.studies.study_folder import open_study
 from tlc_jax.studies.study_workers import run_workers
 from tlc_jax.training.view import make_console
 
-PICTURE = "study.png"
+PICTURE, PAGE = "study.png", "study.html"
 
 
 def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
@@ -40,7 +38,8 @@ def study(config: StudyConfig, workdir: AnyPath, workers: int = 1) -> None:
 
 
 def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
-    """Print the tables and sentences of the exhibits that the store has rows for, and draw them."""
+    """Print the tables and sentences of the exhibits that the store has rows for, draw them, and write the
+    page; its answer is printed last."""
     shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
     for exhibit, rows in shown:
         console.print(exhibit.table(rows))
@@ -56,4 +55,7 @@ def show(store: ItemStore, workdir: AnyPath, console: Console) -> None:
         f"{'picture' if len(pictures) == 1 else 'pictures'}: {', '.join(map(str, pictures))}, "
         f"numbers: {store.folder}"
     )
-    console.print(f"as a page: {command('report')} {shlex.quote(str(workdir))}")
+    page = write_page([str(workdir)], workdir / PAGE)
+    for text in page.answers:
+        console.print(text)
+    console.print(f"page: {workdir / PAGE}")

@@ -276,7 +276,7 @@ class View {
     this.say("files", [
       now.some((row) => row.estimated) && part.estimates,
       now.some((row) => !row.candidate) && "Small open circles were trained for longer or on other data, and are not chosen from.",
-      dropped && `${dropped} files that are no better than the ${part.gate_name || "gate"} are in the table only.`,
+      dropped && `${dropped} ${dropped === 1 ? "file that is" : "files that are"} no better than the ${part.gate_name || "gate"}: in the table only.`,
     ]);
     return this.plot(width, `${part.files_metric} over bytes of the file`, {x: scale, y, marginRight: 28}, [
       limit && Plot.ruleX([limit], {stroke: accent(), strokeOpacity: 0.6}),

@@ -62,11 +62,17 @@ class Written:
 def write_report(folders: Sequence[str], output: str) -> None:
     """Write the page, and print the answer of each part."""
     path = check_page(output)
-    page = page_text(read_sources(folders), path)
-    write_bytes(path, page.text.encode())
+    page = write_page(folders, path)
     for text in page.answers:
         print(text)
     print(f"page: {output}, {len(page.text.encode()) / 1000:,.0f} kB")
+
+
+def write_page(folders: Sequence[str], path: AnyPath) -> Written:
+    """Write the page of these folders at a path that ends in .html."""
+    page = page_text(read_sources(folders), path)
+    write_bytes(path, page.text.encode())
+    return page
 
 
 def check_page(output: str) -> AnyPath:
