@@ -95,7 +95,7 @@ def test_nothing_is_done_twice_and_nothing_is_missing(finished: Path) -> None:
     starts = json.loads((finished / "runs" / RUN / "environment.json").read_text())["starts"]
     assert len(starts) == 1, "a finished run is not started again"
     assert (finished / "study.png").read_bytes().startswith(b"\x89PNG")
-    assert "<title>study</title>" in (finished / "study.html").read_text(encoding="utf-8")
+    assert "<title>one</title>" in (finished / "study.html").read_text(encoding="utf-8")
 
 
 def test_numbers_are_those_of_the_runs(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
