@@ -49,7 +49,7 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         )
         sizes = {"mini": ("2x64", "2x128"), "gpu": ("2x128", "3x256", "6x512")}[scale]
         study = replace(study, train=train, sizes=sizes, variants=tuple(variants), seeds=(100, 300, 500))
-    return replace(study, bits=(), sparsities=(), compressed_at=(), recovery=None)
+    return replace(study, oversized=(), bits=(), sparsities=(), compressed_at=(), recovery=None)
 
 
 def _variants(rates: dict[int, float]) -> tuple[str, ...]:

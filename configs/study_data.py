@@ -41,4 +41,6 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
             train = replace(train, budget=BudgetConfig(training_seconds=200))
         sizes = {"mini": ("1x32", "2x64", "2x128"), "gpu": ("2x128", "3x256", "6x512")}[scale]
         study = replace(study, train=train, sizes=sizes, seeds=(100, 300, 500))
-    return replace(study, variants=SHARES, bits=(), sparsities=(), compressed_at=(), recovery=None)
+    return replace(
+        study, oversized=(), variants=SHARES, bits=(), sparsities=(), compressed_at=(), recovery=None
+    )

@@ -46,6 +46,7 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         study,
         train=train,
         sizes=SIZES[scale],
+        oversized=(),
         distillations=TAUGHT[scale],
         seeds=() if scale == "paper" else (100, 300, 500),
         sparsities=(0.0,),

@@ -50,4 +50,4 @@ def get_config(scale: Literal["mini", "gpu", "paper"] = "mini") -> StudyConfig:
         )
         sizes, seeds = DEPTHS_AND_WIDTHS[scale], (100, 300, 500)
         study = replace(study, train=train, sizes=sizes, seeds=seeds, counted_in="training_seconds")
-    return replace(study, errors=True, bits=(), sparsities=(), recovery=None)
+    return replace(study, oversized=(), errors=True, bits=(), sparsities=(), recovery=None)

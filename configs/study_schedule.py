@@ -39,6 +39,7 @@ def get_config(scale: Literal["mini", "gpu"] = "mini") -> StudyConfig:
         study,
         train=train,
         sizes=(SIZES[scale],),
+        oversized=(),
         variants=("", *planned),
         seeds=(100, 300, 500),
         bits=(),

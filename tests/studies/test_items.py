@@ -43,6 +43,7 @@ STUDIES = st.builds(
 )
 AXES: dict[str, Any] = {
     "sizes": "3x64",
+    "oversized": "5x64",
     "variants": "batch_size=128",
     "seeds": 77,
     "bits": 5,
@@ -139,6 +140,19 @@ def test_every_size_is_trained_with_one_seed_before_any_is_trained_with_the_next
     config = StudyConfig(sizes=("1x64", "2x64"), seeds=(3, 5), bits=(32,), sparsities=(0.0,))
     trained = [(i.fields["seed"], i.fields["size"]) for i in items_of(config) if i.stage == "train"]
     assert trained == [(3, "1x64"), (3, "2x64"), (5, "1x64"), (5, "2x64")]
+
+
+def test_an_oversized_model_is_trained_once_and_not_compressed() -> None:
+    config = StudyConfig(train=TRUNK, sizes=("1x64", "2x64"), seeds=(3, 5), counted_in="steps")
+    more = replace(config, oversized=("4x64",))
+    before = {item.name for item in items_of(config)}
+    new = [item for item in items_of(more) if item.name not in before]
+    assert [(item.stage, item.fields.get("seed")) for item in new] == [
+        *(("timing", None), ("train", 3), ("branch", 3), ("branch", 3))
+    ]
+    assert {item.fields["size"] for item in new} == {"4x64"}
+    with pytest.raises(ValueError, match="2x64 is given in sizes and in oversized"):
+        replace(config, oversized=("2x64",))
 
 
 def test_what_each_stage_needs() -> None:

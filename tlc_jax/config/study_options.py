@@ -72,6 +72,9 @@ class StudyConfig:
     """The finetunings to choose from."""
     sizes: tuple[str, ...] = ("2x64", "2x128")
     """Depth x width."""
+    oversized: tuple[str, ...] = ()
+    """Sizes that are trained with the first seed alone, and neither finetuned nor compressed: beyond the
+    largest of `sizes` they show where the largest stops being the best."""
     variants: tuple[str, ...] = ("",)
     """Options of `train` in which runs of a size differ, each as FIELD=VALUE,FIELD=VALUE, such as
     batch_size=512,optimizer.learning_rate=0.001; '' is `train` itself."""
@@ -116,7 +119,11 @@ class StudyConfig:
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
         check(bool(self.sizes), "sizes has no value: give one at least")
         check(bool(self.variants), "variants has no value: '' is `train` itself")
-        for size, variant in itertools.product(self.sizes, self.variants):
+        check(
+            not (both := {*self.sizes} & {*self.oversized}),
+            f"{', '.join(sorted(both))} is given in sizes and in oversized: give it once",
+        )
+        for size, variant in itertools.product((*self.sizes, *self.oversized), self.variants):
             self.train_of(size, variant)
         for network, variant in itertools.product(self.memory_of, self.variants):
             self.memory_config(network, variant)

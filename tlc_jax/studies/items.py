@@ -73,7 +73,8 @@ def items_of(config: StudyConfig) -> list[Item]:
     timed = tuple(item.name for item in items)
     items += {item.name: item for item in _memory(config)}.values()
     for seed in config.training_seeds:
-        for size in config.sizes:
+        first = seed == config.training_seeds[0]
+        for size in (*config.sizes, *(config.oversized if first else ())):
             for variant in config.variants:
                 fields: Fields = {"size": size, "variant": variant, "seed": seed, **_equal(config)}
                 items += _of_one(config, fields, timed)
@@ -92,7 +93,7 @@ def _equal(config: StudyConfig) -> Fields:
 
 
 def _timings(config: StudyConfig) -> Iterator[Item]:
-    for size in config.sizes if config.counted_in == "steps" else ():
+    for size in (*config.sizes, *config.oversized) if config.counted_in == "steps" else ():
         for variant in config.variants:
             fields: Fields = {"size": size, "variant": timed_variant(variant)}
             yield Item(_timing_name(size, variant), "timing", fields, lease=_TIMING)
@@ -144,6 +145,8 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
     for mark in config.branches_of(variant):
         finished[mark] = f"{folder}/at-{mark.replace('/', '-')}"
         yield Item(finished[mark], "branch", {**fields, "mark": mark}, (trained,), finished[mark])
+    if fields["size"] in config.oversized:
+        return
     for mark in config.compressed_marks_of(variant):
         runs = folder if mark == [*finished][-1] else finished[mark]
         yield from _of_finished(config, finished[mark], runs, {**fields, "mark": mark})

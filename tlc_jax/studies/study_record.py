@@ -45,8 +45,8 @@ def _step(step: str, **options: Any) -> Step:
 
 
 GROWS = (
-    *("sizes", "variants", "memory_of", "seeds", "distillations", "bits", "sparsities", "compressed_at"),
-    *("errors", "recovery"),
+    *("sizes", "oversized", "variants", "memory_of", "seeds", "distillations", "bits", "sparsities"),
+    *("compressed_at", "errors", "recovery"),
 )
 """Fields to whose values new ones may be added; one that says yes or no may become yes, and one
 that is not set may be set."""
