@@ -55,7 +55,7 @@ def timed(config: Config) -> dict[str, Any]:
 
 
 def measure_step_time(
-    config: Config, console: Console, teacher: Config | None = None, steps: int = STEPS
+    config: Config, console: Console, teacher: Config | None = None, *, steps: int = STEPS
 ) -> dict[str, Any]:
     """The content of a timing file, of so many steps. Where neither config nor device says how much memory
     there is (a CPU), the micro_batch of the config is timed. `teacher` is the config with the network of a
