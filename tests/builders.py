@@ -3,6 +3,7 @@ pairs."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow
 import pytest
 
 from tlc_jax import train as train
+from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.runs.checkpoint import restore_model
@@ -30,7 +32,7 @@ def get_config():
         data=DataConfig(sequence_length=32, held_out=0.1),
         optimizer=OptimizerConfig(learning_rate=1e-2),
         budget=BudgetConfig(steps=12),
-        evaluation=EvaluationConfig(every_steps=6),
+        evaluation=EvaluationConfig(every_steps=6, max_rows=64),
         checkpoint=CheckpointConfig(every_steps=5),
         batch_size=16,
         micro_batch=8,
@@ -70,10 +72,15 @@ def lines(workdir: AnyPath) -> list[dict]:
 
 def parameters(workdir: AnyPath) -> dict[str, np.ndarray]:
     """The parameters of the newest checkpoint of an encoder, by path."""
-    config = RunDir(workdir).read_config()
-    like = jax.jit(lambda key: init_mlm(config.model, key))(jax.random.key(9))
+    like = _like(RunDir(workdir).read_config().model)
     params, _, _ = restore_model(RunDir(workdir).checkpoints, like, pytest.fail)
     return {path: np.asarray(value) for path, value in tree.flatten(params).items()}
+
+
+@functools.cache
+def _like(model: ModelConfig) -> dict:
+    """Other parameters of these shapes."""
+    return jax.jit(lambda key: init_mlm(model, key))(jax.random.key(9))
 
 
 def nested(flat: dict[str, np.ndarray]) -> dict:

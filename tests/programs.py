@@ -1,4 +1,4 @@
-"""Programs that the runs of one test process share.
+"""Programs, and states that runs begin with, that the runs of one test process share.
 
 Most runs here are of a few programs, and jax would trace and lower each again for each run: twice as long as
 the rest of a tiny run takes. A key has all that a program follows from. Child processes share nothing."""
@@ -12,10 +12,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from tlc_jax.config import Config
+from tlc_jax.config import Config, OptimizerConfig
 from tlc_jax.runs import assemble
 from tlc_jax.tasks.base import Objective, Task
 from tlc_jax.training import evaluator, session
+from tlc_jax.training.state import init_state
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_evaluation_step, make_train_step
 
 # data, seeds and what the schedule controls are arguments of a program
@@ -26,9 +27,20 @@ _programs: dict[Any, Any] = {}
 
 def share() -> None:
     """Let each program be made once from now on."""
+    assemble.init_state = _init_state
     assemble.make_train_step = _make_train_step
     session.compile_train_step = _compile_train_step
     evaluator.make_evaluation_step = _make_evaluation_step
+
+
+def _init_state(task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh) -> tuple[Any, Any]:
+    of: Any = task
+    about = (_about(task, of._config), config, mesh, jax.random.key_data(key).tobytes())
+    if about not in _programs:
+        _programs[about] = init_state(task, config, key, mesh)
+    state, optimizer = _programs[about]
+    # a copy: updates take over the memory of their state
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding, may_alias=False), state), optimizer
 
 
 def _make_train_step(

@@ -23,7 +23,7 @@ def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[di
     folder = tmp_path_factory.mktemp("errors")
     run, picture = shutil.copytree(finished, folder / "run"), folder / "errors.png"
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config["evaluation"]["max_rows"] = 16  # of 194, for each of 108 choices
+    config["evaluation"]["max_rows"] = 16  # of 64, for each of 108 choices
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     options = ["--bits", "3", "--sparsity", "0.5", "--output", str(picture), "--evaluate"]
     report.main(["errors", "--run", str(run), *options])
