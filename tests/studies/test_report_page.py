@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from collections import defaultdict
 from fractions import Fraction
@@ -18,13 +19,17 @@ import pytest
 
 from tests.project.documents import ROOT
 from tests.studies.pages import GPU, HOSTILE, QUICKSTART, Elements, run_of, written
-from tlc_jax import report
+from tlc_jax import report, study
 from tlc_jax.config import Config
+from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core import cli
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import write_json
+from tlc_jax.studies.items import items_of
 from tlc_jax.studies.page.learning_points import Training, thinned
 from tlc_jax.studies.page.page_html import script_json
+from tlc_jax.studies.page.study_part import Commands
 from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, write_plan
 
 ROW = dict[str, Any]
@@ -148,6 +153,19 @@ def test_each_point_has_the_command_that_makes_it_again(gpu: tuple[str, Elements
         words = part["commands"][command]
         assert f"--config study_translation:gpu --workdir W --sizes {part['models'][model]} " in words
         assert f"--bits {recipe.split()[0]}" in words.replace("--bits 32", "--bits uncompressed")
+
+
+@pytest.mark.parametrize(("model", "seeds"), [("4x256", (100,)), ("2x64", (100, 300, 500))])
+def test_the_command_of_a_model_trains_it_alone(model: str, seeds: tuple[int, ...]) -> None:
+    """Of an oversized one, too, in a study that prunes in rounds."""
+    commands = Commands(load_config("study_translation", StudyConfig))
+    commands.dense(model, seeds)
+    [command] = commands.numbers
+    settings = cli.parse(study.Study, shlex.split(command.partition("tlc_jax.study ")[2])).settings
+    wanted = {("train", model, seed) for seed in seeds} | {("timing", model, None)}
+    items = [item for item in items_of(settings) if item.stage in ("train", "timing")]
+    assert {(item.stage, item.fields["size"], item.fields.get("seed")) for item in items} == wanted
+    assert not any(item.stage == "recover" for item in items_of(settings))
 
 
 @pytest.mark.parametrize("kind", ["study", "run"])

@@ -28,6 +28,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "compression": CompressConfig(zero="float"),
         "compressed_at": (),
         "memory_of": (),
+        "oversized": (),
         "errors": False,
         "recovery": None,
     },

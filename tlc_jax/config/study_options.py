@@ -108,9 +108,9 @@ class StudyConfig:
     """Also measure what 4 bits and pruning 60 % change in each kind of matrix of the models that are
     compressed, and of the same networks before their first update (paper 5.3, figure 9)."""
     recovery: Optional[RecoveryConfig] = None
-    """Also prune in rounds with training between them (paper 4.3), up to each of `sparsities`, which share
-    their rounds. The results are measured beside those of pruning at once and, with recovery.control, beside
-    the dense model that was trained as long, all of them at each of `bits`."""
+    """Also prune in rounds with training between them (paper 4.3), up to each of `sparsities` above 0, which
+    share their rounds. The results are measured beside those of pruning at once and, with recovery.control,
+    beside the dense model that was trained as long, all of them at each of `bits`."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -145,10 +145,6 @@ class StudyConfig:
             replace(self.compression, **unset) == self.compression,
             "a study has bits, sparsities and recovery of its own, and no target_mb: give none of "
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
-        )
-        check(
-            self.recovery is None or any(self.sparsities),
-            "recovery prunes in rounds up to each of the sparsities, and none is above 0: give --sparsities",
         )
 
     def _check_what_is_equal(self) -> None:
@@ -286,7 +282,7 @@ class StudyConfig:
         if self.recovery is None:
             return ()
         wanted = {sparsity for sparsity in self.sparsities if sparsity > 0}
-        passed = {level for level in self.recovery.levels if level < max(wanted)}
+        passed = {level for level in self.recovery.levels if level < max(wanted, default=0)}
         return tuple(sorted(wanted | passed))
 
     def round_before(self, level: float) -> float | None:

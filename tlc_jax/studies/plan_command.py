@@ -44,7 +44,7 @@ def plan(options: PlanConfig, config: StudyConfig) -> None:
     pilot = read_pilot(stores)
     check_recipe(config, pilot.config, "--config", f"--store {stores[0]}")
     if len(config.sizes) == 1:  # which is nothing to choose from
-        config = dataclasses.replace(config, sizes=tuple(pilot.parameters))
+        config = dataclasses.replace(config, sizes=tuple(pilot.parameters), oversized=())
     made_plan = _plan(options, config, pilot, console)
     make_folder(workdir)
     made_plan = _with_documents(made_plan, config, workdir)

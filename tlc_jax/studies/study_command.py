@@ -22,7 +22,7 @@ def study_command(config: StudyConfig, document: str | None = None) -> str:
     the paths of data; from the document of this name, else from the nearest."""
     name = document or nearest_document(config)
     options = _differences(config, _load(name))
-    given = " ".join(f"--{key.replace('_', '-')} {_text(value)}" for key, value in options.items())
+    given = " ".join(f"--{key.replace('_', '-')} {_text(value)}".strip() for key, value in options.items())
     return f"{command('study')} --config {name} --workdir W {given}".strip()
 
 

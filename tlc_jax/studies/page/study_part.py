@@ -60,19 +60,18 @@ class Commands:
 
     def dense(self, model: str, seeds: Sequence[int]) -> int:
         """The number of the command for the trainings of a model, which are not compressed."""
-        return self._number(model, seeds, bits=(DENSE,), sparsities=(0.0,), recovery=None)
+        return self._number(model, seeds, bits=(DENSE,), sparsities=(0.0,))
 
     def file(self, file: ModelFile) -> int:
         """The number of the command for a compressed model."""
-        _, _, _, bits, sparsity, recovered, as_long_as = file.tuning.key
+        _, _, _, bits, sparsity, _, as_long_as = file.tuning.key
         sparsities = tuple(dict.fromkeys((0.0, float(as_long_as or sparsity))))
-        recovery = self._config.recovery if recovered or as_long_as else None
-        options = {"bits": (int(bits),), "sparsities": sparsities, "recovery": recovery}
-        return self._number(file.size, _seeds(file.tuning), **options)
+        return self._number(file.size, _seeds(file.tuning), bits=(int(bits),), sparsities=sparsities)
 
     def _number(self, model: str, seeds: Sequence[int], **options: Any) -> int:
         size, _, variant = model.partition(" ")
-        options |= {"sizes": (size,), "variants": (variant,), "distillations": (), "memory_of": ()}
+        options |= {"sizes": (size,), "oversized": (), "variants": (variant,)}
+        options |= {"distillations": (), "memory_of": ()}
         config = replace(self._config, seeds=tuple(seeds) or self._config.seeds, **options)
         return self.numbers.setdefault(study_command(config, self._document), len(self.numbers))
 
