@@ -68,7 +68,8 @@ class Rows:
     """The folder of the study."""
     output: str = "study.md"
     """The file to write: .md (a page, with its pictures beside it), .parquet or .csv (all measurements,
-    without the scores of examples)."""
+    without the scores of examples). A name without suffix is a new folder for a copy of the study in two
+    files, without paths of this machine, to hand on."""
 
 
 @dataclasses.dataclass(frozen=True)

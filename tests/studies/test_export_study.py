@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -16,7 +18,8 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import STUDY, json_text
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Result, pack_scores
+from tlc_jax.studies.study_record import read_config
 
 
 @pytest.fixture
@@ -70,6 +73,43 @@ def test_columns_have_one_type_and_scores_are_left_out(store: ItemStore) -> None
     assert table.num_rows == len(store.rows())
 
 
+def test_a_copy_to_hand_on_is_the_study_without_paths(tmp_path: Path) -> None:
+    workdir, copy = tmp_path / "study", tmp_path / "copy"
+    store = trained(workdir, {"1x32": {"1/2": SMALL, "1": SMALL}}, gate=2.0)
+    made = {"device": "1 core", "commit": "abc", "command": f"python {tmp_path}/x"}
+    scores = pack_scores(np.array([0.5, 1.5]), np.ones(2))
+    rows = [{"set": "s", "metric": "m", "value": 1.0}]
+    item: Result = {"item": "a/b", "stage": "compress", "fields": {"bits": 4}, "rows": rows, "made": made}
+    store.seal({**item, "examples": {"s": scores}})
+    config = load_config("study_translation", StudyConfig)
+    data = dataclasses.replace(config.train.data, dir=f"{tmp_path}/pairs", cache_dir=str(tmp_path))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, data=data))
+    (workdir / STUDY).write_text(json_text(dataclasses.asdict(config)))
+    report.main(["study", str(workdir), "--output", str(copy)])
+    assert {path.name for path in copy.iterdir()} == {STUDY, "items.jsonl.gz"}
+    lines = gzip.decompress((copy / "items.jsonl.gz").read_bytes()).decode()
+    assert str(tmp_path) not in lines + (copy / STUDY).read_text()
+    shared = ItemStore(copy)
+    assert shared.rows() == store.rows()
+    assert shared.result("a/b").get("examples") == {"s": scores}
+    assert shared.result("a/b")["made"] == {"device": "1 core", "commit": "abc"}
+    read = read_config(copy)
+    assert read is not None
+    assert read.train.data.dir == "pairs"
+    assert not shared.seal(item), "it is finished"
+    assert shared.seal({**item, "item": "new"})
+    assert ItemStore(copy).finished() == store.finished() | {"new"}, "it grows"
+    with pytest.raises(UserError, match="copy is not empty: give a new folder"):
+        report.main(["study", str(workdir), "--output", str(copy)])
+    for damaged in (lines.replace("abc", "abd"), "[" * 5000, "{}"):
+        (copy / "items.jsonl.gz").write_bytes(gzip.compress(damaged.encode()))
+        with pytest.raises(UserError, match=r"items\.jsonl\.gz is not the store that was written"):
+            ItemStore(copy)
+    (copy / "items.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-20])
+    with pytest.raises(UserError, match="or a damaged one"):
+        ItemStore(copy)
+
+
 def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:
     study = str(tmp_path / "study")
     for arguments, words in (
@@ -78,7 +118,7 @@ def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:
             [study, "--output", str(tmp_path / "rows.xlsx")],
             "rows.xlsx is neither a page nor a table: end it in .md, .parquet, .csv",
         ),
-        ([study, "--output", study], "is neither a page nor a table"),
+        ([study, "--output", study], "study is not empty: give a new folder"),
     ):
         with pytest.raises(UserError, match=words):
             report.main(["study", *arguments])

@@ -1,4 +1,4 @@
-"""A study in one file: a page to read, or all of its rows as a table for other programs."""
+"""A study for others: a page to read, all of its rows as a table for other programs, or a copy to hand on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.storage.writable import check_writable
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.markdown_page import write_page
+from tlc_jax.studies.shared_study import share_study
 
 if TYPE_CHECKING:  # slow to import
     import pyarrow
@@ -19,18 +20,23 @@ if TYPE_CHECKING:  # slow to import
 
 def export_study(workdir: str, output: str) -> None:
     """Write the study in a folder to a file, in the format of its suffix: a page (.md), or its rows without
-    the scores of examples (.parquet, .csv)."""
+    the scores of examples (.parquet, .csv); to a new folder (no suffix) as a copy in two files."""
     study, path = parse_path(workdir), parse_path(output)
     if not (study / STUDY).is_file():
         raise UserError(f"{workdir} holds no study: give the --workdir of one")
-    if path.suffix.lower() not in (_PAGE, *_WRITERS):
+    if path.suffix and path.suffix.lower() not in (_PAGE, *_WRITERS):
         raise UserError(
-            f"--output {output} is neither a page nor a table: end it in {', '.join((_PAGE, *_WRITERS))}"
+            f"--output {output} is neither a page nor a table: end it in {', '.join((_PAGE, *_WRITERS))}, or "
+            "name a new folder"
         )
-    check_writable(path, "--output")
+    if path.suffix:
+        check_writable(path, "--output")
     table = ItemStore(study).table()
     if not table.num_rows:
         raise UserError(f"{workdir} has no finished item yet: resume it first")
+    if not path.suffix:
+        share_study(study, path)
+        return
     if path.suffix.lower() == _PAGE:
         write_page(study, path)
         print(f"written to {output}, with its pictures beside it")

@@ -1,13 +1,16 @@
 """The results of a study: one sealed file a finished item, read together as one table.
 
 Many processes write the store at the same time: an item's file is created once, and the first one counts.
-Nothing is changed in it afterwards. Tables, figures and sentences are drawn from stores only.
+Nothing is changed in it afterwards. Tables, figures and sentences are drawn from stores only. A store that is
+handed on has its items in one file (`shared_study.py`); what is done later has files beside it.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
 import json
 import math
 import zlib
@@ -20,13 +23,16 @@ from jaxtyping import Float
 from tlc_jax.core.errors import NotFinite, UserError
 from tlc_jax.core.schema import Name, NotRequired, Sha256, TypedDict, checked, record
 from tlc_jax.storage.paths import AnyPath, create_file, files
-from tlc_jax.storage.untrusted import read_json
+from tlc_jax.storage.untrusted import parse_json, read_bytes, read_json
 
 if TYPE_CHECKING:  # slow to import
     import pyarrow
 
 _FOLDER, _SUFFIX, _CHECKSUM = "items", ".json", "sha256"
+PACKED = "items.jsonl.gz"
+"""All items of a store, one a line."""
 _LARGEST = 64 << 20  # bytes of an item
+_LARGEST_PACKED = 1 << 30  # bytes of all items of a packed store
 _LARGEST_INTEGER = 1 << 63
 _REMEDY = "lower the learning rate in a new study"
 
@@ -80,7 +86,9 @@ class ItemStore:
 
     def __init__(self, workdir: AnyPath):
         self.folder = workdir / _FOLDER
-        self._read: dict[str, Result] = {}
+        packed = workdir / PACKED
+        self._read: dict[str, Result] = _read_packed(packed) if packed.exists() else {}
+        self._packed = set(self._read)
 
     def has(self, name: str) -> bool:
         """Whether an item is finished."""
@@ -95,7 +103,7 @@ class ItemStore:
     def finished(self) -> set[str]:
         """The names of all finished items: one listing, where asking for each takes a request in a bucket."""
         names = files(self.folder) if self.folder.exists() else []
-        return {name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)}
+        return {*self._packed, *(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))}
 
     def results(self) -> Iterator[Result]:
         """The results of all finished items, by name."""
@@ -106,10 +114,10 @@ class ItemStore:
         """Store the result of a finished item; False if another process has stored one before, which counts.
         NotFinite if it holds a number that is not finite."""
         try:
-            text = json.dumps({**result, _CHECKSUM: _digest(result)}, allow_nan=False, indent=1) + "\n"
+            text = json.dumps(sealed(result), allow_nan=False, indent=1) + "\n"
         except ValueError as error:
             raise NotFinite(_first_not_finite(result), _REMEDY) from error
-        return create_file(self.path(result["item"]), text)
+        return result["item"] not in self._packed and create_file(self.path(result["item"]), text)
 
     def rows(self, **fields: Any) -> list[Row]:
         """The rows of all finished items, each with the columns of its item, whose columns have these
@@ -131,6 +139,11 @@ class ItemStore:
 
     def path(self, name: str) -> AnyPath:
         return self.folder / f"{name}{_SUFFIX}"
+
+
+def sealed(result: Result) -> dict[str, Any]:
+    """The result with the checksum by which a change of it is noticed."""
+    return {**result, _CHECKSUM: _digest(result)}
 
 
 def pack_scores(
@@ -181,13 +194,7 @@ def _unpacked(text: str) -> np.ndarray:
 
 def _read_item(path: AnyPath, name: str) -> Result:
     try:
-        document = read_json(path, _LARGEST)
-        if not isinstance(document, dict):
-            raise ValueError("it is not a JSON object")
-        digest = document.pop(_CHECKSUM, None)
-        result = checked(document, Result)
-        if digest != _digest(result):
-            raise ValueError(f"it was changed: its {_CHECKSUM} does not match its values")
+        result = _unsealed(read_json(path, _LARGEST))
         if result["item"] != name:
             raise ValueError(f"it is that of {result['item']}")
     except ValueError as error:
@@ -195,6 +202,35 @@ def _read_item(path: AnyPath, name: str) -> Result:
             f"{path} is not the result that the study wrote ({error}): restore it, or remove it to have the "
             "item done again"
         ) from error
+    return result
+
+
+def _read_packed(path: AnyPath) -> dict[str, Result]:
+    """The items of a packed store by name."""
+    results, size = dict[str, Result](), 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(read_bytes(path, _LARGEST_PACKED))) as lines:
+            while line := lines.readline(_LARGEST + 1):
+                size += len(line)
+                if len(line) > _LARGEST or size > _LARGEST_PACKED:
+                    raise ValueError("it is larger than any store")
+                result = _unsealed(parse_json(line.decode()))
+                results[result["item"]] = result
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} is not the store that was written, or a damaged one ({error}): restore it"
+        ) from error
+    return results
+
+
+def _unsealed(document: object) -> Result:
+    """The result of a sealed document; ValueError if it is not what was sealed."""
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    digest = document.pop(_CHECKSUM, None)
+    result = checked(document, Result)
+    if digest != _digest(result):
+        raise ValueError(f"it was changed: its {_CHECKSUM} does not match its values")
     return result
 
 

@@ -80,8 +80,14 @@ def file_rows(store: ItemStore) -> list[Row]:
             whole |= {"recovered": bool(whole.get("recovered")), "as_long_as": whole.get("as_long_as")}
             if primary(whole) and row.get("role"):
                 rows.append({**whole, **result.get("examples", {}).get(str(row["set"]), {})})
-    rows.sort(key=lambda row: (size_order(row["size"]), row["variant"], row["sparsity"], -row["bits"]))
+    rows.sort(key=_order)
     return with_gates(compressed_of_one_device(rows, store), store.rows(stage="compress"))
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    """Of equal models, those that were not trained again come first: they are the ones that are named."""
+    again = row["as_long_as"] is not None, row["recovered"]
+    return size_order(row["size"]), row["variant"], row["sparsity"], again, -row["bits"]
 
 
 def as_long(row: Row) -> bool:
