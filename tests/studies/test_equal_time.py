@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from rich.console import Console
 from scipy import stats
 
 from tests.studies.stores import LARGE, SMALL, compressed, right, trained
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.storage.paths import AnyPath
+from tlc_jax.storage.run_directory import STUDY, json_text
 from tlc_jax.studies.comparison import show
 from tlc_jax.studies.exhibit_pictures import save_pictures
 from tlc_jax.studies.exhibits import EXHIBITS
@@ -94,11 +96,13 @@ def test_all_exhibits_are_drawn_and_an_empty_store_is_said_to_be_empty(
     trained(tmp_path, {"1x32": {"1/2": SMALL, "1": SMALL}, "2x64": {"1": LARGE}}, gate=2.0)
     models = {("1x32", 8, 9.0): (0.5, [0.5], [right(10)])}
     store = compressed(tmp_path, "accuracy", models, gate=("linear", 0.4))
+    (tmp_path / STUDY).write_text(json_text(asdict(StudyConfig())))
     show(store, tmp_path, console)
     printed = capsys.readouterr().out
     assert "1.4030 [1.3955, 1.4105] *" in printed
     assert "0.5000  9 kB" in printed
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (tmp_path / "study.html").read_text(encoding="utf-8")
     assert len(EXHIBITS) == len({exhibit.name for exhibit in EXHIBITS})
 
 

@@ -158,7 +158,7 @@ def obtained_rows(plan: Plan, folder: AnyPath, runs: Sequence[AnyPath]) -> list[
 def _planned(plan: Plan, run: RunDir) -> bool:
     """Whether a run is of a size of the plan, and has been evaluated."""
     model = run.read_config().model
-    evaluated = f"eval/{plan.set}/{plan.metric}" in run.metrics.read_text()
+    evaluated = f"eval/{plan.set}/{plan.metric}" in run.metrics.read_text(encoding="utf-8")
     return evaluated and f"{model.num_layers}x{model.hidden_size}" in {size.size for size in plan.sizes}
 
 
