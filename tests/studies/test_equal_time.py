@@ -13,6 +13,7 @@ from scipy import stats
 
 from tests.studies.stores import LARGE, SMALL, compressed, right, trained
 from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.config_document import load_config
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import STUDY, json_text
 from tlc_jax.studies.comparison import show
@@ -96,7 +97,7 @@ def test_all_exhibits_are_drawn_and_an_empty_store_is_said_to_be_empty(
     trained(tmp_path, {"1x32": {"1/2": SMALL, "1": SMALL}, "2x64": {"1": LARGE}}, gate=2.0)
     models = {("1x32", 8, 9.0): (0.5, [0.5], [right(10)])}
     store = compressed(tmp_path, "accuracy", models, gate=("linear", 0.4))
-    (tmp_path / STUDY).write_text(json_text(asdict(StudyConfig())))
+    (tmp_path / STUDY).write_text(json_text(asdict(load_config("study_translation", StudyConfig))))
     show(store, tmp_path, console)
     printed = capsys.readouterr().out
     assert "1.4030 [1.3955, 1.4105] *" in printed
