@@ -132,7 +132,7 @@ def test_the_same_run_gives_the_same_bytes(artifact: Path, finished: Path, tmp_p
     again = tmp_path / "again"
     compress.main(["--checkpoint", str(moved), "--bits", "5", "--sparsity", "0.4", "--out", str(again)])
     names = sorted(path.name for path in artifact.iterdir())
-    assert names == ["config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
+    assert names == ["README.md", "config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
     assert all((artifact / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
