@@ -4,7 +4,7 @@ figure 14).
     python -m tlc_jax.study --config study_data --workdir W --train.data.dir PAIRS --workers 2
 
 The scale `mini` is for 2 CPU cores, on the pairs of `study_translation`, whose model, data, batch and warm-up
-it has. In 150 seconds each size passes its gate with all text, and the smallest sees 1 % of the text some 60
+it has. In 150 seconds each size passes its gate with all text, and 1x32 sees 1 % of the text some 75
 times in 200. Cost: 200 seconds of one core for each of three sizes, three shares and three seeds; with
 branches an hour for two workers.
 

@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from tests.studies.pages import QUICKSTART
 from tests.studies.stores import SMALL, compressed, right, trained
 from tlc_jax import report
 from tlc_jax.config.study_options import StudyConfig
@@ -108,6 +109,12 @@ def test_a_copy_to_hand_on_is_the_study_without_paths(tmp_path: Path) -> None:
     (copy / "items.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-20])
     with pytest.raises(UserError, match="or a damaged one"):
         ItemStore(copy)
+
+
+def test_a_study_of_data_without_a_folder_can_be_handed_on(tmp_path: Path) -> None:
+    report.main(["study", str(QUICKSTART), "--output", str(tmp_path / "copy")])
+    assert ItemStore(tmp_path / "copy").rows() == ItemStore(QUICKSTART).rows()
+    assert read_config(tmp_path / "copy") == read_config(QUICKSTART)
 
 
 def test_what_cannot_be_exported(store: ItemStore, tmp_path: Path) -> None:

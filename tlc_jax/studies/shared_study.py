@@ -31,7 +31,7 @@ def share_study(study: AnyPath, output: AnyPath) -> None:
     for stage in ("train", "finetune"):
         if config.get(stage):
             data = config[stage]["data"]
-            data["dir"] = parse_path(data["dir"]).name
+            data["dir"] = data["dir"] and parse_path(data["dir"]).name
             data["cache_dir"] = DataConfig().cache_dir
     make_folder(output)
     write_bytes(output / STUDY, (json.dumps(config, indent=1) + "\n").encode())
