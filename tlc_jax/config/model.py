@@ -85,10 +85,23 @@ class ModelConfig(TransformerConfig):
     """'fixed': fairseq's; 'width': times sqrt(768 / hidden_size), which narrow models need."""
     shared_layers: Literal["none", "all", "attention"] = "none"
     """Parameters that all layers share (paper, Appendix C); 'attention' includes its norm."""
+    pad_id: int = 1
+    """The id of the tokenizer's pad."""
+    position_offset: int = 2
+    """Row of the first token's position in the table: pad_id + 1 in RoBERTa, 0 in BERT."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, "model.", ("max_positions",), lambda size: size >= 1, "at least 1")
+        check(
+            0 <= self.pad_id < self.vocab_size,
+            f"model.pad_id must be an id of the vocabulary, not {self.pad_id}",
+        )
+        check(
+            self.position_offset in (0, self.pad_id + 1),
+            f"model.position_offset must be 0 or model.pad_id + 1 ({self.pad_id + 1}), not "
+            f"{self.position_offset}",
+        )
         check_fields(self, "model.", ("max_positions",), _indexable, f"at most {LARGEST:,}")
         deviation = self.initializer_stddev
         check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")

@@ -35,6 +35,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},
+    "ModelConfig": {"pad_id": 1, "position_offset": 2},
     "PairsConfig": {"packing": False},
     "ScheduleConfig": {"warmup_steps": None, "local_attention_tokens": None},
 }
