@@ -75,8 +75,13 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(TransformerConfig):
-    """Pre-norm RoBERTa encoder (paper 2.1)."""
+    """An encoder, by default the paper's: pre-norm RoBERTa (2.1)."""
 
+    architecture: Literal["roberta-prelayernorm", "roberta", "xlm-roberta", "bert", "distilbert"] = (
+        "roberta-prelayernorm"
+    )
+    """Which encoder of transformers this is: where its norms and dropout are, how positions are counted, and
+    its classification head. 'roberta' and 'xlm-roberta' differ in nothing but their name."""
     max_positions: int = 128
     """Longest input, in tokens."""
     initializer_stddev: float = 0.02
@@ -88,7 +93,13 @@ class ModelConfig(TransformerConfig):
     pad_id: int = 1
     """The id of the tokenizer's pad."""
     position_offset: int = 2
-    """Row of the first token's position in the table: pad_id + 1 in RoBERTa, 0 in BERT."""
+    """Row of the first token's position in the table: pad_id + 1 in RoBERTa, 0 in BERT and DistilBERT."""
+    token_types: int = 0
+    """Rows of the table of token types, which tell the two texts of a pair apart; 0: no table."""
+    norm_epsilon: float = 1e-5
+    """Epsilon of layer normalisation: fairseq's; BERT has 1e-12."""
+    tied_output: bool = True
+    """Whether the embedding is the output matrix of masked language modelling, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,14 +108,36 @@ class ModelConfig(TransformerConfig):
             0 <= self.pad_id < self.vocab_size,
             f"model.pad_id must be an id of the vocabulary, not {self.pad_id}",
         )
-        check(
-            self.position_offset in (0, self.pad_id + 1),
-            f"model.position_offset must be 0 or model.pad_id + 1 ({self.pad_id + 1}), not "
-            f"{self.position_offset}",
-        )
-        check_fields(self, "model.", ("max_positions",), _indexable, f"at most {LARGEST:,}")
-        deviation = self.initializer_stddev
+        check_fields(self, "model.", ("token_types",), lambda size: size >= 0, "at least 0")
+        sizes = ("max_positions", "token_types")
+        check_fields(self, "model.", sizes, _indexable, f"at most {LARGEST:,}")
+        deviation, epsilon = self.initializer_stddev, self.norm_epsilon
         check(0 < deviation < math.inf, f"model.initializer_stddev must be positive, not {deviation}")
+        check(0 < epsilon < 1, f"model.norm_epsilon must be in (0, 1), not {epsilon}")
+        for name, wanted in self._given_by_architecture().items():
+            check(
+                getattr(self, name) == wanted,
+                f"model.{name} is {getattr(self, name)}, but it is {wanted} in {self.architecture}: set "
+                f"--model.{name.replace('_', '-')} {wanted}",
+            )
+
+    def _given_by_architecture(self) -> dict[str, float]:
+        """The fields that the architecture leaves no choice, and their values."""
+        if self.architecture == "bert":
+            return {"position_offset": 0}
+        if self.architecture == "distilbert":
+            return {"position_offset": 0, "token_types": 0, "norm_epsilon": 1e-12}
+        return {"position_offset": self.pad_id + 1}
+
+    @property
+    def pre_norm(self) -> bool:
+        """Whether sub-layers are x + f(norm(x)), with a norm behind the last layer, or norm(x + f(x))."""
+        return self.architecture == "roberta-prelayernorm"
+
+    @property
+    def attention_output_dropout(self) -> float:
+        """On what attention adds to the state of a token."""
+        return 0.0 if self.architecture == "distilbert" else self.dropout
 
     @property
     def longest_input(self) -> Optional[int]:

@@ -35,7 +35,14 @@ ADDED: dict[str, dict[str, Any]] = {
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax"},
     "CheckpointConfig": {"best": False},
-    "ModelConfig": {"pad_id": 1, "position_offset": 2},
+    "ModelConfig": {
+        "architecture": "roberta-prelayernorm",
+        "pad_id": 1,
+        "position_offset": 2,
+        "token_types": 0,
+        "norm_epsilon": 1e-5,
+        "tied_output": True,
+    },
     "PairsConfig": {"packing": False},
     "ScheduleConfig": {"warmup_steps": None, "local_attention_tokens": None},
 }

@@ -1,25 +1,29 @@
-"""Pre-norm RoBERTa encoder with a masked-language-model head (paper 2.1; fairseq roberta, pre-norm).
+"""RoBERTa and BERT encoders with a masked-language-model head (paper 2.1; fairseq roberta, pre-norm).
 
 Parameter paths, public and fixed (a leading axis stacks the layers):
 
     encoder/token_embedding                                [vocab, hidden], also the output matrix
-    encoder/position_embedding                             [max_positions + 2, hidden]
+    encoder/position_embedding                             [position_offset + max_positions, hidden]
+    encoder/token_type_embedding                           [token_types, hidden], if there are any
     encoder/embedding_norm/{scale,bias}                    [hidden]
     encoder/layers/attention_norm/{scale,bias}             [layers, hidden]
     encoder/layers/attention/{query,key,value}/kernel      [layers, hidden, heads * head_size]
     encoder/layers/attention/output/kernel                 [layers, heads * head_size, hidden]
     encoder/layers/feed_forward_norm/{scale,bias}          [layers, hidden]
     encoder/layers/feed_forward/{expand,contract}/kernel   [layers, in, out]
-    encoder/final_norm/{scale,bias}                        [hidden]
+    encoder/final_norm/{scale,bias}                        [hidden], pre-norm only
     mlm_head/{dense/kernel,dense/bias,norm/scale,norm/bias,bias}
+    mlm_head/output_embedding                              [vocab, hidden], if the output is not tied
 
-and a bias beside each kernel. The embedding is normalised (fairseq at the paper's time, and Hugging
-Face's RobertaPreLayerNorm); so is the last layer's output. Where layers share parameters (paper, Appendix
-C), the shared arrays are there once: their leading axis has length 1.
+and a bias beside each kernel. `model.architecture` says where the norms are: before each sub-layer and
+behind the last (the paper's), or after each residual sum (BERT, RoBERTa). The embedding is normalised in all
+of them. Where layers share parameters (paper, Appendix C), the shared arrays are there once: their leading
+axis has length 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -29,7 +33,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.axes import replicate, shard_rows
-from tlc_jax.core.vocabulary import PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
     WHOLE,
@@ -50,7 +53,8 @@ _PARTS = (*_ATTENTION, "feed_forward_norm", "feed_forward")
 
 
 class Block(nn.Module):
-    """x + drop(attention(norm(x))), then x + drop(feed_forward(norm(x)))."""
+    """x + drop(attention(norm(x))), then x + drop(feed_forward(norm(x))); post-norm: norm(x +
+    drop(attention(x))), then norm(x + drop(feed_forward(x)))."""
 
     config: ModelConfig
 
@@ -62,14 +66,17 @@ class Block(nn.Module):
         train: bool,
     ) -> tuple[Float[Array, "batch length hidden"], None]:
         config, init = self.config, nn.initializers.normal(self.config.stddev)
-        y = layer_norm(config, "attention_norm")(x)
-        attended = Attention(config, init, bias=True, name="attention")(y, y, visible, train)
-        x = x + Dropout(config.dropout, name="attention_dropout")(attended, train=train)
-        x = shard_rows(x)
-        y = layer_norm(config, "feed_forward_norm")(x)
-        fed = FeedForward(config, init, gelu, name="feed_forward")(y, train)
-        x = x + Dropout(config.dropout, name="feed_forward_dropout")(fed, train=train)
-        return shard_rows(x), None
+
+        def add(name: str, f: Callable[[Array], Array], rate: float, x: Array) -> Array:
+            norm, drop = _norm(config, f"{name}_norm"), Dropout(rate, name=f"{name}_dropout")
+            if config.pre_norm:
+                return shard_rows(x + drop(f(norm(x)), train=train))
+            return shard_rows(norm(x + drop(f(x), train=train)))
+
+        attention = Attention(config, init, bias=True, name="attention")
+        x = add("attention", lambda y: attention(y, y, visible, train), config.attention_output_dropout, x)
+        feed_forward = FeedForward(config, init, gelu, name="feed_forward")
+        return add("feed_forward", lambda y: feed_forward(y, train), config.dropout, x), None
 
 
 class SharedBlocks(nn.Module):
@@ -114,16 +121,18 @@ class SharedBlocks(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token ids to hidden states; also gives the logits of a tied output matrix."""
+    """Token ids to hidden states."""
 
     config: ModelConfig
 
     def setup(self) -> None:
         config = self.config
-        shapes = (config.vocab_size, config.hidden_size), (config.max_positions + PAD + 1, config.hidden_size)
-        self.token_embedding = self.param("token_embedding", _embedding_init(config), shapes[0])
-        self.position_embedding = self.param("position_embedding", _embedding_init(config), shapes[1])
-        self.embedding_norm = layer_norm(config, "embedding_norm")
+        self.token_embedding = self._table("token_embedding", config.vocab_size, pad=True)
+        rows = config.max_positions + config.position_offset
+        self.position_embedding = self._table("position_embedding", rows, pad=config.position_offset > 0)
+        if config.token_types:
+            self.token_type_embedding = self._table("token_type_embedding", config.token_types, pad=False)
+        self.embedding_norm = _norm(config, "embedding_norm")
         self.embedding_dropout = Dropout(config.dropout)
         stack = nn.scan(
             nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(3,)),
@@ -133,15 +142,19 @@ class Encoder(nn.Module):
             length=config.num_layers,
         )
         self.layers = (stack if config.shared_layers == "none" else SharedBlocks)(config, name="layers")
-        self.final_norm = layer_norm(config, "final_norm")
+        if config.pre_norm:
+            self.final_norm = _norm(config, "final_norm")
 
     def __call__(
-        self, tokens: Int[Array, "batch length"], window: Int[Array, ""] | None = None, *, train: bool
+        self,
+        tokens: Int[Array, "batch length"],
+        window: Int[Array, ""] | None = None,
+        token_types: Int[Array, "batch length"] | None = None,
+        *,
+        train: bool,
     ) -> Float[Array, "batch length hidden"]:
-        real = tokens != PAD
-        # positions of tokens are counted from PAD + 1; row PAD of the embedding is that of pads
-        positions = jnp.cumsum(real, axis=1) * real + PAD
-        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[positions])
+        real = tokens != self.config.pad_id
+        x = self.embedded(tokens, real, token_types)
         x = self.embedding_norm(x.astype(compute_dtype(self.config)))
         x = self.embedding_dropout(x, train=train) * real[:, :, None].astype(x.dtype)
         visible = real[:, None, :]
@@ -149,27 +162,51 @@ class Encoder(nn.Module):
             index = jnp.arange(tokens.shape[1])
             visible = visible & (jnp.abs(index[:, None] - index[None, :]) <= window)[None]
         x, _ = self.layers(x, visible, train)
-        return self.final_norm(x)
+        return self.final_norm(x) if self.config.pre_norm else x
 
-    def logits(self, x: Float[Array, "batch slots hidden"]) -> Float[Array, "batch slots vocab"]:
-        """x @ embedding.T, accumulated and returned in float32."""
-        embedding = replicate(self.token_embedding.astype(x.dtype))
-        return jnp.einsum("bsh,vh->bsv", x, embedding, preferred_element_type=jnp.float32)
+    def embedded(
+        self,
+        tokens: Int[Array, "batch length"],
+        real: Bool[Array, "batch length"],
+        token_types: Int[Array, "batch length"] | None,
+    ) -> Float[Array, "batch length hidden"]:
+        """The sum of the rows of all tables. Without ids, every token is of type 0."""
+        config, length = self.config, tokens.shape[1]
+        if config.position_offset:
+            # RoBERTa counts tokens from pad + 1; row pad of the embedding is that of pads
+            positions = self.position_embedding[jnp.cumsum(real, axis=1) * real + config.pad_id]
+        else:
+            positions = self.position_embedding[None, :length]
+        x = shard_rows(replicate(self.token_embedding)[tokens] + positions)
+        if config.token_types:
+            table = self.token_type_embedding
+            x = shard_rows(x + (table[None, :1] if token_types is None else table[token_types]))
+        return x
+
+    def _table(self, name: str, rows: int, pad: bool) -> Float[Array, "rows hidden"]:
+        return self.param(name, _embedding_init(self.config, pad), (rows, self.config.hidden_size))
 
 
 class MlmHead(nn.Module):
-    """Projects hidden states before the tied output matrix; owns the output bias."""
+    """Projects hidden states before the output matrix, which is the embedding or part of the head; owns the
+    output bias."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch slots hidden"]
-    ) -> tuple[Float[Array, "batch slots hidden"], Float[Array, "vocab"]]:
+        self, x: Float[Array, "batch slots hidden"], embedding: Float[Array, "vocab hidden"]
+    ) -> Float[Array, "batch slots vocab"]:
         config = self.config
         init = nn.initializers.normal(config.stddev)
-        x = layer_norm(config, "norm")(gelu(linear(config, config.hidden_size, "dense", init, WHOLE)(x)))
-        return x, self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+        x = _norm(config, "norm")(gelu(linear(config, config.hidden_size, "dense", init, WHOLE)(x)))
+        bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+        if not config.tied_output:
+            embedding = self.param("output_embedding", init, (config.vocab_size, config.hidden_size))
+        matrix = replicate(embedding.astype(x.dtype))
+        # accumulated and returned in float32
+        logits = jnp.einsum("bsh,vh->bsv", x, matrix, preferred_element_type=jnp.float32)
+        return add_bias(logits, bias)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -186,13 +223,13 @@ class MaskedLanguageModel(nn.Module):
         tokens: Int[Array, "batch length"],
         positions: Int[Array, "batch slots"],
         window: Int[Array, ""] | None = None,
+        token_types: Int[Array, "batch length"] | None = None,
         *,
         train: bool,
     ) -> Float[Array, "batch slots vocab"]:
-        hidden = self.encoder(tokens, window, train=train)
+        hidden = self.encoder(tokens, window, token_types, train=train)
         gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
-        projected, bias = self.mlm_head(gathered)
-        return add_bias(self.encoder.logits(projected), bias)
+        return self.mlm_head(gathered, self.encoder.token_embedding)
 
 
 def init_mlm(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
@@ -209,19 +246,37 @@ def apply_mlm(
     *,
     dropout_key: jax.Array | None = None,
     window: Int[Array, ""] | None = None,
+    token_types: Int[Array, "batch length"] | None = None,
 ) -> Float[Array, "batch slots vocab"]:
     """Float32 logits of the tokens at `positions`. With `dropout_key`, dropout is on (training).
 
     With an attention `window`, a token attends to those at most this many positions away; without, to all of
-    its row.
+    its row. A model without token types takes no notice of `token_types`.
     """
-    return output(MaskedLanguageModel(config), params, tokens, positions, window, dropout_key=dropout_key)
+    inputs = (tokens, positions, window, token_types)
+    return output(MaskedLanguageModel(config), params, *inputs, dropout_key=dropout_key)
 
 
-def _embedding_init(config: ModelConfig) -> nn.initializers.Initializer:
+def encode(
+    config: ModelConfig,
+    params: dict[str, Any],
+    tokens: Int[Array, "batch length"],
+    token_types: Int[Array, "batch length"] | None = None,
+) -> Float[Array, "batch length hidden"]:
+    """Hidden states of the last layer, of `params["encoder"]`; what is at pads means nothing."""
+    return output(Encoder(config), params["encoder"], tokens, None, token_types)
+
+
+def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
+    return layer_norm(config, name, config.norm_epsilon)
+
+
+def _embedding_init(config: ModelConfig, pad: bool) -> nn.initializers.Initializer:
+    """Normal values; with `pad`, zeros in the row of the pad (torch's padding_idx)."""
     normal = nn.initializers.normal(config.stddev)
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return normal(key, shape, dtype).at[PAD].set(0.0)  # torch's padding_idx
+        drawn = normal(key, shape, dtype)
+        return drawn.at[config.pad_id].set(0.0) if pad else drawn
 
     return init

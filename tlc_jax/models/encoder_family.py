@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec as P
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.units import UnitKind
 from tlc_jax.models.encoder import apply_mlm, init_mlm
+from tlc_jax.models.encoder_names import huggingface_names
 from tlc_jax.models.family import ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
 
@@ -14,50 +15,10 @@ from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rul
 # 50,265 rows are odd and nothing is padded
 _SHARDING_RULES = (
     *layer_rules("encoder"),
-    (r"encoder/token_embedding", P(None, ("fsdp", "tensor"))),
-    (r"encoder/position_embedding", P()),
-    (r"(mlm_head|classification_head)/.*kernel", P()),
+    (r"encoder/token_embedding|mlm_head/output_embedding", P(None, ("fsdp", "tensor"))),
+    (r"encoder/(position|token_type)_embedding", P()),
+    (r"(mlm_head|pooler|classification_head)/.*kernel", P()),
 )
-
-_ENCODER = "roberta_prelayernorm"
-_EMBEDDINGS = f"{_ENCODER}.embeddings"
-_ARRAYS = {
-    "encoder/token_embedding": f"{_EMBEDDINGS}.word_embeddings.weight",
-    "encoder/position_embedding": f"{_EMBEDDINGS}.position_embeddings.weight",
-    "mlm_head/bias": "lm_head.bias",
-}
-_MODULES = {
-    "encoder/embedding_norm": f"{_EMBEDDINGS}.LayerNorm",
-    "encoder/final_norm": f"{_ENCODER}.LayerNorm",
-    "mlm_head/dense": "lm_head.dense",
-    "mlm_head/norm": "lm_head.layer_norm",
-    "classification_head/dense": "classifier.dense",
-    "classification_head/output": "classifier.out_proj",
-}
-_LAYER = {
-    "attention_norm": "attention.LayerNorm",
-    "attention/query": "attention.self.query",
-    "attention/key": "attention.self.key",
-    "attention/value": "attention.self.value",
-    "attention/output": "attention.output.dense",
-    "feed_forward_norm": "intermediate.LayerNorm",
-    "feed_forward/expand": "intermediate.dense",
-    "feed_forward/contract": "output.dense",
-}
-
-
-def _huggingface_names(config: ModelConfig) -> dict[str, str]:
-    """{our tensor: that of Hugging Face's RobertaPreLayerNorm}, with those of all heads; layers that share
-    parameters have names of their own there."""
-    modules = dict(_MODULES)
-    for layer in range(config.num_layers):
-        for ours, theirs in _LAYER.items():
-            modules[f"encoder/layers/{layer}/{ours}"] = f"{_ENCODER}.encoder.layer.{layer}.{theirs}"
-    names = dict(_ARRAYS)
-    for ours, theirs in modules.items():
-        names[f"{ours}/{'scale' if ours.endswith('norm') else 'kernel'}"] = f"{theirs}.weight"
-        names[f"{ours}/bias"] = f"{theirs}.bias"
-    return names
 
 
 def _prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:
@@ -75,6 +36,6 @@ ENCODER = ModelFamily(
     init=init_mlm,
     apply=apply_mlm,
     sharding_rules=_SHARDING_RULES,
-    huggingface_names=_huggingface_names,
+    huggingface_names=huggingface_names,
     prunable_units=_prunable_units,
 )
