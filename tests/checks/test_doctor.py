@@ -162,6 +162,16 @@ def test_versions_that_do_not_go_together(
     )
 
 
+def test_an_extra_that_the_config_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    installed(tmp_path, "tensorboardX", "2.5")
+    found = failed(capsys, "--tensorboard")
+    assert found["packages"]["detail"].startswith("tensorboardX is 2.5, but tlc-jax needs tensorboardX")
+    assert found["packages"]["hint"].startswith("pip install 'tensorboardX")
+
+
 def test_one_requirement_for_each_package_that_has_to_be_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

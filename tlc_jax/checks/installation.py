@@ -26,7 +26,9 @@ def packages(plan: Plan) -> str:
         raise Failed(f"{PACKAGE} is not installed: nothing says which versions it needs", _from_checkout())
     plugins = {plugin: extra for kind in ACCELERATORS for plugin, extra in kind.plugins.items()}
     installed = [plugin for plugin in plugins if version_of(plugin)]
-    wrong = conflicts([(PACKAGE, ""), *(("jax", plugins[plugin]) for plugin in installed)])
+    extras = ["", "tensorboard"] if any(config.tensorboard for config in plan.configs) else [""]
+    ours = ((PACKAGE, extra) for extra in extras)
+    wrong = conflicts([*ours, *(("jax", plugins[plugin]) for plugin in installed)])
     if wrong:
         raise Failed("; ".join(map(str, wrong)), hint_of(merged(wrong)))
     shown = ", ".join(f"{name} {version_of(name)}" for name in (*_SHOWN, *installed))
