@@ -1,7 +1,7 @@
-"""Conversion of an encoder to and from a folder that Hugging Face's transformers loads.
+"""Writes an encoder as a folder that Hugging Face's transformers loads; encoder_folder.py reads such folders.
 
-model.safetensors       dense float32 tensors by RobertaPreLayerNorm's names; linear weights are [out, in]
-tokenizer.json          the tokenizer; puts <s> A </s> around one text, <s> A </s></s> B </s> around two
+model.safetensors       dense float32 tensors by the names of its class; linear weights are [out, in]
+tokenizer.json          the tokenizer; ours puts <s> A </s> around one text, <s> A </s></s> B </s> around two
 tokenizer_config.json   its special tokens config.json             sizes; written last
 
 transformers has neither shared layers nor heads that do not fill the hidden size: a shared layer is written
@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from tlc_jax.artifacts.encoder_config import HEADS, config_json
 from tlc_jax.artifacts.model_folder import (
-    WEIGHTS,
     Names,
     heads_do_not_fit,
     json_file,
@@ -33,28 +31,19 @@ from tlc_jax.compression.plain import plain
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
-from tlc_jax.core.stacked import join, split
+from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params, map_with_path
 from tlc_jax.core.units import UnitKind
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.storage.paths import AnyPath
-from tlc_jax.storage.untrusted import read_bytes, read_json, size_of
 
-# we have no token types: one row of zeros is written, and a row that is read is added to the positions
-_TOKEN_TYPES = "roberta_prelayernorm.embeddings.token_type_embeddings.weight"
-# copies of other tensors, which transformers omits
-_TIED = {"lm_head.decoder.weight", "lm_head.decoder.bias"}
-_HEADS = {"mlm_head": "MaskedLM", "classification_head": "SequenceClassification"}
-# options of transformers that are constants here; these are its defaults, the epsilon is not
-_FIXED = {
-    "hidden_act": "gelu",
-    "pad_token_id": PAD,
-    "bos_token_id": BOS,
-    "eos_token_id": EOS,
-    "is_decoder": False,
-    "tie_word_embeddings": True,
+_OURS = {
+    "cls_token": SPECIAL_TOKENS[BOS],
+    "sep_token": SPECIAL_TOKENS[EOS],
+    "pad_token": SPECIAL_TOKENS[PAD],
+    "unk_token": SPECIAL_TOKENS[UNK],
+    "mask_token": MASK_TOKEN,
 }
-_EPSILON = 1e-5
 
 
 def write_huggingface(
@@ -66,21 +55,22 @@ def write_huggingface(
     units: Sequence[UnitKind],
     label_names: tuple[str, ...] = (),
     head_dropout: float = 0.0,
+    special: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json; `units` are
-    those of the model family; a classification has `label_names` and dropout in its head."""
-    head = next(name for name in _HEADS if name in params)
+    """Write the files into an empty folder. `tokenizer` is the content of a tokenizer.json, `special` that of
+    the special_tokens_map.json beside it where its special tokens are not ours; `units` are those of the
+    model family; a classification has `label_names` and dropout in its head."""
+    head = next(name for name in HEADS if name in params)
     tensors = split(with_all_heads_and_layers(params, config, units))
     weights = {names[ours]: transposed(ours, x) for ours, x in tensors.items()}
-    weights[_TOKEN_TYPES] = np.zeros((1, config.hidden_size), np.float32)
-    about = _config(config, head)
-    if head == "classification_head":
-        about |= {"classifier_dropout": head_dropout, "problem_type": "single_label_classification"}
-        about |= {"id2label": {str(i): name for i, name in enumerate(label_names)}}
-        about |= {"label2id": {name: i for i, name in enumerate(label_names)}}
+    weights |= _unused(weights, config, names)
+    document = json.loads(tokenizer)
+    if special is None:
+        document, special = _with_template(document), _OURS
+    about = config_json(config, head, _special_ids(config, document, special), label_names, head_dropout)
     written = {
-        "tokenizer.json": _with_template(json.loads(tokenizer)),
-        "tokenizer_config.json": _tokenizer_config(config, head),
+        "tokenizer.json": document,
+        "tokenizer_config.json": _tokenizer_config(config, head, special),
         "config.json": about,
     }
     write_arrays(folder, weights, {name: json_file(content) for name, content in written.items()})
@@ -107,46 +97,6 @@ def by_huggingface_names(
     return named
 
 
-def import_huggingface(
-    folder: AnyPath, naming: Callable[[ModelConfig], Names]
-) -> tuple[Params, ModelConfig, tuple[str, ...]]:
-    """(float32 parameters, their configuration, label names of a classification) of a folder with a
-    RobertaPreLayerNorm for masked language modelling or classification. UserError where it is another."""
-    try:
-        about = read_json(folder / "config.json")
-        weights = safetensors.numpy.load(read_bytes(folder / WEIGHTS, size_of(folder / WEIGHTS)))
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"{folder} is not a model with config.json and {WEIGHTS} ({type(error).__name__}: {error})"
-        ) from error
-    try:
-        config = _model_config(about)
-        params = params_from_huggingface(weights, naming(config))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds a model that cannot be imported: {error}") from error
-    if "classification_head" not in params:
-        return params, config, ()
-    count = len(params["classification_head"]["output"]["bias"])
-    given = about.get("id2label", {})
-    return params, config, tuple(given.get(str(i), f"LABEL_{i}") for i in range(count))
-
-
-def params_from_huggingface(weights: Mapping[str, np.ndarray], names: Names) -> Params:
-    """Float32 parameters from a state dict of numpy arrays. ValueError names tensors that are missing or
-    unknown."""
-    head = "mlm_head" if "lm_head.bias" in weights else "classification_head"
-    names = {ours: theirs for ours, theirs in names.items() if ours.startswith(("encoder/", f"{head}/"))}
-    missing = {*names.values()} - weights.keys()
-    unknown = weights.keys() - {*names.values(), _TOKEN_TYPES, *_TIED}
-    if missing or unknown:
-        raise ValueError(f"tensors missing: {sorted(missing)}, unknown: {sorted(unknown)}")
-    tensors = {ours: transposed(ours, weights[theirs].astype(np.float32)) for ours, theirs in names.items()}
-    types = weights.get(_TOKEN_TYPES)
-    if types is not None and types[0].any():
-        tensors["encoder/position_embedding"] = tensors["encoder/position_embedding"] + types[:1]
-    return join(tensors)
-
-
 def with_all_heads_and_layers(params: Params, config: ModelConfig, units: Sequence[UnitKind]) -> Params:
     """Float32 arrays on the host of a model with the same outputs, in which every layer has its own
     parameters and hidden_size / head_size heads, the last of them zeros where heads were pruned."""
@@ -167,58 +117,39 @@ def with_all_heads_and_layers(params: Params, config: ModelConfig, units: Sequen
     return map_with_path(fill, params)
 
 
-def _config(config: ModelConfig, head: str) -> dict[str, Any]:
-    return {
-        "architectures": [f"RobertaPreLayerNormFor{_HEADS[head]}"],
-        "model_type": "roberta-prelayernorm",
-        "dtype": "float32",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.hidden_size // config.head_size,
-        "intermediate_size": config.feed_forward,
-        "max_position_embeddings": config.max_positions + PAD + 1,
-        "type_vocab_size": 1,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
-        "initializer_range": config.stddev,
-        "layer_norm_eps": _EPSILON,
-        **_FIXED,
-    }
+def _unused(weights: Mapping[str, np.ndarray], config: ModelConfig, names: Names) -> dict[str, np.ndarray]:
+    """Tensors that a class of transformers has, and that change nothing: a table of one token type, and the
+    bias of the tied output matrix of a model whose matrix is not tied."""
+    unused = {}
+    if not config.token_types and config.architecture != "distilbert":
+        table = names["encoder/position_embedding"].replace("position_embeddings", "token_type_embeddings")
+        unused[table] = np.zeros((1, config.hidden_size), np.float32)
+    own_bias = names["mlm_head/bias"]
+    if own_bias in weights and own_bias.endswith(".decoder.bias"):
+        unused[own_bias.replace(".decoder.bias", ".bias")] = weights[own_bias]
+    return unused
 
 
-def _model_config(about: dict[str, Any]) -> ModelConfig:
-    fixed = {"model_type": "roberta-prelayernorm", "layer_norm_eps": _EPSILON, **_FIXED}
-    given = {**_FIXED, **about}
-    if wrong := {name: given.get(name) for name, value in fixed.items() if given.get(name) != value}:
-        raise ValueError(f"it has {wrong}, but must have { ({name: fixed[name] for name in wrong}) }")
-    hidden, feed_forward = about["hidden_size"], about["intermediate_size"]
-    return ModelConfig(
-        num_layers=about["num_hidden_layers"],
-        hidden_size=hidden,
-        head_size=hidden // about["num_attention_heads"],
-        feed_forward_size=None if feed_forward == 4 * hidden else feed_forward,
-        vocab_size=about["vocab_size"],
-        max_positions=about["max_position_embeddings"] - PAD - 1,
-        dropout=about["hidden_dropout_prob"],
-        attention_dropout=about["attention_probs_dropout_prob"],
-        initializer_stddev=about["initializer_range"],
-    )
+def _special_ids(
+    config: ModelConfig, tokenizer: Mapping[str, Any], special: Mapping[str, str]
+) -> dict[str, int]:
+    """The ids of beginning and end, which RoBERTa's configurations name."""
+    if special is _OURS or config.position_offset == 0:
+        return {"bos_token_id": BOS, "eos_token_id": EOS} if config.position_offset else {}
+    ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    roles = {"bos_token_id": "cls_token", "eos_token_id": "sep_token"}
+    return {key: ids[special[role]] for key, role in roles.items() if special.get(role) in ids}
 
 
-def _tokenizer_config(config: ModelConfig, head: str) -> dict[str, Any]:
-    bos, eos = SPECIAL_TOKENS[BOS], SPECIAL_TOKENS[EOS]
+def _tokenizer_config(config: ModelConfig, head: str, special: Mapping[str, str]) -> dict[str, Any]:
+    ends = {"bos_token": special["cls_token"], "eos_token": special["sep_token"]}
+    types = ["token_type_ids"] if config.token_types else []
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.max_positions,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "bos_token": bos,
-        "eos_token": eos,
-        "cls_token": bos,
-        "sep_token": eos,
-        "pad_token": SPECIAL_TOKENS[PAD],
-        "unk_token": SPECIAL_TOKENS[UNK],
-        "mask_token": MASK_TOKEN,
+        "model_input_names": ["input_ids", *types, "attention_mask"],
+        **(ends if config.position_offset else {}),
+        **special,
         "clean_up_tokenization_spaces": False,
         # in our data "<s>" is three characters of text; users of a language model write <mask>
         "split_special_tokens": head == "classification_head",

@@ -9,6 +9,7 @@ from typing import Literal, Optional
 from tlc_jax.config.validation import check, check_fields, check_types
 
 LARGEST = 2**30  # limit of every size: indices have 32 bits
+Architecture = Literal["roberta-prelayernorm", "roberta", "xlm-roberta", "bert", "distilbert"]
 DEEPEST = 1000  # layers; where layers share parameters, no tensor's shape bounds their number
 
 
@@ -77,9 +78,7 @@ class TransformerConfig:
 class ModelConfig(TransformerConfig):
     """An encoder, by default the paper's: pre-norm RoBERTa (2.1)."""
 
-    architecture: Literal["roberta-prelayernorm", "roberta", "xlm-roberta", "bert", "distilbert"] = (
-        "roberta-prelayernorm"
-    )
+    architecture: Architecture = "roberta-prelayernorm"
     """Which encoder of transformers this is: where its norms and dropout are, how positions are counted, and
     its classification head. 'roberta' and 'xlm-roberta' differ in nothing but their name."""
     max_positions: int = 128

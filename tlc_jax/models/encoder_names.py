@@ -14,8 +14,6 @@ from tlc_jax.config import ModelConfig
 class Names:
     """{our path: theirs} of modules; those of a layer and of the encoder without what stands before them."""
 
-    classes: str
-    """What the names of its classes begin with."""
     prefix: str
     """Of the encoder's tensors in models with a head; the encoder alone is written without it."""
     layers: str
@@ -67,23 +65,21 @@ _DISTILBERT_LAYER = {
 }
 
 
-def _roberta(classes: str, prefix: str, norms: dict[str, str], encoder: dict[str, str]) -> Names:
+def _roberta(prefix: str, norms: dict[str, str], encoder: dict[str, str]) -> Names:
     layer = {**_ATTENTION, **_FEED_FORWARD, **norms}
     output, bias = "lm_head.decoder", "lm_head.bias"
-    return Names(classes, prefix, "encoder.layer", layer, encoder, _ROBERTA_HEADS, output, bias)
+    return Names(prefix, "encoder.layer", layer, encoder, _ROBERTA_HEADS, output, bias)
 
 
 NAMES = {
     "roberta-prelayernorm": _roberta(
-        "RobertaPreLayerNorm",
         "roberta_prelayernorm",
         _PRE_NORM,
         {**_EMBEDDINGS, "encoder/final_norm": "LayerNorm"},
     ),
-    "roberta": _roberta("Roberta", "roberta", _POST_NORM, _EMBEDDINGS),
-    "xlm-roberta": _roberta("XLMRoberta", "roberta", _POST_NORM, _EMBEDDINGS),
+    "roberta": _roberta("roberta", _POST_NORM, _EMBEDDINGS),
+    "xlm-roberta": _roberta("roberta", _POST_NORM, _EMBEDDINGS),
     "bert": Names(
-        "Bert",
         "bert",
         "encoder.layer",
         {**_ATTENTION, **_FEED_FORWARD, **_POST_NORM},
@@ -93,7 +89,6 @@ NAMES = {
         "cls.predictions.bias",
     ),
     "distilbert": Names(
-        "DistilBert",
         "distilbert",
         "transformer.layer",
         _DISTILBERT_LAYER,

@@ -1,0 +1,183 @@
+"""Encoders that transformers saved: the same hidden states and logits here, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.golden.make_encoders import CASES, CLASSES, LENGTHS, Case, computed, inputs, save, unpacked
+from tlc_jax.artifacts.encoder_folder import EncoderFolder, open_encoder_folder
+from tlc_jax.core.errors import UserError
+from tlc_jax.models.classifier import apply_classifier
+from tlc_jax.models.encoder import apply_mlm, encode
+from tlc_jax.models.families import ENCODER
+
+Golden = tuple[Path, dict[str, dict[str, np.ndarray]]]
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    root = tmp_path_factory.mktemp("encoders")
+    return root, unpacked(root)
+
+
+def opened(folder: Path) -> EncoderFolder:
+    return open_encoder_folder(folder, ENCODER.huggingface_names)
+
+
+def assert_like_transformers(folder: Path, expected: dict[str, np.ndarray]) -> None:
+    """At real tokens: fairseq zeroes embeddings at pads, transformers does not."""
+    found = opened(folder)
+    config, params = found.config, jax.tree.map(jnp.asarray, found.params())
+    ids, types = map(jnp.asarray, inputs(config.pad_id))
+
+    everywhere = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+
+    @jax.jit
+    def compute(params: dict[str, Any]) -> dict[str, jax.Array]:
+        results = {"hidden": encode(config, params, ids, types)}
+        if "pooler" in params:
+            dense = params["pooler"]["dense"]
+            results["pooled"] = jnp.tanh(results["hidden"][:, 0] @ dense["kernel"] + dense["bias"][None])
+        if "mlm_head" in params:
+            results["logits"] = apply_mlm(config, params, ids, everywhere, token_types=types)
+        if "classification_head" in params:
+            results["logits"] = apply_classifier(config, params, ids, classes=CLASSES, token_types=types)
+        return results
+
+    results = compute(params)
+    assert results.keys() == expected.keys()
+    for name, ours in results.items():
+        theirs = expected[name]
+        assert np.abs(theirs).max() > 0.5, "the test has teeth"
+        if theirs.ndim == 3:
+            ours, theirs = (np.concatenate([x[i, :n] for i, n in enumerate(LENGTHS)]) for x in (ours, theirs))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5, err_msg=f"{folder.name} {name}")
+
+
+DEFAULT = ("bert-mlm", "bert-classification", "roberta-mlm", "distilbert-mlm", "roberta-prelayernorm-mlm")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in DEFAULT)) for name in CASES]
+)
+def test_hidden_states_and_logits_are_those_of_transformers(name: str, golden: Golden) -> None:
+    root, results = golden
+    assert_like_transformers(root / name, results[name])
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", CASES)
+def test_hidden_states_and_logits_are_those_of_transformers_live(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `interop`")
+    pytest.importorskip("transformers", reason="needs the extra `interop`")
+    case = Case(CASES[name].kind, CASES[name].head, "float32", CASES[name].options)
+    save(tmp_path / name, case)
+    assert_like_transformers(tmp_path / name, computed(tmp_path / name))
+
+
+def test_the_parts_of_a_folder_are_known_before_a_tensor_is_read(golden: Golden) -> None:
+    root, _ = golden
+    parts = {name: opened(root / name).parts for name in CASES}
+    assert parts["bert-mlm"] == ("encoder", "mlm_head")
+    assert parts["bert-alone"] == ("encoder", "pooler")
+    assert parts["bert-pretraining"] == ("encoder", "pooler", "mlm_head")
+    assert parts["distilbert-classification"] == ("encoder", "classification_head")
+    assert opened(root / "bert-pretraining").left_out == (
+        "cls.seq_relationship.bias",
+        "cls.seq_relationship.weight",
+    )
+    assert opened(root / "bert-classification").label_names == ("class 0", "class 1", "class 2")
+    found = opened(root / "roberta-classification")
+    shapes = jax.tree.map(lambda x: x.shape, found.params())
+    assert found.shapes()["classification_head/output/kernel"] == (16, 3)
+    assert shapes["classification_head"]["output"]["kernel"] == (16, 3)
+
+
+# --- folders of strangers ----------------------------------------------------------------------------
+
+
+def changed(source: Path, folder: Path, about: dict[str, Any] | None = None, **tensors: Any) -> Path:
+    """A copy with other values in config.json, and other tensors; None: without it."""
+    shutil.copytree(source, folder)
+    document = json.loads((folder / "config.json").read_text()) | (about or {})
+    (folder / "config.json").write_text(json.dumps(document))
+    if tensors:
+        stored = safetensors.numpy.load_file(folder / "model.safetensors") | tensors
+        kept = {name: x for name, x in stored.items() if x is not None}
+        safetensors.numpy.save_file(kept, folder / "model.safetensors")
+    return folder
+
+
+def test_norms_may_have_their_older_names(golden: Golden, tmp_path: Path) -> None:
+    """BERT's first checkpoints have gamma and beta."""
+    root, results = golden
+    stored = safetensors.numpy.load_file(root / "bert-mlm" / "model.safetensors")
+    norms = [name for name in stored if "LayerNorm" in name]
+    older = {name.replace("weight", "gamma").replace("bias", "beta"): stored[name] for name in norms}
+    without = dict.fromkeys(norms)
+    folder = changed(root / "bert-mlm", tmp_path / "bert-mlm", None, **without, **older)
+    assert_like_transformers(folder, results["bert-mlm"])
+    twice = changed(root / "bert-mlm", tmp_path / "twice", None, **older)
+    with pytest.raises(UserError, match="has bert.embeddings.LayerNorm.* twice"):
+        opened(twice)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (
+            {"model_type": "deberta-v2"},
+            "its model_type is 'deberta-v2', and supported are .*bert, distilbert",
+        ),
+        ({"is_decoder": True}, "its is_decoder is True, and supported is False"),
+        ({"add_cross_attention": True}, "its add_cross_attention is True"),
+        ({"position_embedding_type": "relative_key"}, "its position_embedding_type is 'relative_key', and "),
+        ({"hidden_act": "gelu_new"}, "its hidden_act is 'gelu_new', and supported is 'gelu'"),
+        ({"pruned_heads": {"0": [1]}}, "its pruned_heads is "),
+        ({"quantization_config": {"quant_method": "gptq"}}, "its quantization_config is "),
+        ({"num_attention_heads": 3}, "its 3 attention heads do not divide its hidden size of 16"),
+        ({"hidden_size": "16"}, "hidden_size: input should be a valid integer, not '16'"),
+        ({"vocab_size": 10**12}, "vocab_size must be at most"),
+        ({"pad_token_id": None}, "pad_token_id: input should be a valid integer, not None"),
+        ({"num_hidden_layers": 3}, "is not whole: its 3 layers .*, and missing are bert.encoder.layer.2"),
+        ({"num_hidden_layers": 1}, "has tensors that no bert has here: bert.encoder.layer.1"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    about: dict[str, Any], message: str, golden: Golden, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        opened(changed(golden[0] / "bert-mlm", tmp_path / "copy", about))
+
+
+def test_damage_is_refused(golden: Golden, tmp_path: Path) -> None:
+    bert, weight = golden[0] / "bert-mlm", "bert.embeddings.word_embeddings.weight"
+    with pytest.raises(
+        UserError, match="is not a folder with a model of transformers: it has no config.json"
+    ):
+        opened(tmp_path)
+    integers = {weight: np.zeros((32, 16), np.int32)}
+    with pytest.raises(UserError, match=f"has weights that are not floats: {weight}"):
+        opened(changed(bert, tmp_path / "integers", None, **integers))
+    distance = {"bert.encoder.layer.0.attention.self.distance_embedding.weight": np.zeros((3, 8), np.float32)}
+    with pytest.raises(UserError, match="has tensors that no bert has here: .*distance_embedding"):
+        opened(changed(bert, tmp_path / "distances", None, **distance))
+    infinite = {weight: np.full((32, 16), np.inf, np.float16)}
+    with pytest.raises(UserError, match=f"{weight} in .* has values that are not finite"):
+        opened(changed(bert, tmp_path / "infinite", None, **infinite)).params()
+
+
+def test_a_classifier_of_tokens_is_no_classifier_of_texts(golden: Golden, tmp_path: Path) -> None:
+    """Its tensors have the same names."""
+    token = {"architectures": ["DistilBertForTokenClassification"]}
+    folder = changed(golden[0] / "distilbert-classification", tmp_path / "copy", token)
+    assert opened(folder).parts == ("encoder",)
