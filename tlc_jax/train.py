@@ -38,7 +38,8 @@ class Train:
     """A config document: a path, or the bare name of one in configs/. Its fields follow as options. Without
     it, the run in --workdir is resumed with the config that it has."""
     init_from: Optional[str] = None
-    """A run, RUN@MARK, RUN@lastN or an artifact: this run begins with its model, parameters and tokenizer."""
+    """A run, RUN@MARK, RUN@lastN, an artifact, or hf:FOLDER with a BERT or RoBERTa of Hugging Face: this run
+    begins with its model, parameters and tokenizer."""
     branch_from: Optional[str] = None
     """RUN@MARK, instead of --config: finishes a trunk at one of its marks, with all of its settings."""
     dry_run: bool = False
@@ -70,8 +71,9 @@ def main(argv: list[str] | None = None, trackers: Sequence[Tracker] = ()) -> Non
     elif not args.dry_run:  # which shows whether the data are there
         check_exists(args.settings.data.dir)
     from tlc_jax.parallel.peers import joined
-    from tlc_jax.runs.begin import Begin, Fresh, InitFrom, parse_branch, recorded_begin
+    from tlc_jax.runs.begin import Begin, Fresh
     from tlc_jax.runs.facts import Document
+    from tlc_jax.runs.named_begin import parse_branch, parse_init_from, recorded_begin
     from tlc_jax.runs.open_run import show_run
     from tlc_jax.runs.train_run import train_run
     from tlc_jax.training.view import make_console
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None, trackers: Sequence[Tracker] = ()) -> Non
         begin = branch = parse_branch(args.branch_from)
         document = branch.trunk.read_config()
     elif args.init_from:
-        begin = InitFrom(args.init_from)
+        begin = parse_init_from(args.init_from)
     elif stored:
         begin = recorded_begin(run)
     named = Document(str(args.config or args.branch_from or run.config), document)
@@ -119,9 +121,11 @@ def _document(args: Train, stored: Config | None) -> Config:
         )
     document = load_config(args.config, Config) if args.config else stored or Config()
     if args.init_from and args.settings.model != document.model:
-        raise UserError("--init-from takes the model from its run: give no --model.* with it")
+        raise UserError("--init-from takes the model from what it names: give no --model.*")
     if args.init_from and args.settings.data.tokenizer != document.data.tokenizer:
-        raise UserError("--init-from takes the tokenizer from its run: give no --data.tokenizer with it")
+        raise UserError(
+            "--init-from takes the tokenizer from what it names: give no --data.tokenizer"
+        )
     return document
 
 

@@ -17,8 +17,8 @@ from tlc_jax import evaluate, train
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, EvaluationConfig, ScheduleConfig
 from tlc_jax.config.marks import branch_point, kept_marks, parse_mark
 from tlc_jax.core.errors import UserError
-from tlc_jax.runs.begin import parse_branch
 from tlc_jax.runs.checkpoint import whole_steps
+from tlc_jax.runs.named_begin import parse_branch
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.sealed import read_manifest
 from tlc_jax.training.due import MarksAhead

@@ -19,8 +19,8 @@ from tlc_jax.core import cli
 from tlc_jax.core.config_document import config_names, load_config
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.data import cache
-from tlc_jax.runs.begin import parse_branch
 from tlc_jax.runs.facts import facts
+from tlc_jax.runs.named_begin import parse_branch
 from tlc_jax.runs.other_budget import check_budget
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.train import Train

@@ -41,13 +41,14 @@ def _check_begins(plan: Plan, config: Config) -> None:
     an initial checkpoint that is not there or does not go with the config."""
     from rich.console import Console
 
-    from tlc_jax.runs.begin import Begin, Fresh, InitFrom, recorded_begin
+    from tlc_jax.runs.begin import Begin, Fresh
+    from tlc_jax.runs.named_begin import parse_init_from, recorded_begin
     from tlc_jax.runs.other_budget import check_budget
     from tlc_jax.runs.resolve_config import resolve_config
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.run_directory import RunDir
 
-    begin: Begin = InitFrom(plan.init_from) if plan.init_from else Fresh()
+    begin: Begin = parse_init_from(plan.init_from) if plan.init_from else Fresh()
     run = RunDir(parse_path(plan.workdir)) if plan.workdir else None
     exists = run is not None and run.exists()
     try:

@@ -49,7 +49,7 @@ def workdir(plan: Plan) -> str:
 def data(plan: Plan) -> str:
     """Whether the data are there that the configs name, and can be read as far as `sample` reads them."""
     from tlc_jax.checks.sample import read_sample
-    from tlc_jax.runs.begin import InitFrom
+    from tlc_jax.runs.named_begin import parse_init_from
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.storage.run_directory import RunDir
 
@@ -60,7 +60,7 @@ def data(plan: Plan) -> str:
     for config in {repr(config.data): config for config in plan.configs}.values():
         resolved = config
         with contextlib.suppress(UserError):  # the check of the config says so
-            resolved = InitFrom(plan.init_from).resolve(config) if plan.init_from else config
+            resolved = parse_init_from(plan.init_from).resolve(config) if plan.init_from else config
         try:
             whole = (
                 plan.name == "train" or config is plan.configs[0]

@@ -97,14 +97,14 @@ def caches(plan: Plan) -> str:
 def parameters(config: Config, init_from: str | None = None) -> int:
     """The number of parameters of the model, with two classes if it is a classifier."""
     from tlc_jax.core import tree
-    from tlc_jax.runs.begin import InitFrom
+    from tlc_jax.runs.named_begin import parse_init_from
     from tlc_jax.tasks.kinds import kind_of
     from tlc_jax.training.state import abstract_params
 
     resolved = config
     if init_from:
         with contextlib.suppress(UserError):  # the check of the data says so
-            resolved = InitFrom(init_from).resolve(config)
+            resolved = parse_init_from(init_from).resolve(config)
     return tree.count(abstract_params(kind_of(resolved).objective(resolved, 2)))
 
 

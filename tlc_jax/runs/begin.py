@@ -1,7 +1,8 @@
 """How a run begins: afresh, from another run's parameters, as a branch of a trunk, or with pruned weights.
 
 Each way says which config it gives, whose prepared data and metrics the run continues, where its first state
-comes from, and how environment.json names it. Nothing else asks which way it is.
+comes from, and how environment.json names it. Nothing else asks which way it is. begin_from_folder.py has one
+more: from a model of Hugging Face's transformers.
 """
 
 from __future__ import annotations
@@ -9,20 +10,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 
-from tlc_jax.config import Config, MeshConfig
-from tlc_jax.config.marks import Mark, branch_point, parse_mark
+from tlc_jax.config import Config, MeshConfig, TransformerConfig
+from tlc_jax.config.marks import Mark, branch_point
 from tlc_jax.config.renamed import dropped
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import Tensors
 from tlc_jax.core.tree import Params
 from tlc_jax.runs.checkpoint import Restored, restore_state, whole_steps
 from tlc_jax.runs.load import check_saved, folder_of, load_model
-from tlc_jax.runs.starts import read_starts
 from tlc_jax.storage.paths import AnyPath
-from tlc_jax.storage.run_directory import RunDir, split_mark
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.state import TrainState, pruned_state
 
 Say = Callable[[str], None]
@@ -36,6 +37,8 @@ class Begin:
     """The run whose prepared data are copied; None: they are prepared from their source."""
     resolved: bool = dataclasses.field(default=False, kw_only=True)
     """Whether the config needs no `resolve` any more: it is that of a run that has begun so."""
+    pretrained: ClassVar[bool] = False
+    """Whether it brings a trained model and its tokenizer, which is then used as it is, lossless or not."""
 
     def previous_metrics(self) -> AnyPath | None:
         """The metrics file whose lines the run continues; None where it has only its own."""
@@ -75,23 +78,14 @@ class InitFrom(Begin):
     newest checkpoints, or of an artifact."""
 
     reference: str
+    pretrained: ClassVar[bool] = True
 
     def record(self) -> dict[str, str | None]:
         return {"init_from": self.reference, "branch_from": None}
 
     def resolve(self, config: Config) -> Config:
         source, _ = folder_of(self.reference)
-        model = source.read_config().model
-        data = dataclasses.replace(config.data, tokenizer=str(source.tokenizer))
-        if model.longest_input is not None and data.sequence_length > model.longest_input:
-            raise UserError(
-                f"data.sequence_length is {data.sequence_length} but the model of {source.root} has "
-                f"{model.longest_input} positions: set --data.sequence-length {model.longest_input}"
-            )
-        try:
-            return dataclasses.replace(config, model=model, data=data)
-        except ValueError as error:
-            raise UserError(f"--init-from {self.reference} does not go with this config: {error}") from error
+        return with_model(config, source.read_config().model, source.tokenizer, self.reference)
 
     def check(self) -> None:
         check_saved(self.reference)
@@ -101,17 +95,10 @@ class InitFrom(Begin):
     ) -> Restored:
         """Takes what both models have in the same shape: the encoder always, and a head of the same kind. A
         head of another task stays new."""
-        model, state = load_model(self.reference, mesh, warn=say), new()
-        shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in state.params.items()}
-        taken = {
-            name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), part, state.params[name])
-            for name, part in model.params.items()
-            if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
-        }
-        if "encoder" not in taken:
-            raise UserError(f"the encoder of {self.reference} does not have the shape that this run needs")
+        model = load_model(self.reference, mesh, warn=say)
+        state, _ = with_parts(new(), model.params, self.reference)
         say(f"parameters from {self.reference}, step {model.step:,}")
-        return Restored(0, dataclasses.replace(state, params={**state.params, **taken}))
+        return Restored(0, state)
 
 
 @dataclass(frozen=True)
@@ -188,40 +175,30 @@ class Pruned(Begin):
         return Restored(0, pruned_state(new(), self.params, self.masks))
 
 
-def recorded_begin(rundir: RunDir) -> Begin:
-    """How a run began that is resumed with its own config, as its environment.json says; UserError where it
-    does not say."""
-    starts = read_starts(rundir)
-    if not starts:
+def with_model(config: Config, model: TransformerConfig, tokenizer: AnyPath, reference: str) -> Config:
+    """The config with the model and the tokenizer that `--init-from` names. UserError where the rest of the
+    config does not go with them."""
+    data = dataclasses.replace(config.data, tokenizer=str(tokenizer))
+    if model.longest_input is not None and data.sequence_length > model.longest_input:
         raise UserError(
-            f"{rundir.environment} is missing, which says how the run began: restore it, or run the whole "
-            "command again that began the run, with its --config"
+            f"data.sequence_length is {data.sequence_length} but the model of {reference} has "
+            f"{model.longest_input} positions: set --data.sequence-length {model.longest_input}"
         )
-    begin: Begin = Fresh()
-    if branch := starts[0].get("branch_from"):
-        begin = _branch(branch)
-    elif reference := starts[0].get("init_from"):
-        begin = InitFrom(reference)
-    return dataclasses.replace(begin, resolved=True)
-
-
-def parse_branch(text: str) -> Branch:
-    """The branch to RUN@MARK; UserError if the text is not of this form, or names no run."""
-    branch = _branch(text)
-    if not branch.trunk.config.is_file():
-        root = branch.trunk.root
-        raise UserError(f"--branch-from {text}: {root} is not a run directory: it has no config.json")
-    return branch
-
-
-def _branch(text: str) -> Branch:
-    rundir, name = split_mark(text)
-    if name is None:
-        raise UserError(f"--branch-from {text} is no RUN@MARK, such as runs/trunk@1/4")
     try:
-        mark = parse_mark(name)
+        return dataclasses.replace(config, model=model, data=data)
     except ValueError as error:
-        raise UserError(f"--branch-from {text}: {error}") from error
-    if mark.share is None:
-        raise UserError(f"--branch-from {text}: a branch is finished at a share of the budget, not at {name}")
-    return Branch(rundir, mark)
+        raise UserError(f"--init-from {reference} does not go with this config: {error}") from error
+
+
+def with_parts(state: TrainState, params: Params, reference: str) -> tuple[TrainState, tuple[str, ...]]:
+    """The state with those parts of `params`, such as the encoder or a head, that it has in the same shape,
+    and the names of these parts. UserError where the encoder is not one of them."""
+    shapes = {name: jax.tree.map(lambda x: x.shape, part) for name, part in state.params.items()}
+    taken = {
+        name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), part, state.params[name])
+        for name, part in params.items()
+        if name in shapes and jax.tree.map(lambda x: x.shape, part) == shapes[name]
+    }
+    if "encoder" not in taken:
+        raise UserError(f"the encoder of {reference} does not have the shape that this run needs")
+    return dataclasses.replace(state, params={**state.params, **taken}), tuple(taken)

@@ -1,0 +1,176 @@
+"""Runs that begin with an encoder of transformers: what they take from its folder, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.builders import documents, write_corpus, write_tables
+from tlc_jax import export, train
+from tlc_jax.artifacts.encoder_folder import open_encoder_folder
+from tlc_jax.artifacts.huggingface import write_huggingface
+from tlc_jax.config import Config, DataConfig, ModelConfig
+from tlc_jax.core import tree
+from tlc_jax.core.errors import UserError
+from tlc_jax.data.tokenizer import train_tokenizer
+from tlc_jax.models.classifier import init_classifier
+from tlc_jax.models.encoder import init_mlm
+from tlc_jax.models.families import ENCODER
+from tlc_jax.runs.begin_from_folder import InitFromFolder
+from tlc_jax.runs.load import load_model
+from tlc_jax.storage.run_directory import RunDir
+
+BERT = ModelConfig(
+    architecture="bert",
+    num_layers=2,
+    hidden_size=16,
+    head_size=8,
+    feed_forward_size=24,
+    vocab_size=300,
+    max_positions=32,
+    position_offset=0,
+    token_types=2,
+    norm_epsilon=1e-12,
+    dropout=0.05,
+)
+CONFIG = """
+from tlc_jax.config import *
+
+def get_config():
+    return Config(
+        task={task},
+        model=ModelConfig(remat="none"),
+        data=DataConfig(dir={data!r}, sequence_length=32, held_out=0.2, cache_dir={cache!r}),
+        optimizer=OptimizerConfig(learning_rate=1e-20),
+        budget=BudgetConfig(steps=1),
+        evaluation=EvaluationConfig(max_rows=16),
+        batch_size=8,
+        log_every=1,
+    )
+"""
+
+
+def drawn(init: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def write(folder: Path, params: dict[str, Any], labels: tuple[str, ...] = ()) -> Path:
+    folder.mkdir()
+    tokenizer = train_tokenizer(documents(100), BERT.vocab_size).to_str().encode()
+    units, names = ENCODER.prunable_units(BERT), ENCODER.huggingface_names(BERT)
+    write_huggingface(folder, params, BERT, tokenizer, names, units, labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BertForMaskedLM."""
+    folder = tmp_path_factory.mktemp("bert") / "masked"
+    return write(folder, drawn(lambda key: init_mlm(BERT, key)))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BertForSequenceClassification of three classes."""
+    folder = tmp_path_factory.mktemp("bert") / "classifier"
+    return write(folder, drawn(lambda key: init_classifier(BERT, 3, key)), ("a", "b", "c"))
+
+
+def begun(root: Path, task: str, data: Path, folder: Path) -> Path:
+    """A run of one update that changes nothing."""
+    content = CONFIG.format(task=task, data=str(data), cache=str(root / "cache"))
+    (root / f"{task[:3]}.py").write_text(content)
+    run = root / "run"
+    arguments = ["--config", str(root / f"{task[:3]}.py"), "--workdir", str(run)]
+    train.main([*arguments, "--init-from", f"hf:{folder}"])
+    return run
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    return tree.flatten(open_encoder_folder(folder, ENCODER.huggingface_names).params())
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any], names: set[str]) -> None:
+    assert names
+    for name in names:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-7, err_msg=name)
+
+
+def test_masked_language_modelling_continues_a_bert_which_comes_back(
+    masked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").mkdir()
+    run = begun(tmp_path, "MlmConfig()", write_corpus(tmp_path / "text", 40), masked)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(BertForMaskedLM): encoder, mlm_head" in said
+    assert "begin at random" not in said
+    model = load_model(str(run), warn=pytest.fail)
+    assert model.config.model == BERT.__class__(**{**BERT.__dict__, "remat": "none"})
+    expected = stored(masked)
+    assert_same(tree.flatten(model.params), expected, set(expected))
+    export.main([str(run), "--format", "huggingface", "--out", str(tmp_path / "out")])
+    about, before = (json.loads((each / "config.json").read_text()) for each in (tmp_path / "out", masked))
+    assert about == before
+    assert about["architectures"] == ["BertForMaskedLM"]
+    theirs, ours = (safetensors.numpy.load_file(f / "model.safetensors") for f in (masked, tmp_path / "out"))
+    assert_same(ours, theirs, set(theirs))
+
+
+def test_a_classification_takes_the_pooler_and_begins_a_new_head(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data have two classes."""
+    run = begun(tmp_path, "ClassificationConfig()", write_tables(tmp_path / "tables", 60), classifier)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(BertForSequenceClassification): encoder, pooler" in said
+    assert "has no classification_head for this task: new ones begin at random" in said
+    found, expected = tree.flatten(load_model(str(run), warn=pytest.fail).params), stored(classifier)
+    shared = {name for name in expected if not name.startswith("classification_head/")}
+    assert_same(found, expected, shared)
+    assert found.keys() == expected.keys()
+    assert found["classification_head/output/kernel"].shape == (16, 2)
+    start = json.loads(RunDir(run).environment.read_text())["starts"][0]
+    assert start["init_from"] == f"hf:{classifier}"
+    train.main(["--workdir", str(run)])  # resumed without the folder's name
+
+
+def test_the_config_must_go_with_the_folder(masked: Path, tmp_path: Path) -> None:
+    begin, config = InitFromFolder(f"hf:{masked}"), Config(data=DataConfig(sequence_length=33))
+    with pytest.raises(UserError, match="has 32 positions: set --data.sequence-length 32"):
+        begin.resolve(config)
+    resolved = begin.resolve(Config(data=DataConfig(sequence_length=16)))
+    assert resolved.model == BERT
+    assert resolved.data.tokenizer == str(masked / "tokenizer.json")
+    with pytest.raises(UserError, match="copy the folder to a local disk first"):
+        InitFromFolder("hf:gs://bucket/bert").check()
+    (tmp_path / "config.json").write_text((masked / "config.json").read_text())
+    for name in ("model.safetensors",):
+        (tmp_path / name).write_bytes((masked / name).read_bytes())
+    with pytest.raises(UserError, match=r"has no tokenizer.json to read .*: save the tokenizer there"):
+        InitFromFolder(f"hf:{tmp_path}").resolve(Config(data=DataConfig(sequence_length=16)))
+
+
+def test_tensors_of_another_shape_are_refused_before_they_are_read(masked: Path, tmp_path: Path) -> None:
+    about = json.loads((masked / "config.json").read_text())
+    tensors = safetensors.numpy.load_file(masked / "model.safetensors")
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    for key, value, name in (
+        (
+            "max_position_embeddings",
+            31,
+            "position_embeddings.weight .* of .32, 16., and the model has .31, 16",
+        ),
+        ("vocab_size", 2**20, "word_embeddings.weight .* of .300, 16., and the model has .1048576, 16."),
+        ("intermediate_size", 25, "intermediate.dense.weight .* and the model has .16, 25."),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**about, key: value}))
+        with pytest.raises(UserError, match=f"does not match its config.json: bert.*{name}"):
+            InitFromFolder(f"hf:{tmp_path}").check()
