@@ -44,7 +44,9 @@ def _with(*words: str) -> Command:
 
 QUICK = [
     Target("artifact of a folder, inspect", "hf_artifact", _with("inspect", "{input}"), 3),
-    Target("artifact of a folder with zstd, inspect", "hf_zstd", _with("inspect", "{input}", "--json"), 2),
+    Target(
+        "artifact of a folder with brotli, inspect", "hf_brotli", _with("inspect", "{input}", "--json"), 2
+    ),
     Target(
         "artifact of a folder, export",
         "hf_bitmap",
@@ -108,7 +110,11 @@ def make_samples(root: Path, trained: bool) -> None:
     (root / "hf").mkdir()
     safetensors.numpy.save_file({**weights, "positions": np.arange(8)}, root / "hf/model.safetensors")
     (root / "hf/config.json").write_text('{"model_type": "x", "sizes": [1, 2]}', encoding="utf-8")
-    for name, options in {"artifact": [], "bitmap": ["--sparsity", "0.6"], "zstd": ["--zstd"]}.items():
+    for name, options in {
+        "artifact": [],
+        "bitmap": ["--sparsity", "0.6"],
+        "brotli": ["--coding", "brotli"],
+    }.items():
         run_command("compress", "--hf", f"{root}/hf", "--bits", "4", *options, "--out", f"{root}/hf_{name}")
     if trained:
         _trained_samples(root)

@@ -18,16 +18,16 @@ class Inspect:
     all: bool = False
     """Show every tensor."""
     json: bool = False
-    """Print the whole manifest as one JSON object."""
+    """Print the whole manifest as one JSON object, with the bytes of the entropy."""
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse_plain(Inspect, argv)
     from tlc_jax.core.output import check_delivered
-    from tlc_jax.inference.describe import checked_manifest, summary, tensor_table
+    from tlc_jax.inference.describe import described, summary, tensor_table
     from tlc_jax.training.view import make_console
 
-    manifest = checked_manifest(args.artifact)
+    manifest = described(args.artifact)
     if args.json:
         print(json.dumps(manifest))
     else:

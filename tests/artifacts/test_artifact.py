@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests import builders
 from tlc_jax import compress, diff, evaluate, inspect, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
-from tlc_jax.artifacts.encoding import decode, encode
+from tlc_jax.artifacts.encoding import decode, encode, entropy_bytes
 from tlc_jax.compression.packing import pack_codes, pack_mask, unpack_codes, unpack_mask
 from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.config.quantization import QuantSpec
@@ -61,21 +62,21 @@ def drawn(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).standard_t(3, size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("zstd", [False, True])
+@pytest.mark.parametrize("coding", ["plain", "brotli", "zstd"])
 @pytest.mark.parametrize("sparsity", [None, 0.05, 0.6, 1.0])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_a_tensor_comes_back_exactly_and_is_as_large_as_the_formulas_say(
-    spec: QuantSpec | None, sparsity: float | None, zstd: bool
+    spec: QuantSpec | None, sparsity: float | None, coding: str
 ) -> None:
     x = drawn((24, 17))
     mask = None if sparsity is None else np.random.default_rng(1).random(x.shape) >= sparsity
     q = quantize_tensor("a/kernel", jnp.asarray(x), spec, mask)
-    about, parts = encode(q, zstd)
+    about, parts = encode(q, coding)
     found = decode(json.loads(json.dumps(about)), parts).dense()
     np.testing.assert_array_equal(found, q.dense())
     if mask is not None:
         assert (np.asarray(found)[~mask] == 0).all()
-    if not zstd:
+    if coding == "plain":
         assert sum(part.nbytes for part in parts.values()) == q.sizes().format_bytes
 
 
@@ -92,7 +93,27 @@ def test_layouts_are_chosen_by_size() -> None:
     ):
         mask = np.argsort(np.argsort(np.abs(x).ravel())).reshape(x.shape) >= share * x.size
         leaf = quantize_tensor("a", jnp.asarray(x), spec, mask)
-        assert encode(leaf, False)[0]["layout"] == layout
+        assert encode(leaf, "plain")[0]["layout"] == layout
+
+
+def test_the_entropy_is_that_of_the_codes_and_of_the_mask() -> None:
+    """By its definition, symbol by symbol; brotli is a little above it where codes are independent, and below
+    it where neighbours are alike."""
+    x = drawn((128, 192))
+    rows = np.arange(128)[:, None] < 64  # half of the rows are pruned: a mask that frequencies do not know
+    leaf = quantize_tensor(
+        "a/kernel", jnp.asarray(x), QuantSpec(5, range="mse"), np.broadcast_to(rows, x.shape)
+    )
+    codes = np.asarray(leaf.codes)[:64].reshape(-1).tolist()
+    share = {code: codes.count(code) / len(codes) for code in set(codes)}
+    bits = -sum(math.log2(share[code]) for code in codes) + 128 * 192 / 8  # half of the mask's bytes are 255
+    parts = encode(leaf, "plain")[1]
+    bound = entropy_bytes(leaf)
+    assert bound == pytest.approx(bits / 8 + parts["delta"].nbytes + parts["offset"].nbytes, rel=1e-12)
+    sizes = {c: {p: x.nbytes for p, x in encode(leaf, c)[1].items()} for c in ("plain", "brotli")}
+    ideal = -sum(math.log2(share[code]) for code in codes) / 8
+    assert ideal < sizes["brotli"]["codes"] < 1.02 * ideal < 0.9 * sizes["plain"]["codes"]
+    assert sizes["brotli"]["mask"] < 40 < 128 * 192 / 64
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +158,12 @@ def test_the_same_run_gives_the_same_bytes(artifact: Path, finished: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_zstd_is_smaller_and_the_same(
-    artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize("coding", ["brotli", "zstd"])
+def test_coded_it_is_smaller_and_the_same(
+    artifact: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture, coding: str
 ) -> None:
     out = str(tmp_path / "z")
-    options = ["--bits", "5", "--sparsity", "0.4", "--zstd"]
+    options = ["--bits", "5", "--sparsity", "0.4", "--coding", coding]
     compress.main(["--checkpoint", str(finished), *options, "--out", out])
     assert "times smaller" in capsys.readouterr().out
     one, other = (to_dense(read_artifact(path).tensors) for path in (artifact, Path(out)))
@@ -291,6 +313,7 @@ def test_inspect_tells_what_is_there(artifact: Path, tmp_path: Path, capsys: pyt
     inspect.main([str(artifact), "--json"])
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["tensors"] == read_artifact(artifact).manifest["tensors"]
+    assert 0 < manifest["entropy_bytes"] < manifest["size"]["format_bytes"]
     inspect.main([str(artifact)])
     shown = capsys.readouterr().out
     assert all(f"{manifest['size'][kind]:,.0f}" in shown for kind in ("paper_bytes", "format_bytes"))

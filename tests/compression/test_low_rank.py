@@ -105,14 +105,14 @@ def test_matrices_by_the_rules() -> None:
 @pytest.mark.parametrize(
     "spec", [None, QuantSpec(8, "row"), QuantSpec(3, range="mse"), QuantSpec(4, zero="float")]
 )
-@pytest.mark.parametrize("zstd", [False, True])
-def test_it_comes_back_bit_for_bit(spec: QuantSpec | None, zstd: bool) -> None:
+@pytest.mark.parametrize("coding", ["plain", "brotli", "zstd"])
+def test_it_comes_back_bit_for_bit(spec: QuantSpec | None, coding: str) -> None:
     leaf = factored(drawn(40, 70), 6, *([Quantize(spec)] if spec else []))
-    entry, parts = encode(leaf, zstd)
+    entry, parts = encode(leaf, coding)
     back = decode(json.loads(json.dumps(entry)), parts)
     assert isinstance(back, LowRankTensor)
     assert back.dense().tobytes() == leaf.dense().tobytes()
-    again, same = encode(back, zstd)
+    again, same = encode(back, coding)
     assert again == entry
     assert same.keys() == parts.keys()
     assert all(same[part].tobytes() == x.tobytes() for part, x in parts.items())
@@ -123,7 +123,7 @@ def test_it_comes_back_bit_for_bit(spec: QuantSpec | None, zstd: bool) -> None:
 )
 def test_sizes(spec: QuantSpec) -> None:
     leaf = factored(drawn(40, 70), 6, Quantize(spec))
-    sizes, stored = leaf.sizes(), encode(leaf, False)[1].values()
+    sizes, stored = leaf.sizes(), encode(leaf, "plain")[1].values()
     assert sizes.format_bytes == sum(part.nbytes for part in stored)
     assert sizes.paper_bytes == 6 * (40 + 70) * spec.bits / 8
     assert (sizes.weights, sizes.nonzeros, sizes.float32_bytes) == (2800, 2800, 11200)
@@ -193,7 +193,7 @@ def compressed(folder: Path, out: Path, *options: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("--bits", "32"), ("--zstd",)])
+@pytest.mark.parametrize("options", [(), ("--bits", "32"), ("--coding", "brotli")])
 def test_the_config_document(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:

@@ -122,7 +122,7 @@ def test_quantization_comes_last_whatever_the_order() -> None:
         plan, x = make_plan(drawn(), recipe), drawn()["layers/0/kernel"]
         leaf = plan.convert("layers/0/kernel", x)
         assert isinstance(leaf, LowRankTensor)
-        entry = encode(leaf, False)[0]
+        entry = encode(leaf, "plain")[0]
         first, second = (step for step in recipe if isinstance(step, LowRank))
         assert (entry["rank"], entry["bits"]) == (ranks[first], 5)
         assert [recipe[index] for index in plan.idle()] == [second]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.golden.make_d21cde9 import FOLDER
-from tlc_jax.config import FREE_ON_RESUME, Config, EvaluationConfig, StudyConfig, renamed
+from tlc_jax.config import FREE_ON_RESUME, CompressConfig, Config, EvaluationConfig, StudyConfig, renamed
 from tlc_jax.config.saved import config_from_json, digest
 from tlc_jax.core import cli
 from tlc_jax.core.config_document import load_config
@@ -50,6 +50,13 @@ def test_an_old_field_is_read_by_its_new_name() -> None:
     both = {**old, "evaluation": {**old["evaluation"], "stop_at": 1.0}}
     with pytest.raises(ValueError, match="unknown or missing keys"):
         config_from_json(both)
+
+
+@pytest.mark.parametrize(("zstd", "coding"), [(False, "plain"), (True, "zstd")])
+def test_a_study_that_wrote_zstd_writes_it_still(zstd: bool, coding: str) -> None:
+    options = dataclasses.asdict(CompressConfig(bits=4))
+    del options["coding"]
+    assert renamed.upgraded(CompressConfig, {**options, "zstd": zstd})["coding"] == coding
 
 
 @pytest.mark.parametrize("name", DIGESTS)

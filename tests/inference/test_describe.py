@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.golden.make_d21cde9 import FOLDER
 from tlc_jax import inspect
 from tlc_jax.artifacts.artifact import read_artifact
-from tlc_jax.inference.describe import checked_manifest, summary
+from tlc_jax.inference.describe import described, summary
 
 NAMES = ["translation-groups", "encoder-heads", "classifier-rounds"]
 
@@ -28,7 +28,7 @@ def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def shown(artifact: Path, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(summary(checked_manifest(str(artifact))))
+    console.print(summary(described(str(artifact))))
     return console.export_text().splitlines()
 
 

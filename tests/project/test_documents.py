@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import re
 import shlex
 import shutil
@@ -27,8 +28,10 @@ from tests.builders import documents, sentence_pairs
 from tests.project.documents import DOCUMENTS, ROOT, Command, anchors, blocks, commands, links
 from tests.project.test_layering import LEVELS, ONLY_HERE
 from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.artifacts.encoding import encode
 from tlc_jax.config import CompressConfig, StudyConfig
 from tlc_jax.core import cli, config_document
+from tlc_jax.core.leaf import Leaf
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
@@ -212,12 +215,13 @@ def test_commands_run(page: Path, small_world: SmallWorld) -> None:
             small_world.run(command)
 
 
-ARTIFACTS = ["encoder-rows", "encoder-heads", "classifier-rounds", "translation-groups"]
+ARTIFACTS = ["encoder-rows", "encoder-heads", "classifier-rounds", "translation-groups", "encoder-sparse"]
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_an_artifact_is_read_in_plain_numpy(name: str, tmp_path: Path) -> None:
-    """Masks, rows, groups, and ranges that begin where they begin; the last bit of a product may differ."""
+    """Masks, rows, groups, and ranges that begin where they begin, as they were written and with the coding
+    brotli; the last bit of a product may differ."""
     with tarfile.open(ROOT / "tests" / "golden" / "d21cde9" / "artifacts.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     [block] = [
@@ -225,13 +229,27 @@ def test_an_artifact_is_read_in_plain_numpy(name: str, tmp_path: Path) -> None:
     ]
     functions: dict = {}
     exec(compile(block.text, "export.md", "exec"), functions)
-    weights = functions["load_artifact"](tmp_path / "artifacts" / name)
-    expected = read_artifact(tmp_path / "artifacts" / name).tensors
-    assert weights.keys() == expected.keys()
-    for tensor, leaf in expected.items():
-        dense = np.asarray(leaf.dense())
-        last_bit = 2e-7 * np.abs(dense).max(initial=0)
-        np.testing.assert_allclose(weights[tensor], dense, rtol=0, atol=last_bit, err_msg=tensor)
+    artifact, coded = tmp_path / "artifacts" / name, tmp_path / "coded"
+    expected = read_artifact(artifact).tensors
+    recode(expected, coded)
+    for folder in (artifact, coded):
+        weights = functions["load_artifact"](folder)
+        assert weights.keys() == expected.keys()
+        for tensor, leaf in expected.items():
+            dense = np.asarray(leaf.dense())
+            last_bit = 2e-7 * np.abs(dense).max(initial=0)
+            np.testing.assert_allclose(weights[tensor], dense, rtol=0, atol=last_bit, err_msg=tensor)
+
+
+def recode(tensors: dict[str, Leaf], folder: Path) -> None:
+    """What the code in export.md reads of an artifact with these tensors and the coding brotli."""
+    entries, parts = {}, {}
+    for tensor, leaf in tensors.items():
+        entries[tensor], arrays = encode(leaf, "brotli")
+        parts |= {f"{tensor}.{part}": x for part, x in arrays.items()}
+    folder.mkdir()
+    safetensors.numpy.save_file(parts, folder / "model.safetensors")
+    (folder / "manifest.json").write_text(json.dumps({"tensors": entries}), encoding="utf-8")
 
 
 def test_the_readme_is_short() -> None:

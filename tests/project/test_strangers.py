@@ -25,6 +25,7 @@ from tlc_jax.config.quantization import Rule
 from tlc_jax.core.errors import UserError
 
 NAME = "a.weight"
+CODINGS = ("brotli", "zstd")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def artifacts(model: Path) -> dict[str, Path]:
-    """As codes, with bitmaps, and with zstd."""
+    """As codes, with bitmaps, and coded."""
     found = {}
-    for kind, options in {"dense": [], "bitmap": ["--sparsity", "0.6"], "zstd": ["--zstd"]}.items():
+    codings = {coding: ["--coding", coding] for coding in CODINGS}
+    for kind, options in {"dense": [], "bitmap": ["--sparsity", "0.6"], **codings}.items():
         found[kind] = model.parent / kind
         one_range = ["--hf", str(model), "--bits", "4", "--granularity", "tensor"]
         compress.main([*one_range, *options, "--out", str(found[kind])])
@@ -265,7 +267,7 @@ def test_an_export_holds_documents_only(
 # --- sizes by declaration ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["dense", "bitmap", "zstd"])
+@pytest.mark.parametrize("kind", ["dense", "bitmap", *CODINGS])
 def test_more_weights_than_there_are_bytes_are_refused_before_memory_is_asked_for(
     artifacts: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
@@ -280,9 +282,10 @@ def test_more_weights_than_there_are_bytes_are_refused_before_memory_is_asked_fo
     assert peak_of(read) < 10 << 20
 
 
-def test_a_zstd_bomb_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    folder, size = shutil.copytree(artifacts["zstd"], tmp_path / "a"), 200 << 20
-    bomb = np.frombuffer(pyarrow.Codec("zstd").compress(bytes(size), asbytes=True), np.uint8)
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_bomb_is_refused(artifacts: dict[str, Path], tmp_path: Path, coding: str) -> None:
+    folder, size = shutil.copytree(artifacts[coding], tmp_path / "a"), 200 << 20
+    bomb = np.frombuffer(pyarrow.Codec(coding, 1).compress(bytes(size), asbytes=True), np.uint8)
     assert len(bomb) < 100_000
     forge_parts(folder, NAME, {"codes": bomb})  # declares as many codes as before
     with pytest.raises(
@@ -290,8 +293,47 @@ def test_a_zstd_bomb_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> N
     ):
         read_artifact(folder)
     forge_parts(folder, NAME, {"codes": bomb}, shape=[size], weights=size, nonzeros=size)
-    with pytest.raises(UserError, match=r"tensors/a\.weight: .* bytes of zstd do not hold"):
+    with pytest.raises(UserError, match=r"tensors/a\.weight: .* bytes do not hold"):
         read_artifact(folder)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("damage", ["cut", "longer", "shorter", "followed", "noise", "empty"])
+def test_a_damaged_stream_is_refused(
+    artifacts: dict[str, Path], tmp_path: Path, coding: str, damage: str
+) -> None:
+    """Also where its digest fits. A stream that is too short is never filled up with what memory held."""
+    folder = shutil.copytree(artifacts[coding], tmp_path / "a")
+    leaf = read_artifact(folder).tensors[NAME]
+    codes = np.asarray(leaf.codes).tobytes()  # type: ignore[attr-defined]
+    codec = pyarrow.Codec(coding, compression_level=1)
+    whole = codec.compress(codes, asbytes=True)
+    stream = {
+        "cut": whole[:-5],
+        "longer": codec.compress(codes + b"\0", asbytes=True),
+        "shorter": codec.compress(codes[:-1], asbytes=True),
+        "followed": whole + b"more",
+        "noise": np.random.default_rng(0).bytes(len(whole)),
+        "empty": b"",
+    }[damage]
+    forge_parts(folder, NAME, {"codes": np.frombuffer(stream, np.uint8)})
+    with pytest.raises(UserError, match=rf"a tensor a\.weight that is .* \(its codes are .*{coding}"):
+        read_artifact(folder)
+
+
+def test_a_stream_has_one_coding(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(artifacts["brotli"], tmp_path / "a")
+    for changes, says in (
+        ({"zstd": True}, "coded once"),
+        ({"coding": "gzip"}, "coding"),
+        ({"coding": "zstd"}, "coding"),
+    ):
+        copy = shutil.copytree(
+            folder, tmp_path / says.replace(" ", "") / str(len(changes)), dirs_exist_ok=True
+        )
+        forge(copy, lambda m, changes=changes: m["tensors"][NAME].update(changes))
+        with pytest.raises(UserError, match=rf"tensors/a\.weight.*{says}"):
+            read_artifact(copy)
 
 
 PARTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [

@@ -54,19 +54,20 @@ def write_artifact(
     about: Callable[[], Mapping[str, Any]],
     others: Mapping[str, bytes],
     *,
-    zstd: bool,
+    coding: str,
     card: Callable[[Mapping[str, Any]], ModelCard],
 ) -> dict[str, Any]:
     """Write a new folder and return its manifest. `tensors` are, in the order of names: a name, a leaf, and
-    what else the manifest says of it; only their bytes are kept. `about` is called at the end for what the
-    manifest says of the whole, `card` with the manifest; `others` are further files. UserError if
-    `read_artifact` would refuse the tensors, since so few bytes stand for so many weights."""
+    what else the manifest says of it; only their bytes are kept. `coding` is that of CompressConfig. `about`
+    is called at the end for what the manifest says of the whole, `card` with the manifest; `others` are
+    further files. UserError if `read_artifact` would refuse the tensors, since so few bytes stand for so many
+    weights."""
     check_new(folder)
     entries: dict[str, Any] = {}
     parts: Parts = {}
     for name, leaf, more in tensors:
         stopping.check()
-        entry, arrays = encode(leaf, zstd)
+        entry, arrays = encode(leaf, coding)
         entries[name] = {**entry, **more, "sha256": _checksum(name, arrays)}
         parts |= {f"{name}.{part}": x for part, x in arrays.items()}
     weights = safetensors.numpy.save(parts)
@@ -74,7 +75,7 @@ def write_artifact(
         check_tensors(entries, len(weights))
     except ValueError as error:
         raise UserError(
-            f"{folder} could not be read again ({error}): give a larger rank or share, or no zstd"
+            f"{folder} could not be read again ({error}): give a larger rank or share, or --coding plain"
         ) from error
     with new_folder(folder, exclusive=True) as making:
         write_bytes(making / WEIGHTS, weights)
@@ -85,11 +86,11 @@ def write_artifact(
         return manifest
 
 
-def file_bytes(tensors: Iterable[tuple[str, Leaf]], zstd: bool = False) -> int:
+def file_bytes(tensors: Iterable[tuple[str, Leaf]], coding: str = "plain") -> int:
     """The size in bytes of the weights' file of an artifact with these names and leaves."""
     parts: Parts = {}
     for name, leaf in tensors:
-        parts |= {f"{name}.{part}": array for part, array in encode(leaf, zstd)[1].items()}
+        parts |= {f"{name}.{part}": array for part, array in encode(leaf, coding)[1].items()}
     return len(safetensors.numpy.save(parts))
 
 

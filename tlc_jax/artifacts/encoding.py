@@ -1,7 +1,8 @@
 """Compressed tensors as named arrays and back: what is the same for every kind of leaf.
 
 A leaf (core/leaf.py) says which arrays it is stored as; here its kind is found from the manifest entry, the
-arrays are compared with what the entry declares, and with zstd the streams among them are compressed.
+arrays are compared with what the entry declares, and the streams among them are coded: compressed with brotli
+or zstd. Why brotli: docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -11,19 +12,34 @@ import pyarrow
 from jaxtyping import UInt8
 
 from tlc_jax.compression.methods import LEAVES
-from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream
+from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream, coding_of
 from tlc_jax.core.native import abandonable
 
-_ZSTD_LEVEL = 19
+_LEVELS = {"brotli": 11, "zstd": 19}
 
 
-def encode(leaf: Leaf, zstd: bool) -> tuple[Entry, Parts]:
-    """(manifest entry, arrays) of a leaf."""
-    entry, parts = leaf.encode(zstd)
-    if zstd:
-        entry["zstd"] = True
-        parts |= {name: _squeezed(parts[name]) for name in parts.keys() - leaf.unsqueezed}
-    return entry, parts
+def encode(leaf: Leaf, coding: str) -> tuple[Entry, Parts]:
+    """(manifest entry, arrays) of a leaf; `coding` is that of CompressConfig."""
+    if coding == "plain":
+        return leaf.encode(coded=False)
+    entry, parts = leaf.encode(coded=True)
+    entry |= {"zstd": True} if coding == "zstd" else {"coding": coding}  # the key of version 0.1.0
+    return entry, parts | {name: _squeezed(parts[name], coding) for name in parts.keys() - leaf.uncoded}
+
+
+def entropy_bytes(leaf: Leaf) -> float:
+    """The bytes of a tensor if every code, and every eight weights of a mask, took as many bits as its
+    frequency in this tensor allows (the order-0 entropy). Floats and ranges count as they are stored. What
+    knows more than frequencies, such as the neighbours of a weight, can be smaller."""
+    parts = leaf.encode(coded=True)[1]
+    return float(sum(entropy_of(x) if x.dtype == np.uint8 else x.nbytes for x in parts.values()))
+
+
+def entropy_of(x: UInt8[np.ndarray, "..."]) -> float:
+    """Bytes of symbols that take as many bits as their frequencies allow."""
+    counts = np.bincount(x.reshape(-1))
+    counts = counts[counts > 0]
+    return float(np.sum(counts * np.log2(x.size / counts))) / 8
 
 
 def leaf_kind(entry: Entry) -> type[Leaf]:
@@ -42,36 +58,42 @@ def decode(entry: Entry, parts: Parts) -> Leaf:
     """
     kind = leaf_kind(entry)
     streams = kind.streams(entry)
-    if parts.keys() != streams.keys() | kind.unsqueezed:
+    if parts.keys() != streams.keys() | kind.uncoded:
         raise ValueError(f"its parts are {', '.join(sorted(parts)) or 'none'}")
-    zstd = entry.get("zstd", False)
-    return kind.decode(entry, parts | {n: _checked(parts[n], n, s, zstd) for n, s in streams.items()})
+    coding = coding_of(entry)
+    return kind.decode(entry, parts | {n: _checked(parts[n], n, s, coding) for n, s in streams.items()})
 
 
-def _checked(part: np.ndarray, name: str, stream: Stream, zstd: bool) -> np.ndarray:
-    """The elements of a stream, which is stored as it is or with zstd."""
+def _checked(part: np.ndarray, name: str, stream: Stream, coding: str) -> np.ndarray:
+    """The elements of a stream."""
     dtype = np.dtype(stream.dtype)
-    if zstd:
+    if coding != "plain":
         if part.dtype != np.uint8 or part.ndim != 1:
             raise ValueError(f"its {name} are {part.dtype} {part.shape} and no bytes")
-        part = _expanded(part, stream.size * dtype.itemsize, name).view(dtype)
+        part = _expanded(part, stream.size * dtype.itemsize, name, coding).view(dtype)
     if part.dtype != dtype or part.shape != (stream.size,):
         raise ValueError(f"its {name} are {part.dtype} {part.shape} and not {dtype} ({stream.size},)")
     return part
 
 
-def _squeezed(part: np.ndarray) -> UInt8[np.ndarray, "bytes"]:
-    codec, content = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL), np.ascontiguousarray(part)
-    squeezed = abandonable(lambda: codec.compress(content, asbytes=True))  # 2 MB take a second
+def _squeezed(part: np.ndarray, coding: str) -> UInt8[np.ndarray, "bytes"]:
+    codec, content = pyarrow.Codec(coding, compression_level=_LEVELS[coding]), np.ascontiguousarray(part)
+    squeezed = abandonable(lambda: codec.compress(content, asbytes=True))  # 1 MB takes a second
     return np.frombuffer(squeezed, np.uint8)
 
 
-def _expanded(part: UInt8[np.ndarray, "bytes"], size: int, name: str) -> UInt8[np.ndarray, "size"]:
-    """The content of a zstd stream; ValueError where it does not have exactly `size` bytes."""
+def _expanded(
+    part: UInt8[np.ndarray, "bytes"], size: int, name: str, coding: str
+) -> UInt8[np.ndarray, "size"]:
+    """The content of a compressed stream; ValueError where it does not have exactly `size` bytes."""
     try:
-        content = pyarrow.Codec("zstd").decompress(np.ascontiguousarray(part), size, asbytes=True)
+        # Codec.decompress would not notice that a brotli stream is too short: the rest is what memory held
+        source = pyarrow.BufferReader(np.ascontiguousarray(part))
+        with pyarrow.CompressedInputStream(source, coding) as stream:
+            content = stream.read(size + 1)
     except (OSError, ValueError) as error:  # pyarrow's are both
-        raise ValueError(f"its {name} are no zstd of {size:,} bytes ({error})") from error
+        raise ValueError(f"its {name} are no {coding} of {size:,} bytes ({error})") from error
     if len(content) != size:
-        raise ValueError(f"its {name} are zstd of {len(content):,} bytes and not of {size:,}")
+        held = f"{len(content):,}" if len(content) < size else "more"
+        raise ValueError(f"its {name} are {coding} of {held} bytes and not of {size:,}")
     return np.frombuffer(content, np.uint8)

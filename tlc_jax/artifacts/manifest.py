@@ -10,12 +10,13 @@ from pydantic import Field
 
 from tlc_jax.artifacts.encoding import leaf_kind
 from tlc_jax.artifacts.model_record import ModelRecord
+from tlc_jax.core.leaf import is_coded
 from tlc_jax.core.schema import Count, Name, Sha256, TypedDict, checked, record
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.sealed import MANIFEST, Damaged, Fingerprint, read_manifest
 
 FORMAT = "tlc_jax artifact 1"
-# bounds on what zstd expands to; a constant tensor would be 30,000 times smaller
+# bounds on what compressed streams expand to; a constant tensor would be 30,000 times smaller
 _LEAST, _EXPANSION = 128 << 20, 1000
 
 Text = Annotated[str, Field(max_length=10_000)]
@@ -33,6 +34,7 @@ class TensorEntry(TypedDict):
     sha256: Sha256
     relative_error: Annotated[float, Field(ge=0)]
     zstd: NotRequired[bool]
+    coding: NotRequired[Literal["brotli"]]
     why: NotRequired[Text]
 
 
@@ -90,6 +92,8 @@ def check_tensors(tensors: dict[str, TensorEntry], present: int) -> None:
     `present` bytes of their file cannot hold."""
     expanded = 0
     for name, entry in tensors.items():
+        if "zstd" in entry and "coding" in entry:
+            raise ValueError(f"tensors/{name}: it has a coding and zstd, and its streams are coded once")
         if math.prod(entry["shape"]) != entry["weights"] or entry["nonzeros"] > entry["weights"]:
             raise ValueError(f"tensors/{name}: its shape, its weights and its nonzeros contradict each other")
         try:
@@ -98,11 +102,9 @@ def check_tensors(tensors: dict[str, TensorEntry], present: int) -> None:
             streams = kind.streams(dict(entry))
         except ValueError as error:
             raise ValueError(f"tensors/{name}/{error}") from error
-        for part, (dtype, size) in () if entry.get("zstd") else streams.items():
+        for part, (dtype, size) in () if is_coded(entry) else streams.items():
             if size * np.dtype(dtype).itemsize > present:
                 raise ValueError(f"tensors/{name}: {size:,} elements of its {part} are not there")
         expanded += entry["weights"] * (1 if entry["bits"] <= 8 else entry["bits"] // 8)
         if expanded > max(_LEAST, _EXPANSION * present):
-            raise ValueError(
-                f"tensors/{name}: {present:,} bytes of zstd do not hold {entry['weights']:,} weights"
-            )
+            raise ValueError(f"tensors/{name}: {present:,} bytes do not hold {entry['weights']:,} weights")

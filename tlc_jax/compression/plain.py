@@ -64,7 +64,7 @@ class FloatTensor(Leaf):
         stored = sizes.weight_bytes(size, kept, 32, self._is_dense())
         return Sizes(size, kept, 4 * size, sizes.paper_bytes(kept, 32), stored)
 
-    def encode(self, zstd: bool) -> tuple[Entry, Parts]:
+    def encode(self, coded: bool) -> tuple[Entry, Parts]:
         layout, chosen, parts = layout_of(self.mask, self._is_dense())
         host = np.asarray(self.dense())
         parts["values"] = host.astype("<f4").reshape(-1)[chosen]
@@ -107,7 +107,7 @@ class IntegerTensor(Leaf):
     def sizes(self) -> Sizes:
         return Sizes(float32_bytes=self.values.nbytes, format_bytes=self.values.nbytes)
 
-    def encode(self, zstd: bool) -> tuple[Entry, Parts]:
+    def encode(self, coded: bool) -> tuple[Entry, Parts]:
         x = np.asarray(self.values)
         entry = {
             "layout": "dense",

@@ -1,8 +1,8 @@
 """The leaf of a quantized tensor: codes, and the grid that they count on.
 
 It is stored in one of the two layouts of plain.py, whichever is smaller, with packed codes in place of
-values, and `delta` and `offset`, one number for each block. With zstd, codes are stored as one byte each:
-packed codes would hide from zstd what repeats.
+values, and `delta` and `offset`, one number for each block. If streams are coded (artifacts/encoding.py),
+codes are one byte each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlc_jax.compression.plain import (
 )
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import sizes
-from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream, zero_where_false
+from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream, is_coded, zero_where_false
 from tlc_jax.core.schema import TypedDict, record
 from tlc_jax.core.sizes import Sizes, packed_bytes
 
@@ -62,7 +62,7 @@ class QuantizedTensor(Leaf):
     spec: QuantSpec = field(default_factory=QuantSpec, metadata={"static": True})
 
     schema: ClassVar[type] = QuantizedEntry
-    unsqueezed: ClassVar[frozenset[str]] = frozenset({"delta", "offset"})
+    uncoded: ClassVar[frozenset[str]] = frozenset({"delta", "offset"})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,10 +82,10 @@ class QuantizedTensor(Leaf):
         stored = sizes.weight_bytes(size, kept, bits, self._is_dense()) + ranges
         return Sizes(size, kept, 4 * size, sizes.paper_bytes(kept, bits), stored)
 
-    def encode(self, zstd: bool) -> tuple[Entry, Parts]:
+    def encode(self, coded: bool) -> tuple[Entry, Parts]:
         layout, chosen, parts = layout_of(self.mask, self._is_dense())
         codes = np.asarray(self.codes).reshape(-1)[chosen]
-        parts["codes"] = codes if zstd else pack_codes(codes, self.spec.bits)
+        parts["codes"] = codes if coded else pack_codes(codes, self.spec.bits)
         parts |= {"delta": np.asarray(self.delta), "offset": self._stored_offset()}
         about = {"shape": list(self.shape), **vars(self.spec)}
         return {**layout, **about, **counts(self.shape, self.mask)}, parts
@@ -115,7 +115,7 @@ class QuantizedTensor(Leaf):
     @classmethod
     def streams(cls, entry: Entry) -> dict[str, Stream]:
         count = stored_weights(entry)
-        size = count if entry.get("zstd") else packed_bytes(count, entry["bits"])
+        size = count if is_coded(entry) else packed_bytes(count, entry["bits"])
         return mask_stream(entry) | {"codes": Stream("|u1", size)}
 
     @classmethod
@@ -123,7 +123,7 @@ class QuantizedTensor(Leaf):
         shape, bits, codes = tuple(entry["shape"]), entry["bits"], parts["codes"]
         mask = stored_mask(entry, parts)
         spec = QuantSpec(**{name: entry[name] for name in _SPEC if name in entry})
-        if not entry.get("zstd"):
+        if not is_coded(entry):
             codes = unpack_codes(codes, bits, stored_weights(entry))
         elif codes.size and int(codes.max()) >> bits:
             raise ValueError(f"a code is larger than {bits} bits hold")

@@ -83,10 +83,10 @@ class CompressConfig:
     feed_forward_size: Optional[int] = None
     """The number of units to keep in each feed-forward layer. None: all."""
     target_mb: Optional[float] = None
-    """The size that the weights' file may have, in megabytes (10^6 bytes), before zstd. In place of bits and
-    range, bits (2 to 8) and a sparsity are chosen for each tensor that neither `rules` nor `steps` decide, so
-    that the model's predictions change least; with --hf, which has no data, so that the weights change
-    least."""
+    """The size that the weights' file may have, in megabytes (10^6 bytes), with the coding plain. In place of
+    bits and range, bits (2 to 8) and a sparsity are chosen for each tensor that neither `rules` nor `steps`
+    decide, so that the model's predictions change least; with --hf, which has no data, so that the weights
+    change least."""
     rules: tuple[Rule, ...] = ()
     """In a config document: how the tensors that they match are quantized and pruned. The other options hold
     for the rest."""
@@ -95,8 +95,10 @@ class CompressConfig:
     steps: tuple[CompressionStep, ...] = ()
     """In a config document: further steps of compression/methods/, after pruning and before quantization;
     their options are --steps.0.NAME, --steps.1.NAME ..."""
-    zstd: bool = False
-    """Compress the file further with zstd, which only this program reads."""
+    coding: Literal["plain", "brotli", "zstd"] = "plain"
+    """How codes, masks and floats are written. plain: packed bits, which numpy reads and which load fastest;
+    brotli: in about as many bytes as the entropy of the codes allows, often half as many, in minutes for a
+    large model (docs/usage/export.md has the few lines that read either); zstd: a little larger."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -14,11 +14,14 @@ from typing import Any, Union
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.training import DistilConfig
 
-RENAMED: dict[str, dict[str, str]] = {"EvaluationConfig": {"stop_at_accuracy": "stop_at"}}
+RENAMED: dict[str, dict[str, str]] = {
+    "EvaluationConfig": {"stop_at_accuracy": "stop_at"},
+    "CompressConfig": {"zstd": "coding"},
+}
 """By dataclass: the old name of a field and its new name."""
 
 _BY_NATS = "language models and translations now stop at so many nats per byte, or fewer"
-MEANINGS = {"stop_at_accuracy": _BY_NATS}
+MEANINGS = {"stop_at_accuracy": _BY_NATS, "zstd": "coding brotli makes smaller files than coding zstd"}
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
@@ -83,6 +86,8 @@ def upgraded(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     for old, new in RENAMED.get(kind.__name__, {}).items():
         if old in values and new not in values:
             values[new] = values.pop(old)
+    if kind.__name__ == "CompressConfig" and isinstance(values.get("coding"), bool):
+        values["coding"] = "zstd" if values["coding"] else "plain"
     return {**ADDED.get(kind.__name__, {}), **values}
 
 

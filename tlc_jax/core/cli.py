@@ -89,7 +89,7 @@ def parse(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     kind = typing.get_type_hints(command)["settings"]
-    for argument in arguments:
+    for argument in (text for text in arguments if text.startswith("--")):
         if new := renamed_option(kind, old := argument.partition("=")[0]):
             raise UserError(f"{old} {instead(old.rpartition('.')[2], new)}")
     document = command_line.option(arguments, "--config")

@@ -29,6 +29,16 @@ class Stream(NamedTuple):
     size: int
 
 
+def coding_of(entry: Mapping[str, Any]) -> str:
+    """How the streams of a manifest entry are written: plain, or compressed with brotli or zstd."""
+    return "zstd" if entry.get("zstd") else entry.get("coding", "plain")
+
+
+def is_coded(entry: Mapping[str, Any]) -> bool:
+    """Whether the streams of a manifest entry are compressed."""
+    return coding_of(entry) != "plain"
+
+
 class Leaf(ABC):
     """One compressed tensor.
 
@@ -36,8 +46,8 @@ class Leaf(ABC):
 
     schema: ClassVar[type]
     """A TypedDict: the keys of a manifest entry that only this kind has."""
-    unsqueezed: ClassVar[frozenset[str]] = frozenset()
-    """Parts beside the streams, which are stored as they are even with zstd."""
+    uncoded: ClassVar[frozenset[str]] = frozenset()
+    """Parts beside the streams, which are stored as they are whatever the coding."""
 
     @property
     @abstractmethod
@@ -50,12 +60,12 @@ class Leaf(ABC):
 
     @abstractmethod
     def sizes(self) -> Sizes:
-        """Sizes of this tensor; `format_bytes` is the sum of the bytes of what encode(zstd=False) returns."""
+        """Sizes of this tensor; `format_bytes` is the bytes of what encode(coded=False) returns."""
 
     @abstractmethod
-    def encode(self, zstd: bool) -> tuple[Entry, Parts]:
-        """The manifest entry and the arrays to store. With `zstd` the streams are compressed afterwards: they
-        may then be larger and more regular."""
+    def encode(self, coded: bool) -> tuple[Entry, Parts]:
+        """The manifest entry and the arrays to store. Streams that are `coded` afterwards
+        (artifacts/encoding.py) have a whole byte for each code: packed bits would hide what repeats."""
 
     @classmethod
     @abstractmethod

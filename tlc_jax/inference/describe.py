@@ -13,9 +13,10 @@ from rich.console import Group
 from rich.table import Table
 
 from tlc_jax.artifacts.artifact import WEIGHTS, is_artifact, read_artifact
+from tlc_jax.artifacts.encoding import entropy_bytes
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
-from tlc_jax.core.leaf import to_dense
+from tlc_jax.core.leaf import coding_of, is_coded, to_dense
 from tlc_jax.core.printable import counted, first_of
 from tlc_jax.core.stacked import Tensors, split
 from tlc_jax.runs.load import load_model
@@ -31,6 +32,7 @@ _SHOWN = (
     "nonzeros",
     "layout",
     "zstd",
+    "coding",
     "relative_error",
     "why",
     "sha256",
@@ -39,12 +41,14 @@ _SHOWN = (
 """Keys of a tensor's entry that have columns of their own, or that nobody reads; the others are details."""
 
 
-def checked_manifest(root: str) -> dict[str, Any]:
-    """The manifest of an artifact, after checking every byte of it."""
+def described(root: str) -> dict[str, Any]:
+    """The manifest of an artifact, after checking every byte of it, and its `entropy_bytes`: what its tensors
+    would take if each code took as many bits as its frequency allows."""
     path = parse_path(root)
     if not is_artifact(path):
         raise UserError(f"{root} is not an artifact: give a folder that {command('compress')} has written")
-    return read_artifact(path).manifest
+    artifact = read_artifact(path)
+    return {**artifact.manifest, "entropy_bytes": sum(map(entropy_bytes, artifact.tensors.values()))}
 
 
 def tensor_table(manifest: Mapping[str, Any]) -> Group:
@@ -102,8 +106,8 @@ def _counted_remarks(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _remarks(entry: Mapping[str, Any]) -> list[str]:
     """How a tensor is stored and, if there is any, what was not done to it."""
-    zstd = ", zstd" if entry.get("zstd") else ""
-    stored = f"{entry['layout']}{zstd}, {_details(entry) or 'not quantized'}"
+    coding = f", {coding_of(entry)}" if is_coded(entry) else ""
+    stored = f"{entry['layout']}{coding}, {_details(entry) or 'not quantized'}"
     return [stored, *([entry["why"]] if entry.get("why") else [])]
 
 
@@ -115,8 +119,8 @@ def _sizes(manifest: Mapping[str, Any]) -> str:
     size = manifest["size"]
     return (
         f"{size['weights']:,} weights, {size['nonzeros']:,} of them nonzero; bytes: float32 "
-        f"{size['float32_bytes']:,}, paper {size['paper_bytes']:,.0f}, format {size['format_bytes']:,}, file "
-        f"{manifest['files'][WEIGHTS]['bytes']:,}"
+        f"{size['float32_bytes']:,}, paper {size['paper_bytes']:,.0f}, format {size['format_bytes']:,}, "
+        f"entropy {manifest['entropy_bytes']:,.0f}, file {manifest['files'][WEIGHTS]['bytes']:,}"
     )
 
 

@@ -63,7 +63,7 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
 
     others = {name: path.read_bytes() for name, path in source.others.items()}
     items = _converted(source, plan, sizes, fidelity, console)
-    manifest = write_artifact(out, items, about, others, zstd=config.zstd, card=card_of_folder)
+    manifest = write_artifact(out, items, about, others, coding=config.coding, card=card_of_folder)
     report_idle(plan, console)
     return manifest
 

@@ -84,7 +84,7 @@ def compress_run(
         use = use_of_artifact(result.model)
         return card_of(result.model, manifest["training"], use, library="tlc-jax", manifest=manifest)
 
-    return write_artifact(out, items, lambda: about, others, zstd=config.zstd, card=card)
+    return write_artifact(out, items, lambda: about, others, coding=config.coding, card=card)
 
 
 def _recovered(rounds: Sequence[Round]) -> dict[str, Any]:

@@ -45,9 +45,9 @@ class CompressedModel:
         """In the paper's measure and in that of the format."""
         return self.compressed.sizes()
 
-    def file_bytes(self, zstd: bool) -> int:
+    def file_bytes(self, coding: str) -> int:
         """The size of the artifact's weights file."""
-        return file_bytes(((name, leaf) for name, leaf, _ in self.items(Fidelity())), zstd)
+        return file_bytes(((name, leaf) for name, leaf, _ in self.items(Fidelity())), coding)
 
     def items(self, fidelity: Fidelity) -> list[tuple[str, Leaf, dict[str, Any]]]:
         """What an artifact holds of each tensor, in the order of its file; errors are added to `fidelity`."""

@@ -98,7 +98,7 @@ class CompressedMeasurer:
             "step": self._model.step,
             "paper_bytes": float(compressed.sizes.paper_bytes),
             "format_bytes": compressed.sizes.format_bytes,
-            "file_bytes": compressed.file_bytes(config.zstd),
+            "file_bytes": compressed.file_bytes(config.coding),
             "parameters": compressed.sizes.weights,
             "nonzeros": compressed.sizes.nonzeros,
         }

@@ -18,7 +18,7 @@ class FitBytes(Step):
     this step by the rules that it finds."""
 
     megabytes: float = 1.0
-    """10^6 bytes that the weights' file may have, before zstd."""
+    """10^6 bytes that the weights' file may have with the coding plain."""
     spec: QuantSpec = field(default_factory=lambda: QuantSpec(range="mse"))
     """How tensors are quantized, but for bits and range, which are used where a step converts a tensor."""
     matrices_only: bool = False

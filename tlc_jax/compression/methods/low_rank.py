@@ -89,10 +89,10 @@ class LowRankTensor(Leaf):
         paper = paper_bytes(entry["rank"] * (rows + columns), entry["bits"])
         return Sizes(size, size, 4 * size, paper, sum(np.dtype(s.dtype).itemsize * s.size for s in stored))
 
-    def encode(self, zstd: bool) -> tuple[Entry, Parts]:
+    def encode(self, coded: bool) -> tuple[Entry, Parts]:
         parts: Parts = {}
         for side in ("left", "right"):
-            _, stored = getattr(self, side).encode(zstd)
+            _, stored = getattr(self, side).encode(coded)
             parts |= {f"{side}_{part}": np.asarray(x).reshape(-1) for part, x in stored.items()}
         return self._entry(), {n: x.astype("<i4") if x.dtype.kind == "i" else x for n, x in parts.items()}
 
@@ -134,7 +134,7 @@ def _factors(entry: Entry) -> dict[str, Entry]:
     shape, rank = entry["shape"], entry["rank"]
     if len(shape) != 2 or rank > min(shape):
         raise ValueError(f"rank: a tensor of the shape {shape} has no rank {rank:,}")
-    known = {key: entry[key] for key in ("bits", "range", "zero", "zstd") if key in entry}
+    known = {key: entry[key] for key in ("bits", "range", "zero", "zstd", "coding") if key in entry}
     shapes = {"left": (shape[0], rank), "right": (rank, shape[1])}
     about = {"layout": "dense", "granularity": "row", **known}
     return {side: {**about, "shape": list(size), **counts(size)} for side, size in shapes.items()}
