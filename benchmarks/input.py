@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlc_jax.core.vocabulary import roberta_roles
 from tlc_jax.data.batches import rows_of_step
 from tlc_jax.data.text.masking import mask
 
@@ -33,7 +34,7 @@ def tokens_per_second(batch_size: int, rows: np.ndarray) -> float:
         began = time.process_time()
         for step in range(number * steps, (number + 1) * steps):
             places = rows_of_step(0, step, batch_size=batch_size, size=len(rows))
-            mask(rows[places], key=(0, step), first_row=0, rate=0.15, vocab_size=VOCAB)
+            mask(rows[places], key=(0, step), first_row=0, rate=0.15, roles=roberta_roles(VOCAB))
         rates.append(steps * batch_size * LENGTH / (time.process_time() - began))
     return statistics.median(rates)
 

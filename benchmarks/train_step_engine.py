@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from engine import serve
 
+from tlc_jax.core.vocabulary import roberta_roles
 from tlc_jax.data.text.masking import mask
 
 LENGTH, VOCAB, RATE = 128, 50265, 0.15
@@ -26,7 +27,7 @@ Step = Callable[[], Callable[[], None]]
 
 def batch_of(rows: int) -> dict[str, np.ndarray]:
     tokens = np.random.default_rng(0).integers(5, VOCAB - 1, (rows, LENGTH)).astype(np.int32)
-    return mask(tokens, key=(0, 0), first_row=0, rate=RATE, vocab_size=VOCAB)
+    return mask(tokens, key=(0, 0), first_row=0, rate=RATE, roles=roberta_roles(VOCAB))
 
 
 def ours(layers: int, width: int, rows: int, dtype: str, remat: str) -> Step:

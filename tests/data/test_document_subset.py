@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlc_jax.core.vocabulary import BOS, EOS, PAD
+from tlc_jax.core.vocabulary import BOS, EOS, PAD, roberta_roles
 from tlc_jax.data.text import document_subset
 from tlc_jax.data.text.document_subset import DocumentSubset, document_ends
 
+ROLES = roberta_roles(2**16)
 BODY = 7  # tokens of a row without its <s>
 DOCUMENTS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=40)
 """The lengths of the lines of each document."""
@@ -33,7 +34,7 @@ def written(documents: list[list[int]]) -> tuple[list[list[int]], np.ndarray]:
 
 def subset(documents: list[list[int]], share: float) -> list[list[int]]:
     texts, rows = written(documents)
-    chosen = DocumentSubset(rows, sum(map(len, texts)), share)
+    chosen = DocumentSubset(rows, sum(map(len, texts)), share, ROLES)
     assert chosen.shape == (len(chosen), BODY + 1)
     return chosen[:].tolist()
 
@@ -53,7 +54,7 @@ def test_documents_end_where_they_were_written(documents: list[list[int]], chunk
     texts, rows = written(documents)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(document_subset, "_CHUNK", chunk)
-        ends = document_ends(rows, sum(map(len, texts)))
+        ends = document_ends(rows, sum(map(len, texts)), ROLES)
     assert ends.tolist() == np.cumsum([len(text) for text in texts]).tolist()
 
 
@@ -88,7 +89,7 @@ def test_a_smaller_share_is_the_beginning_of_a_larger_one(
 def test_documents_are_chosen_from_everywhere() -> None:
     """One in twenty of 2,000 documents of one length: of each quarter about 25 are chosen."""
     texts, rows = written([[5]] * 2000)
-    chosen = DocumentSubset(rows, sum(map(len, texts)), 0.05)
+    chosen = DocumentSubset(rows, sum(map(len, texts)), 0.05, ROLES)
     firsts = {text[0]: number for number, text in enumerate(texts)}
     numbers = [firsts[token] for token in chosen[:].ravel().tolist() if token in firsts]
     counts = np.bincount(np.array(numbers) // 500, minlength=4)
@@ -98,6 +99,6 @@ def test_documents_are_chosen_from_everywhere() -> None:
 
 def test_rows_are_given_in_any_order() -> None:
     _, rows = written([[3, 4], [9], [2, 2, 2], [8, 8]] * 9)
-    chosen = DocumentSubset(rows, rows[:, 1:].size, 0.5)
+    chosen = DocumentSubset(rows, rows[:, 1:].size, 0.5, ROLES)
     order = np.array([3, 0, 3, 1])
     np.testing.assert_array_equal(chosen[order], chosen[:][order])

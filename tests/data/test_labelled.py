@@ -118,8 +118,8 @@ def test_a_damaged_file_is_named(config: DataConfig, tmp_path: Path) -> None:
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=2), length=st.integers(8, 50))
 def test_the_longer_text_loses_its_end(sizes: list[int], length: int) -> None:
     parts = [list(range(100 * i, 100 * i + size)) for i, size in enumerate(sizes)]
-    kept = fit([list(part) for part in parts], length)
     counts, room = [len(part) for part in parts], length - 2 * len(parts)
+    kept = fit([list(part) for part in parts], room, fairseq=True)
     while sum(counts) > room:  # one token at a time, from the longer one
         counts[-1 if counts[-1] >= counts[0] and len(counts) > 1 else 0] -= 1
     for part, fitted, count in zip(parts, kept, counts, strict=True):

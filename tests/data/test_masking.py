@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlc_jax.core.vocabulary import PAD
+from tlc_jax.core.vocabulary import PAD, roberta_roles
 from tlc_jax.data.text.masking import mask, slots
 
 VOCAB = 500
@@ -21,7 +21,7 @@ def rows(batch: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def run(ids: np.ndarray, key: tuple[int, int] = (0, 0), first_row: int = 0, rate: float = 0.15) -> dict:
-    return mask(ids, key=key, first_row=first_row, rate=rate, vocab_size=VOCAB)
+    return mask(ids, key=key, first_row=first_row, rate=rate, roles=roberta_roles(VOCAB))
 
 
 def test_twenty_slots_at_length_128() -> None:

@@ -24,7 +24,8 @@ from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
 from tlc_jax.data.pairs.packed_pairs import PackedPairs
 from tlc_jax.data.pairs.pair_packing import prepare_pairs
 from tlc_jax.data.pairs.pair_sources import open_pairs
-from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, load_tokenizer, train_tokenizer
+from tlc_jax.data.text_ids import encode_lines
+from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
 
 QUIET = Console(quiet=True)
@@ -299,7 +300,7 @@ def test_the_tokenizer_has_the_size_and_the_layout_asked_for(tokenizer, tmp_path
     assert [tokenizer.token_to_id(token) for token in ("<pad>", "</s>", "<unk>")] == [0, 1, 2]
     tokenizer.save(str(tmp_path / "t.json"))
     assert load_tokenizer(tmp_path / "t.json", VOCAB, TRANSLATION).encode("a layer").ids
-    with pytest.raises(UserError, match="needed are <s> 0, <pad> 1"):
+    with pytest.raises(UserError, match="does not say which token is for the beginning"):
         load_tokenizer(tmp_path / "t.json", VOCAB)
 
 

@@ -18,7 +18,7 @@ from tests import forging
 from tests.builders import documents
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.vocabulary import BOS, EOS, PAD
+from tlc_jax.core.vocabulary import BOS, EOS, PAD, roberta_roles
 from tlc_jax.data import cache
 from tlc_jax.data.text import text_packing
 from tlc_jax.data.text.packed_text import SPLITS, PackedText
@@ -159,7 +159,7 @@ def test_manifest_tells_its_story(packed: PackedText) -> None:
 
 
 def test_wide_vocabularies_take_32_bits(tmp_path: Path) -> None:
-    writer = text_packing._RowWriter(tmp_path / "x.bin", 4, np.dtype(np.uint32))
+    writer = text_packing._RowWriter(tmp_path / "x.bin", 4, np.dtype(np.uint32), roberta_roles(VOCAB))
     writer.write([np.array([70_000, 5], np.uint32), np.array([6, 7], np.uint32)])
     writer.close()
     rows = np.fromfile(tmp_path / "x.bin", np.uint32).reshape(-1, 4)
@@ -242,7 +242,7 @@ def test_text_that_changes_while_it_is_packed_is_noticed(
 
 def test_a_full_disk_while_packing_is_told_by_the_path(tmp_path: Path) -> None:
     """/dev/full takes no byte; numpy's own error names no file."""
-    writer = text_packing._RowWriter(tmp_path / "train.bin", 16, np.dtype(np.uint16))
+    writer = text_packing._RowWriter(tmp_path / "train.bin", 16, np.dtype(np.uint16), roberta_roles(VOCAB))
     with Path("/dev/full").open("wb", buffering=0) as writer._file, pytest.raises(OSError) as caught:  # noqa: PT011
         writer.write([np.arange(3000, dtype=np.uint16)])
     assert caught.value.filename == str(tmp_path / "train.bin")

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tests.builders import documents
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.vocabulary import EOS
-from tlc_jax.data.tokenizer import encode_lines, load_tokenizer, train_tokenizer
+from tlc_jax.data.text_ids import encode_lines
+from tlc_jax.data.tokenizer import load_tokenizer, train_tokenizer
 
 SIZE = 300
 
@@ -106,5 +107,5 @@ def test_wrong_tokenizers_are_refused(tokenizer: Tokenizer, tmp_path: Path) -> N
     half = Tokenizer(models.BPE())
     half.add_special_tokens(["<pad>", "<s>"])
     half.save(str(tmp_path / "half.json"))
-    with pytest.raises(UserError, match="special tokens at"):
+    with pytest.raises(UserError, match="which token is for the end of a text and unknown text: name"):
         load_tokenizer(tmp_path / "half.json")

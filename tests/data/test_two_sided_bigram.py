@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlc_jax.core.vocabulary import BOS, PAD
+from tlc_jax.core.vocabulary import BOS, PAD, roberta_roles
 from tlc_jax.data.text import two_sided_bigram
 from tlc_jax.data.text.masking import mask
 from tlc_jax.data.text.two_sided_bigram import TwoSidedBigram
@@ -85,11 +85,11 @@ def test_equal_to_the_sum_over_every_word(seed: int, vocab: int, block: int) -> 
     """All that masking makes: masks, random and kept tokens, beside each other and at the ends of rows."""
     rate, train, held_out = 0.4, text(seed, 9, 8, vocab), text(seed + 1, 5, 8, vocab)
     expected = by_hand(train, vocab, rate)
-    batch = mask(held_out, key=(0, seed), first_row=0, rate=rate, vocab_size=vocab)
+    batch = mask(held_out, key=(0, seed), first_row=0, rate=rate, roles=roberta_roles(vocab))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(two_sided_bigram, "_BLOCK", block)
         patch.setattr(two_sided_bigram, "CHUNK", 20)
-        found = TwoSidedBigram(train, vocab, rate).nats(batch)
+        found = TwoSidedBigram(train, roberta_roles(vocab), rate).nats(batch)
     assert not found[batch["weights"] == 0].any()
     for row, slot in zip(*np.nonzero(batch["weights"]), strict=True):
         tokens = [END, *(END if x == PAD else x for x in batch["tokens"][row].tolist()), END]
@@ -101,7 +101,7 @@ def test_equal_to_the_sum_over_every_word(seed: int, vocab: int, block: int) -> 
 @given(seed=st.integers(0, 1000), vocab=st.integers(8, 12), rate=st.sampled_from([0.0, 0.15, 1.0]))
 def test_probabilities_sum_to_one(seed: int, vocab: int, rate: float) -> None:
     """Whatever is seen: the ends of a row are pads here, and some tokens never occurred."""
-    model = TwoSidedBigram(text(seed, 9, 8, vocab), vocab, rate)
+    model = TwoSidedBigram(text(seed, 9, 8, vocab), roberta_roles(vocab), rate)
     words = np.arange(vocab)
     left, token, right, target = (x.ravel() for x in np.meshgrid(words, words, words, words, indexing="ij"))
     possible = token != PAD
@@ -117,7 +117,7 @@ def test_of_a_markov_chain_it_is_the_posterior() -> None:
     ids = np.zeros((400, 1000), np.int64)
     for at in range(1, ids.shape[1]):
         ids[:, at] = (follows[ids[:, at - 1]].cumsum(axis=1) < rng.random((len(ids), 1))).sum(axis=1)
-    model = TwoSidedBigram(ids.clip(0, size - 1) + 4, vocab, 0.0)
+    model = TwoSidedBigram(ids.clip(0, size - 1) + 4, roberta_roles(vocab), 0.0)
     two_steps = follows @ follows
     left, right = np.divmod(np.arange(size * size), size)
     common = two_steps[left, right] > 0.01
@@ -132,10 +132,10 @@ def test_of_a_markov_chain_it_is_the_posterior() -> None:
 def test_a_large_text_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """By evenly spaced rows: the others may hold anything."""
     rows = text(0, 100, 8, 20)
-    alone, words = TwoSidedBigram(rows[::2], 20, 0.15), np.arange(4, 19)
+    alone, words = TwoSidedBigram(rows[::2], roberta_roles(20), 0.15), np.arange(4, 19)
     rows[1::2] = 7
     monkeypatch.setattr(two_sided_bigram, "LARGEST_SAMPLE", rows.size // 2)
-    sampled, masked = TwoSidedBigram(rows, 20, 0.15), np.full(len(words), 19)
+    sampled, masked = TwoSidedBigram(rows, roberta_roles(20), 0.15), np.full(len(words), 19)
     assert (
         sampled.probability(words, masked, words, words) == alone.probability(words, masked, words, words)
     ).all()

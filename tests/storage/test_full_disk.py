@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders import documents, sentence_pairs
 from tlc_jax.core.entry_point import explained
+from tlc_jax.core.vocabulary import roberta_roles
 from tlc_jax.data.labelled import example_packing
 from tlc_jax.data.pairs.pair_packing import _Writer
 from tlc_jax.data.text.text_packing import _RowWriter
@@ -18,13 +19,13 @@ from tlc_jax.data.tokenizer import TRANSLATION, train_tokenizer
 
 
 def rows(path: Path) -> None:
-    writer = _RowWriter(path, 8, np.dtype(np.uint16))
+    writer = _RowWriter(path, 8, np.dtype(np.uint16), roberta_roles(300))
     writer.write([np.arange(4, 20, dtype=np.uint16)])
     writer.close()
 
 
 def many_rows(path: Path) -> None:
-    writer = _RowWriter(path, 8, np.dtype(np.uint16))
+    writer = _RowWriter(path, 8, np.dtype(np.uint16), roberta_roles(300))
     writer.write([np.full(1_000_000, 4, np.uint16)])
 
 

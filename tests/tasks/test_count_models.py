@@ -57,7 +57,7 @@ def test_masked_as_models_see_it(tmp_path: Path) -> None:
         evaluation = dataclasses.replace(config.evaluation, max_rows=rows)
         task = task_of(dataclasses.replace(config, evaluation=evaluation, batch_size=batch_size))
         data = task._text  # type: ignore[attr-defined]
-        model = TwoSidedBigram(data.rows("train"), config.model.vocab_size, config.task.mask_rate)  # type: ignore[union-attr]
+        model = TwoSidedBigram(data.rows("train"), data.roles, config.task.mask_rate)  # type: ignore[union-attr]
         nats = count = 0.0
         for batch in task.evaluation_batches("held_out", 3, slice):
             nats, count = nats + model.nats(batch).sum(), count + batch["weights"].sum()

@@ -1,5 +1,9 @@
-"""Byte-level BPE in RoBERTa's id layout (<s> 0, <pad> 1, </s> 2, <unk> 3, ..., <mask> last), or in that of
-translation (<pad> 0, </s> 1, <unk> 2, ...)."""
+"""Tokenizers: those that are trained here, and those that are given.
+
+What is trained is a byte-level BPE in RoBERTa's id layout (<s> 0, <pad> 1, </s> 2, <unk> 3, ..., <mask>
+last), or in that of translation (<pad> 0, </s> 1, <unk> 2, ...). The tokenizer of a pretrained encoder may be
+of any kind, with its special tokens anywhere (tokenizer_roles.py).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 
-from tlc_jax.core.errors import UserError, one_line
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.vocabulary import (
     BOS,
@@ -22,9 +25,12 @@ from tlc_jax.core.vocabulary import (
     TRANSLATION_TOKENS,
     TRANSLATION_UNK,
     UNK,
+    Roles,
+    roberta_roles,
 )
 from tlc_jax.data.lossless import loss
-from tlc_jax.data.tokenizer_file import byte_level, guarded, is_of_library, read_tokenizer
+from tlc_jax.data.tokenizer_file import byte_level, guarded, read_tokenizer
+from tlc_jax.data.tokenizer_roles import frame_texts, names_roles, roles_of
 from tlc_jax.storage.paths import AnyPath
 
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
@@ -47,6 +53,11 @@ class Layout:
     @property
     def special(self) -> tuple[str, ...]:
         return (*self.tokens, self.last) if self.last else self.tokens
+
+    @property
+    def controls(self) -> frozenset[int]:
+        """The ids from 0 on that no text stands for."""
+        return frozenset(range(len(self.tokens))) - {self.unknown}
 
     def __str__(self) -> str:
         ids = [f"{token} {i}" for i, token in enumerate(self.tokens)]
@@ -86,77 +97,111 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = ROBE
 
 def load_tokenizer(path: str | AnyPath, vocab_size: int | None = None, layout: Layout = ROBERTA) -> Tokenizer:
     """The tokenizer of a `tokenizer.json`, as in a run or an artifact, without the truncation and padding
-    that it may ask for. Raises UserError for a file that is not a tokenizer, special tokens with other ids,
+    that it may ask for. Raises UserError for a file that is not a tokenizer, special tokens that do not fit,
     or ids beyond its size or `vocab_size`."""
     tokenizer, path, _ = read_tokenizer(path)
-    return _laid_out(tokenizer, path, vocab_size, layout)
+    return _laid_out(tokenizer, path, vocab_size, layout, exact=False)[0]
 
 
 def given_tokenizer(
-    path: str | AnyPath, vocab_size: int | None = None, layout: Layout = ROBERTA, *, lossless: bool = True
+    path: str | AnyPath,
+    vocab_size: int | None = None,
+    layout: Layout = ROBERTA,
+    *,
+    lossless: bool = True,
+    exact: bool = True,
 ) -> tuple[Tokenizer, str]:
-    """The tokenizer that a user names, and the SHA-256 of what was read: a `tokenizer.json`, or GPT-2's
-    `vocab.json` with `merges.txt` beside it.
-
-    A vocabulary without RoBERTa's special tokens is moved up by four ids, filled with `madeupword` entries to
-    a multiple of eight and ended by <mask>, as in fairseq: the 50257 entries of GPT-2 become the 50265 of
-    RoBERTa. Raises UserError as `load_tokenizer` does, and for a tokenizer that loses text, unless `lossless`
-    is False, for models that were trained with one.
-    """
+    """The tokenizer that a user names, and the SHA-256 of what was read, for any layout; see
+    `encoder_tokenizer`."""
+    if layout is ROBERTA:
+        tokenizer, _, digest = encoder_tokenizer(path, vocab_size, lossless=lossless, exact=exact)
+        return tokenizer, digest
     tokenizer, path, digest = read_tokenizer(path)
-    tokenizer = _laid_out(tokenizer, path, vocab_size, layout)
-    if lossless and (reason := guarded(path, lambda: loss(tokenizer, layout.special))):
-        raise UserError(f"the tokenizer {path} does not keep every text: {reason}")
+    tokenizer, _ = _laid_out(tokenizer, path, vocab_size, layout, exact)
+    if lossless:
+        _check_lossless(tokenizer, path, layout.special)
     return tokenizer, digest
 
 
-def encode_lines(
-    tokenizer: Tokenizer, lines: list[str], dtype: np.dtype, layout: Layout = ROBERTA
-) -> list[np.ndarray]:
-    """The ids of each line with </s> at the end, encoded in parallel. Special tokens in a line are plain
-    text. Signals are obeyed."""
-    try:
-        encodings = abandonable(lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False))
-    except BaseException as error:
-        if is_of_library(error):
-            raise UserError(
-                f"the tokenizer cannot encode the text ({one_line(error)}): give another one"
-            ) from error
-        raise
-    return [np.array([*encoding.ids, layout.end], dtype) for encoding in encodings]
+def encoder_tokenizer(
+    path: str | AnyPath, vocab_size: int | None = None, *, lossless: bool = True, exact: bool = True
+) -> tuple[Tokenizer, Roles, str]:
+    """The tokenizer that a user names for an encoder, the roles of its special tokens, and the SHA-256 of
+    what was read: a `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt` beside it.
+
+    A vocabulary without special tokens for an encoder is moved up by four ids, filled with `madeupword`
+    entries to a multiple of eight and ended by <mask>, as in fairseq: the 50257 entries of GPT-2 become the
+    50265 of RoBERTa. Any other tokenizer of an encoder keeps its ids.
+
+    Raises UserError as `load_tokenizer` does; for a tokenizer that loses text, unless `lossless` is False,
+    for models that were trained with one; and for fewer entries than `vocab_size`, unless `exact` is False,
+    for models whose embedding has rows to spare.
+    """
+    tokenizer, path, digest = read_tokenizer(path)
+    tokenizer, roles = _laid_out(tokenizer, path, vocab_size, ROBERTA, exact)
+    roles = roles or roles_of(tokenizer, path)
+    if lossless:
+        _check_lossless(tokenizer, path, _names(tokenizer, roles))
+    return tokenizer, roles, digest
+
+
+def _check_lossless(tokenizer: Tokenizer, path: AnyPath, special: tuple[str, ...]) -> None:
+    if reason := guarded(path, lambda: loss(tokenizer, special)):
+        raise UserError(f"the tokenizer {path} does not keep every text: {reason}")
 
 
 # --- the layout of ids ------------------------------------------------------------------------------
 
 
-def _laid_out(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, layout: Layout) -> Tokenizer:
-    ids = [tokenizer.token_to_id(token) for token in layout.tokens]
+def _laid_out(
+    tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, layout: Layout, exact: bool
+) -> tuple[Tokenizer, Roles | None]:
+    """The tokenizer with ids for the layout; for an encoder also the roles, if they were needed for that."""
+    ids, roles = [tokenizer.token_to_id(token) for token in layout.tokens], None
     last = tokenizer.token_to_id(layout.last) if layout.last else None
     fits = layout.last is None or last == tokenizer.get_vocab_size() - 1
     if ids == list(range(len(layout.tokens))) and fits:
-        _mark_special(tokenizer, layout)
-    elif layout is ROBERTA and ids == [None] * len(ids):
+        _mark_special(tokenizer, layout.special)
+        exact = True
+    elif layout is not ROBERTA:
+        special = dict(zip(layout.tokens, ids, strict=True))
+        raise UserError(f"the tokenizer {path} has special tokens at {special}; needed are {layout}")
+    elif ids == [None] * len(ids) and not names_roles(tokenizer, path):
         tokenizer = guarded(path, lambda: _with_roberta_layout(tokenizer, path))
+        roles, exact = roberta_roles(tokenizer.get_vocab_size()), True
     else:
-        special = dict(zip(layout.tokens, ids, strict=True)) | ({layout.last: last} if layout.last else {})
-        none = ", or none of them" if layout is ROBERTA else ""
-        raise UserError(f"the tokenizer {path} has special tokens at {special}; needed are {layout}{none}")
-    size = tokenizer.get_vocab_size()
-    if vocab_size is not None and size != vocab_size:
+        roles = roles_of(tokenizer, path)
+        frame_texts(tokenizer, roles, path)
+        _mark_special(tokenizer, _names(tokenizer, roles))
+    _check_size(tokenizer, path, vocab_size, exact)
+    return tokenizer, roles
+
+
+def _check_size(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, exact: bool) -> None:
+    """UserError for ids beyond the vocabulary of the model; if `exact`, for entries that it has too many."""
+    size, largest = tokenizer.get_vocab_size(), max(tokenizer.get_vocab().values())
+    if vocab_size is not None and not exact and size <= vocab_size:
+        limit = vocab_size
+    elif vocab_size not in (None, size):
         raise UserError(
             f"model.vocab_size is {vocab_size} but the tokenizer {path} has {size} entries: make them equal"
         )
-    if (largest := max(tokenizer.get_vocab().values())) >= size:
+    else:
+        limit = size
+    if largest >= limit:
         raise UserError(
             f"the tokenizer {path} has {size} entries, but an id {largest}: number them from 0 on"
         )
-    return tokenizer
 
 
-def _mark_special(tokenizer: Tokenizer, layout: Layout) -> None:
+def _names(tokenizer: Tokenizer, roles: Roles) -> tuple[str, ...]:
+    return tuple(str(tokenizer.id_to_token(i)) for i in (*sorted(roles.controls), roles.unknown))
+
+
+def _mark_special(tokenizer: Tokenizer, special: tuple[str, ...]) -> None:
     """Make "<s>" in a text plain characters, not the start of a row."""
     for token in tokenizer.get_added_tokens_decoder().values():
-        if token.content in layout.special and not token.special:
+        if token.content in special and not token.special:
             tokenizer.add_special_tokens([token.content])
     tokenizer.encode_special_tokens = True
 
@@ -206,5 +251,5 @@ def _finish(tokenizer: Tokenizer) -> Tokenizer:
         pair=f"{bos} $A {eos} {eos} $B {eos}",
         special_tokens=[(bos, BOS), (eos, EOS)],
     )
-    _mark_special(tokenizer, ROBERTA)
+    _mark_special(tokenizer, ROBERTA.special)
     return tokenizer

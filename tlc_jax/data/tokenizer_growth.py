@@ -5,6 +5,7 @@ The factors of consecutive steps multiply: two that replace a character by ten m
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 _MOST = 16  # times longer; no tokenizer in use makes a text more than three times longer
+_LONGEST_RULE = 33  # bytes that NFKC, and so SentencePiece's rules, may make of a character of Arabic
 _MOST_STEPS = 64
 _LONGEST_TOKEN = 4096  # characters; a tokenizer of ours has at most 1,024
 # kinds that make a text at most three times longer, however many follow each other
@@ -36,6 +38,10 @@ def growth(tokenizer: Tokenizer) -> str | None:
         times = 1
         for step in steps:
             kind = step["type"]
+            if kind == "Precompiled":
+                if (longest := _longest_of_rules(step["precompiled_charsmap"])) > _LONGEST_RULE:
+                    return f"its {name} Precompiled may put {longest:,} bytes in place of a character"
+                continue
             if kind not in harmless and kind not in _DOUBLING and kind != "Replace":
                 return f"its {name} {kind} is not known to keep a text's length"
             if len(prefix := step.get("prepend", "")) > _MOST:
@@ -47,6 +53,14 @@ def growth(tokenizer: Tokenizer) -> str | None:
     if longest > _LONGEST_TOKEN:
         return f"it has a token of {longest:,} characters, but at most {_LONGEST_TOKEN:,} are allowed"
     return None
+
+
+def _longest_of_rules(charsmap: str) -> int:
+    """Bytes of the longest text that rules of SentencePiece put in place of another: they are behind the size
+    of a trie and the trie, each ended by a zero."""
+    rules = base64.b64decode(charsmap)
+    size = int.from_bytes(rules[:4], "little")
+    return max(map(len, rules[4 + size :].split(b"\0")))
 
 
 def _steps(part: dict[str, Any]) -> Iterator[dict[str, Any]]:

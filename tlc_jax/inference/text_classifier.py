@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from rich.console import Console
 
+from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
-from tlc_jax.core.vocabulary import PAD
-from tlc_jax.data.labelled.example_rows import encode_examples
+from tlc_jax.data.labelled.example_rows import EncodedRow, encode_examples
 from tlc_jax.data.lossless import normalizer_of
-from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.data.recorded_roles import check_pad
+from tlc_jax.data.tokenizer import encoder_tokenizer
 from tlc_jax.inference.predictions import softmax
 from tlc_jax.parallel.mesh import batch_sharding, local_rows, place, replicated
 from tlc_jax.runs.load import TrainedModel
+from tlc_jax.tasks.base import Batch
 from tlc_jax.tasks.kinds import kind_of
 
 _TOKENS = 8192  # of a batch, pads included
@@ -52,17 +55,17 @@ class Classifier:
         if not model.label_names:
             raise UserError(f"{model.rundir.root} is no classifier: it was trained on another task")
         config, kind = model.config, kind_of(model.config)
-        self._tokenizer = load_tokenizer(
-            model.rundir.tokenizer, config.model.vocab_size, kind.tokenizer_layout
-        )
+        path, size = model.rundir.tokenizer, config.model.vocab_size
+        self._tokenizer, self._roles, _ = encoder_tokenizer(path, size, lossless=False, exact=False)
+        check_pad(self._roles, cast(ModelConfig, config.model).pad_id, f"the tokenizer {path}")
         if kinds := normalizer_of(self._tokenizer):
             console.print(f"note: the model's tokenizer changes text before it is classified ({kinds})")
         self.label_names, self._longest = model.label_names, config.data.sequence_length
         self._mesh, self._params = model.mesh, model.params
         objective = kind.objective(config, len(model.label_names))
 
-        def logits(params: Params, tokens: jax.Array) -> jax.Array:
-            return objective.logits(params, {"tokens": tokens})
+        def logits(params: Params, batch: Batch) -> jax.Array:
+            return objective.logits(params, batch)
 
         self._logits = jax.jit(
             logits,
@@ -75,28 +78,36 @@ class Classifier:
     ) -> list[Prediction]:
         """The prediction for each text or pair of texts; all are of one kind. `advance` is called with the
         number of further texts that are done."""
-        rows, truncated = encode_examples(texts, self._tokenizer, self._longest)
+        rows = list(encode_examples(texts, self._tokenizer, self._roles, self._longest))
         probabilities = softmax(self._logits_of(rows, advance))
         return [
-            self._prediction(each, cut, blank=not any(map(str.strip, text)))
-            for each, cut, text in zip(probabilities, truncated, texts, strict=True)
+            self._prediction(each, row.truncated, blank=not any(map(str.strip, text)))
+            for each, row, text in zip(probabilities, rows, texts, strict=True)
         ]
 
     def _logits_of(
-        self, rows: list[Integer[np.ndarray, "_"]], advance: Callable[[int], None]
+        self, rows: list[EncodedRow], advance: Callable[[int], None]
     ) -> Float[np.ndarray, "texts classes"]:
         results = np.full((len(rows), len(self.label_names)), np.nan, np.float32)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
         while order:  # the longest first
-            size, length = self._shape(len(order), len(rows[order[0]]))
+            size, length = self._shape(len(order), len(rows[order[0]].ids))
             chosen, order = order[:size], order[size:]
-            tokens = np.full((size, length), PAD, np.int32)
-            for i, row in enumerate(chosen):
-                tokens[i, : len(rows[row])] = rows[row]
-            batch = place(self._mesh, {"tokens": tokens[local_rows(self._mesh, size)]})
-            results[chosen] = np.asarray(self._logits(self._params, batch["tokens"]))[: len(chosen)]
+            batch = self._batch([rows[i] for i in chosen], size, length)
+            results[chosen] = np.asarray(self._logits(self._params, batch))[: len(chosen)]
             advance(len(chosen))
         return results
+
+    def _batch(self, rows: list[EncodedRow], size: int, length: int) -> Batch:
+        tokens, types = np.full((size, length), self._roles.pad, np.int32), np.zeros((size, length), np.int32)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row.ids)] = row.ids
+            if row.types is not None:
+                types[i, : len(row.types)] = row.types
+        typed = any(row.types is not None for row in rows)  # all rows or none
+        arrays = {"tokens": tokens, **({"token_types": types} if typed else {})}
+        local = local_rows(self._mesh, size)
+        return place(self._mesh, {name: array[local] for name, array in arrays.items()})
 
     def _shape(self, count: int, longest: int) -> tuple[int, int]:
         """Rows and length of the next batch, one of three shapes: for few texts, short ones, and any."""

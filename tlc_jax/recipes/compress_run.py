@@ -21,6 +21,7 @@ from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
+from tlc_jax.recipes.guaranteed_drop import smallest_certain
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
 from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
 from tlc_jax.runs.card import MADE_BY, card_of, use_of_artifact
@@ -58,7 +59,11 @@ def compress_run(
             f"note: {reference} is compressed already, and its weights lose a second time: compress its run "
             "instead"
         )
-    result, fidelity = compress_model(original, recipe, console), Fidelity()
+    certain = None if config.max_drop is None else smallest_certain(original, config, console)
+    if certain is not None:
+        config = certain.config
+    result = certain.result if certain else compress_model(original, recipe, console)
+    fidelity = Fidelity()
     items = result.items(fidelity)
     dense = load_model(given, warn=console.print) if rounds else original
     changed = bool(fidelity.overall) or result.model is not original
@@ -70,6 +75,7 @@ def compress_run(
         "source": source,
         **_compressed_by(config, result, rounds),
         "training": training,
+        **({"guarantee": certain.report} if certain else {}),
         "label_names": list(original.label_names),
         **({"texts_per_example": texts} if (texts := original.texts_per_example) else {}),
         "size": asdict(result.sizes),
@@ -77,7 +83,7 @@ def compress_run(
     }
     others = {
         "config.json": f"{json.dumps(asdict(result.model.config), indent=1)}\n".encode(),
-        "tokenizer.json": original.rundir.tokenizer.read_bytes(),
+        **{path.name: path.read_bytes() for path in original.rundir.tokenizer_files()},
     }
 
     def card(manifest: Mapping[str, Any]) -> ModelCard:

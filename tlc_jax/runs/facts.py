@@ -51,13 +51,15 @@ class Document:
         return {"config": self.name, **({"changed": first_of(changed)} if changed else {})}
 
 
-def facts(config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, str]) -> dict[str, str]:
+def facts(
+    config: Config, rundir: RunDir, task: Task | None, more: Mapping[str, str], *, pretrained: bool = False
+) -> dict[str, str]:
     """Facts by name, for the first screen, of which `more` come first. `task` is None before the data are
-    prepared."""
+    prepared; `pretrained` says whether the run begins with the model and the tokenizer of another."""
     return {
         **more,
         "model": f"{_size(config, task)}, on {_devices()}",
-        **(_data_facts(config, rundir) if task is None else _task_facts(task)),
+        **(_data_facts(config, rundir, pretrained) if task is None else _task_facts(task)),
         **_teacher_facts(config),
         "budget": budget_text(config, None if task is None else task.epochs),
         **({"note": "; ".join(notes)} if (notes := _notes(config, task)) else {}),
@@ -95,15 +97,17 @@ def _teacher_facts(config: Config) -> dict[str, str]:
     }
 
 
-def _data_facts(config: Config, rundir: RunDir) -> dict[str, str]:
+def _data_facts(config: Config, rundir: RunDir, pretrained: bool) -> dict[str, str]:
     """Whether the data exist that a run would begin with."""
     if rundir.data.exists():
         return {"data": f"prepared in {rundir.data}"}
     try:
-        tokenizer = config.data.tokenizer
+        tokenizer, kind = config.data.tokenizer, kind_of(config)
         if tokenizer is not None:
-            given_tokenizer(tokenizer, config.model.vocab_size, kind_of(config).tokenizer_layout)
-        return {"data": f"there: {kind_of(config).source(config).description}"}
+            size, layout, new = config.model.vocab_size, kind.tokenizer_layout, not pretrained
+            lossless = new and kind.trains_tokenizer
+            given_tokenizer(tokenizer, size, layout, lossless=lossless, exact=new)
+        return {"data": f"there: {kind.source(config).description}"}
     except UserError as error:
         return {"data": f"NOT THERE: {error}"}
 

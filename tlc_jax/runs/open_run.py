@@ -79,7 +79,7 @@ def show_run(config: Config, document: Document, workdir: AnyPath, begin: Begin,
     teacher_config(config)
     rundir = RunDir(workdir)
     show_config(console, config, document.config)
-    show_facts(console, facts(config, rundir, None, more))
+    show_facts(console, facts(config, rundir, None, more, pretrained=begin.pretrained))
 
 
 @contextlib.contextmanager
@@ -152,7 +152,7 @@ def _prepare(
     if not rundir.root.exists() and not is_remote(rundir.root):
         make_folder(rundir.root)
         rundir.root.rmdir()
-    return _open_data(config, begin.data_from or rundir, teacher, console)
+    return _open_data(config, begin, begin.data_from or rundir, teacher, console)
 
 
 def _claim(
@@ -184,32 +184,36 @@ def _claim(
             )
 
     source = rundir if rundir.has_data() else begin.data_from or rundir
-    data = prepared or _open_data(config, source, teacher, console)
+    data = prepared or _open_data(config, begin, source, teacher, console)
     if not rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"copying the data to {rundir.data}")
         cache.keep(data, rundir.data)
         data = kind_of(config).open(config, rundir.data)
-    write_text(rundir.tokenizer, read_text(data.folder / "tokenizer.json"))
+    for path in (rundir.tokenizer, rundir.special_tokens):
+        if (source := data.folder / path.name).exists():  # the second only where they are not ours
+            write_text(path, read_text(source))
     record_start(rundir, {**begin.record(), **(teacher.record() if teacher else {})})
     return check_folder, data
 
 
-def _open_data(config: Config, rundir: RunDir, teacher: LoadedTeacher | None, console: Console) -> Prepared:
+def _open_data(
+    config: Config, begin: Begin, rundir: RunDir, teacher: LoadedTeacher | None, console: Console
+) -> Prepared:
     """The run's own data; where it has none yet, they come from the cache or are prepared. UserError where
     they are not for its teacher."""
-    data = _own_data(config, rundir, console)
+    data = _own_data(config, begin, rundir, console)
     if teacher:
         teacher.check_data(data.folder)
     return data
 
 
-def _own_data(config: Config, rundir: RunDir, console: Console) -> Prepared:
+def _own_data(config: Config, begin: Begin, rundir: RunDir, console: Console) -> Prepared:
     if rundir.has_data():
         if is_remote(rundir.data):
             console.print(f"data from {rundir.data}")
         return kind_of(config).open(config, rundir.data)
-    data = kind_of(config).prepare(config, console)
+    data = kind_of(config).prepare(config, console, pretrained=begin.pretrained)
     trained_on = saved_data_identity(rundir.checkpoints)
     if trained_on not in (None, data.manifest["identity"]):
         raise UserError(

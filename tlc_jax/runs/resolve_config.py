@@ -39,7 +39,7 @@ def resolve_config(
     leader.decide(lambda: check_tensorboard(config, workdir))
     if resumed:
         config = _with_micro_batch(_as_begun(config, rundir), rundir, console)
-        config, remark = _with_own_paths(config, rundir)
+        config, remark = _with_own_paths(config, rundir, begin)
         rundir.check_same(config, remark)
         leader.decide(lambda: _check_complete(rundir))
     mesh = make_mesh(config.mesh)
@@ -54,7 +54,7 @@ def _as_begun(config: Config, rundir: RunDir) -> Config:
     return as_begun(config, rundir.read_document())
 
 
-def _with_own_paths(config: Config, rundir: RunDir) -> tuple[Config, str]:
+def _with_own_paths(config: Config, rundir: RunDir, begin: Begin) -> tuple[Config, str]:
     """The config with the paths of data and tokenizer as the run spells them, where they lead to the same;
     else why they do not, if that is known."""
     stored, given = rundir.read_config().data, config.data
@@ -68,11 +68,11 @@ def _with_own_paths(config: Config, rundir: RunDir) -> tuple[Config, str]:
     if same_path(given.dir, stored.dir) and same_path(given.tokenizer, stored.tokenizer):
         return respelt, ""
     others = bool(rundir.differences(respelt))
-    remark = leader.decide(lambda: _no_data_of(config, rundir, compare=not others))
+    remark = leader.decide(lambda: _no_data_of(config, rundir, begin, compare=not others))
     return (config, remark) if others or remark else (respelt, "")
 
 
-def _no_data_of(config: Config, rundir: RunDir, compare: bool) -> str:
+def _no_data_of(config: Config, rundir: RunDir, begin: Begin, compare: bool) -> str:
     """Why the data that the config names are not the run's own, in parentheses; '' if they are, or if they
     are there and not to be compared."""
     try:
@@ -84,7 +84,10 @@ def _no_data_of(config: Config, rundir: RunDir, compare: bool) -> str:
     if not rundir.has_data():
         return f" ({rundir.data}, to compare with, is missing)"
     try:
-        identity = cache.identity_if_prepared(lambda: kind_of(config).prepare(config, Console(quiet=True)))
+        kind, quiet = kind_of(config), Console(quiet=True)
+        identity = cache.identity_if_prepared(
+            lambda: kind.prepare(config, quiet, pretrained=begin.pretrained)
+        )
     except UserError as error:
         return f" ({one_line(error)})"
     same = identity == read_manifest(rundir.data).get("identity")

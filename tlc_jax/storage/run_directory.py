@@ -3,6 +3,7 @@
 config.json       the resolved config, which alone rebuilds the model
 environment.json  date, command, versions and devices of every start
 tokenizer.json    the tokenizer
+special_tokens_map.json    names of its special tokens, where they are not those of our own encoders
 data/             the prepared data and their manifest
 metrics.jsonl     one JSON object a line
 checkpoints/      the newest checkpoints, and those of marks and of the best evaluation
@@ -51,6 +52,14 @@ class RunDir:
     @property
     def tokenizer(self) -> AnyPath:
         return self.root / "tokenizer.json"
+
+    @property
+    def special_tokens(self) -> AnyPath:
+        return self.root / "special_tokens_map.json"
+
+    def tokenizer_files(self) -> tuple[AnyPath, ...]:
+        """The tokenizer, and the names of its special tokens where they are there."""
+        return (self.tokenizer, *([self.special_tokens] if self.special_tokens.is_file() else []))
 
     @property
     def data(self) -> AnyPath:

@@ -132,7 +132,8 @@ class SameData:
     def _prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> None:
         description, files = _read_sources(config)
         resolved = config if source is None else InitFrom(str(source.root)).resolve(config)
-        identity = kind_of(resolved).prepare(resolved, console).manifest["identity"]
+        kind, pretrained = kind_of(resolved), source is not None
+        identity = kind.prepare(resolved, console, pretrained=pretrained).manifest["identity"]
         before = self._sources.get(stage)
         owner, expected = self._known.get(stage, (str(self._path), before))
         if expected is not None and identity != expected["identity"]:

@@ -211,10 +211,16 @@ class TaskKind(ABC, Generic[PreparedData]):
 
     @abstractmethod
     def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
+        self,
+        config: Config,
+        console: Console,
+        label_names: tuple[str, ...] | None = None,
+        *,
+        pretrained: bool = False,
     ) -> PreparedData:
         """The data of a run, from the cache if the same were prepared before. With the `label_names` of a
-        model (none where it is no classifier): data to evaluate it on, or to predict."""
+        model (none where it is no classifier): data to evaluate it on, or to predict. The tokenizer of a
+        `pretrained` model, with which the run begins, is used as it is."""
         ...
 
     def open(self, config: Config, folder: AnyPath) -> PreparedData:

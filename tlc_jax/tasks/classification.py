@@ -24,6 +24,7 @@ from tlc_jax.data.labelled.example_packing import prepare_examples
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING
 from tlc_jax.data.labelled.labelled_tables import holds_tables
 from tlc_jax.data.labelled.packed_examples import PackedExamples
+from tlc_jax.data.recorded_roles import check_pad
 from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.classifier import apply_classifier, init_classifier
 from tlc_jax.models.encoder_family import ENCODER
@@ -74,6 +75,7 @@ class ClassificationObjective(Objective):
             classes=self.classes,
             head_dropout=self._settings.head_dropout,
             dropout_key=dropout_key,
+            token_types=batch.get("token_types"),
         )
 
     def largest_batch(self) -> AbstractBatch:
@@ -102,6 +104,7 @@ class Classification(ClassificationObjective, Task):
             )
         self.primary_metric = self._metric = CONFUSION_METRICS[examples.metric]
         check_fits(config, examples)
+        check_pad(examples.roles, self._model.pad_id, f"the data in {examples.folder}")
         self.tokens_per_step = 0.0
         if examples.trains:  # else the data were read to be evaluated on
             self._train = examples.split(TRAIN)
@@ -235,10 +238,16 @@ class ClassificationKind(TaskKind[PackedExamples]):
         return open_labelled(cast(DataConfig, config.data))
 
     def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
+        self,
+        config: Config,
+        console: Console,
+        label_names: tuple[str, ...] | None = None,
+        *,
+        pretrained: bool = False,
     ) -> PackedExamples:
         data, limit = cast(DataConfig, config.data), cast(ClassificationConfig, config.task).max_examples
-        return prepare_examples(data, config.model.vocab_size, console, limit, label_names)
+        size, pad = config.model.vocab_size, cast(ModelConfig, config.model).pad_id
+        return prepare_examples(data, size, console, limit, label_names, pretrained=pretrained, pad=pad)
 
     def data_in(self, config: Config, folder: str) -> DataConfig:
         data = cast(DataConfig, config.data)

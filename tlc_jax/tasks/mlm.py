@@ -8,19 +8,19 @@ from typing import cast
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
+from rich.console import Console
 
 from tlc_jax.config import Config, DataConfig, MlmConfig, ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
-from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.batches import rows_of_step
+from tlc_jax.data.recorded_roles import check_pad
 from tlc_jax.data.text.document_subset import DocumentSubset
 from tlc_jax.data.text.masking import mask, slots
 from tlc_jax.data.text.packed_text import PackedText, Rows
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_packing import prepare_text
 from tlc_jax.data.text.two_sided_bigram import TwoSidedBigram
-from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.data.tokenizer import ROBERTA
 from tlc_jax.models.electra_flops import electra_update
 from tlc_jax.models.encoder import apply_mlm, init_mlm
@@ -34,11 +34,12 @@ from tlc_jax.tasks.base import (
     Objective,
     RowsOf,
     Source,
+    TaskKind,
     check_fits,
     few,
     share_of,
 )
-from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction, TokenPredictionKind
+from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction
 
 _FEW_DOCUMENTS = 20
 _TRAIN, _EVALUATE = 0, 1  # streams of masks: the held-out rows are masked the same way in every run
@@ -95,10 +96,11 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         super().__init__(config)
         self._text, self._manifest = text, text.manifest
         check_fits(config, text)
+        check_pad(text.roles, self._model.pad_id, f"the data in {text.folder}")
         self._train: Rows | DocumentSubset = text.rows("train")
         if config.data_share < 1:
             tokens = self._manifest["tokens"]["train"]
-            self._train = DocumentSubset(self._train, tokens, config.data_share)
+            self._train = DocumentSubset(self._train, tokens, config.data_share, text.roles)
         held_out = text.rows("held_out")
         limit = config.evaluation.max_rows or len(held_out)
         self._held_out = held_out[
@@ -107,7 +109,7 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         self.tokens_per_step: float = config.batch_size * config.data.sequence_length
 
     def token_bytes(self) -> Float32[np.ndarray, "vocab"]:
-        return token_bytes(self._text.tokenizer(), ROBERTA)
+        return self._text.token_bytes()
 
     def train_batch(self, step: int, rows: RowsOf) -> HostBatch:
         batch_size, seed = self._config.batch_size, self._config.seed
@@ -127,7 +129,8 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
     def evaluation_batches(self, name: str, batch_size: int, rows: RowsOf) -> Iterator[HostBatch]:
         local = rows(batch_size)
         for start in range(0, len(self._held_out), batch_size):
-            padded = np.full((batch_size, self._held_out.shape[1]), PAD, self._held_out.dtype)
+            shape = (batch_size, self._held_out.shape[1])
+            padded = np.full(shape, self._text.roles.pad, self._held_out.dtype)
             real = self._held_out[start : start + batch_size]
             padded[: len(real)] = real
             yield self._mask(padded[local], (_EVALUATE, 0), start + local.indices(batch_size)[0])
@@ -148,7 +151,7 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
         return self._text
 
     def count_model(self) -> CountModel:
-        return TwoSidedBigram(self._train, self._model.vocab_size, self._settings.mask_rate).nats
+        return TwoSidedBigram(self._train, self._text.roles, self._settings.mask_rate).nats
 
     def facts(self) -> dict[str, str]:
         documents, tokens = self._manifest["documents"], self._manifest["tokens"]
@@ -172,11 +175,11 @@ class MaskedLanguageModelling(MlmObjective, TokenPrediction):
             key=key,
             first_row=first_row,
             rate=self._settings.mask_rate,
-            vocab_size=self._model.vocab_size,
+            roles=self._text.roles,
         )
 
 
-class MlmKind(TokenPredictionKind[PackedText]):
+class MlmKind(TaskKind[PackedText]):
     name = "mlm"
     hub_task = "fill-mask"
     next_commands = (
@@ -187,8 +190,21 @@ class MlmKind(TokenPredictionKind[PackedText]):
     )
     config_type = MlmConfig
     data_type = PackedText
-    prepare_data = staticmethod(prepare_text)
     tokenizer_layout = ROBERTA
+
+    def prepare(
+        self,
+        config: Config,
+        console: Console,
+        label_names: tuple[str, ...] | None = None,
+        *,
+        pretrained: bool = False,
+    ) -> PackedText:
+        data, model = cast(DataConfig, config.data), cast(ModelConfig, config.model)
+        to_train, pad = label_names is None, model.pad_id
+        return prepare_text(
+            data, model.vocab_size, console, to_train=to_train, pretrained=pretrained, pad=pad
+        )
 
     def source(self, config: Config) -> Source:
         return open_source(cast(DataConfig, config.data))

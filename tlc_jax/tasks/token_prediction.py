@@ -13,14 +13,13 @@ from typing import Protocol
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64
-from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core.native import abandonable
 from tlc_jax.core.tree import Params
 from tlc_jax.data import cache
 from tlc_jax.data.cache import Prepared
-from tlc_jax.tasks.base import Batch, HostBatch, HostSums, PreparedData, Sums, Task, TaskKind, nats
+from tlc_jax.tasks.base import Batch, HostBatch, HostSums, Sums, Task, nats
 from tlc_jax.tasks.metric import NATS_PER_BYTE, ExampleScores, Metric
 
 CountModel = Callable[[HostBatch], Float64[np.ndarray, "batch predictions"]]
@@ -124,15 +123,3 @@ class TokenPrediction(Task, Protocol):
         """Nats of each row, and its bytes as weights."""
         losses = batch["weights"] * nats(self.logits(params, batch), batch["targets"])
         return ExampleScores(jnp.sum(losses, axis=-1), jnp.sum(self._bytes(batch), axis=-1))
-
-
-class TokenPredictionKind(TaskKind[PreparedData]):
-    """A kind of such tasks."""
-
-    prepare_data: Callable[..., PreparedData]
-    """(options of the data, size of the vocabulary, console, to_train) -> the data."""
-
-    def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
-    ) -> PreparedData:
-        return self.prepare_data(config.data, config.model.vocab_size, console, to_train=label_names is None)

@@ -43,6 +43,7 @@ from tlc_jax.tasks.base import (
     RowsOf,
     Source,
     Sums,
+    TaskKind,
     at_targets,
     check_fits,
     prediction_loss,
@@ -50,7 +51,7 @@ from tlc_jax.tasks.base import (
 )
 from tlc_jax.tasks.bleu import check_language, sacrebleu_score, scores
 from tlc_jax.tasks.decoder import Decoder
-from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction, TokenPredictionKind
+from tlc_jax.tasks.token_prediction import CountModel, TokenPrediction
 
 _EVALUATION_SHAPES = 3  # compiling more would cost more than the padding
 _FEW_SHAPES, _UPDATES_A_SHAPE = 8, 3  # a rare shape is not worth its compilation
@@ -268,14 +269,13 @@ def _check_rows(config: Config) -> None:
         )
 
 
-class TranslationKind(TokenPredictionKind[PackedPairs]):
+class TranslationKind(TaskKind[PackedPairs]):
     name = "translation"
     hub_task = "translation"
     uses = ("translate . < LINES", "evaluate . --data.dir DATA")
     python_use = 'print(model.translate(["one line", "another line"]))'
     config_type = TranslationConfig
     data_type = PackedPairs
-    prepare_data = staticmethod(prepare_pairs)
     tokenizer_layout = TRANSLATION
     translates = True
     most_at_once = 1 << 15  # tokens
@@ -284,11 +284,18 @@ class TranslationKind(TokenPredictionKind[PackedPairs]):
         return open_pairs(cast(PairsConfig, config.data))
 
     def prepare(
-        self, config: Config, console: Console, label_names: tuple[str, ...] | None = None
+        self,
+        config: Config,
+        console: Console,
+        label_names: tuple[str, ...] | None = None,
+        *,
+        pretrained: bool = False,
     ) -> PackedPairs:
         if label_names is None:
             _check_rows(config)
-        return super().prepare(config, console, label_names)
+        return prepare_pairs(
+            cast(PairsConfig, config.data), config.model.vocab_size, console, to_train=label_names is None
+        )
 
     def languages(self, config: Config) -> tuple[str, ...]:
         data = cast(PairsConfig, config.data)

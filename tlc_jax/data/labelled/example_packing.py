@@ -17,16 +17,20 @@ from tokenizers import Tokenizer
 from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
+from tlc_jax.core.vocabulary import Roles
 from tlc_jax.data import cache
 from tlc_jax.data.labelled import linear
 from tlc_jax.data.labelled.data_sets import open_labelled
-from tlc_jax.data.labelled.example_rows import encode_examples
+from tlc_jax.data.labelled.example_rows import EncodedRow, encode_examples
 from tlc_jax.data.labelled.hash_split import chosen, hashes, joined
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING, Examples, LabelledSource
-from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples
+from tlc_jax.data.labelled.packed_examples import FORMAT, PackedExamples, types_file
+from tlc_jax.data.lossless import normalizer_of
 from tlc_jax.data.provenance import quotes
-from tlc_jax.data.tokenizer import given_tokenizer
-from tlc_jax.storage.paths import write_bytes, writing
+from tlc_jax.data.recorded_roles import check_pad, recorded
+from tlc_jax.data.special_tokens_map import write_tokenizer
+from tlc_jax.data.tokenizer import encoder_tokenizer
+from tlc_jax.storage.paths import writing
 
 
 def prepare_examples(
@@ -35,8 +39,14 @@ def prepare_examples(
     console: Console,
     max_examples: int | None = None,
     label_names: Sequence[str] | None = None,
+    *,
+    pretrained: bool = False,
+    pad: int | None = None,
 ) -> PackedExamples:
     """The encoded examples of a task, from the cache if the same were encoded before.
+
+    The tokenizer is used as it is, also if it loses text, which the console says: it is nearly always that of
+    a `pretrained` model, whose embedding may have rows to spare. Its pad must be `pad`.
 
     At most `max_examples` are trained on, by the baselines too; a larger number adds to the same examples.
     With the `label_names` of a model: the sets it is evaluated on or predicts (see `open_labelled`).
@@ -45,7 +55,11 @@ def prepare_examples(
         raise UserError(
             "a classification task trains no tokenizer: give --init-from a pretrained run or --data.tokenizer"
         )
-    tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=label_names is None)
+    exact = label_names is None and not pretrained
+    tokenizer, roles, digest = encoder_tokenizer(config.tokenizer, vocab_size, lossless=False, exact=exact)
+    check_pad(roles, pad, f"the tokenizer {config.tokenizer}")
+    if kinds := normalizer_of(tokenizer):
+        console.print(f"note: the tokenizer changes text before it is encoded ({kinds})")
     source = open_labelled(config, label_names)
     depends_on = {
         "format": FORMAT,
@@ -59,11 +73,13 @@ def prepare_examples(
         "cut": "families",
         "labels": source.label_names,
         "sets": [source.trains, source.reported, source.unlabelled],
+        **recorded(roles),
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        write_bytes(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
-        return {"format": FORMAT, **_encode(source, tokenizer, config, max_examples, folder, console)}
+        write_tokenizer(folder, tokenizer, roles)
+        fields = _encode(source, tokenizer, roles, config, max_examples, folder, console)
+        return {"format": FORMAT, "vocab_size": vocab_size, **recorded(roles), **fields}
 
     return PackedExamples.open(cache.prepare(config.cache_dir, depends_on, build))
 
@@ -71,6 +87,7 @@ def prepare_examples(
 def _encode(
     source: LabelledSource,
     tokenizer: Tokenizer,
+    roles: Roles,
     config: DataConfig,
     max_examples: int | None,
     folder: Path,
@@ -87,8 +104,9 @@ def _encode(
     truncated = {}
     with stage(console, "Tokenising", sum(len(s.labels) for s in splits.values()), "examples") as advance:
         for name, examples in splits.items():
-            rows, cut = encode_examples(examples.texts, tokenizer, config.sequence_length, advance)
-            truncated[name] = sum(cut)
+            length = config.sequence_length
+            rows = list(encode_examples(examples.texts, tokenizer, roles, length, advance))
+            truncated[name] = sum(row.truncated for row in rows)
             _write(rows, examples.labels, folder, name)
     baselines: dict[str, dict[str, float]] = {}
     if source.trains:
@@ -113,7 +131,6 @@ def _encode(
         "seed": config.seed,
         "tuning": config.held_out,
         "sequence_length": config.sequence_length,
-        "vocab_size": tokenizer.get_vocab_size(),
         "label_names": source.label_names,
         "metric": source.metric,
         "reported": source.reported,
@@ -167,9 +184,11 @@ def _split(examples: Examples, config: DataConfig, max_examples: int | None) -> 
     return {TRAIN: take(order[~tuning][:max_examples]), TUNING: take(order[tuning])}
 
 
-def _write(rows: list[np.ndarray], labels: list[int], folder: Path, name: str) -> None:
-    _save(folder / f"{name}.ids.npy", np.concatenate(rows))
-    _save(folder / f"{name}.offsets.npy", np.cumsum([0, *map(len, rows)]))
+def _write(rows: list[EncodedRow], labels: list[int], folder: Path, name: str) -> None:
+    _save(folder / f"{name}.ids.npy", np.concatenate([row.ids for row in rows]))
+    _save(folder / f"{name}.offsets.npy", np.cumsum([0, *(len(row.ids) for row in rows)]))
+    if types := [row.types for row in rows if row.types is not None]:
+        _save(folder / types_file(name), np.concatenate(types))
     _save(folder / f"{name}.labels.npy", np.array(labels, np.int32))
 
 

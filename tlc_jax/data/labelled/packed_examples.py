@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 from pydantic import Field, StringConstraints
 
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Count, Name, NotRequired, Sha256, TypedDict, record
+from tlc_jax.core.vocabulary import PAD, Roles
 from tlc_jax.data import manifests
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.labelled.labelled_source import ACCURACY, NO_LABEL, TRAIN, TUNING
+from tlc_jax.data.recorded_roles import RecordedRoles, check_roles, roles_in
 
 FORMAT = 4
 _Label = Annotated[str, StringConstraints(max_length=1000)]
@@ -39,15 +42,19 @@ class ExamplesManifest(TypedDict):
     contradicting: NotRequired[dict[str, Count]]
     trained_on: NotRequired[dict[str, Count]]
     notes: NotRequired[list[manifests.Text]]
+    roles: NotRequired[RecordedRoles]
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """One set: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL."""
+    """One set: example i is ids[offsets[i]:offsets[i + 1]], of class labels[i] or NO_LABEL. `types` are the
+    token types of the ids; None: all are 0."""
 
     ids: Integer[np.ndarray, "tokens"]
     offsets: Integer[np.ndarray, "examples_1"]
     labels: Integer[np.ndarray, "examples"]
+    types: UInt8[np.ndarray, "tokens"] | None = None
+    pad: int = PAD
 
     @property
     def lengths(self) -> Integer[np.ndarray, "examples"]:
@@ -61,6 +68,10 @@ class PackedExamples(Prepared):
 
     schema: ClassVar[type] = ExamplesManifest
     formats: ClassVar[range] = range(FORMAT + 1)
+
+    @functools.cached_property
+    def roles(self) -> Roles:
+        return roles_in(self.manifest)
 
     @property
     def trains(self) -> bool:
@@ -80,12 +91,17 @@ class PackedExamples(Prepared):
         return self.manifest.get("metric", ACCURACY)
 
     def split(self, name: str) -> EncodedExamples:
-        size = self.manifest["examples"][name]
+        size, files = self.manifest["examples"][name], self.manifest["files"]
         with manifests.naming(self.folder):
+            ids, types = manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS), None
+            if types_file(name) in files:
+                types = manifests.open_array(self.folder, types_file(name), ("uint8",), len(ids))
             return EncodedExamples(
-                manifests.open_array(self.folder, f"{name}.ids.npy", manifests.IDS),
+                ids,
                 manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
                 manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
+                types,
+                self.roles.pad,
             )
 
     def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
@@ -102,6 +118,7 @@ class PackedExamples(Prepared):
     def check(self) -> None:
         manifest = self.manifest
         manifests.check_set_names(manifest, "examples")
+        check_roles(manifest)
         names = manifest["label_names"]
         if len(set(names)) < len(names) or any(name != printable(name, 1000) for name in names):
             raise ValueError("label_names: they must be printable and differ")
@@ -115,6 +132,13 @@ class PackedExamples(Prepared):
             manifests.check_ids(
                 name, split.ids, split.offsets, manifest["vocab_size"], manifest["sequence_length"]
             )
+            if split.types is not None and len(split.types) and split.types.max() > 1:
+                raise ValueError(f"{types_file(name)}: it has other token types than 0 and 1")
+
+
+def types_file(name: str) -> str:
+    """The file of a set's token types."""
+    return f"{name}.types.npy"
 
 
 def _check_classes(name: str, labels: Integer[np.ndarray, "examples"], least: int, end: int) -> None:

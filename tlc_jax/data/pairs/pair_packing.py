@@ -32,7 +32,8 @@ from tlc_jax.data.pairs.pair_source import HELD_OUT, TRAIN, Pair, PairSets, Pair
 from tlc_jax.data.pairs.pair_sources import open_pairs
 from tlc_jax.data.pairs.row_packing import pack_rows, row_shape
 from tlc_jax.data.provenance import quotes
-from tlc_jax.data.tokenizer import TRANSLATION, encode_lines, given_tokenizer, train_tokenizer
+from tlc_jax.data.text_ids import encode_lines
+from tlc_jax.data.tokenizer import TRANSLATION, given_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import write_bytes, writing
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from jaxtyping import Int
 
-from tlc_jax.core.vocabulary import BOS, EOS, PAD
+from tlc_jax.core.vocabulary import Roles
 from tlc_jax.data.batches import in_fixed_order
 from tlc_jax.data.bucketing import Indices
 from tlc_jax.data.text.packed_text import Rows
@@ -24,11 +24,11 @@ _CHUNK = 1 << 22  # tokens that are searched at a time
 class DocumentSubset:
     """Rows of a `share` of the documents of packed text, of which `tokens` are neither <s> nor pads."""
 
-    def __init__(self, rows: Rows, tokens: int, share: float):
-        self._rows, self._body = rows, rows.shape[1] - 1
+    def __init__(self, rows: Rows, tokens: int, share: float, roles: Roles):
+        self._rows, self._body, self._roles = rows, rows.shape[1] - 1, roles
         count = min(round(share * tokens / self._body), tokens // self._body)
         self.shape = (max(1, count), rows.shape[1])
-        ends = document_ends(rows, tokens)
+        ends = document_ends(rows, tokens, roles)
         starts = np.concatenate([[0], ends[:-1]])
         order = in_fixed_order(np.arange(len(ends)), len(ends))
         after = np.cumsum((ends - starts)[order])  # tokens of the documents up to each one
@@ -51,20 +51,20 @@ class DocumentSubset:
         document = np.searchsorted(self._after, position, side="right")
         real = document < len(self._after)  # a text shorter than a row ends in it
         position = position + self._shift[np.where(real, document, 0)]
-        rows = np.full((len(index), self._body + 1), PAD, self._rows.dtype)
-        rows[:, 0] = BOS
+        rows = np.full((len(index), self._body + 1), self._roles.pad, self._rows.dtype)
+        rows[:, 0] = self._roles.begin
         rows[:, 1:][real] = self._rows[position[real] // self._body, 1 + position[real] % self._body]
         return rows
 
 
-def document_ends(rows: Rows, tokens: int) -> Int[np.ndarray, "documents"]:
+def document_ends(rows: Rows, tokens: int, roles: Roles) -> Int[np.ndarray, "documents"]:
     """The positions behind each document of the text that the rows hold, in which <s> and pads do not count;
     behind the last one is the end of the text."""
     body = rows.shape[1] - 1
     size = max(1, _CHUNK // body)
     ends, before = [], False
     for start in range(0, len(rows), size):
-        is_end = (rows[start : start + size, 1:] == EOS).ravel()
+        is_end = (rows[start : start + size, 1:] == roles.end).ravel()
         second = is_end & np.concatenate([[before], is_end[:-1]])
         before = bool(is_end[-1])
         ends.append(start * body + 1 + np.flatnonzero(second))

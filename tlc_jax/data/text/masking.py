@@ -1,7 +1,8 @@
 """Dynamic masking for masked language modelling, as fairseq's mask_tokens_dataset does it.
 
 In a row of n tokens, int(rate * n + U[0, 1)) positions are drawn without replacement, special tokens
-included; 80 % of them become <mask>, 10 % a token drawn uniformly from all but the first four, and 10 % stay.
+included; 80 % of them become <mask>, 10 % a token drawn uniformly from those that are not special (in our own
+layout from all but the first four, as in fairseq), and 10 % stay.
 The number of slots is static: floor(rate * length) + 1, which is 20 at length 128, or all positions.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Int32, Integer
 
-from tlc_jax.core.vocabulary import PAD, SPECIAL_TOKENS
+from tlc_jax.core.vocabulary import Roles
 
 MASKED, RANDOM, KEPT = 0.8, 0.1, 0.1
 """Shares of the chosen positions that become <mask>, a random token, and stay."""
@@ -31,7 +32,7 @@ def mask(
     key: tuple[int, int],
     first_row: int,
     rate: float,
-    vocab_size: int,
+    roles: Roles,
 ) -> MaskedBatch:
     """Mask rows `first_row, first_row + 1, ...` of the batch that `key` names.
 
@@ -40,11 +41,12 @@ def mask(
     and `targets` [batch, slots] int32 and `weights` [batch, slots] float32, which is 0 for a slot without a
     prediction (its position is 0). Slots are in order of position.
     """
+    assert roles.mask is not None, "a task without one is refused"
     batch, length = rows.shape
     count = slots(length, rate)
-    order, uniforms, replacements = _draw(key, first_row, batch, length, count, vocab_size)
+    order, uniforms, replacements = _draw(key, first_row, batch, length, count, roles)
 
-    real = rows != PAD
+    real = rows != roles.pad
     sizes = real.sum(axis=1)
     chosen_count = np.minimum(rate * sizes + uniforms[:, 0], sizes).astype(np.int64)
     # each position with its random number in the high bits, pads last: the first `count` of them are a draw
@@ -59,7 +61,7 @@ def mask(
 
     targets = np.take_along_axis(rows, positions, 1).astype(np.int32)
     what = uniforms[:, 1:]
-    inputs = np.where(what < MASKED, vocab_size - 1, np.where(what < MASKED + RANDOM, replacements, targets))
+    inputs = np.where(what < MASKED, roles.mask, np.where(what < MASKED + RANDOM, replacements, targets))
     tokens = rows.astype(np.int32)
     row, slot = np.nonzero(used)
     tokens[row, positions[row, slot]] = inputs[row, slot]
@@ -72,7 +74,7 @@ def mask(
 
 
 def _draw(
-    key: tuple[int, int], first_row: int, batch: int, length: int, count: int, vocab_size: int
+    key: tuple[int, int], first_row: int, batch: int, length: int, count: int, roles: Roles
 ) -> tuple[
     Integer[np.ndarray, "batch length"],
     Float32[np.ndarray, "batch slots_1"],
@@ -86,6 +88,5 @@ def _draw(
     order, rest = raw[:, :length], raw[:, 2 * ((length + 1) // 2) :]
     uniforms = (rest[:, : count + 1] >> 8).astype(np.float32) * np.float32(2**-24)
     draws = rest[:, 2 * ((count + 2) // 2) :][:, :count].astype(np.uint64)
-    choices = np.uint64(vocab_size - len(SPECIAL_TOKENS))
-    replacements = (draws * choices >> np.uint64(32)).astype(np.int32) + len(SPECIAL_TOKENS)
+    replacements = roles.drawn[draws * np.uint64(len(roles.drawn)) >> np.uint64(32)]
     return order, uniforms, replacements

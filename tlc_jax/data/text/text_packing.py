@@ -1,7 +1,8 @@
 """Packs running text into rows of token ids, once: memory-mapped files, cached by content.
 
 A row is <s> and sequence_length - 1 ids of the running text (fairseq's block mode 'none'): each line ends
-with </s>, each document with another one. Only the last row of a split has <pad>. Documents that occur twice
+with </s>, each document with another one. Only the last row of a split has <pad>. Another tokenizer has other
+tokens in these roles, such as [CLS], [SEP] and [PAD]. Documents that occur twice
 are kept once; whole documents are held out, chosen by hash.
 """
 
@@ -21,31 +22,50 @@ from tlc_jax.config import DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import counted
 from tlc_jax.core.progress import stage
-from tlc_jax.core.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK
+from tlc_jax.core.vocabulary import Roles, roberta_roles
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
+from tlc_jax.data.lossless import loss
 from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.provenance import quotes
-from tlc_jax.data.text.packed_text import FORMAT, SPLITS, PackedText
+from tlc_jax.data.recorded_roles import check_pad, recorded
+from tlc_jax.data.special_tokens_map import write_tokenizer
+from tlc_jax.data.text.packed_text import FORMAT, SPLITS, TOKEN_BYTES, PackedText
 from tlc_jax.data.text.sources import open_source
 from tlc_jax.data.text.text_source import TextSource
-from tlc_jax.data.tokenizer import encode_lines, given_tokenizer, train_tokenizer
+from tlc_jax.data.text_ids import encode_lines
+from tlc_jax.data.token_bytes import MeasuredBytes
+from tlc_jax.data.tokenizer import encoder_tokenizer, train_tokenizer
 from tlc_jax.storage import sealed
-from tlc_jax.storage.paths import write_text, writing
+from tlc_jax.storage.paths import writing
 
 TOKENIZER_SAMPLE = 32_000_000  # characters that a tokenizer is trained on
 _CHUNK = 2_000_000  # characters encoded at a time
 
 
 def prepare_text(
-    config: DataConfig, vocab_size: int, console: Console, *, to_train: bool = True
+    config: DataConfig,
+    vocab_size: int,
+    console: Console,
+    *,
+    to_train: bool = True,
+    pretrained: bool = False,
+    pad: int | None = None,
 ) -> PackedText:
-    """The packed text of a source, from the cache if equal text was packed before. A tokenizer that loses
-    text is refused if a model is to be trained on it."""
+    """The packed text of a source, from the cache if equal text was packed before.
+
+    A tokenizer that loses text is refused if a new model is to be trained on it; that of a `pretrained` model
+    is used as it is. So is, before text is read, one without a mask, or whose pad is not `pad`.
+    """
     source = open_source(config)
-    tokenizer, digest = None, "trained"
-    if config.tokenizer is not None:  # a wrong one is refused before the text is read
-        tokenizer, digest = given_tokenizer(config.tokenizer, vocab_size, lossless=to_train)
+    tokenizer, roles, digest, lossy = None, roberta_roles(vocab_size), "trained", False
+    if config.tokenizer is not None:
+        new = to_train and not pretrained
+        path = config.tokenizer
+        tokenizer, roles, digest = encoder_tokenizer(path, vocab_size, lossless=new, exact=new)
+        lossy = not new and loss(tokenizer, ()) is not None
+        check_pad(roles, pad, f"the tokenizer {path}")
+        _check_mask(roles, path)
     if source.notes:
         console.print(source.description, markup=False)  # names may hold [brackets]
     stamp = source.stamp()
@@ -58,10 +78,12 @@ def prepare_text(
         "seed": config.seed,
         "tokenizer": digest,
         "vocab_size": vocab_size,
+        **recorded(roles),
+        **({"token_bytes": "measured"} if lossy else {}),
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        fields = _pack(source, config, vocab_size, tokenizer, folder, console)
+        fields = _pack(source, config, vocab_size, tokenizer, roles, lossy, folder, console)
         if source.stamp() != stamp:
             raise UserError(cache.CHANGED.format(source.name))
         return fields
@@ -69,11 +91,20 @@ def prepare_text(
     packed = PackedText.open(cache.prepare(config.cache_dir, depends_on, build))
     if unknown := sum(packed.manifest.get("unknown", {}).values()):
         tokens = sum(packed.manifest["tokens"].values())
+        name = packed.tokenizer().id_to_token(packed.roles.unknown)
         console.print(
-            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {SPECIAL_TOKENS[UNK]}, "
+            f"unknown: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are {name}, "
             "which stands for characters that the tokenizer has no token for"
         )
     return packed
+
+
+def _check_mask(roles: Roles, path: str) -> None:
+    if roles.mask is None:
+        raise UserError(
+            f"the tokenizer {path} has no mask token, which masked language modelling needs: name one as "
+            "mask_token in a special_tokens_map.json beside it, or give another --data.tokenizer"
+        )
 
 
 # --- packing ---------------------------------------------------------------------------------------
@@ -96,15 +127,22 @@ def _pack(
     config: DataConfig,
     vocab_size: int,
     tokenizer: Tokenizer | None,
+    roles: Roles,
+    lossy: bool,
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Write the files into a new folder, and return the fields of its manifest."""
+    """Write the files into a new folder, and return the fields of its manifest. A `lossy` tokenizer's tokens
+    stand for as many bytes as they have in the held-out text."""
     survey = _survey(source, config, console)
     if tokenizer is None:
         tokenizer = _train_tokenizer(source, survey, vocab_size, console)
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    dtype = id_dtype(vocab_size)
+    write_tokenizer(folder, tokenizer, roles)
+    dtype, measured = id_dtype(vocab_size), MeasuredBytes(tokenizer, roles) if lossy else None
+    counts = _write_rows(source, survey, tokenizer, roles, measured, config, dtype, folder, console)
+    if measured:
+        with writing(folder / TOKEN_BYTES):
+            np.save(folder / TOKEN_BYTES, measured.sizes())
     return {
         "format": FORMAT,
         "source": source.description,
@@ -121,7 +159,8 @@ def _pack(
             "duplicates": int((survey.split < 0).sum()),
             **{split: int((survey.split == i).sum()) for i, split in enumerate(SPLITS)},
         },
-        **_write_rows(source, survey, tokenizer, config, dtype, folder, console),
+        **recorded(roles),
+        **counts,
     }
 
 
@@ -194,15 +233,20 @@ def _write_rows(
     source: TextSource,
     survey: _Survey,
     tokenizer: Tokenizer,
+    roles: Roles,
+    measured: MeasuredBytes | None,
     config: DataConfig,
     dtype: np.dtype,
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    writers = [_RowWriter(folder / f"{split}.bin", config.sequence_length, dtype) for split in SPLITS]
+    length, held_out = config.sequence_length, SPLITS.index("held_out")
+    writers = [_RowWriter(folder / f"{split}.bin", length, dtype, roles) for split in SPLITS]
     with stage(console, "Tokenising", survey.characters_kept(), "characters") as advance:
         for chunk in _chunks(_lines(source, survey)):
-            encoded = encode_lines(tokenizer, [line for _, line in chunk], dtype)
+            encoded = encode_lines(tokenizer, [line for _, line in chunk], dtype, roles)
+            if measured:
+                measured.add([line for split, line in chunk if split == held_out])
             for i, writer in enumerate(writers):
                 writer.write([ids for ids, (split, _) in zip(encoded, chunk, strict=True) if split == i])
             advance(sum(len(line) for _, line in chunk))
@@ -215,10 +259,10 @@ def _write_rows(
 
 
 class _RowWriter:
-    """Writes pieces of running text as rows of `length` ids, each beginning with <s>."""
+    """Writes pieces of running text as rows of `length` ids, each with the token of a beginning first."""
 
-    def __init__(self, path: Path, length: int, dtype: np.dtype):
-        self._path, self._file = path, path.open("wb")
+    def __init__(self, path: Path, length: int, dtype: np.dtype, roles: Roles):
+        self._path, self._file, self._roles = path, path.open("wb"), roles
         self._body = length - 1
         self._rest = np.zeros(0, dtype)
         self.tokens = self.rows = self.unknown = 0
@@ -232,14 +276,15 @@ class _RowWriter:
     def close(self) -> None:
         if len(self._rest):
             self.tokens -= self._body - len(self._rest)
-            self._emit(np.pad(self._rest, (0, self._body - len(self._rest)), constant_values=PAD))
+            missing = self._body - len(self._rest)
+            self._emit(np.pad(self._rest, (0, missing), constant_values=self._roles.pad))
         with writing(self._path):
             self._file.close()
 
     def _emit(self, ids: np.ndarray) -> None:
         body = ids.reshape(-1, self._body)
         with writing(self._path):  # numpy's tofile notices no full disk
-            self._file.write(np.insert(body, 0, BOS, axis=1).tobytes())
+            self._file.write(np.insert(body, 0, self._roles.begin, axis=1).tobytes())
         self.tokens += body.size
         self.rows += len(body)
-        self.unknown += int(np.count_nonzero(body == UNK))
+        self.unknown += int(np.count_nonzero(body == self._roles.unknown))
