@@ -15,11 +15,14 @@ import safetensors.numpy
 
 from tests.golden.make_encoders import CASES, CLASSES, LENGTHS, Case, computed, inputs, save, unpacked
 from tlc_jax.artifacts.encoder_folder import EncoderFolder, open_encoder_folder
+from tlc_jax.artifacts.huggingface import write_huggingface
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.tree import flatten
 from tlc_jax.models.classifier import apply_classifier
 from tlc_jax.models.encoder import apply_mlm, encode
 from tlc_jax.models.families import ENCODER
 
+WITH_HEAD = ("ForMaskedLM", "ForSequenceClassification")
 Golden = tuple[Path, dict[str, dict[str, np.ndarray]]]
 
 
@@ -100,6 +103,50 @@ def test_the_parts_of_a_folder_are_known_before_a_tensor_is_read(golden: Golden)
     shapes = jax.tree.map(lambda x: x.shape, found.params())
     assert found.shapes()["classification_head/output/kernel"] == (16, 3)
     assert shapes["classification_head"]["output"]["kernel"] == (16, 3)
+
+
+# --- and back -----------------------------------------------------------------------------------------
+
+
+def written_again(folder: Path, out: Path) -> Path:
+    """What a run that trains nothing exports."""
+    found = opened(folder)
+    units, names = ENCODER.prunable_units(found.config), ENCODER.huggingface_names(found.config)
+    params = found.params()
+    out.mkdir(parents=True)
+    write_huggingface(out, params, found.config, b"{}", names, units, found.label_names)
+    return out
+
+
+@pytest.mark.parametrize("name", DEFAULT)
+def test_an_encoder_is_written_as_the_class_that_it_came_from(
+    name: str, golden: Golden, tmp_path: Path
+) -> None:
+    before, after = opened(golden[0] / name), opened(written_again(golden[0] / name, tmp_path / "out"))
+    assert (after.class_name, after.config, after.label_names, after.left_out) == (
+        before.class_name,
+        before.config,
+        before.label_names,
+        (),
+    )
+    theirs, ours = (flatten(found.params()) for found in (before, after))
+    assert ours.keys() == theirs.keys()
+    for path, x in theirs.items():
+        np.testing.assert_array_equal(ours[path], x, err_msg=path)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.head in WITH_HEAD])
+def test_transformers_computes_the_same_with_what_is_written(name: str, tmp_path: Path) -> None:
+    """It finds every tensor of its class, and no other one."""
+    pytest.importorskip("torch", reason="needs the extra `interop`")
+    pytest.importorskip("transformers", reason="needs the extra `interop`")
+    case = Case(CASES[name].kind, CASES[name].head, "float32", CASES[name].options)
+    save(tmp_path / name, case)
+    expected, found = computed(tmp_path / name), computed(written_again(tmp_path / name, tmp_path / "out"))
+    assert found.keys() == expected.keys()
+    for key, x in expected.items():
+        np.testing.assert_allclose(found[key], x, rtol=0, atol=1e-5, err_msg=key)
 
 
 # --- folders of strangers ----------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class CheckpointFolder(Mapping[str, Any]):
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise UserError(f"--hf {folder} is not a folder: give the folder of a checkpoint")
+            raise UserError(f"{folder} is not a folder: give the folder of a checkpoint")
         present = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
         index = _read_index(folder)
         chosen = sorted(set(index.values())) if index else _without_index(folder, present)
@@ -85,7 +85,7 @@ class CheckpointFolder(Mapping[str, Any]):
             self._files |= dict.fromkeys(keys, file)
             if len(self._files) > _MOST_TENSORS:
                 raise UserError(
-                    f"--hf {folder} holds more than {_MOST_TENSORS:,} tensors: give another folder"
+                    f"{folder} holds more than {_MOST_TENSORS:,} tensors: give another folder"
                 )
         if missing := sorted(index.keys() - self._files.keys()):
             raise UserError(
@@ -164,14 +164,14 @@ def _without_index(folder: Path, present: list[str]) -> list[str]:
     if not chosen:
         stray = f" but {', '.join(present)}, which hold no model" if present else ""
         raise UserError(
-            f"--hf {folder} has no .safetensors file{stray}: give the folder of a checkpoint (convert a "
+            f"{folder} has no .safetensors file{stray}: give the folder of a checkpoint (convert a "
             "pytorch_model.bin by saving it again with safe_serialization=True)"
         )
     shards = {shard[1]: int(shard[3]) for name in chosen if (shard := _SHARD.fullmatch(name))}
     for stem, count in shards.items():
         expected = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
         if missing := [name for name in expected if name not in chosen]:
-            raise UserError(f"--hf {folder} lacks {', '.join(missing[:3])}: add the missing files")
+            raise UserError(f"{folder} lacks {', '.join(missing[:3])}: add the missing files")
     return chosen
 
 
@@ -209,7 +209,7 @@ def _documents(folder: Path) -> dict[str, Path]:
         documents[name] = path
     if len(documents) > _MOST_DOCUMENTS:
         raise UserError(
-            f"--hf {folder} has {len(documents):,} documents beside its weights: remove those not needed"
+            f"{folder} has {len(documents):,} documents beside its weights: remove those not needed"
         )
     return documents
 
