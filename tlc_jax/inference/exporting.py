@@ -10,6 +10,7 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import Artifact, is_artifact, other_files, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import is_kept
 from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
+from tlc_jax.artifacts.encoder_config import CLASSES
 from tlc_jax.artifacts.huggingface import by_huggingface_names, write_huggingface
 from tlc_jax.artifacts.model_card import NAME as CARD
 from tlc_jax.artifacts.model_folder import json_file, read_arrays, write_arrays
@@ -18,7 +19,7 @@ from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConf
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.printable import first_of
-from tlc_jax.core.schema import checked
+from tlc_jax.core.schema import Name, NotRequired, TypedDict, checked, record
 from tlc_jax.core.tree import count
 from tlc_jax.inference.exported_card import exported_card, of_folder
 from tlc_jax.models.encoder_decoder import sinusoids
@@ -28,10 +29,19 @@ from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.storage.claim import claimed
 from tlc_jax.storage.paths import AnyPath, new_folder, parse_path, write_bytes
 from tlc_jax.storage.run_directory import RunDir
-from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes
+from tlc_jax.storage.untrusted import one_reason, parse_json, read_bytes, read_json
 from tlc_jax.tasks.decoder import EXTRA
 
 _LARGEST = 64 << 20  # bytes of a tokenizer
+
+
+@record
+class _SpecialTokens(TypedDict):
+    cls_token: Name
+    sep_token: Name
+    pad_token: Name
+    unk_token: Name
+    mask_token: NotRequired[Name]
 
 
 def export_model(
@@ -68,16 +78,30 @@ def _write_pegasus(folder: AnyPath, model: TrainedModel, tokenizer: bytes, famil
     return "Pegasus"
 
 
-def _write_roberta(folder: AnyPath, model: TrainedModel, tokenizer: bytes, family: ModelFamily) -> str:
+def _write_encoder(folder: AnyPath, model: TrainedModel, tokenizer: bytes, family: ModelFamily) -> str:
     task = model.config.task
     config = cast(ModelConfig, task.model_in_use(model.config.model))
     head_dropout = cast(ClassificationConfig, task).head_dropout if model.label_names else 0.0
     names, units = family.huggingface_names(config), family.prunable_units(config)
-    write_huggingface(folder, model.params, config, tokenizer, names, units, model.label_names, head_dropout)
-    return "RobertaPreLayerNorm"
+    labels, special = model.label_names, _special_tokens(model.rundir)
+    write_huggingface(folder, model.params, config, tokenizer, names, units, labels, head_dropout, special)
+    return CLASSES[config.architecture]
 
 
-_WRITERS = {ENCODER.name: _write_roberta, ENCODER_DECODER.name: _write_pegasus}
+def _special_tokens(rundir: RunDir) -> dict[str, str] | None:
+    """The names of special tokens, where they are not those of our own encoders."""
+    path = rundir.special_tokens
+    if not path.exists():
+        return None
+    try:
+        return {**checked(read_json(path), _SpecialTokens)}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} does not name special tokens ({one_reason(error)}): replace it with an undamaged copy"
+        ) from error
+
+
+_WRITERS = {ENCODER.name: _write_encoder, ENCODER_DECODER.name: _write_pegasus}
 
 
 def _compressed_tensors(root: str, folder: AnyPath, console: Console, loaded: TrainedModel | None) -> None:
