@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from rich.console import Console
 
-from tests.builders import documents, write_corpus, write_tables
-from tlc_jax import export, train
+from tests.builders import write_corpus, write_tables
+from tests.data.encoder_tokenizers import bert as wordpiece
+from tlc_jax import compress, export, train
 from tlc_jax.artifacts.encoder_folder import open_encoder_folder
 from tlc_jax.artifacts.huggingface import write_huggingface
 from tlc_jax.config import Config, DataConfig, ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
-from tlc_jax.data.tokenizer import train_tokenizer
+from tlc_jax.inference.text_classifier import Classifier
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.families import ENCODER
@@ -32,13 +35,21 @@ BERT = ModelConfig(
     hidden_size=16,
     head_size=8,
     feed_forward_size=24,
-    vocab_size=300,
+    vocab_size=210,  # more rows than the tokenizer has entries, as some checkpoints have
     max_positions=32,
+    pad_id=0,
     position_offset=0,
     token_types=2,
     norm_epsilon=1e-12,
     dropout=0.05,
 )
+SPECIAL = {
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 CONFIG = """
 from tlc_jax.config import *
 
@@ -64,9 +75,9 @@ def drawn(init: Any) -> dict[str, Any]:
 
 def write(folder: Path, params: dict[str, Any], labels: tuple[str, ...] = ()) -> Path:
     folder.mkdir()
-    tokenizer = train_tokenizer(documents(100), BERT.vocab_size).to_str().encode()
     units, names = ENCODER.prunable_units(BERT), ENCODER.huggingface_names(BERT)
-    write_huggingface(folder, params, BERT, tokenizer, names, units, labels)
+    tokenizer = wordpiece().to_str(pretty=True).encode()
+    write_huggingface(folder, params, BERT, tokenizer, names, units, labels, 0.0, SPECIAL)
     return folder
 
 
@@ -113,13 +124,14 @@ def test_masked_language_modelling_continues_a_bert_which_comes_back(
     assert "(BertForMaskedLM): encoder, mlm_head" in said
     assert "begin at random" not in said
     model = load_model(str(run), warn=pytest.fail)
-    assert model.config.model == BERT.__class__(**{**BERT.__dict__, "remat": "none"})
+    assert model.config.model == dataclasses.replace(BERT, remat="none")
     expected = stored(masked)
     assert_same(tree.flatten(model.params), expected, set(expected))
     export.main([str(run), "--format", "huggingface", "--out", str(tmp_path / "out")])
-    about, before = (json.loads((each / "config.json").read_text()) for each in (tmp_path / "out", masked))
-    assert about == before
-    assert about["architectures"] == ["BertForMaskedLM"]
+    for name in ("config.json", "tokenizer_config.json"):
+        assert json.loads((tmp_path / "out" / name).read_text()) == json.loads((masked / name).read_text())
+    about = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (about["architectures"], about["pad_token_id"]) == (["BertForMaskedLM"], 0)
     theirs, ours = (safetensors.numpy.load_file(f / "model.safetensors") for f in (masked, tmp_path / "out"))
     assert_same(ours, theirs, set(theirs))
 
@@ -139,7 +151,27 @@ def test_a_classification_takes_the_pooler_and_begins_a_new_head(
     assert found["classification_head/output/kernel"].shape == (16, 2)
     start = json.loads(RunDir(run).environment.read_text())["starts"][0]
     assert start["init_from"] == f"hf:{classifier}"
-    train.main(["--workdir", str(run)])  # resumed without the folder's name
+
+
+@pytest.mark.interop
+def test_transformers_reads_texts_and_classifies_them_as_we_do(classifier: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra `interop`")
+    transformers = pytest.importorskip("transformers", reason="needs the extra `interop`")
+    run = begun(tmp_path, "ClassificationConfig()", write_tables(tmp_path / "tables", 60), classifier)
+    small, out = tmp_path / "small", tmp_path / "out"
+    compress.main([str(run), "--bits", "8", "--out", str(small)])
+    export.main([str(small), "--format", "huggingface", "--out", str(out)])
+    pairs = [("The kernel of a layer", "a kernel"), ("[SEP] unseen \u4e16", "model"), ("x", "weights " * 40)]
+    model = load_model(str(small), warn=pytest.fail)
+    ours = Classifier(model, Console(quiet=True))(pairs, lambda _: None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(out).eval()
+    assert type(theirs).__name__ == "BertForSequenceClassification"
+    for pair, prediction in zip(pairs[:2], ours, strict=False):
+        with torch.no_grad():
+            logits = theirs(**tokenizer(*pair, return_tensors="pt")).logits
+        expected = torch.softmax(logits, -1)[0].tolist()
+        assert list(prediction.probabilities.values()) == pytest.approx(expected, abs=1e-5), pair
 
 
 def test_the_config_must_go_with_the_folder(masked: Path, tmp_path: Path) -> None:
@@ -162,15 +194,11 @@ def test_tensors_of_another_shape_are_refused_before_they_are_read(masked: Path,
     about = json.loads((masked / "config.json").read_text())
     tensors = safetensors.numpy.load_file(masked / "model.safetensors")
     safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
-    for key, value, name in (
-        (
-            "max_position_embeddings",
-            31,
-            "position_embeddings.weight .* of .32, 16., and the model has .31, 16",
-        ),
-        ("vocab_size", 2**20, "word_embeddings.weight .* of .300, 16., and the model has .1048576, 16."),
-        ("intermediate_size", 25, "intermediate.dense.weight .* and the model has .16, 25."),
+    for key, value, shapes in (
+        ("max_position_embeddings", 31, "position_embeddings.weight in .* is .32, 16., but .31, 16. by its"),
+        ("vocab_size", 2**20, "word_embeddings.weight in .* is .210, 16., but .1048576, 16. by its"),
+        ("intermediate_size", 25, "intermediate.dense.weight in .* is .24, 16., but .25, 16. by its"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**about, key: value}))
-        with pytest.raises(UserError, match=f"does not match its config.json: bert.*{name}"):
+        with pytest.raises(UserError, match=f"bert.*{shapes} config.json: restore"):
             InitFromFolder(f"hf:{tmp_path}").check()

@@ -63,9 +63,10 @@ class InitFromFolder(Begin):
         expected, found = _shapes(source), source.shapes()
         for name, shape in found.items():
             if shape != expected[name]:
+                stored, wanted = (x[::-1] if name.endswith("/kernel") else x for x in (shape, expected[name]))
                 raise UserError(
-                    f"{source.folder.folder} does not match its config.json: {source.stored[name]} is for a "
-                    f"{name} of {list(shape)}, and the model has {list(expected[name])}: restore a whole copy"
+                    f"{source.stored[name]} in {self.folder} is {list(stored)}, but {list(wanted)} by its "
+                    "config.json: restore a whole copy of the folder"
                 )
 
     def initial(

@@ -16,6 +16,7 @@ from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import checked
 from tlc_jax.data.provenance import sources_of
+from tlc_jax.runs.begin_from_folder import SCHEME
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.runs.starts import read_starts
 from tlc_jax.storage.run_directory import RunDir
@@ -58,6 +59,8 @@ def _starts(rundir: RunDir, step: int) -> dict[str, Any]:
     if not starts:
         return {}
     began = {"init_from": "the parameters of another run", "branch_from": "the parameters of its trunk"}
+    if str(starts[0].get("init_from")).startswith(SCHEME):
+        began["init_from"] = "the parameters of a pretrained encoder of transformers"
     reasons = [words for name, words in began.items() if starts[0].get(name)]
     devices = dict.fromkeys(text for start in starts if (text := _devices(start)))
     packages = {name: version for name, version in starts[-1].get("packages", {}).items() if version}
