@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import shlex
 import sys
 import threading
+from html import unescape
 from pathlib import Path
 
 import nbformat
@@ -120,10 +120,9 @@ def test_interrupted_and_resumed_in_colab(colab: dict[str, str], tmp_path: Path)
     assert sorted(stages) == sorted(2 * ["train", *3 * ["branch"], *2 * ["compress"]])
     assert "\x1b" not in outputs(shown, "study"), "a notebook cannot move the cursor"
     assert re.search(r"│ 2x16 +│ +0 % +│ +\d\.\d+", outputs(shown, "study")), "the table is not cut"
-    [picture] = [cell for cell in shown.cells if cell.id == "picture"]
-    assert (
-        base64.b64decode(picture.outputs[0].data["image/png"]) == (kept / "study" / "study.png").read_bytes()
-    )
+    [page] = [cell for cell in shown.cells if cell.id == "page"]
+    [framed] = re.findall('srcdoc="([^"]*)"', page.outputs[0].data["text/html"])
+    assert unescape(framed) == (kept / "study" / "study.html").read_text("utf-8")
 
     pip = (tmp_path / "pip.log").read_text().splitlines()
     wheel = f"{DRIVE}/tlc_jax-{__version__}-py3-none-any.whl"
