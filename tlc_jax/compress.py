@@ -16,7 +16,7 @@ from tlc_jax.core.invocation import command
 
 EVERYDAY = (
     *("checkpoint", "out", "hf", "config", "workdir", "bits", "sparsity", "granularity", "range"),
-    *("heads", "feed_forward_size", "target_mb", "coding"),
+    *("heads", "feed_forward_size", "target_mb", "max_drop", "coding"),
 )
 
 

@@ -87,6 +87,12 @@ class CompressConfig:
     bits and range, bits (2 to 8) and a sparsity are chosen for each tensor that neither `rules` nor `steps`
     decide, so that the model's predictions change least; with --hf, which has no data, so that the weights
     change least."""
+    max_drop: Optional[float] = None
+    """The loss of accuracy that is allowed, such as 0.005 for half a percent of all examples. In place of one
+    number of bits, each from `bits` down to 1 is tested on the tuning set, and the fewest are taken that
+    certainly lose no more."""
+    confidence: float = 0.95
+    """How certain `max_drop` is: with 0.95, more is lost in at most 5 of 100 such compressions."""
     rules: tuple[Rule, ...] = ()
     """In a config document: how the tensors that they match are quantized and pruned. The other options hold
     for the rest."""
@@ -106,6 +112,13 @@ class CompressConfig:
         check_fields(self, "", ("sparsity",), lambda share: 0 <= share < 1, "in [0, 1)")
         check_fields(self, "", ("max_tensor_sparsity",), lambda share: 0 < share <= 1, "in (0, 1]")
         check_fields(self, "", ("target_mb",), lambda size: size > 0, "positive")
+        check_fields(self, "", ("max_drop",), lambda drop: 0 < drop < 1, "in (0, 1)")
+        check_fields(self, "", ("confidence",), lambda share: 0.5 <= share < 1, "in [0.5, 1)")
+        check(
+            self.max_drop is None or (self.target_mb is None and self.recovery is None and self.bits <= 8),
+            "max_drop chooses among 8 bits and fewer, without a byte budget and without recovery: omit one of "
+            "the two (a model that was pruned with recovery is a run in --workdir, which max_drop can have)",
+        )
         check(
             self.recovery is None or self.sparsity > 0,
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",

@@ -46,6 +46,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "norm_epsilon": 1e-5,
         "tied_output": True,
     },
+    "CompressConfig": {"max_drop": None, "confidence": 0.95},
     "PairsConfig": {"packing": False},
     "ScheduleConfig": {"warmup_steps": None, "local_attention_tokens": None},
 }

@@ -47,7 +47,7 @@ _NOT_FOR_VARIANTS = {
     "data": "is the same for all runs of a study: give other data a study of their own",
     "evaluation.stop_at": "is what all runs of a study are compared at: give it in train",
 }
-_NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb")
+_NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb", "max_drop", "confidence")
 """Fields of a compression that are those of the study, or are searched for one model at a time."""
 
 
@@ -143,7 +143,7 @@ class StudyConfig:
         unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
             replace(self.compression, **unset) == self.compression,
-            "a study has bits, sparsities and recovery of its own, and no target_mb: give none of "
+            "a study has bits, sparsities and recovery of its own, no target_mb and no max_drop: give none of "
             f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
 

@@ -35,6 +35,8 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
             "heads and feed-forward units can only be removed from a run, not with --hf: omit --heads and "
             "--feed-forward-size"
         )
+    if config.max_drop is not None:
+        raise UserError("--max-drop needs data to count right examples on, which --hf has not: give a run")
     source = CheckpointFolder(folder)
     for name in source.left_out:
         console.print(f"{name} is left out, since it holds no weights of the model")

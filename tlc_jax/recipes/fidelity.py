@@ -113,7 +113,8 @@ def report_coarse(
         "warning: below 8 bits one range per tensor loses much; one for every 64 weights, of least squares, "
         "loses several times less for about half a bit more per weight:"
     )
-    by_options = config.granularity == "tensor" and (config.target_mb is not None or config.bits in bits)
+    chosen = config.target_mb is not None or config.max_drop is not None
+    by_options = config.granularity == "tensor" and (chosen or config.bits in bits)
     if not by_options:
         console.print(f'  QuantSpec({min(bits)}, "group:64", "mse") in the rules or steps of --config')
         return

@@ -1,0 +1,146 @@
+"""The fewest bits whose loss of accuracy is certain to be small: `compress --max-drop`.
+
+Recipes are tested from the largest file to the smallest, in an order that is fixed before any of them is
+evaluated, each at the full confidence on the tuning set. The first that fails ends it, and the last before it
+is taken. It loses more than `max_drop` with a probability of at most 1 - confidence, however many are tested:
+a recipe that loses more is taken only if the first such recipe of the order has passed its own test
+(fixed-sequence testing: Maurer, Hothorn and Lehmacher 1995; for the choice of models, Angelopoulos et al.
+2021, Learn then Test). What is certain is the drop on examples like those of the tuning set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+from rich.console import Console
+
+from tlc_jax.compression.pipeline import recipe_of
+from tlc_jax.config.compression import CompressConfig
+from tlc_jax.core.errors import UserError
+from tlc_jax.core.printable import counted
+from tlc_jax.core.tree import Params
+from tlc_jax.parallel.mesh import replicated
+from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
+from tlc_jax.recipes.drop_bound import drop_bound, least_drop
+from tlc_jax.recipes.tuning_evaluator import task_of
+from tlc_jax.runs.load import TrainedModel
+from tlc_jax.tasks.base import Task
+from tlc_jax.tasks.metric import ConfusionMetric
+from tlc_jax.training.example_scorer import ExampleScorer
+
+Right = Bool[np.ndarray, "examples"]
+"""Which examples of a set a model is right on."""
+
+
+@dataclass(frozen=True)
+class DropTest:
+    """How the answers of one recipe differ from those before compression, and the drop that is certain."""
+
+    lost: int
+    gained: int
+    bound: float
+    passed: bool
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.passed else "failed"
+        return f"{self.lost:,} lost, {self.gained:,} gained: a drop of at most {self.bound:.4f}, {verdict}"
+
+
+@dataclass(frozen=True)
+class Certain:
+    """The smallest recipe that passed, what it makes of the model, and the manifest's report on all tests."""
+
+    config: CompressConfig
+    result: CompressedModel
+    report: dict[str, Any]
+
+
+def smallest_certain(model: TrainedModel, config: CompressConfig, console: Console) -> Certain:
+    """The recipe with the fewest bits, from those of `config` downwards, that is certain to lose at most its
+    `max_drop`. UserError where the task counts no examples, where the tuning set is too small for any recipe,
+    and where none passes."""
+    assert config.max_drop is not None
+    task = task_of(model)
+    name = _counted_set(task, config)
+    before = _right(model, task, model.params, name)
+    examples = len(before)
+    console.print(
+        f"{name}: {before.mean():.4f} of {examples:,} examples are right before compression; a recipe passes "
+        f"if a drop of at most {config.max_drop:g} is certain with confidence {config.confidence:g}"
+    )
+    made: list[tuple[CompressConfig, CompressedModel]] = []
+
+    def answers() -> Iterator[Right]:
+        for tried in sequence(config):
+            result = compress_model(model, recipe_of(tried), console)
+            made.append((tried, result))
+            yield _right(result.model, task_of(result.model), result.params, name)
+
+    best, tests = None, list[dict[str, Any]]()
+    for test in in_order(before, answers(), config.max_drop, config.confidence):
+        tried, result = made.pop()
+        size = result.sizes.format_bytes
+        tests.append({"bits": tried.bits, "format_bytes": size, **vars(test)})
+        console.print(f"  {counted(tried.bits, 'bit'):6s}  {size:12,} bytes  {test}")
+        if test.passed:
+            best = tried, result
+    if best is None:
+        raise UserError(
+            f"{counted(config.bits, 'bit')} may lose more than {config.max_drop:g}, as far as {examples:,} "
+            "examples can tell: give a larger --max-drop, more data, or --granularity group:64 --range mse"
+        )
+    report = {"max_drop": config.max_drop, "confidence": config.confidence, "set": name}
+    return Certain(*best, {**report, "examples": examples, "bits": best[0].bits, "tests": tests})
+
+
+def in_order(
+    before: Right, answers: Iterable[Right], max_drop: float, confidence: float
+) -> Iterator[DropTest]:
+    """The tests of recipes by their answers, up to and with the first that fails."""
+    for after in answers:
+        lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
+        bound = drop_bound(len(before), lost, gained, confidence)
+        yield DropTest(lost, gained, bound, passed=bound <= max_drop)
+        if bound > max_drop:
+            return
+
+
+def sequence(config: CompressConfig) -> list[CompressConfig]:
+    """The recipes in the order in which they are tested: the same one with fewer and fewer bits."""
+    return [dataclasses.replace(config, bits=bits) for bits in range(config.bits, 0, -1)]
+
+
+def _counted_set(task: Task, config: CompressConfig) -> str:
+    """The tuning set of a task whose metric counts examples, if it is large enough for the drop."""
+    metric, name = task.primary_metric, task.evaluation_sets()[0]
+    if not (isinstance(metric, ConfusionMetric) and metric.mean_over_examples):
+        raise UserError(
+            f"--max-drop counts the examples that are no longer right, and this task is judged by "
+            f"{metric.name}: omit it, or give --target-mb, which uses any metric"
+        )
+    examples, drop = task.evaluation_size(name), config.max_drop
+    assert drop is not None
+    if (least := least_drop(examples, config.confidence)) > drop:
+        enough = math.ceil(1.05 * math.log(1 - config.confidence) / math.log1p(-drop))
+        raise UserError(
+            f"--max-drop {drop:g} cannot be certain with the {examples:,} examples of {name}, even if no "
+            f"prediction changed: give --max-drop {_rounded_up(least)} or more, or about {enough:,} examples"
+        )
+    return name
+
+
+def _rounded_up(share: float) -> str:
+    return f"{math.ceil(share * 1e4) / 1e4:g}"
+
+
+def _right(model: TrainedModel, task: Task, params: Params, name: str) -> Right:
+    params = jax.device_put(params, replicated(model.mesh))
+    scores, _ = ExampleScorer(task, model.config.at_once, model.mesh)(params, name)
+    return scores > 0
