@@ -18,6 +18,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from tlc_jax.compression.input_statistics import Statistics
 from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quantize
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.plain import plain
@@ -58,7 +59,7 @@ class Plan:
     recipe: Recipe
     rules: dict[str, Rule]
     masks: Masks
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Statistics = field(default_factory=dict)
     undone: Mapping[str, list[str]] = field(default_factory=dict)
     acted: set[int] = field(default_factory=set)
 
@@ -102,12 +103,12 @@ def make_plan(
     recipe: Recipe,
     *,
     masks: Masks | None = None,
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Statistics | None = None,
     shapes: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Choose and prune. `masks` are of what is pruned already, and stays so; `inputs` holds the inputs of
-    tensors in calibration data. Tensors may be read from files whenever they are asked for: one at a time is
-    in memory. `shapes` has the shape and dtype of each, where these are known without reading.
+    """Choose and prune. `masks` are of what is pruned already, and stays so; `inputs` has statistics of the
+    tensors' inputs in calibration data. Tensors may be read from files whenever they are asked for: one at a
+    time is in memory. `shapes` has the shape and dtype of each, where these are known without reading.
 
     UserError where a step needs what is not there, or where a rule does not fit the tensors."""
     for step in recipe:
@@ -119,7 +120,7 @@ def make_plan(
     rules, acted = choose_rules(shapes, recipe)
     pruned = dict(masks or {})
     for index, step in enumerate(recipe):
-        pruned, before = step.prune(tensors, rules, pruned), pruned
+        pruned, before = step.prune(tensors, rules, pruned, inputs or {}), pruned
         if type(step).prune is not Step.prune and (masks or _more(pruned, before)):
             acted.add(index)  # with masks from before, rounds may have done what the step is to do
     undone: dict[str, list[str]] = {}
@@ -156,7 +157,7 @@ def compress(
     recipe: Recipe,
     *,
     masks: Masks | None = None,
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Statistics | None = None,
 ) -> Compressed:
     """A whole model, compressed in memory; arguments as those of `make_plan`."""
     plan = make_plan(tensors, recipe, masks=masks, inputs=inputs)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tlc_jax.compression.input_statistics import InputStatistics, Statistics
 from tlc_jax.compression.plain import FloatTensor
 from tlc_jax.config import TransformerConfig
 from tlc_jax.config.compression import CompressionStep
@@ -77,10 +78,13 @@ class Step(CompressionStep):
         """The rule of each tensor, given those chosen so far; tensors need only shape and dtype."""
         return rules
 
-    def prune(self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks) -> Masks:
-        """Masks of all tensors that are pruned, given those pruned so far, which stay pruned.
+    def prune(
+        self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
+    ) -> Masks:
+        """Masks of all tensors that are pruned, given those pruned so far, which stay pruned. `inputs` has
+        the statistics of tensors' inputs, for a step that needs calibration data.
 
-        Tensors may be read from files: hold one at a time."""
+        Tensors may be read from files, and statistics take time and memory: hold one at a time."""
         return masks
 
     def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:
@@ -89,9 +93,9 @@ class Step(CompressionStep):
         reason, and recorded in the manifest."""
         return ""
 
-    def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: Any) -> Leaf:
+    def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: InputStatistics | None) -> Leaf:
         """One tensor stored in a way of the step's own, or `tensor` itself; zeros of its mask stay exact
-        zeros. `inputs` are what the tensor's inputs are in the calibration data, or None."""
+        zeros. `inputs` are the statistics of its inputs, where these are known."""
         return tensor
 
 

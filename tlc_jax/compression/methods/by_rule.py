@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tlc_jax.compression.input_statistics import Statistics
 from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.compression.select import divided, holds_weights, select
 from tlc_jax.compression.steps import Step
@@ -35,7 +36,9 @@ class ByRule(Step):
         }
         return {**rules, **chosen}
 
-    def prune(self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks) -> Masks:
+    def prune(
+        self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
+    ) -> Masks:
         return prune_each(tensors, rules, masks)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tlc_jax.compression.input_statistics import Statistics
 from tlc_jax.compression.prune import Scope, magnitude_masks
 from tlc_jax.compression.steps import Needs, Step
 from tlc_jax.config.compression import RecoveryConfig
@@ -48,7 +49,9 @@ class PruneMagnitude(Step):
         ends = (*(level for level in levels if level < self.sparsity), self.sparsity)
         return tuple(dataclasses.replace(self, sparsity=level, recovery=None) for level in ends)
 
-    def prune(self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks) -> Masks:
+    def prune(
+        self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
+    ) -> Masks:
         names = [name for name in tensors if rules[name].prune and rules[name].sparsity is None]
         if not (self.sparsity and names):
             return masks

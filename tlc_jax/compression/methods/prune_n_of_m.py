@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tlc_jax.compression.input_statistics import Statistics
 from tlc_jax.compression.quantize import row_axis, row_length
 from tlc_jax.compression.steps import Needs, Step
 from tlc_jax.config.compression import RecoveryConfig
@@ -64,7 +65,9 @@ class PruneNOfM(Step):
         """The one pruning that recovery does, at once."""
         return (dataclasses.replace(self, recovery=None),)
 
-    def prune(self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks) -> Masks:
+    def prune(
+        self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
+    ) -> Masks:
         masks = dict(masks)
         for name in (name for name in tensors if _is_pruned(rules[name])):
             x = tensors[name]

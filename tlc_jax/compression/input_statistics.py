@@ -1,0 +1,53 @@
+"""What calibration data say of the inputs of a matrix, for the steps that need it.
+
+A matrix of N outputs and n inputs is seen here as W [N, n]: a row is one output, along the axis of
+`row_axis` (quantize.py). Changing W by D changes the outputs by D x, and the mean over the inputs x of the
+sum of squares of that is tr(D H D^T) with the uncentred second moment H = E[x x^T] (GPTQ, arXiv 2210.17323,
+section 3; up to a factor the Hessian of each row).
+
+An embedding that is looked up has one-hot inputs over its rows. A token changes the sum by D_r of its own row
+r alone, so the mean is the sum of c_r |D_r|^2 with c_r the share of the tokens that use r: the Hessian within
+a row is c_r times the identity. Nothing that is done to one weight can then be made up for by another one,
+and c_r says only which rows matter more.
+
+A tied embedding is both. As the output matrix it has N = vocabulary rows and the second moment of the states
+before it, and every row takes part in every prediction; that is what is used for its errors. Its shares c_r
+are there, too, but would have to be weighed against H, for which there is no common unit: a state is read
+through normalisation, a logit through softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tlc_jax.compression.quantize import row_axis
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """Of one matrix, in float64."""
+
+    second_moment: Float[np.ndarray, "inputs inputs"] | None = None
+    """The mean of x x^T over all inputs x; None where the matrix is only looked up."""
+    uses: Float[np.ndarray, "rows"] | None = None
+    """Of a matrix that is looked up: the share of the tokens that use each row."""
+
+
+Statistics = Mapping[str, InputStatistics]
+"""{tensor name: what its inputs are}. Matrices without one have unknown inputs."""
+
+
+def by_input(name: str, x: Any) -> np.ndarray:
+    """A matrix as [inputs, outputs]: our kernels as they are, all others transposed."""
+    x = np.asarray(x)
+    return x if row_axis(name, x.shape) == 0 else x.T
+
+
+def from_inputs(name: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `by_input`, for a matrix of this shape."""
+    return np.ascontiguousarray(x if row_axis(name, shape) == 0 else x.T)
