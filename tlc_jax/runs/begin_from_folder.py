@@ -60,8 +60,8 @@ class InitFromFolder(Begin):
         """UserError where the tensors of the folder are not those of the encoder that its config.json
         describes; no tensor is read."""
         source = self._open()
-        expected, found = _shapes(source), source.shapes()
-        for name, shape in found.items():
+        expected = _shapes(source)
+        for name, shape in source.shapes().items():
             if shape != expected[name]:
                 stored, wanted = (x[::-1] if name.endswith("/kernel") else x for x in (shape, expected[name]))
                 raise UserError(
