@@ -31,6 +31,7 @@ def allocate(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, 
     Every tensor gets at least its smallest option; bytes beyond that are counted in units of 1 / 16,384 of
     the rest of the budget, rounded up. The result is exact where a unit is one byte. UserError if even the
     smallest options do not fit."""
+    options = {name: _undominated(choices) for name, choices in options.items()}
     smallest = {name: min(option.size for option in choices) for name, choices in options.items()}
     room = budget - sum(smallest.values())
     if room < 0:
@@ -56,3 +57,12 @@ def allocate(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, 
         number = int(best[name][left])
         chosen[name], left = options[name][number], left - extra[name][number]
     return {name: chosen[name] for name in options}
+
+
+def _undominated(choices: Sequence[Option]) -> list[Option]:
+    """The options that do less damage than all smaller ones."""
+    kept: list[Option] = []
+    for option in sorted(choices, key=lambda option: (option.size, option.damage)):
+        if not kept or option.damage < kept[-1].damage:
+            kept.append(option)
+    return kept

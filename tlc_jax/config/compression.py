@@ -84,9 +84,9 @@ class CompressConfig:
     """The number of units to keep in each feed-forward layer. None: all."""
     target_mb: Optional[float] = None
     """The size that the weights' file may have, in megabytes (10^6 bytes), with the coding plain. In place of
-    bits and range, bits (2 to 8) and a sparsity are chosen for each tensor that neither `rules` nor `steps`
-    decide, so that the model's predictions change least; with --hf, which has no data, so that the weights
-    change least."""
+    bits, granularity and range, bits (2 to 8), one of five granularities and a sparsity are chosen for each
+    tensor that neither `rules` nor `steps` decide, so that the model's predictions change least; with --hf,
+    which has no data, so that the weights change least."""
     max_drop: Optional[float] = None
     """The loss of accuracy that is allowed, such as 0.005 for half a percent of all examples. In place of one
     number of bits, each from `bits` down to 1 is tested on the tuning set, and the fewest are taken that
@@ -116,8 +116,8 @@ class CompressConfig:
         check_fields(self, "", ("confidence",), lambda share: 0.5 <= share < 1, "in [0.5, 1)")
         check(
             self.max_drop is None or (self.target_mb is None and self.recovery is None and self.bits <= 8),
-            "max_drop chooses among 8 bits and fewer, without a byte budget and without recovery: omit one of "
-            "the two (a model that was pruned with recovery is a run in --workdir, which max_drop can have)",
+            "max_drop chooses among 8 bits and fewer, without a byte budget and without recovery: omit one "
+            "of them (a round of recovery is a run in --workdir, which can be compressed with max_drop)",
         )
         check(
             self.recovery is None or self.sparsity > 0,

@@ -143,8 +143,8 @@ class StudyConfig:
         unset = {name: getattr(CompressConfig(), name) for name in _NOT_FOR_STUDIES}
         check(
             replace(self.compression, **unset) == self.compression,
-            "a study has bits, sparsities and recovery of its own, no target_mb and no max_drop: give none of "
-            f"compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
+            "a study has bits, sparsities and recovery of its own, no target_mb and no max_drop: give none "
+            f"of compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
         )
 
     def _check_what_is_equal(self) -> None:

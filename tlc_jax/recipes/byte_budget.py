@@ -1,9 +1,10 @@
-"""Bits and sparsity for each tensor, so that a file of a given size loses least; compared with one number of
-bits and one sparsity for all tensors in a file of that size."""
+"""Bits, granularity and sparsity for each tensor, so that a file of a given size loses least; compared with
+files of that size in which they are the same for all tensors, so that the result is no worse than those."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +20,23 @@ from tlc_jax.compression.methods import FitBytes, Quantize
 from tlc_jax.compression.methods.by_rule import prune_each
 from tlc_jax.compression.pipeline import Plan, choose_rules, make_plan
 from tlc_jax.compression.prune import magnitude_masks
-from tlc_jax.compression.quantize import block_shape
+from tlc_jax.compression.quantize import block_shape, row_length
+from tlc_jax.compression.select import UNDIVIDED
 from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core import sizes
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf, Masks
 from tlc_jax.core.progress import stage
-from tlc_jax.recipes.sensitivity import BITS, RANGE, SPARSITIES, Damage, Sensitivity, sensitivity_of
+from tlc_jax.recipes.sensitivity import (
+    BITS,
+    GRANULARITIES,
+    RANGE,
+    SPARSITIES,
+    Damage,
+    Sensitivity,
+    sensitivity_of,
+)
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
 
 VECTOR_BITS = 8  # vectors are few: fewer bits would save nothing
@@ -112,7 +122,7 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
         rules = search.fitting(make, budget)
         if rules is None and name == "mix":
             rules = search.smallest()
-        if rules is not None:
+        if rules is not None and rules not in [candidate.rules for candidate in candidates]:
             candidates.append(search.candidate(name, rules, evaluate))
             console.print(str(candidates[-1]))
     by_damage = sorted(candidates, key=lambda candidate: candidate.damage)
@@ -137,10 +147,23 @@ def sensitivities(source: Source, rules: Mapping[str, Rule], console: Console) -
     weights = sum(source.shapes[name].size for name in names)
     with stage(console, f"sensitivity of {len(names)} matrices", weights, "weights") as advance:
         for name in names:
-            mask = source.masks.get(name)
-            measured[name] = sensitivity_of(name, source.tensors[name], rules[name], mask, source.damage)
+            mask, shape, quant = source.masks.get(name), source.shapes[name].shape, rules[name].quant
+            granularities = {} if quant is None else granularities_of(name, shape, quant.granularity)
+            measured[name] = sensitivity_of(
+                name, source.tensors[name], rules[name], mask, source.damage, list(granularities)
+            )
             advance(source.shapes[name].size)
     return measured
+
+
+def granularities_of(name: str, shape: tuple[int, ...], granularity: str) -> dict[str, None]:
+    """The granularities that differ for a tensor, its own first: groups divide its rows, or are rows."""
+    divide = (g for g in GRANULARITIES if not (size := _group_size(g)) or not row_length(name, shape) % size)
+    return dict.fromkeys((granularity, *divide))
+
+
+def _group_size(granularity: str) -> int | None:
+    return QuantSpec(granularity=granularity).group_size
 
 
 class _Search:
@@ -172,6 +195,8 @@ class _Search:
         yield "mix", lambda limit: {name: option.what for name, option in allocate(options, limit).items()}
         for bits in BITS if self.mixed else ():
             yield f"{bits} bits", lambda limit, bits=bits: self._uniform(bits, limit)
+        for granularity in GRANULARITIES if self.mixed else ():
+            yield granularity, lambda limit, granularity=granularity: self._unpruned(granularity, limit)
 
     def plan(self, rules: Rules) -> Plan:
         """The plan of the recipe with these rules."""
@@ -179,8 +204,8 @@ class _Search:
         return dataclasses.replace(self._plan, rules=rules, masks=masks)
 
     def smallest(self) -> Rules:
-        """The fewest bits and the fewest weights for every matrix."""
-        rules = self._uniform_rules(BITS[-1])
+        """The fewest bits, ranges and weights for every matrix."""
+        rules = self._uniform_rules(BITS[-1], GRANULARITIES[0])
         return {
             name: dataclasses.replace(rule, sparsity=SPARSITIES[-1])
             if name in self.mixed and rule.prune
@@ -210,6 +235,9 @@ class _Search:
         """The candidate of these rules, measured."""
         leaves = dict(self._compressed(rules))
         if name != "mix":
+            if name in GRANULARITIES:
+                bits = {rule.quant.bits for key, rule in rules.items() if key in self.mixed and rule.quant}
+                name = f"{max(bits, default=32)} bits, {name}"
             kept = [leaf.sizes() for leaf in leaves.values()]
             zeros = sum(size.weights - size.nonzeros for size in kept)
             prunable = sum(x.size for key, x in self._source.shapes.items() if self._rules[key].prune)
@@ -232,9 +260,9 @@ class _Search:
             rule = self._uniform_rule(name, VECTOR_BITS)
             yield Option(self._bytes(name, x, rule, before), 0.0, rule)
             return
-        for bits in BITS:
-            for sparsity, damage in known[name].finer(bits).items():
-                choice = _rule(name, rule, bits, sparsity or None)
+        for bits, granularity in itertools.product(BITS, known[name].shares or ("",)):
+            for sparsity, damage in known[name].finer(bits, granularity).items():
+                choice = _rule(name, rule, bits, sparsity or None, granularity)
                 kept = min(before, x.size - round(sparsity * x.size))
                 yield Option(_expected(name, x, choice, kept), damage, choice)
 
@@ -269,13 +297,29 @@ class _Search:
         }
         return {**rules, **shares}
 
-    def _uniform_rules(self, bits: int) -> Rules:
-        return {name: self._uniform_rule(name, bits) for name in self._rules}
+    def _unpruned(self, granularity: str, limit: int) -> Rules:
+        """The most bits of this granularity that fit without further pruning, the same for all matrices."""
+        for bits in BITS:
+            rules = self._uniform_rules(bits, granularity)
+            kept = {name: _kept(x, self._plan.masks.get(name)) for name, x in self._source.shapes.items()}
+            size = sum(self._bytes(n, x, rules[n], kept[n]) for n, x in self._source.shapes.items())
+            if size <= limit:
+                return rules
+        raise UserError(f"{granularity} does not fit")
 
-    def _uniform_rule(self, name: str, bits: int) -> Rule:
+    def _uniform_rules(self, bits: int, granularity: str = "") -> Rules:
+        return {name: self._uniform_rule(name, bits, granularity) for name in self._rules}
+
+    def _uniform_rule(self, name: str, bits: int, granularity: str = "") -> Rule:
         """The rule of a tensor with so many bits if it is a matrix; as it is if other steps decide."""
         rule = self._rules[name]
-        return rule if name in self._fixed else _rule(name, rule, bits if name in self.mixed else VECTOR_BITS)
+        if name in self._fixed:
+            return rule
+        if name not in self.mixed:
+            return _rule(name, rule, VECTOR_BITS)
+        size, shape = granularity and _group_size(granularity), self._source.shapes[name].shape
+        undivided = bool(size) and row_length(name, shape) % size != 0
+        return _rule(name, rule, bits, granularity="row" if undivided else granularity)
 
     def _bytes(self, name: str, x: Any, rule: Rule, kept: int) -> int:
         """Bytes of a tensor of which `kept` weights are not pruned."""
@@ -284,10 +328,13 @@ class _Search:
         return _expected(name, x, rule, kept)
 
 
-def _rule(name: str, rule: Rule, bits: int, sparsity: float | None = None) -> Rule:
-    """The rule of one tensor with other bits and another sparsity."""
-    spec = rule.quant and dataclasses.replace(rule.quant, bits=bits, range=RANGE)
-    return dataclasses.replace(rule, pattern=re.escape(name), quant=spec, sparsity=sparsity)
+def _rule(name: str, rule: Rule, bits: int, sparsity: float | None = None, granularity: str = "") -> Rule:
+    """The rule of one tensor with other bits, another sparsity and, if one is given, another granularity."""
+    spec, why = rule.quant and dataclasses.replace(rule.quant, bits=bits, range=RANGE), rule.why
+    if spec and granularity:
+        spec = dataclasses.replace(spec, granularity=granularity)
+        why = "; ".join(part for part in why.split("; ") if part != UNDIVIDED)
+    return dataclasses.replace(rule, pattern=re.escape(name), quant=spec, sparsity=sparsity, why=why)
 
 
 def _kept(x: Any, mask: Any) -> int:

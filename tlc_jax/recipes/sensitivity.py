@@ -8,8 +8,8 @@ includes the interaction of all weights of a tensor, which a diagonal second-ord
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from tlc_jax.compression.methods import ByRule
 from tlc_jax.compression.pipeline import make_plan
+from tlc_jax.compression.quantize import quantize_tensor, row_axis
 from tlc_jax.compression.weight_errors import squares
 from tlc_jax.config import Config
 from tlc_jax.config.quantization import Rule
@@ -28,7 +29,9 @@ from tlc_jax.tasks.base import Task
 BITS = (8, 6, 5, 4, 3, 2)
 SPARSITIES = (0.0, 0.15, 0.30, 0.45, 0.60, 0.75, 0.90)
 RANGE = "mse"
+GRANULARITIES = ("tensor", "row", "group:128", "group:64", "group:32")
 EXAMPLES = 128
+_SAMPLE = 1 << 18  # weights of a tensor on which granularities are compared
 
 Damage = Callable[[Mapping[str, Any]], float]
 """The damage of putting these tensors in place of the model's own."""
@@ -42,19 +45,28 @@ class Sensitivity:
     pruned: dict[float, float]
     quantized: dict[int, float]
     both: dict[int, dict[float, float]]
+    shares: dict[str, dict[int, float]] = field(default_factory=dict)
+    """The squared error with another granularity, as a share of that with the rule's, by bits."""
 
-    def finer(self, bits: int) -> dict[float, float]:
+    def finer(self, bits: int, granularity: str = "") -> dict[float, float]:
         """`both` in steps of a twentieth, interpolated so that damage grows by a constant factor between two
-        measured sparsities."""
-        known = sorted(self.both[bits])
+        measured sparsities; with another granularity, of those that were compared."""
+        share, alone = self.shares.get(granularity, {}).get(bits, 1.0), self.quantized[bits]
+        damages = {
+            s: both * (self.pruned[s] + share * alone) / ((self.pruned[s] + alone) or 1.0)
+            for s, both in self.both[bits].items()
+        }
+        known = sorted(damages)
         steps = [n / 20 for n in range(20) if n / 20 <= known[-1]]
-        logs = np.log([max(self.both[bits][sparsity], 1e-12) for sparsity in known])
+        logs = np.log([max(damages[sparsity], 1e-12) for sparsity in known])
         return {sparsity: float(np.exp(np.interp(sparsity, known, logs))) for sparsity in steps}
 
 
-def sensitivity_of(name: str, x: Any, rule: Rule, mask: Any, damage: Damage) -> Sensitivity:
+def sensitivity_of(
+    name: str, x: Any, rule: Rule, mask: Any, damage: Damage, granularities: Sequence[str] = ()
+) -> Sensitivity:
     """The sensitivity of a tensor of which `mask` is pruned already, quantized by its rule but for bits and
-    range.
+    range; `granularities` are compared with the rule's.
 
     The damages of a sparsity and of a number of bits do not quite add up: pruned weights are not rounded as
     well, and few bits round small weights to zero anyway. Both together are estimated by the share of their
@@ -72,7 +84,25 @@ def sensitivity_of(name: str, x: Any, rule: Rule, mask: Any, damage: Damage) -> 
             s: (measured[s] + quantized[bits]) * squares(x, v)[0] / ((errors[s] + alone) or 1.0)
             for s, v in rounded.items()
         }
-    return Sensitivity(measured, quantized, both)
+    return Sensitivity(measured, quantized, both, _shares(name, x, rule, granularities))
+
+
+def _shares(name: str, x: np.ndarray, rule: Rule, granularities: Sequence[str]) -> dict[str, Any]:
+    """The squared errors of these granularities as shares of the rule's, by bits, on some whole rows: the
+    damage of rounding one tensor grows with its squared error."""
+    if rule.quant is None or not granularities:
+        return {}
+    across = x.ndim - 1 if row_axis(name, x.shape) == 0 else 0
+    every = min(-(-x.size // _SAMPLE), x.shape[across])
+    some = np.ascontiguousarray(np.take(x, np.arange(0, x.shape[across], every), axis=across))
+
+    def error(bits: int, granularity: str) -> float:
+        assert rule.quant is not None
+        spec = replace(rule.quant, bits=bits, range=RANGE, granularity=granularity)
+        return squares(some, quantize_tensor(name, some, spec).dense())[0]
+
+    own = {bits: error(bits, rule.quant.granularity) for bits in BITS}
+    return {g: {bits: error(bits, g) / (own[bits] or 1.0) for bits in BITS} for g in granularities}
 
 
 def _sparsities(rule: Rule, mask: Any) -> tuple[float, ...]:
