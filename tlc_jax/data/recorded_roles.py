@@ -55,7 +55,7 @@ def check_roles(manifest: dict[str, Any]) -> None:
     """ValueError where the ids of recorded roles are not below the vocabulary size of the data."""
     roles = roles_in(manifest)
     ids = {*roles.controls, roles.unknown, *roles.never_drawn, roles.vocab_size - 1}
-    if max(ids) >= manifest["vocab_size"] or not len(roles.drawn):
+    if max(ids) >= manifest["vocab_size"] or len(roles.never_drawn) >= roles.vocab_size:
         raise ValueError(f"roles: they do not fit into vocab_size {manifest['vocab_size']:,}")
 
 

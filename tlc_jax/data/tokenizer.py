@@ -33,6 +33,7 @@ from tlc_jax.data.tokenizer_file import byte_level, guarded, read_tokenizer
 from tlc_jax.data.tokenizer_roles import frame_texts, names_roles, roles_of
 from tlc_jax.storage.paths import AnyPath
 
+_MOST_MISSING = 1 << 16  # ids below the largest one that no token has
 _LONGEST_WORD = 256  # characters between two cuts of a text that a tokenizer is trained on
 # longer than any word: the time of the trainer grows with the square of the length of a word
 _MORE = f"{{{_LONGEST_WORD + 1},}}"
@@ -170,9 +171,11 @@ def _laid_out(
         tokenizer = guarded(path, lambda: _with_roberta_layout(tokenizer, path))
         roles, exact = roberta_roles(tokenizer.get_vocab_size()), True
     else:
+        _check_size(tokenizer, path, vocab_size, exact)
         roles = roles_of(tokenizer, path)
         frame_texts(tokenizer, roles, path)
         _mark_special(tokenizer, _names(tokenizer, roles))
+        return tokenizer, roles
     _check_size(tokenizer, path, vocab_size, exact)
     return tokenizer, roles
 
@@ -181,7 +184,7 @@ def _check_size(tokenizer: Tokenizer, path: AnyPath, vocab_size: int | None, exa
     """UserError for ids beyond the vocabulary of the model; if `exact`, for entries that it has too many."""
     size, largest = tokenizer.get_vocab_size(), max(tokenizer.get_vocab().values())
     if vocab_size is not None and not exact and size <= vocab_size:
-        limit = vocab_size
+        limit = min(vocab_size, size + _MOST_MISSING)
     elif vocab_size not in (None, size):
         raise UserError(
             f"model.vocab_size is {vocab_size} but the tokenizer {path} has {size} entries: make them equal"

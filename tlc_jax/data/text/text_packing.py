@@ -25,7 +25,7 @@ from tlc_jax.core.progress import stage
 from tlc_jax.core.vocabulary import Roles, roberta_roles
 from tlc_jax.data import cache
 from tlc_jax.data.fingerprints import hash64
-from tlc_jax.data.lossless import loss
+from tlc_jax.data.lossless import loss, normalizer_of
 from tlc_jax.data.manifests import id_dtype
 from tlc_jax.data.provenance import quotes
 from tlc_jax.data.recorded_roles import check_pad, recorded
@@ -66,6 +66,8 @@ def prepare_text(
         lossy = not new and loss(tokenizer, ()) is not None
         check_pad(roles, pad, f"the tokenizer {path}")
         _check_mask(roles, path)
+        if kinds := normalizer_of(tokenizer):
+            console.print(f"note: the tokenizer changes text before it is encoded ({kinds})")
     if source.notes:
         console.print(source.description, markup=False)  # names may hold [brackets]
     stamp = source.stamp()
