@@ -1,17 +1,28 @@
-"""AdamW against a float64 reference, and what decays."""
+"""AdamW against a float64 reference, what decays, and rates of layers against optax's."""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from tlc_jax.config import ModelConfig, OptimizerConfig
+from tlc_jax.config import (
+    Config,
+    EncoderDecoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PairsConfig,
+    TranslationConfig,
+)
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.stacked import split
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.training.optimizer import DECAY_RULES, make_optimizer
 
@@ -68,6 +79,62 @@ def test_both_forms_have_one_state() -> None:
     params = {"a": {"kernel": jnp.ones((2, 3))}}
     one, other = (make_optimizer(OptimizerConfig(epsilon_form=form), params).init(params) for form in FORMS)
     assert jax.tree.structure(one) == jax.tree.structure(other)
+
+
+def test_lower_layers_learn_more_slowly() -> None:
+    """Against optax's Adam with a learning rate for the tensors of each layer and part."""
+    model = ModelConfig(num_layers=3, hidden_size=8, head_size=4, vocab_size=20, max_positions=8)
+    params = jax.tree.map(lambda x: 0.1 + jnp.zeros(x.shape), jax.eval_shape(init_of(model), 0))
+    config = OptimizerConfig(weight_decay=0.1, layer_decay=0.5, epsilon_form="optax")
+    rates = {"0": 0.01 / 8, "1": 0.01 / 4, "2": 0.01 / 2, "embeddings": 0.01 / 16, "head": 0.01}
+    adams = {
+        part: optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=0.1)
+        for part, rate in rates.items()
+    }
+    theirs = optax.multi_transform(adams, lambda tensors: {name: part_of(name) for name in tensors})
+    ours = make_optimizer(config, params)
+    expected, rng = split(params), np.random.default_rng(0)
+    state, moments = ours.init(params), theirs.init(expected)
+    for _ in range(2):
+        gradients = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+        directions, state = jax.jit(ours.update)(gradients, state, params)
+        params = jax.tree.map(lambda x, d: x - 0.01 * d, params, directions)
+        updates, moments = jax.jit(theirs.update)(split(gradients), moments, expected)
+        expected = optax.apply_updates(expected, updates)
+    assert {part_of(name) for name in expected} == {*rates}
+    for name, x in split(params).items():
+        np.testing.assert_allclose(x, expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def init_of(model: ModelConfig) -> Callable[[int], dict[str, Any]]:
+    return lambda seed: init_mlm(model, jax.random.key(seed))
+
+
+def part_of(name: str) -> str:
+    layer = re.match(r"encoder/layers/(\d)/", name)
+    embedded = re.match(r"encoder/(token|position)_embedding|encoder/embedding_norm", name)
+    return layer[1] if layer else "embeddings" if embedded else "head"
+
+
+def test_without_layer_decay_the_optimizer_has_the_same_program() -> None:
+    params = {"encoder": {"token_embedding": jnp.ones((2, 3)), "layers": {"kernel": jnp.ones((2, 3))}}}
+    programs = []
+    for config in (OptimizerConfig(), OptimizerConfig(layer_decay=1.0), OptimizerConfig(layer_decay=0.9)):
+        optimizer = make_optimizer(config, params)
+        programs.append(str(jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params)))
+    assert programs[0] == programs[1] != programs[2]
+
+
+def test_layer_decay_is_for_encoders() -> None:
+    with pytest.raises(ValueError, match=r"optimizer.layer_decay is for encoders, not for a Translation"):
+        Config(
+            model=EncoderDecoderConfig(),
+            data=PairsConfig(),
+            task=TranslationConfig(),
+            optimizer=OptimizerConfig(layer_decay=0.9),
+        )
+    with pytest.raises(ValueError, match=r"optimizer.layer_decay must be above 0 and at most 1, not 1.1"):
+        OptimizerConfig(layer_decay=1.1)
 
 
 @pytest.mark.slow

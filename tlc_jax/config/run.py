@@ -111,6 +111,10 @@ class Config:
             "schedule.local_attention_tokens is for masked language models, not for a "
             f"{type(task).__name__}: drop it",
         )
+        check(
+            task.takes_layer_decay or self.optimizer.layer_decay == 1,
+            f"optimizer.layer_decay is for encoders, not for a {type(task).__name__}: drop it",
+        )
         longest = model.longest_input
         check(
             longest is None or data.sequence_length <= longest,

@@ -25,6 +25,8 @@ class TaskConfig:
     """Whether training may begin with a narrow attention window."""
     takes_data_share: ClassVar[bool] = True
     """Whether a share of the training data may be trained on."""
+    takes_layer_decay: ClassVar[bool] = True
+    """Whether its network is layers of one stack, whose learning rates may fall downwards."""
 
     def rows_to_split(self, batch_size: int) -> int:
         """The value of `rows_field`."""
@@ -82,6 +84,7 @@ class TranslationConfig(TaskConfig):
 
     model_type: ClassVar[type[TransformerConfig]] = EncoderDecoderConfig
     data_type: ClassVar[type] = PairsConfig
+    takes_layer_decay: ClassVar[bool] = False
     rows_field: ClassVar[str] = "task.row_multiple"
     micro_rows_field: ClassVar[str] = "task.row_multiple over the number of micro-batches"
 

@@ -31,12 +31,17 @@ class OptimizerConfig:
     """Share of a parameter that an update at learning rate 1 removes."""
     decayed: Literal["all", "matrices"] = "all"
     """'all' parameters decay (fairseq), or only 'matrices': neither biases nor normalisation scales."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer of an encoder to the one below, such as 0.9 in finetuning:
+    the last layer has it once, the first as often as there are layers, the embeddings once more; heads and
+    BERT's pooler have the whole rate."""
 
     def __post_init__(self) -> None:
         check_types(self)
         numbers = ("learning_rate", "epsilon")
         check_fields(self, "optimizer.", numbers, lambda x: 0 < x < math.inf, "positive")
         check_fields(self, "optimizer.", ("beta1", "beta2"), lambda rate: 0 <= rate < 1, "in [0, 1)")
+        check_fields(self, "optimizer.", ("layer_decay",), lambda x: 0 < x <= 1, "above 0 and at most 1")
         check(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}")
 
 
