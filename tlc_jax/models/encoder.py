@@ -35,6 +35,7 @@ from tlc_jax.config import ModelConfig
 from tlc_jax.core.axes import replicate, shard_rows
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
+    RECORDED,
     WHOLE,
     Attention,
     FeedForward,
@@ -108,16 +109,19 @@ class SharedBlocks(nn.Module):
         shared = {part: jax.tree.map(lambda w: w[0], params[part]) for part in once}
         stacked = {part: params[part] for part in _PARTS if part not in once}
 
-        def layer(x: jax.Array, each: tuple[dict[str, Any], jax.Array]) -> tuple[jax.Array, None]:
+        def layer(x: jax.Array, each: tuple[dict[str, Any], jax.Array]) -> tuple[jax.Array, dict[str, Any]]:
             unshared, key = each
-            x, _ = block.apply({"params": shared | unshared}, x, visible, train, rngs={"dropout": key})
-            return x, None
+            variables, rngs = {"params": shared | unshared}, {"dropout": key}
+            (x, _), recorded = block.apply(variables, x, visible, train, rngs=rngs, mutable=[RECORDED])
+            return x, recorded.get(RECORDED, {})
 
         key = self.make_rng("dropout") if train else jax.random.key(0)  # not used
         keys = jax.random.split(key, config.num_layers)
-        return jax.lax.scan(
-            jax.checkpoint(layer, policy=saved(config), prevent_cse=False), x, (stacked, keys)
-        )
+        scanned = jax.checkpoint(layer, policy=saved(config), prevent_cse=False)
+        x, recorded = jax.lax.scan(scanned, x, (stacked, keys))
+        for part, values in recorded.items():
+            self.put_variable(RECORDED, part, values)
+        return x, None
 
 
 class Encoder(nn.Module):
@@ -136,7 +140,7 @@ class Encoder(nn.Module):
         self.embedding_dropout = Dropout(config.dropout)
         stack = nn.scan(
             nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(3,)),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, RECORDED: 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
             length=config.num_layers,

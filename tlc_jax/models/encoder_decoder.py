@@ -34,6 +34,7 @@ from tlc_jax.core.axes import replicate, shard_rows
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
+    RECORDED,
     Attention,
     FeedForward,
     at_least_float32,
@@ -135,7 +136,7 @@ class Stack(nn.Module):
         x = Dropout(config.dropout, name="input_dropout")(x + encoded, train=train)
         layers = nn.scan(
             nn.remat(Block, policy=saved(config), prevent_cse=False, static_argnums=(5,)),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, RECORDED: 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast,) * 4,  # type: ignore[arg-type]
             length=config.num_layers,

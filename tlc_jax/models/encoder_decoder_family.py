@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.units import UnitKind
+from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
 from tlc_jax.models.family import ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
+from tlc_jax.models.linear_inputs import Batch, InputRules, Uses
 
 _SHARDING_RULES = (
     *layer_rules("(encoder|decoder)"),
@@ -60,6 +66,22 @@ def _prunable_units(config: EncoderDecoderConfig) -> tuple[UnitKind, ...]:
     )
 
 
+def _counted(config: EncoderDecoderConfig, path: str, batch: Batch) -> jax.Array:
+    """Tokens of the source, of what reads it, or else of the target."""
+    of_source = re.match(r"encoder/|decoder/layers/cross_attention/(key|value)/", path)
+    return batch["source" if of_source else "targets"] != PAD
+
+
+def _output(config: EncoderDecoderConfig) -> tuple[str, str]:
+    return "decoder/final_norm", "shared/token_embedding"
+
+
+def _lookups(config: EncoderDecoderConfig, batch: Batch) -> dict[str, Uses]:
+    """Of both sides; the last token of a target is predicted and not read."""
+    tokens = jnp.concatenate([batch["source"], batch["targets"]], axis=1)
+    return {"shared/token_embedding": (tokens, (tokens != PAD).astype(jnp.float32))}
+
+
 ENCODER_DECODER = ModelFamily(
     name="encoder-decoder",
     config_type=EncoderDecoderConfig,
@@ -68,4 +90,5 @@ ENCODER_DECODER = ModelFamily(
     sharding_rules=_SHARDING_RULES,
     huggingface_names=_huggingface_names,
     prunable_units=_prunable_units,
+    input_rules=InputRules(_counted, _output, _lookups),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import ModelConfig
@@ -10,6 +12,7 @@ from tlc_jax.models.encoder import apply_mlm, init_mlm
 from tlc_jax.models.encoder_names import huggingface_names
 from tlc_jax.models.family import ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
+from tlc_jax.models.linear_inputs import Batch, InputRules, Uses
 
 # biases, norms, positions and heads are small, so every device has a copy; a vocabulary is never split, since
 # 50,265 rows are odd and nothing is padded
@@ -30,6 +33,28 @@ def _prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:
     )
 
 
+def _counted(config: ModelConfig, path: str, batch: Batch) -> jax.Array:
+    """Real tokens in the encoder, predictions behind it."""
+    return batch["tokens"] != config.pad_id if path.startswith("encoder/") else batch["weights"]
+
+
+def _output(config: ModelConfig) -> tuple[str, str]:
+    return "mlm_head/norm", "encoder/token_embedding" if config.tied_output else "mlm_head/output_embedding"
+
+
+def _lookups(config: ModelConfig, batch: Batch) -> dict[str, Uses]:
+    """As `Encoder.embedded` has them."""
+    tokens = batch["tokens"]
+    real = tokens != config.pad_id
+    positions = jnp.arange(tokens.shape[1])[None]
+    if config.position_offset:
+        positions = jnp.cumsum(real, axis=1) * real + config.pad_id
+    ids = {"encoder/token_embedding": tokens, "encoder/position_embedding": positions}
+    if config.token_types:
+        ids["encoder/token_type_embedding"] = batch.get("token_types", jnp.zeros_like(tokens))
+    return {name: (rows, real.astype(jnp.float32)) for name, rows in ids.items()}
+
+
 ENCODER = ModelFamily(
     name="encoder",
     config_type=ModelConfig,
@@ -38,4 +63,5 @@ ENCODER = ModelFamily(
     sharding_rules=_SHARDING_RULES,
     huggingface_names=huggingface_names,
     prunable_units=_prunable_units,
+    input_rules=InputRules(_counted, _output, _lookups),
 )

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from tlc_jax.config import TransformerConfig
 from tlc_jax.core.tree import Params
 from tlc_jax.core.units import UnitKind
+from tlc_jax.models.linear_inputs import InputRules
 
 ShardingRules = tuple[tuple[str, PartitionSpec], ...]
 """(regex over the paths of parameters, how their axes are split over the mesh), for parallel/sharding.py."""
@@ -34,3 +35,5 @@ class ModelFamily:
     """{our tensor (core/stacked.py): Hugging Face's} of a config."""
     prunable_units: Callable[[Any], tuple[UnitKind, ...]]
     """The units that structured pruning can remove from a model of a config."""
+    input_rules: InputRules
+    """What the inputs of its matrices are, for compression by calibration data."""

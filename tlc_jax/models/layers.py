@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -204,12 +206,35 @@ def new_params(model: nn.Module, key: jax.Array, *inputs: Array) -> Params:
     return params
 
 
+RECORDED = "recorded"
+"""The collection in which modules keep what an observer records (linear_inputs.py)."""
+_record: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("record", default=None)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[dict[str, Any]]:
+    """What the modules of a model record while `output` computes, by their paths."""
+    recorded: dict[str, Any] = {}
+    token = _record.set(recorded)
+    try:
+        yield recorded
+    finally:
+        _record.reset(token)
+
+
 def output(
     model: nn.Module, params: Params, *inputs: Array | None, dropout_key: jax.Array | None = None, **how: Any
 ) -> jax.Array:
     """What a model, or its method `method`, computes. With `dropout_key`, dropout is on (training)."""
     rngs = {} if dropout_key is None else {"dropout": dropout_key}
-    x = model.apply({"params": params}, *inputs, train=dropout_key is not None, rngs=rngs, **how)
+    apply = functools.partial(
+        model.apply, {"params": params}, *inputs, train=dropout_key is not None, rngs=rngs, **how
+    )
+    if (recorded := _record.get()) is None:
+        x = apply()
+    else:
+        x, collections = apply(mutable=[RECORDED])
+        recorded.update(collections.get(RECORDED, {}))
     assert isinstance(x, jax.Array)
     return x
 

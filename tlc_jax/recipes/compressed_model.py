@@ -12,6 +12,7 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import file_bytes
 from tlc_jax.compression.pipeline import Compressed, make_plan, shrink
 from tlc_jax.compression.steps import Model, Recipe
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.progress import stage
 from tlc_jax.core.sizes import Sizes
@@ -19,6 +20,7 @@ from tlc_jax.core.stacked import Tensors, join, split
 from tlc_jax.core.tree import Params
 from tlc_jax.models.families import family_of
 from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
+from tlc_jax.recipes.calibration import calibrate, calibrated
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
 from tlc_jax.recipes.sensitivity import Divergence
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
@@ -64,11 +66,16 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
     model = shrunk(model, recipe)
     tensors = split(jax.device_get(model.params))  # one device is enough
     fit = None
+    if has_budget(recipe) and calibrated(recipe):
+        raise UserError(
+            "--target-mb chooses bits and zeros without calibration data: leave out the steps that need them"
+        )
     if has_budget(recipe):
         evaluator = evaluator_of(model)
         damage = Divergence(evaluator.task, tensors, model.config)
         fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors), evaluator, console)
-    plan = fit.plan if fit else make_plan(tensors, recipe, masks=model.masks)
+    inputs = calibrate(model, recipe, console)
+    plan = fit.plan if fit else make_plan(tensors, recipe, masks=model.masks, inputs=inputs)
     for name, x in tensors.items():
         check_weights(name, x, plan.rules[name], console)
     report_plan(plan, console)

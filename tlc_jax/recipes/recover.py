@@ -20,6 +20,7 @@ from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.marks import BEST
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
+from tlc_jax.recipes.calibration import calibrate
 from tlc_jax.recipes.compressed_model import shrunk
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
@@ -148,7 +149,9 @@ class Rounds:
         if index == 0:
             before = shrunk(before, self.recipe)
         level, config = self.levels[index], self._config(before)
-        plan = make_plan(split(before.params), _of_round(self.recipe, index), masks=before.masks)
+        recipe = _of_round(self.recipe, index)
+        inputs = calibrate(before, recipe, console)
+        plan = make_plan(split(before.params), recipe, masks=before.masks, inputs=inputs)
         begin = Pruned(before.params, plan.masks, data_from=self.model.rundir)
         train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
         return self._finished(level, folder, console)

@@ -1,0 +1,133 @@
+"""Statistics of the inputs of a trained model's matrices, over training data: nothing that is reported, nor
+tuned on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from tlc_jax.compression.input_statistics import InputStatistics, Statistics
+from tlc_jax.compression.steps import Needs, Recipe
+from tlc_jax.core import stopping
+from tlc_jax.core.progress import stage
+from tlc_jax.core.stacked import module_class
+from tlc_jax.core.tree import Params, flatten
+from tlc_jax.models.family import ModelFamily
+from tlc_jax.models.linear_inputs import Sum, input_sums, use_sums
+from tlc_jax.recipes.tuning_evaluator import task_of
+from tlc_jax.runs.load import TrainedModel
+from tlc_jax.tasks.base import Batch, Task
+
+TOKENS = 65_536
+"""Tokens that statistics are over: 128 rows of 512 (GPTQ, SparseGPT and Wanda take 128 rows of 2,048)."""
+_BYTES = 1 << 30  # of second moments that are held at once
+
+
+def calibrated(recipe: Recipe) -> bool:
+    """Whether a step of the recipe needs calibration data."""
+    return any(step.needs is Needs.CALIBRATION for step in recipe)
+
+
+def calibrate(model: TrainedModel, recipe: Recipe, console: Console) -> Statistics | None:
+    """The statistics for a recipe, or None where no step needs any. UserError where the model has no data."""
+    if not calibrated(recipe):
+        return None
+    return Calibration(task_of(model), model, console)
+
+
+class Calibration(Mapping[str, InputStatistics]):
+    """Statistics that are computed when they are asked for: those of as many parameters at once as fit into
+    1 GiB, of one at least, and only the latest of these are held."""
+
+    def __init__(self, task: Task, model: TrainedModel, console: Console, tokens: int = TOKENS):
+        self._task, self._config, self._console, self._tokens = task, model.config, console, tokens
+        self._params = jax.device_put(jax.device_get(model.params))  # one device is enough
+        paths = [path for path, x in flatten(self._params).items() if x.ndim >= 2]
+        sums = jax.eval_shape(self._sums(paths), self._params, next(self._batches()))
+        self._group_of = {name: group for group in _groups(sums) for name in group}
+        self._held: dict[str, InputStatistics] = {}
+
+    def __getitem__(self, name: str) -> InputStatistics:
+        if name not in self._held:
+            self._held = {}  # before others take its place
+            self._held = self._measured(self._group_of[name])
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group_of)
+
+    def __len__(self) -> int:
+        return len(self._group_of)
+
+    def _measured(self, names: tuple[str, ...]) -> dict[str, InputStatistics]:
+        """The statistics of these tensors, summed up in float64."""
+        add = jax.jit(self._sums(module_class(name) for name in names))
+        sums = dict[str, list[tuple[Any, Any]]]()
+        with stage(self._console, "calibrating", self._tokens, "tokens", only_long=True) as advance:
+            for batch in self._batches():
+                stopping.check()
+                for name, pairs in jax.device_get(add(self._params, batch)).items():
+                    before = sums.get(name) or [(0.0, 0.0)] * len(pairs)
+                    sums[name] = [_plus(*both) for both in zip(before, pairs, strict=True)]
+                advance(_count(self._task.family, self._config.model, batch))
+        return {name: _statistics(*pairs) for name, pairs in sums.items()}
+
+    def _sums(self, paths: Iterable[str]) -> Callable[[Params, Batch], dict[str, tuple[Sum, Sum]]]:
+        """A function (parameters, batch) -> of each tensor at these paths the sums of its inputs and of its
+        uses; 0 of 0 where it has none."""
+        rules, config, wanted = self._task.family.input_rules, self._config.model, frozenset(paths)
+
+        def add(params: Params, batch: Batch) -> dict[str, tuple[Sum, Sum]]:
+            logits = lambda: self._task.logits(params, batch)  # noqa: E731
+            moments = input_sums(rules, config, params, logits, batch, wanted)
+            uses = use_sums(rules, config, params, batch, wanted)
+            nothing = jnp.zeros(()), jnp.zeros(())
+            return {n: (moments.get(n, nothing), uses.get(n, nothing)) for n in sorted({*moments, *uses})}
+
+        return add
+
+    def _batches(self) -> Iterator[Batch]:
+        """Training batches of so many tokens, at most those of one epoch."""
+        rows, counted, step = self._config.at_once, 0, 0
+        while counted < self._tokens and (step == 0 or self._task.epochs(step) < 1):
+            batch = self._task.train_batch(step, lambda size: slice(0, min(rows, size)))
+            yield jax.device_put(batch)
+            counted += _count(self._task.family, self._config.model, batch)
+            step += 1
+
+
+def _count(family: ModelFamily, config: Any, batch: Any) -> int:
+    """The tokens of a batch that look up a table."""
+    return int(max(np.sum(weights) for _, weights in family.input_rules.lookups(config, batch).values()))
+
+
+def _plus(before: tuple[Any, Any], sums: tuple[Any, Any]) -> tuple[Any, Any]:
+    return before[0] + np.asarray(sums[0], np.float64), before[1] + float(sums[1])
+
+
+def _statistics(moment: tuple[Any, Any], uses: tuple[Any, Any]) -> InputStatistics:
+    return InputStatistics(
+        *(total / max(count, 1.0) if np.ndim(total) else None for total, count in (moment, uses))
+    )
+
+
+def _groups(sums: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The names, those of one parameter together, and as many parameters as fit."""
+    parameters: dict[str, list[str]] = {}
+    for name in sums:
+        parameters.setdefault(module_class(name), []).append(name)
+    groups: list[list[str]] = []
+    room = 0
+    for names in parameters.values():
+        size = sum(8 * math.prod(total.shape) for name in names for total, _ in sums[name])
+        if not groups or size > room:
+            groups, room = [*groups, []], _BYTES
+        groups[-1] += names
+        room -= size
+    return [tuple(group) for group in groups]
