@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from tests.golden import make_d21cde9
+from tlc_jax import compress
+from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.core.errors import UserError
 from tlc_jax.recipes.drop_bound import chance, drop_bound, least_drop
 from tlc_jax.recipes.guaranteed_drop import in_order, sequence
 
