@@ -175,13 +175,13 @@ class Encoder(nn.Module):
         token_types: Int[Array, "batch length"] | None,
     ) -> Float[Array, "batch length hidden"]:
         """The sum of the rows of all tables. Without ids, every token is of type 0."""
-        config, length = self.config, tokens.shape[1]
+        config = self.config
         if config.position_offset:
             # RoBERTa counts tokens from pad + 1; row pad of the embedding is that of pads
-            positions = self.position_embedding[jnp.cumsum(real, axis=1) * real + config.pad_id]
+            positions = jnp.cumsum(real, axis=1) * real + config.pad_id
         else:
-            positions = self.position_embedding[None, :length]
-        x = shard_rows(replicate(self.token_embedding)[tokens] + positions)
+            positions = jnp.arange(tokens.shape[1])[None]
+        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[positions])
         if config.token_types:
             table = self.token_type_embedding
             x = shard_rows(x + (table[None, :1] if token_types is None else table[token_types]))
