@@ -68,10 +68,11 @@ def test_predictions_are_those_of_the_librarys_rows(folder: Path, name: str) -> 
     rows = [encode(tokenizer, pair) for pair in PAIRS]
     tokens, types = padded([row.ids for row in rows]), padded([row.type_ids for row in rows])
     model = load_model(str(folder / name), warn=pytest.fail)
-    assert isinstance(model.config.model, ModelConfig)
+    config = model.config.model
+    assert isinstance(config, ModelConfig)
 
     def probabilities(types: Int[Array, "pairs length"] | None) -> np.ndarray:
-        logits = apply_classifier(model.config.model, model.params, tokens, classes=2, token_types=types)
+        logits = apply_classifier(config, model.params, tokens, classes=2, token_types=types)
         return np.asarray(jax.nn.softmax(logits))
 
     predicted = [[*each.probabilities.values()] for each in tlc_jax.load(folder / name).predict(PAIRS)]
