@@ -36,18 +36,22 @@ from tlc_jax.training.step import compile_train_step, make_train_step
 KINDS = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 # all of them with both models, through the command and on two processes: benchmarks/meshes.py
 MESHES = [("encoder", shape) for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)]]
-MESHES += [("encoder_decoder", (2, 2, 2))]
+MESHES += [("encoder_decoder", (2, 2, 2)), ("bert", (2, 2, 2))]
 both = pytest.mark.parametrize("config", ["encoder", "encoder_decoder"], indirect=True, scope="module")
 on_meshes = pytest.mark.parametrize(("config", "on_a_mesh"), MESHES, indirect=True, scope="module", ids=str)
 SHAPE = {"num_layers": 2, "hidden_size": 32, "head_size": 8, "vocab_size": 301}
+ENCODERS = {
+    "encoder": {},
+    "bert": {"architecture": "bert", "position_offset": 0, "token_types": 2, "tied_output": False},
+}
 
 
 @pytest.fixture(scope="module")
 def config(request, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     cache, budget = str(tmp_path_factory.mktemp("cache")), BudgetConfig(steps=100)
-    if request.param == "encoder":
+    if request.param in ENCODERS:
         data = DataConfig(dir=str(corpus), cache_dir=cache, sequence_length=32, held_out=0.1)
-        model = ModelConfig(**SHAPE, max_positions=32)
+        model = ModelConfig(**SHAPE, max_positions=32, **ENCODERS[request.param])
         return Config(model=model, task=MlmConfig(), data=data, batch_size=32, micro_batch=16, budget=budget)
     folder = str(write_pairs(tmp_path_factory.mktemp("pairs")))
     sets = {"train": "one.tsv", "validation": "validation.tsv", "test": "test.tsv"}
