@@ -36,7 +36,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "recovery": None,
     },
     "EvaluationConfig": {"per_run": None},
-    "OptimizerConfig": {"epsilon_form": "optax"},
+    "OptimizerConfig": {"epsilon_form": "optax", "layer_decay": 1.0},
     "CheckpointConfig": {"best": False},
     "ModelConfig": {
         "architecture": "roberta-prelayernorm",
