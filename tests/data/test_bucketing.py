@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from tlc_jax.core.vocabulary import PAD
 from tlc_jax.data.bucketing import EMPTY, Buckets, Plan, Stretch
-from tlc_jax.data.labelled.example_batches import LENGTHS, example_buckets
+from tlc_jax.data.labelled.example_batches import LENGTHS, example_buckets, fitted_lengths
 from tlc_jax.data.labelled.example_batches import gather as gather_examples
 from tlc_jax.data.labelled.packed_examples import EncodedExamples
 from tlc_jax.data.pairs.pair_batches import EncodedPairs, choose_shapes, gather, pair_buckets
@@ -177,3 +180,37 @@ def test_shapes_of_long_sentences_take_no_more_memory_than_those_of_short_ones()
     shapes = choose_shapes(lengths, np.ones(len(lengths)), 4096, 4)
     assert shapes[0] == (4096, 4096)
     assert len(shapes) == 4
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(3, 40), min_size=32, max_size=90), st.integers(1, 3))
+def test_fitted_lengths_leave_the_least_padding_of_all_choices(sizes: list[int], most: int) -> None:
+    """Against every choice of as many even lengths (multiples of 4 above 32)."""
+    lengths, rows = np.array(sizes), max(1, len(sizes) // (16 * most))
+    chosen = fitted_lengths(lengths, rows)
+    allowed = [n for n in range(2, 42) if n % (2 if n <= 32 else 4) == 0]
+    end = min(n for n in allowed if n >= lengths.max())
+    assert chosen[-1] == end
+    assert len(chosen) <= len(sizes) // (16 * rows)
+
+    def computed(choice: Iterable[int]) -> int:
+        ends = np.array(sorted(choice))
+        return int(ends[np.searchsorted(ends, lengths)].sum())
+
+    below = [n for n in allowed if n < end]
+    choices = itertools.combinations(below, len(chosen) - 1)
+    assert computed(chosen) == min(computed((*choice, end)) for choice in choices)
+    if len(chosen) < min(len(sizes) // (16 * rows), 12) and computed(chosen) > lengths.sum() / 0.91:
+        assert computed(chosen) == computed([*below, end]), "no further length saves anything"
+
+
+def test_few_of_the_tokens_of_short_sentences_are_padding() -> None:
+    """As many as SST-2 has, with its lengths: of WordPieces about a shifted geometric distribution."""
+    lengths = np.minimum(3 + np.random.default_rng(0).geometric(1 / 10.3, 64_000), 64)
+    fitted = fitted_lengths(lengths, 32)
+    data = examples(lengths.tolist())
+    padding = [example_buckets(data, 32, 64, each).padding() for each in (LENGTHS, fitted)]
+    assert padding[0] > 0.35
+    assert padding[1] < 0.1
+    assert len(fitted) <= 12
+    assert len(fitted_lengths(lengths[:500], 32)) == 1, "compiling more would take longer than the padding"

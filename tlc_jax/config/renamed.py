@@ -47,6 +47,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "tied_output": True,
     },
     "CompressConfig": {"max_drop": None, "confidence": 0.95},
+    "ClassificationConfig": {"lengths": "doubling"},
     "PairsConfig": {"packing": False},
     "ScheduleConfig": {"warmup_steps": None, "local_attention_tokens": None},
 }

@@ -4,7 +4,7 @@ of a config. The kinds themselves are in `tasks/`."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Optional
+from typing import ClassVar, Literal, Optional
 
 from tlc_jax.config.data import DataConfig, PairsConfig
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
@@ -68,6 +68,9 @@ class ClassificationConfig(TaskConfig):
     """In the encoder, in place of the pretrained model's: on outputs of sub-layers and on attention."""
     head_dropout: float = 0.0
     """Before both layers of the head (fairseq pooler_dropout)."""
+    lengths: Literal["fitted", "doubling"] = "fitted"
+    """Lengths that the examples of a training batch are padded to: up to 12, 'fitted' to the training set so
+    that few tokens are padding, or 'doubling' from 16 on, as in version 0.1.0; each is compiled."""
 
     def __post_init__(self) -> None:
         check_types(self)

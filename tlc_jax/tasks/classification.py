@@ -19,7 +19,7 @@ from tlc_jax.core.schema import Name, checked
 from tlc_jax.core.tree import Params
 from tlc_jax.data.bucketing import Indices, Plan
 from tlc_jax.data.labelled.data_sets import open_labelled
-from tlc_jax.data.labelled.example_batches import example_buckets, gather
+from tlc_jax.data.labelled.example_batches import LENGTHS, example_buckets, fitted_lengths, gather
 from tlc_jax.data.labelled.example_packing import prepare_examples
 from tlc_jax.data.labelled.labelled_source import TRAIN, TUNING
 from tlc_jax.data.labelled.labelled_tables import holds_tables
@@ -108,7 +108,11 @@ class Classification(ClassificationObjective, Task):
         self.tokens_per_step = 0.0
         if examples.trains:  # else the data were read to be evaluated on
             self._train = examples.split(TRAIN)
-            self._buckets = example_buckets(self._train, config.batch_size, config.data.sequence_length)
+            rows, longest = config.batch_size, config.data.sequence_length
+            fitted = self._settings.lengths == "fitted"
+            lengths = fitted_lengths(self._train.lengths, rows) if fitted else LENGTHS
+            longest = min(longest, lengths[-1]) if fitted else longest
+            self._buckets = example_buckets(self._train, rows, longest, lengths)
             self._batches_per_epoch = len(self._buckets.plan())
             self.tokens_per_step = int(self._train.lengths.sum()) / self._batches_per_epoch
 
@@ -213,8 +217,15 @@ class Classification(ClassificationObjective, Task):
         return {
             "data": manifest["source"],
             "examples": f"{sizes}; {cut:,} cut at {manifest['sequence_length']} tokens",
+            **({"batches": self._about_batches()} if self._packed.trains else {}),
             "labels": first_of(self.label_names, 6),
         }
+
+    def _about_batches(self) -> str:
+        """Their lengths, and how much of them is padding."""
+        lengths = [shape[0] for shape, _ in self._buckets.samples()]
+        padding = f"{100 * self._buckets.padding(self._config.seed):.1f} % of the tokens are padding"
+        return f"padded to {first_of(map(str, lengths), 12)} tokens; {padding}"
 
     def epochs(self, step: int) -> float:
         return step / self._batches_per_epoch
