@@ -271,3 +271,57 @@ def test_split_and_join_are_inverse(params: dict) -> None:
         np.testing.assert_array_equal(x, y)
     with pytest.raises(UserError, match=r"kernel exists only for the layers \[0, 2\]"):
         join({"encoder/layers/0/a/kernel": np.ones(2), "encoder/layers/2/a/kernel": np.ones(2)})
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "row"])
+@pytest.mark.parametrize("zero", ["nudged", "float"])
+@pytest.mark.parametrize("bits", [2, 8])
+def test_ranges_of_bfloat16_are_those_that_codes_were_made_for(
+    bits: int, zero: Literal["nudged", "float"], granularity: str
+) -> None:
+    """What is stored has 16 bits, covers the range, and nothing is off by more than half a step."""
+    x = heavy(64, 48)
+    leaf = quantize_tensor("a", x, QuantSpec(bits, granularity, "minmax", zero, "bfloat16"))
+    assert isinstance(leaf, QuantizedTensor)
+    parts = leaf.encode(coded=False)[1]
+    assert parts["delta"].dtype == np.uint16
+    assert sum(part.nbytes for part in parts.values()) == leaf.sizes().format_bytes
+    delta = (parts["delta"].astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(leaf.delta, delta)
+    exact = np.asarray(quantize_tensor("a", x, QuantSpec(bits, granularity, "minmax", zero)).delta)  # type: ignore[attr-defined]
+    assert (exact <= delta).all()
+    assert (delta < exact * (1 + 2**-6)).all()
+    assert (np.abs(np.asarray(leaf.dense()) - x) <= delta * (0.5 + 1e-4)).all()
+    if zero == "float":
+        assert parts["offset"].dtype == np.uint16
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_symmetric_codes(bits: int, dtype: Literal["float32", "bfloat16"]) -> None:
+    """By the formula, with the delta that is stored; the code of zero takes two bytes a tensor at most."""
+    x = heavy(32, 40)
+    leaf = quantize_tensor("a", x, QuantSpec(bits, "row", "minmax", "symmetric", dtype))
+    assert isinstance(leaf, QuantizedTensor)
+    half, delta = 2 ** (bits - 1), np.asarray(leaf.delta)
+    exact = np.abs(x).max(axis=1, keepdims=True) / np.float32(half - 0.5)
+    np.testing.assert_allclose(delta, exact, rtol=1e-6 if dtype == "float32" else 2**-7)
+    assert (delta >= exact * (1 - 1e-6)).all()
+    codes = np.clip(np.rint(x / delta) + half, 0, 2 * half - 1)
+    np.testing.assert_array_equal(leaf.codes, codes)
+    np.testing.assert_array_equal(leaf.dense(), delta * (codes - half).astype(np.float32))
+    assert leaf.encode(coded=False)[1]["offset"].nbytes <= 2
+    with pytest.raises(ValueError, match="symmetric codes of 1 bit"):
+        QuantSpec(1, zero="symmetric")
+
+
+def test_the_symmetric_range_of_least_squares_is_the_best_of_many() -> None:
+    x, bits = heavy(1, 4000), 4
+    leaf = quantize_tensor("a", x, QuantSpec(bits, "tensor", "mse", "symmetric"))
+    found = np.square(np.asarray(leaf.dense()) - x).sum()
+    half, errors = 2 ** (bits - 1), []
+    for share in np.linspace(0.02, 1, 2000):
+        delta = share * np.abs(x).max() / (half - 0.5)
+        errors.append(np.square(delta * np.clip(np.rint(x / delta), -half, half - 1) - x).sum())
+    assert min(errors) * (1 - 1e-4) <= found <= 1.01 * min(errors)
+    assert found < 0.5 * errors[-1]

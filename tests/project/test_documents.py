@@ -16,6 +16,7 @@ import shutil
 import sys
 import tarfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,9 @@ from tests.project.documents import DOCUMENTS, ROOT, Command, anchors, blocks, c
 from tests.project.test_layering import LEVELS, ONLY_HERE
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.artifacts.encoding import encode
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.config import CompressConfig, StudyConfig
+from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import cli, config_document
 from tlc_jax.core.leaf import Leaf
 
@@ -224,21 +227,39 @@ def test_an_artifact_is_read_in_plain_numpy(name: str, tmp_path: Path) -> None:
     brotli; the last bit of a product may differ."""
     with tarfile.open(ROOT / "tests" / "golden" / "d21cde9" / "artifacts.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    [block] = [
-        block for block in blocks(ROOT / "docs" / "usage" / "export.md") if "numpy as np" in block.text
-    ]
-    functions: dict = {}
-    exec(compile(block.text, "export.md", "exec"), functions)
     artifact, coded = tmp_path / "artifacts" / name, tmp_path / "coded"
     expected = read_artifact(artifact).tensors
     recode(expected, coded)
     for folder in (artifact, coded):
-        weights = functions["load_artifact"](folder)
+        weights = load_artifact()(folder)
         assert weights.keys() == expected.keys()
         for tensor, leaf in expected.items():
             dense = np.asarray(leaf.dense())
             last_bit = 2e-7 * np.abs(dense).max(initial=0)
             np.testing.assert_allclose(weights[tensor], dense, rtol=0, atol=last_bit, err_msg=tensor)
+
+
+def test_ranges_of_16_bits_are_read_in_plain_numpy(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    specs = {
+        "symmetric": QuantSpec(4, "group:8", zero="symmetric", range_dtype="bfloat16"),
+        "float": QuantSpec(3, "row", zero="float", range_dtype="bfloat16"),
+    }
+    leaves = {name: quantize_tensor(name, x, spec) for name, spec in specs.items()}
+    recode(leaves, tmp_path / "coded")
+    weights = load_artifact()(tmp_path / "coded")
+    for name, leaf in leaves.items():
+        np.testing.assert_allclose(weights[name], leaf.dense(), rtol=0, atol=1e-6)
+
+
+def load_artifact() -> Callable[[Path], dict[str, np.ndarray]]:
+    """The function of docs/usage/export.md."""
+    [block] = [
+        block for block in blocks(ROOT / "docs" / "usage" / "export.md") if "numpy as np" in block.text
+    ]
+    functions: dict = {}
+    exec(compile(block.text, "export.md", "exec"), functions)
+    return functions["load_artifact"]
 
 
 def recode(tensors: dict[str, Leaf], folder: Path) -> None:

@@ -95,7 +95,7 @@ def _smallest_scheme(matrices: Mapping[str, QuantizedTensor]) -> QuantSpec:
 def problem_with(q: QuantizedTensor, scheme: QuantSpec) -> str:
     """The reason why codes of the scheme cannot represent a matrix exactly; empty if they can."""
     rows, blocks = q.codes.shape[0], _blocks(q, scheme)
-    if q.spec.zero != "nudged":
+    if q.spec.zero == "float":
         return "zero is no code: its range begins where it begins (--zero float)"
     if q.spec.bits > scheme.bits:
         return f"it has {q.spec.bits} bits, and most of the model {scheme.bits}"

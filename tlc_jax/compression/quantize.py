@@ -13,7 +13,12 @@ of rows, groups and pruned tensors are widened to contain it:
     code(w) = clamp(round(w / delta) + z, 0, 2^k - 1)
     Q(w)    = delta * (code(w) - z)
 
-A pruned tensor keeps its mask either way; its range is that of the weights that are kept.
+With zero 'symmetric' z is 2^(k-1), and the range reaches from -m to m, m the largest magnitude:
+
+    delta   = m / (2^(k-1) - 1/2)
+
+A pruned tensor keeps its mask either way; its range is that of the weights that are kept. With bfloat16,
+delta is rounded up and q_0 down before codes are made, so that the grid that is stored covers the range.
 """
 
 from __future__ import annotations
@@ -52,10 +57,11 @@ def quantize_tensor(
         return FloatTensor(x, mask)
     block = block_shape(name, x.shape, spec)
     # rows, groups and pruned tensors are exported to tools that have no masks: zero has to be a code
-    with_zero = spec.zero == "nudged" and (mask is not None or block != x.shape)
+    with_zero = spec.zero != "float" and (mask is not None or block != x.shape)
 
     def quantized(x: Any, mask: Any) -> Codes:
-        return _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero)
+        half = spec.range_dtype == "bfloat16"
+        return _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero, half)
 
     if isinstance(x, np.ndarray):
         codes, delta, offset = abandonable(
@@ -89,7 +95,7 @@ def row_length(name: str, shape: tuple[int, ...]) -> int:
     return 0 if len(shape) < 2 else shape[row_axis(name, shape)]
 
 
-@functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero"))
+@functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero", "half"))
 def _quantize(
     x: Float[Array, "*shape"],
     mask: Bool[Array, "*shape"] | None,
@@ -98,13 +104,15 @@ def _quantize(
     how: str,
     zero: str,
     with_zero: bool,
+    half: bool,
 ) -> tuple[UInt8[Array, "*shape"], Float[Array, "*blocks"], Shaped[Array, "*blocks"]]:
     values = to_blocks(x.astype(jnp.float32), block)
     kept = None if mask is None else to_blocks(mask, block)
     highest = jnp.asarray(steps).astype(jnp.float32)
     low, high = find_range(values, kept, how, highest, zero, with_zero)
     values = values if kept is None else jnp.where(kept, values, 0.0)
-    delta, offset = _grid(low, high, highest, zero)
+    delta, offset = _grid(low, high, highest, zero, half)
+    low = offset if zero == "float" else low
     if zero == "float":
         codes = jnp.round(_divide(jnp.clip(values, low, high) - low, delta))
     else:
@@ -114,21 +122,45 @@ def _quantize(
 
 
 def _grid(
-    low: Float[Array, "*pairs"], high: Float[Array, "*pairs"], highest: Float[Array, ""], zero: str
+    low: Float[Array, "*pairs"],
+    high: Float[Array, "*pairs"],
+    highest: Float[Array, ""],
+    zero: str,
+    half: bool,
 ) -> tuple[Float[Array, "*pairs"], Shaped[Array, "*pairs"]]:
     """(delta, offset) of any ranges in float32. Steps are normal numbers, and a nudged grid stays within
-    float32; with `zero` 'float' a range that is wider than float32 has an infinite step."""
+    float32; with `zero` 'float' a range that is wider than float32 has an infinite step. With `half`, what is
+    stored as a float has the 16 bits of bfloat16."""
+    if zero == "symmetric":
+        high = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        low = -high
+    elif zero == "float" and half:
+        low = _bfloat16(low, up=False)
     scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
     first, last, limit = low * scale, high * scale, _LARGEST * scale
     delta = _divide(last - first, highest)
     if zero == "float":
         step = jnp.where(last - first > limit, jnp.inf, jnp.maximum(delta * back, _SMALLEST))
+        step = _bfloat16(step, up=True) if half else step
         return jnp.where(delta > 0, step, 1.0), low
     delta = jnp.maximum(delta, jnp.maximum(jnp.abs(first), jnp.abs(last)) / _FARTHEST)
     offset = jnp.round(-_divide(first, jnp.where(delta > 0, delta, 1.0)))
     step = jnp.minimum(delta, limit / jnp.maximum(highest - offset, offset)) * back
     delta = jnp.where(delta > 0, jnp.maximum(step, _SMALLEST), 1.0)
+    if half:
+        delta = _bfloat16(delta, up=True)
+    if zero == "symmetric":
+        return delta, jnp.full(delta.shape, (highest + 1) / 2).astype(jnp.int32)
     return delta, jnp.round(-_divide(low, delta)).astype(jnp.int32)
+
+
+def _bfloat16(x: Float[Array, "*shape"], up: bool) -> Float[Array, "*shape"]:
+    """The next number above or below that has the bits of bfloat16, as float32; of a magnitude above 2^100,
+    the next one towards zero, so that no multiple of it overflows."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    away = ((x > 0) == up) & (jnp.abs(x) < 2.0**100)
+    bits = jnp.where(away, bits + jnp.uint32(0xFFFF), bits) & jnp.uint32(0xFFFF0000)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _divide(x: Float[Array, "*shape"], by: Float[Array, "..."]) -> Float[Array, "*shape"]:

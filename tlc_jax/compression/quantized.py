@@ -31,7 +31,7 @@ from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream, is_coded, zero_where_f
 from tlc_jax.core.schema import TypedDict, record
 from tlc_jax.core.sizes import Sizes, packed_bytes
 
-_SPEC = ("bits", "granularity", "range", "zero")
+_SPEC = ("bits", "granularity", "range", "zero", "range_dtype")
 
 
 @record
@@ -41,7 +41,8 @@ class QuantizedEntry(TypedDict):
     layout: Literal["dense", "bitmap"]
     granularity: NotRequired[Annotated[str, Field(max_length=10_000)]]
     range: NotRequired[Annotated[str, Field(max_length=10_000)]]
-    zero: NotRequired[Literal["nudged", "float"]]
+    zero: NotRequired[Literal["nudged", "float", "symmetric"]]
+    range_dtype: NotRequired[Literal["bfloat16"]]
 
 
 @jax.tree_util.register_dataclass
@@ -49,9 +50,9 @@ class QuantizedEntry(TypedDict):
 class QuantizedTensor(Leaf):
     """A pytree of arrays, or of their shapes or shardings.
 
-    With zero 'float' a value is offset + delta * code, and offset is float32 (the paper's q_0); with zero
-    'nudged' it is delta * (code - offset), and offset is int32 (the code of zero). `codes` has the tensor's
-    shape, uint8, each below 2 ** bits. `delta`, float32, and `offset` have as many axes; one of their numbers
+    With zero 'float' a value is offset + delta * code, and offset is float32 (the paper's q_0); else it is
+    delta * (code - offset), and offset is int32 (the code of zero). `codes` has the tensor's shape, uint8,
+    each below 2 ** bits. `delta`, float32, and `offset` have as many axes; one of their numbers
     holds for codes.shape[i] / delta.shape[i] neighbours along axis i. `mask`, if there is one, is boolean
     with the tensor's shape: False where the value is an exact zero, whatever its code."""
 
@@ -78,7 +79,7 @@ class QuantizedTensor(Leaf):
     def sizes(self) -> Sizes:
         size, bits = self.codes.size, self.spec.bits
         kept = kept_weights(self.shape, self.mask)
-        ranges = self.delta.nbytes + self._stored_offset().nbytes
+        ranges = sum(part.nbytes for part in self._stored_ranges().values())
         stored = sizes.weight_bytes(size, kept, bits, self._is_dense()) + ranges
         return Sizes(size, kept, 4 * size, sizes.paper_bytes(kept, bits), stored)
 
@@ -86,8 +87,10 @@ class QuantizedTensor(Leaf):
         layout, chosen, parts = layout_of(self.mask, self._is_dense())
         codes = np.asarray(self.codes).reshape(-1)[chosen]
         parts["codes"] = codes if coded else pack_codes(codes, self.spec.bits)
-        parts |= {"delta": np.asarray(self.delta), "offset": self._stored_offset()}
+        parts |= self._stored_ranges()
         about = {"shape": list(self.shape), **vars(self.spec)}
+        if self.spec.range_dtype == "float32":
+            del about["range_dtype"]
         return {**layout, **about, **counts(self.shape, self.mask)}, parts
 
     def _is_dense(self) -> bool:
@@ -100,13 +103,17 @@ class QuantizedTensor(Leaf):
             return False
         return not sizes.is_sparse(self.codes.size, kept_weights(self.shape, self.mask), bits)
 
-    def _stored_offset(self) -> np.ndarray:
-        """The offset in the smallest type that holds it: codes of zero mostly fit one byte."""
-        offset = np.asarray(self.offset)
-        if offset.dtype.kind == "f":
-            return offset
-        fits = (t for t in (np.int8, np.int16) if (offset == offset.astype(t)).all())
-        return offset.astype(next(fits, np.int32))
+    def _stored_ranges(self) -> Parts:
+        """Floats in 32 or 16 bits; codes of zero in the smallest type that holds them, mostly one byte, and
+        one for all blocks if they are symmetric."""
+        delta, offset = np.asarray(self.delta), np.asarray(self.offset)
+        if self.spec.zero == "symmetric":
+            offset = np.full((1,) * offset.ndim, 1 << (self.spec.bits - 1), np.int32)
+        if offset.dtype.kind != "f":
+            fits = (t for t in (np.int8, np.int16) if (offset == offset.astype(t)).all())
+            offset = offset.astype(next(fits, np.int32))
+        half = self.spec.range_dtype == "bfloat16"
+        return {name: _halved(x) if half else x for name, x in (("delta", delta), ("offset", offset))}
 
     @classmethod
     def describes(cls, entry: Entry) -> bool:
@@ -135,6 +142,14 @@ def _ranges(parts: Parts, shape: tuple[int, ...], spec: QuantSpec) -> tuple[np.n
     """`delta` and `offset` as a QuantizedTensor has them; ValueError where they are no ranges of such a
     tensor."""
     delta, offset = parts["delta"], parts["offset"]
+    if spec.range_dtype == "bfloat16":
+        if delta.dtype != np.uint16:
+            raise ValueError(f"its ranges are {delta.dtype} and no bfloat16")
+        delta, offset = _widened(delta), _widened(offset)
+    if spec.zero == "symmetric":
+        if offset.shape != (1,) * delta.ndim or (offset != 1 << (spec.bits - 1)).any():
+            raise ValueError("its code of zero is not the middle one")
+        offset = np.broadcast_to(offset, delta.shape)
     kinds = ("<f4",) if spec.zero == "float" else ("|i1", "<i2", "<i4")
     if delta.dtype != np.float32 or offset.dtype not in [np.dtype(kind) for kind in kinds]:
         raise ValueError(f"its ranges are {delta.dtype} and {offset.dtype}")
@@ -146,7 +161,17 @@ def _ranges(parts: Parts, shape: tuple[int, ...], spec: QuantSpec) -> tuple[np.n
         raise ValueError(f"its ranges are {delta.shape} and {offset.shape} of a tensor {shape}")
     if not (np.isfinite(delta).all() and np.isfinite(offset).all()):
         raise ValueError("its ranges are not finite")
-    return delta, offset.astype(np.int32) if spec.zero == "nudged" else offset
+    return delta, offset if spec.zero == "float" else offset.astype(np.int32)
+
+
+def _halved(x: np.ndarray) -> np.ndarray:
+    """Floats that have the bits of bfloat16 as these bits; integers as they are."""
+    return (x.view(np.uint32) >> 16).astype(np.uint16) if x.dtype == np.float32 else x
+
+
+def _widened(x: np.ndarray) -> np.ndarray:
+    """What `_halved` was called on."""
+    return (x.astype(np.uint32) << 16).view(np.float32) if x.dtype == np.uint16 else x
 
 
 def to_blocks(x: Shaped[Array, "*shape"], block: tuple[int, ...]) -> Shaped[Array, "..."]:

@@ -37,6 +37,9 @@ def find_range(
         low, high = _between(values, there, round(100 * float(how.removeprefix("percentile:"))))
     if with_zero:
         low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+    if zero == "symmetric":
+        high = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        low = -high
     if how == "mse":
         scale, back = powers_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)))
         some, there = _by_block(_thinned(x)), None if kept is None else _by_block(_thinned(kept))
@@ -94,6 +97,7 @@ def _least_squares(
     each end moved alone, first in coarse and then in fine steps."""
     weight = jnp.ones_like(x) if kept is None else kept.astype(jnp.float32)
     middle = jnp.sum(x * weight, 1, keepdims=True) / jnp.maximum(jnp.sum(weight, 1, keepdims=True), 1)
+    middle = jnp.zeros_like(middle) if zero == "symmetric" else middle
 
     def error(low: jax.Array, high: jax.Array) -> jax.Array:
         return jnp.sum(weight * (_rounded(x, low, high, steps, zero) - x) ** 2, 1, keepdims=True)
@@ -117,6 +121,15 @@ def _least_squares(
         return better(best, jnp.where(lower, first, best[0]), jnp.where(lower, best[1], last))
 
     best = jax.lax.fori_loop(0, _SHRINKS, shrunk, (low, high, error(low, high)))
+    if zero == "symmetric":  # both ends move together, in finer steps around the best
+        start = best[1]
+
+        def wider(i: Any, best: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            end = jnp.minimum(start + (i / _ENDS - 1) * high / _SHRINKS, high)
+            return better(best, -end, end)
+
+        best = jax.lax.fori_loop(0, 2 * _ENDS, wider, best)
+        return best[0], best[1]
     for width in (1.0, 0.3):
         start = best
         best = jax.lax.fori_loop(0, 2 * _ENDS, lambda i, best, w=width, s=start: moved(i, best, w, s), best)
@@ -128,6 +141,8 @@ def _rounded(x: jax.Array, low: jax.Array, high: jax.Array, steps: jax.Array, ze
     delta = jnp.maximum((high - low) / steps, 1e-30)
     if zero == "float":
         return low + delta * jnp.round((jnp.clip(x, low, high) - low) / delta)
+    if zero == "symmetric":
+        return delta * jnp.clip(jnp.round(x / delta), -(steps + 1) / 2, (steps - 1) / 2)
     first = jnp.round(low / delta)
     return delta * jnp.clip(jnp.round(x / delta), first, first + steps)
 

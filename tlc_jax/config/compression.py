@@ -66,10 +66,13 @@ class CompressConfig:
     group:N below 8 bits. Where N does not divide the rows of a tensor, each of its rows has one range."""
     range: str = "minmax"
     """minmax (paper), mse (least squares), or percentile:P; choose mse below 8 bits."""
-    zero: Literal["nudged", "float"] = "nudged"
+    zero: Literal["nudged", "float", "symmetric"] = "nudged"
     """nudged: zero has a code, which other tools require and which makes rows and groups smaller; float: the
     range stays as it is (paper), better at 2 bits with mse. At 3 bits and more neither is better
-    (docs/results/errors.md)."""
+    (docs/results/errors.md). symmetric: ranges have zero in the middle, and its code is not stored."""
+    range_dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type in which ranges are stored: bfloat16 makes groups smaller, at 4 bits and group:64 by a
+    twentieth of the file."""
     matrices_only: bool = False
     """Leave vectors (biases, normalisation) in float32, a fraction of a percent of the weights; the paper
     quantizes every parameter."""
@@ -132,7 +135,7 @@ class CompressConfig:
     @property
     def spec(self) -> QuantSpec:
         """How tensors are quantized that no rule matches."""
-        return QuantSpec(self.bits, self.granularity, self.range, self.zero)
+        return QuantSpec(self.bits, self.granularity, self.range, self.zero, self.range_dtype)
 
     def recorded(self) -> dict[str, Any]:
         """The options as the manifest of an artifact records them; steps have their names."""

@@ -24,15 +24,21 @@ class QuantSpec:
     range: str = "minmax"
     """'minmax' (paper); 'percentile:P' leaves P percent of the values outside at either end; 'mse' has the
     least mean squared error."""
-    zero: Literal["nudged", "float"] = "nudged"
+    zero: Literal["nudged", "float", "symmetric"] = "nudged"
     """'float': the range stays as it is (paper); 'nudged': it is moved by at most half a step, so that zero
     has a code, which other tools require. The range of a row, a group or a pruned tensor is first widened to
-    contain zero."""
+    contain zero. 'symmetric': it reaches as far on either side of zero, whose code is the middle one and is
+    not stored."""
+    range_dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type in which ranges are stored; steps are rounded up to it before codes are made, so that codes
+    cover the whole range."""
 
     def __post_init__(self) -> None:
         check_types(self)
         if self.bits not in BITS:
             raise ValueError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits}")
+        if self.zero == "symmetric" and self.bits == 1:
+            raise ValueError("symmetric codes of 1 bit would be zero or negative: give zero nudged or float")
         if self.granularity not in ("tensor", "row") and not self.group_size:
             raise ValueError(f"granularity must be tensor, row or group:N, not {self.granularity!r}")
         if self.range not in ("minmax", "mse") and self.percentile is None:
@@ -53,7 +59,8 @@ class QuantSpec:
         return float(match[1]) if match and float(match[1]) < 50 else None
 
     def __str__(self) -> str:
-        return f"{self.bits} bits, {self.granularity}, {self.range}, zero {self.zero}"
+        dtype = "" if self.range_dtype == "float32" else f", ranges in {self.range_dtype}"
+        return f"{self.bits} bits, {self.granularity}, {self.range}, zero {self.zero}{dtype}"
 
 
 @dataclass(frozen=True)

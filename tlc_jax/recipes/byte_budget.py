@@ -351,6 +351,7 @@ def _expected(name: str, x: Any, rule: Rule, kept: int) -> int:
     if rule.quant is None or x.ndim == 0 or x.size == 0:
         return x.size * x.dtype.itemsize if kept == x.size else sizes.bitmap_bytes(x.size, kept, 32)
     blocks = x.size // math.prod(block_shape(name, x.shape, rule.quant))
-    ranges = blocks * (5 if rule.quant.zero == "nudged" else 8)  # delta, and a code of zero or a float
+    number = 2 if rule.quant.range_dtype == "bfloat16" else 4
+    ranges = blocks * (number + {"nudged": 1, "float": number, "symmetric": 0}[rule.quant.zero])
     bits = rule.quant.bits
     return sizes.weight_bytes(x.size, kept, bits, not sizes.is_sparse(x.size, kept, bits)) + ranges

@@ -17,7 +17,6 @@ A factored tensor is stored as
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
@@ -192,7 +191,10 @@ class LowRank(Step):
         if not rule.prune or len(shape) != 2 or _is_pruned(tensor.mask) or not self._saves(shape, rule):
             return tensor
         left, right = factors(name, np.asarray(tensor.values), self.rank_of(shape))
-        spec = dataclasses.replace(rule.quant, granularity="row") if rule.quant else QuantSpec(32)
+        spec = QuantSpec(32)
+        if rule.quant:
+            zero = "float" if rule.quant.zero == "float" else "nudged"
+            spec = QuantSpec(rule.quant.bits, "row", rule.quant.range, zero)
         # a range for each component: of a column, as in a kernel, and of a row
         return LowRankTensor(
             quantize_tensor("left/kernel", left, spec), quantize_tensor("right", right, spec)

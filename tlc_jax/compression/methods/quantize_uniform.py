@@ -23,7 +23,14 @@ class Quantize(Step):
     @classmethod
     def examples(cls) -> tuple[Step, ...]:
         specs = QuantSpec(8), QuantSpec(3, "row", "mse"), QuantSpec(4, "group:8", zero="float"), QuantSpec(32)
-        return (*(cls(spec) for spec in specs), cls(QuantSpec(1, range="percentile:1"), matrices_only=True))
+        half = (
+            QuantSpec(4, "row", zero="symmetric", range_dtype="bfloat16"),
+            QuantSpec(5, "group:8", "mse", "float", "bfloat16"),
+        )
+        return (
+            *(cls(spec) for spec in (*specs, *half)),
+            cls(QuantSpec(1, range="percentile:1"), matrices_only=True),
+        )
 
     def choose(self, tensors: Mapping[str, Any], rules: dict[str, Rule]) -> dict[str, Rule]:
         return {name: self._rule(name, tensors[name], rule) for name, rule in rules.items()}
