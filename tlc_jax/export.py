@@ -20,6 +20,9 @@ class Export:
     """'huggingface': a RobertaPreLayerNorm in dense float32, with its tokenizer, for transformers.
     'compressed-tensors': an artifact's codes, as that library and vLLM read them. For an artifact made with
     compress --hf, either format restores the model of that folder."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of the floats of the format huggingface; bfloat16 takes half the bytes, and transformers
+    computes with it."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     from tlc_jax.storage.paths import parse_path
     from tlc_jax.training.view import make_console
 
-    export_model(args.checkpoint, parse_path(args.out), args.format, make_console())
+    export_model(args.checkpoint, parse_path(args.out), args.format, make_console(), dtype=args.dtype)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 from tests.exports import from_compressed_tensors
 from tlc_jax import compress, evaluate, export
-from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
+from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
 from tlc_jax.artifacts.model_folder import read_arrays
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.core.errors import UserError
@@ -179,3 +181,30 @@ def test_odd_tensors_are_kept_and_broken_models_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no weights"):
         compress.main(refused)
     assert not (tmp_path / "refused").exists()
+
+
+def test_floats_are_exported_in_16_bits(tmp_path: Path) -> None:
+    """Each is the nearest bfloat16 to what the artifact holds; integers stay, and config.json says so."""
+    rng = np.random.default_rng(0)
+    arrays = {"a.weight": rng.normal(size=(8, 64)).astype(np.float32), "positions": np.arange(8)}
+    (tmp_path / "hf").mkdir()
+    safetensors.numpy.save_file(arrays, tmp_path / "hf" / WEIGHTS)
+    (tmp_path / "hf" / "config.json").write_text('{"model_type": "x", "dtype": "float32"}', encoding="utf-8")
+    artifact, out = tmp_path / "artifact", tmp_path / "out"
+    compress.main(["--hf", str(tmp_path / "hf"), "--bits", "32", "--out", str(artifact)])
+    with pytest.raises(UserError, match="omit --dtype, or give --format huggingface"):
+        export.main(
+            [str(artifact), "--format", "compressed-tensors", "--dtype", "bfloat16", "--out", str(out)]
+        )
+    assert not out.exists()
+    export.main([str(artifact), "--format", "huggingface", "--dtype", "bfloat16", "--out", str(out)])
+    assert json.loads((out / "config.json").read_text(encoding="utf-8")) == {
+        "model_type": "x", "dtype": "bfloat16",
+    }  # fmt: skip
+    with safetensors.safe_open(out / WEIGHTS, "numpy") as file:
+        assert file.get_slice("a.weight").get_dtype() == "BF16"
+    found = CheckpointFolder(out)
+    x = arrays["a.weight"]
+    upper = (x.view(np.uint32) + 0x7FFF + ((x.view(np.uint32) >> 16) & 1)) & np.uint32(0xFFFF0000)  # to even
+    np.testing.assert_array_equal(found["a.weight"], upper.astype(np.uint32).view(np.float32))
+    np.testing.assert_array_equal(found["positions"], arrays["positions"])

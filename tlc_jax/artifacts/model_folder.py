@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
@@ -29,6 +30,17 @@ def write_arrays(folder: AnyPath, arrays: Tensors, others: Mapping[str, bytes]) 
     write_bytes(folder / WEIGHTS, safetensors.numpy.save(arrays, {"format": "pt"}))
     for name, content in others.items():
         write_bytes(folder / name, content)
+
+
+def store_bfloat16(folder: AnyPath) -> None:
+    """Write the floats of `write_arrays` again in 16 bits, each rounded to the nearest, and say so in
+    config.json, by which transformers loads them."""
+    arrays = {
+        name: x.astype(ml_dtypes.bfloat16) if x.dtype.kind == "f" else x
+        for name, x in read_arrays(folder).items()
+    }
+    config = json.loads((folder / "config.json").read_bytes())
+    write_arrays(folder, arrays, {"config.json": json_file({**config, "dtype": "bfloat16"})})
 
 
 def json_file(content: Mapping[str, Any]) -> bytes:

@@ -182,6 +182,8 @@ def recipe_of(config: CompressConfig) -> Recipe:
     steps: list[Step] = []
     if config.heads is not None or config.feed_forward_size is not None:
         steps.append(KeepUnits(config.heads, config.feed_forward_size))
+    if config.ignore:
+        steps.append(ByRule((Rule(config.ignore, why="left as it is: --ignore"),)))
     if config.rules:
         steps.append(ByRule(config.rules))
     if config.sparsity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
@@ -76,6 +77,9 @@ class CompressConfig:
     matrices_only: bool = False
     """Leave vectors (biases, normalisation) in float32, a fraction of a percent of the weights; the paper
     quantizes every parameter."""
+    ignore: Optional[str] = None
+    """A regular expression: tensors whose whole names match stay as they are, in float32 and whole, such as
+    '.*/token_embedding|classification_head/.*'."""
     scope: Literal["global", "layer", "tensor"] = "global"
     """Prune the smallest weights of all tensors together (paper), of each layer, or of each tensor."""
     max_tensor_sparsity: Optional[float] = None
@@ -112,6 +116,7 @@ class CompressConfig:
     def __post_init__(self) -> None:
         check_types(self)
         self.spec  # noqa: B018, checks itself
+        check_fields(self, "", ("ignore",), _is_pattern, "a regular expression")
         check_fields(self, "", ("sparsity",), lambda share: 0 <= share < 1, "in [0, 1)")
         check_fields(self, "", ("max_tensor_sparsity",), lambda share: 0 < share <= 1, "in (0, 1]")
         check_fields(self, "", ("target_mb",), lambda size: size > 0, "positive")
@@ -142,6 +147,14 @@ class CompressConfig:
         options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         del options["steps"]
         return {**options, "steps": [step.recorded() for step in self.steps]} if self.steps else options
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 OF_FOLDERS = CompressConfig(granularity="group:64", range="mse", matrices_only=True)

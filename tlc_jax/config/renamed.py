@@ -46,7 +46,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "norm_epsilon": 1e-5,
         "tied_output": True,
     },
-    "CompressConfig": {"max_drop": None, "confidence": 0.95, "range_dtype": "float32"},
+    "CompressConfig": {"max_drop": None, "confidence": 0.95, "range_dtype": "float32", "ignore": None},
     "QuantSpec": {"range_dtype": "float32"},
     "ClassificationConfig": {"lengths": "doubling"},
     "PairsConfig": {"packing": False},

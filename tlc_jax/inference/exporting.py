@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -13,7 +16,7 @@ from tlc_jax.artifacts.compressed_tensors import Packed, to_compressed_tensors
 from tlc_jax.artifacts.encoder_config import CLASSES
 from tlc_jax.artifacts.huggingface import by_huggingface_names, write_huggingface
 from tlc_jax.artifacts.model_card import NAME as CARD
-from tlc_jax.artifacts.model_folder import json_file, read_arrays, write_arrays
+from tlc_jax.artifacts.model_folder import json_file, read_arrays, store_bfloat16, write_arrays
 from tlc_jax.artifacts.pegasus import write_pegasus
 from tlc_jax.config import ClassificationConfig, EncoderDecoderConfig, ModelConfig
 from tlc_jax.core.errors import UserError
@@ -45,16 +48,34 @@ class _SpecialTokens(TypedDict):
 
 
 def export_model(
-    root: str, out: AnyPath, kind: str, console: Console, loaded: TrainedModel | None = None
+    root: str,
+    out: AnyPath,
+    kind: str,
+    console: Console,
+    loaded: TrainedModel | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Write a model to the new folder `out` in one of FORMATS, with its card; `loaded` is that model, if it
-    is at hand."""
+    is at hand. `dtype` is that of the floats of the format huggingface, float32 or bfloat16."""
+    half = dtype == "bfloat16"
+    if half and kind != "huggingface":
+        raise UserError(
+            f"{kind} has codes, and its floats are float32: omit --dtype, or give --format huggingface"
+        )
     with claimed(out), new_folder(out, exclusive=True) as making:
         if loaded is None and not of_folder(root):
             loaded = load_model(root, warn=console.print)
+        if half and loaded is not None:  # the card has the metric of what is written
+            loaded = dataclasses.replace(loaded, params=jax.tree.map(_rounded, loaded.params))
         FORMATS[kind](root, making, console, loaded)
+        if half:
+            store_bfloat16(making)
         write_bytes(making / CARD, exported_card(root, making, kind, console, loaded).text().encode())
     console.print(f"written to {out}")
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.bfloat16).astype(x.dtype)
 
 
 def _huggingface(root: str, folder: AnyPath, console: Console, loaded: TrainedModel | None) -> None:
