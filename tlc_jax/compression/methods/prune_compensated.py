@@ -60,8 +60,8 @@ class PruneCompensated(CalibratedPruning):
         return cls(), cls(0.3), cls(0.0), cls(pattern="2:4")
 
     def keep(self, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
-        if inputs.second_moment is not None:
-            factor = inverse_factor(inputs.second_moment, self.dampening)
+        if (hessian := inputs.hessian) is not None:
+            factor = inverse_factor(hessian, self.dampening)
             return self._eliminated(weights, factor, kept)
         costs = np.square(weights, dtype=np.float64)
         if inputs.uses is not None:
@@ -103,15 +103,15 @@ class PruneCompensated(CalibratedPruning):
         return keep_largest(costs.reshape(-1, 1), kept[block].reshape(-1, 1), count).reshape(costs.shape)
 
     def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: InputStatistics | None) -> Leaf:
-        moment = None if inputs is None else inputs.second_moment
-        if moment is None or tensor.mask is None or np.asarray(tensor.mask).all() or len(tensor.shape) != 2:
+        hessian = None if inputs is None else inputs.hessian
+        if hessian is None or tensor.mask is None or np.asarray(tensor.mask).all() or len(tensor.shape) != 2:
             return tensor
         kept = by_input(name, tensor.mask)
         weights = by_input(name, tensor.values)
         if not weights[~kept].any():
             return tensor  # finetuned without them
         values = eliminate(
-            weights, inverse_factor(moment, self.dampening), lambda j, w: np.where(kept[j], w[j], 0.0)
+            weights, inverse_factor(hessian, self.dampening), lambda j, w: np.where(kept[j], w[j], 0.0)
         )
         values = np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
         return FloatTensor(from_inputs(name, values, tensor.shape), tensor.mask)

@@ -6,8 +6,9 @@ The score of a weight is its magnitude times the norm of its input over the cali
 value.
 
 The inputs of an embedding that is looked up are one-hot: the norm of a row is the square root of how often it
-is used, and an output is one unit of all rows. An embedding that is also the output matrix is pruned as that.
-With unknown inputs the score is the magnitude.
+is used, and an output is one unit of all rows. Of an embedding that is also the output matrix an output is a
+row, and the squares of norms are the diagonal of its Hessian (input_statistics.py). With unknown inputs the
+score is the magnitude.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class PruneWanda(CalibratedPruning):
 
     def keep(self, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
         scores = np.abs(weights).astype(np.float64)
-        if inputs.second_moment is not None:
-            scores *= np.sqrt(np.diag(inputs.second_moment))[:, None]
+        if (hessian := inputs.hessian) is not None:
+            scores *= np.sqrt(np.diag(hessian))[:, None]
         elif inputs.uses is not None:
             scores *= np.sqrt(inputs.uses)  # of the rows, which are columns here
         if self.group is not None:

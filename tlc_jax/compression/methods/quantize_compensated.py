@@ -57,16 +57,17 @@ class QuantizeCompensated(Step):
         return Needs.CALIBRATION
 
     def convert(self, name: str, tensor: FloatTensor, rule: Rule, inputs: InputStatistics | None) -> Leaf:
-        if inputs is None or inputs.second_moment is None or len(tensor.shape) != 2:
+        hessian = None if inputs is None else inputs.hessian
+        if hessian is None or len(tensor.shape) != 2:
             return tensor
         values = np.asarray(tensor.values)
         plain = quantize_tensor(name, values, rule.quant, tensor.mask)
         if not isinstance(plain, QuantizedTensor):
             return tensor
-        order = np.arange(len(inputs.second_moment))
+        order = np.arange(len(hessian))
         if self.largest_first:
-            order = np.argsort(-np.diag(inputs.second_moment), kind="stable")
-        factor = inverse_factor(inputs.second_moment[np.ix_(order, order)], self.dampening)
+            order = np.argsort(-np.diag(hessian), kind="stable")
+        factor = inverse_factor(hessian[np.ix_(order, order)], self.dampening)
         kept = None if tensor.mask is None else by_input(name, tensor.mask)
         codes = compensated_codes(by_input(name, values), Grid.of(name, plain), factor, order, kept)
         return dataclasses.replace(plain, codes=from_inputs(name, codes, tensor.shape))
