@@ -14,42 +14,23 @@ import safetensors.numpy
 from rich.console import Console
 
 from tests.builders import write_corpus, write_tables
-from tests.data.encoder_tokenizers import bert as wordpiece
+from tests.pretrained_folders import BERT, drawn, write_bert
 from tlc_jax import compress, export, train
 from tlc_jax.artifacts.encoder_folder import open_encoder_folder
-from tlc_jax.artifacts.huggingface import write_huggingface
-from tlc_jax.config import Config, DataConfig, ModelConfig
+from tlc_jax.config import Config, DataConfig
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
 from tlc_jax.inference.text_classifier import Classifier
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.families import ENCODER
+from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.begin_from_folder import InitFromFolder
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.state import TrainState, init_state
 
-BERT = ModelConfig(
-    architecture="bert",
-    num_layers=2,
-    hidden_size=16,
-    head_size=8,
-    feed_forward_size=24,
-    vocab_size=210,  # more rows than the tokenizer has entries, as some checkpoints have
-    max_positions=32,
-    pad_id=0,
-    position_offset=0,
-    token_types=2,
-    norm_epsilon=1e-12,
-    dropout=0.05,
-)
-SPECIAL = {
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "mask_token": "[MASK]",
-}
 CONFIG = """
 from tlc_jax.config import *
 
@@ -67,32 +48,18 @@ def get_config():
 """
 
 
-def drawn(init: Any) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), shapes)
-
-
-def write(folder: Path, params: dict[str, Any], labels: tuple[str, ...] = ()) -> Path:
-    folder.mkdir()
-    units, names = ENCODER.prunable_units(BERT), ENCODER.huggingface_names(BERT)
-    tokenizer = wordpiece().to_str(pretty=True).encode()
-    write_huggingface(folder, params, BERT, tokenizer, names, units, labels, 0.0, SPECIAL)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BertForMaskedLM."""
     folder = tmp_path_factory.mktemp("bert") / "masked"
-    return write(folder, drawn(lambda key: init_mlm(BERT, key)))
+    return write_bert(folder, drawn(lambda key: init_mlm(BERT, key)))
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BertForSequenceClassification of three classes."""
     folder = tmp_path_factory.mktemp("bert") / "classifier"
-    return write(folder, drawn(lambda key: init_classifier(BERT, 3, key)), ("a", "b", "c"))
+    return write_bert(folder, drawn(lambda key: init_classifier(BERT, 3, key)), ("a", "b", "c"))
 
 
 def begun(root: Path, task: str, data: Path, folder: Path) -> Path:
@@ -172,6 +139,26 @@ def test_transformers_reads_texts_and_classifies_them_as_we_do(classifier: Path,
             logits = theirs(**tokenizer(*pair, return_tensors="pt")).logits
         expected = torch.softmax(logits, -1)[0].tolist()
         assert list(prediction.probabilities.values()) == pytest.approx(expected, abs=1e-5), pair
+
+
+def test_a_missing_head_of_masked_language_modelling_begins_new_and_is_named(classifier: Path) -> None:
+    begin, said = InitFromFolder(f"hf:{classifier}"), list[str]()
+    config = begin.resolve(Config(data=DataConfig(sequence_length=16)))
+    objective, mesh = kind_of(config).objective(config), make_mesh(config.mesh, jax.devices()[:1])
+
+    def new() -> TrainState:
+        return init_state(objective, config.optimizer, jax.random.key(0), mesh)[0]
+
+    state = begin.initial(new(), config.mesh, new, said.append).state
+    assert "(BertForSequenceClassification): encoder" in said[0]
+    assert said[1:] == [
+        f"hf:{classifier} has no mlm_head for this task: new ones begin at random",
+        "not used by this task: pooler, classification_head",
+    ]
+    found, expected, fresh = tree.flatten(state.params), stored(classifier), tree.flatten(new().params)
+    assert found.keys() == fresh.keys()
+    for path, x in found.items():
+        np.testing.assert_array_equal(x, expected[path] if path.startswith("encoder/") else fresh[path])
 
 
 def test_the_config_must_go_with_the_folder(masked: Path, tmp_path: Path) -> None:
