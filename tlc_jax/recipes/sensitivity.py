@@ -101,8 +101,8 @@ def _shares(name: str, x: np.ndarray, rule: Rule, granularities: Sequence[str]) 
         spec = replace(rule.quant, bits=bits, range=RANGE, granularity=granularity)
         return squares(some, quantize_tensor(name, some, spec).dense())[0]
 
-    own = {bits: error(bits, rule.quant.granularity) for bits in BITS}
-    return {g: {bits: error(bits, g) / (own[bits] or 1.0) for bits in BITS} for g in granularities}
+    given = {bits: error(bits, rule.quant.granularity) for bits in BITS}
+    return {g: {bits: error(bits, g) / (given[bits] or 1.0) for bits in BITS} for g in granularities}
 
 
 def _sparsities(rule: Rule, mask: Any) -> tuple[float, ...]:
