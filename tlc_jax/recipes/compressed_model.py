@@ -29,8 +29,9 @@ from tlc_jax.runs.load import TrainedModel
 
 @dataclass(frozen=True)
 class CompressedModel:
-    """`model` is the trained model, without the heads and units that the recipe removes, and `tensors` are
-    its tensors on the host. `fit` is what was found for a byte budget, if the recipe has one."""
+    """`model` is the trained model, without the layers, heads and units that the recipe removes, and
+    `tensors` are its tensors on the host. `fit` is what was found for a byte budget, if the recipe has
+    one."""
 
     model: TrainedModel
     tensors: Tensors
@@ -89,7 +90,7 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
 
 
 def shrunk(model: TrainedModel, recipe: Recipe) -> TrainedModel:
-    """The model without the heads and units that a recipe removes."""
+    """The model without the layers, heads and units that a recipe removes."""
     shape = model.config.model
     before = Model(model.params, shape, family_of(shape).prunable_units(shape), model.masks)
     after = shrink(before, recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tlc_jax.compression.methods.by_rule import ByRule
 from tlc_jax.compression.methods.fit_bytes import FitBytes
+from tlc_jax.compression.methods.keep_layers import KeepLayers
 from tlc_jax.compression.methods.keep_units import KeepUnits
 from tlc_jax.compression.methods.low_rank import LowRank
 from tlc_jax.compression.methods.prune_compensated import PruneCompensated
@@ -18,6 +19,7 @@ from tlc_jax.compression.steps import Step
 from tlc_jax.core.leaf import Leaf
 
 STEPS: tuple[type[Step], ...] = (
+    KeepLayers,
     KeepUnits,
     ByRule,
     PruneMagnitude,
