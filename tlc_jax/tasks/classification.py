@@ -225,7 +225,7 @@ class Classification(ClassificationObjective, Task):
         """Their lengths, and how much of them is padding."""
         lengths = [shape[0] for shape, _ in self._buckets.samples()]
         padding = f"{100 * self._buckets.padding(self._config.seed):.1f} % of the tokens are padding"
-        return f"padded to {first_of(map(str, lengths), 12)} tokens; {padding}"
+        return f"padded to {first_of([str(each) for each in lengths], 12)} tokens; {padding}"
 
     def epochs(self, step: int) -> float:
         return step / self._batches_per_epoch
