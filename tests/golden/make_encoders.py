@@ -134,7 +134,8 @@ def _write() -> None:
     with tempfile.TemporaryDirectory() as root:
         for name, case in CASES.items():
             save(Path(root) / name, case)
-            np.savez(Path(root) / name / "computed.npz", **computed(Path(root) / name))
+            results: dict[str, Any] = computed(Path(root) / name)
+            np.savez(Path(root) / name / "computed.npz", **results)
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
             for path in sorted(Path(root).rglob("*")):

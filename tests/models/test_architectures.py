@@ -144,6 +144,7 @@ def test_a_shrunk_encoder_computes_what_the_masked_one_does(name: str) -> None:
         np.put_along_axis(mask, rows.reshape(kind.layers, -1), True, axis=1)
         node[last] = jnp.where(mask[:, :, None], node[last], 0.0)
     ids = tokens(config.pad_id)
+    assert isinstance(smaller, ModelConfig)
     ours = encode(smaller, shrunk, ids)
     np.testing.assert_allclose(ours, encode(config, masked, ids), rtol=0, atol=1e-4)
     assert jnp.abs(ours - encode(config, params, ids)).max() > 0.1, "the test has teeth"

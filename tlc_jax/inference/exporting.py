@@ -115,7 +115,8 @@ def _special_tokens(rundir: RunDir) -> dict[str, str] | None:
     if not path.exists():
         return None
     try:
-        return {**checked(read_json(path), _SpecialTokens)}
+        named = checked(read_json(path), _SpecialTokens)
+        return {role: str(token) for role, token in named.items()}
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} does not name special tokens ({one_reason(error)}): replace it with an undamaged copy"
