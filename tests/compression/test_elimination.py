@@ -145,6 +145,8 @@ def test_costs_of_the_inputs_add_up_to_that_of_the_change() -> None:
         ("embedding", QuantSpec(1, "tensor", zero="float")),
         ("embedding", QuantSpec(4, "row", "mse")),
         ("embedding", QuantSpec(6, "group:16", "minmax", "float")),
+        ("embedding", QuantSpec(3, "row", "mse", "symmetric")),
+        ("a/kernel", QuantSpec(5, "row", zero="float", range_dtype="bfloat16")),
     ],
 )
 def test_with_independent_inputs_it_is_plain_rounding(name: str, spec: QuantSpec) -> None:
