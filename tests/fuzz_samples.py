@@ -62,6 +62,15 @@ QUICK = [
     Target(
         "safetensors folder", "hf", _with("compress", "--hf", "{input}", "--bits", "4", "--out", "{out}/x"), 4
     ),
+    Target(
+        "encoder of transformers, train",
+        "bert",
+        _with(
+            *("train", "--config", "quickstart", "--init-from", "hf:{input}"),
+            *("--workdir", "{out}/x", "--dry-run"),
+        ),
+        3,
+    ),
 ]
 
 
@@ -116,6 +125,8 @@ def make_samples(root: Path, trained: bool) -> None:
         "brotli": ["--coding", "brotli"],
     }.items():
         run_command("compress", "--hf", f"{root}/hf", "--bits", "4", *options, "--out", f"{root}/hf_{name}")
+    # in a process of its own, since it computes
+    subprocess.run([sys.executable, "-m", "tests.pretrained_folders", str(root / "bert")], check=True)
     if trained:
         _trained_samples(root)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from tests.data.encoder_tokenizers import bert as wordpiece
 from tlc_jax.artifacts.huggingface import write_huggingface
 from tlc_jax.config import ModelConfig
+from tlc_jax.models.encoder import init_mlm
 from tlc_jax.models.families import ENCODER
 
 BERT = ModelConfig(
@@ -58,3 +61,8 @@ def write_bert(
     units, names = ENCODER.prunable_units(model), ENCODER.huggingface_names(model)
     write_huggingface(folder, params, model, _tokenizer(), names, units, labels, 0.0, SPECIAL)
     return folder
+
+
+if __name__ == "__main__":  # for tests/fuzz.py
+    longer = dataclasses.replace(BERT, max_positions=64)
+    write_bert(Path(sys.argv[1]), drawn(lambda key: init_mlm(longer, key)), model=longer)
