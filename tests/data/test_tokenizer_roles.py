@@ -275,6 +275,22 @@ def test_sizes(tokenizer_files: Files) -> None:
         given_tokenizer(tokenizer_files["bert"], size)
 
 
+@pytest.mark.parametrize(("largest", "refused"), [(1000, False), (2**30 - 1, True)])
+def test_ids_that_no_token_has(tokenizer_files: Files, tmp_path: Path, largest: int, refused: bool) -> None:
+    """A few are never drawn; a file with one huge id does not take the memory of all below it."""
+    content = state(tokenizer_files["bert"])
+    size, vocabulary = len(content["model"]["vocab"]), content["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    vocabulary[last] = largest
+    path = written(tmp_path, content)
+    if refused:
+        with pytest.raises(UserError, match=f"has {size} entries, but an id {largest}: number them from 0"):
+            encoder_tokenizer(path, 2**30, lossless=False, exact=False)
+        return
+    _, roles, _ = encoder_tokenizer(path, 2000, lossless=False, exact=False)
+    assert roles.drawn.tolist() == sorted(set(vocabulary.values()) - {0, 1, 2, 3, 4, 5})
+
+
 @pytest.mark.parametrize(("longest", "refused"), [(33, False), (34, True)])
 def test_rules_of_sentencepiece_have_a_bound(
     tokenizer_files: Files, tmp_path: Path, longest: int, refused: bool
