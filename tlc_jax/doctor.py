@@ -72,8 +72,16 @@ def _of_run(config: Config) -> tuple[list[Config], list[Config]]:
 
 
 def _of_study(study: StudyConfig) -> tuple[list[Config], list[Config]]:
-    """Each size is trained, and perhaps finetuned."""
+    """Each size is trained, and perhaps finetuned; checkpoints that are given are finetuned alone."""
+    if study.pretrained and study.finetune is not None:
+        return [study.finetune], [study.finetune]
     return [study.train, *filter(None, [study.finetune])], 2 * [study.train_of(size) for size in study.sizes]
+
+
+def _first_given(settings: Config | StudyConfig) -> str | None:
+    """The first checkpoint that a study begins with, which stands for all."""
+    given = getattr(settings, "given", ())
+    return given[0].reference if given else None
 
 
 _COMMANDS: dict[type, tuple[str, type[Doctor], Callable[[Any], tuple[list[Config], list[Config]]]]] = {
@@ -90,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(options, arguments, "doctor", settings, EVERYDAY)
     configs, models = map(tuple, configs_of(args.settings))
     given = tuple(command_line.without(arguments, {"--json": None}))
-    plan = Plan(name, given, configs, models, args.workdir, args.init_from)
+    plan = Plan(name, given, configs, models, args.workdir, args.init_from or _first_given(args.settings))
     made = []
     for result in results(CHECKS, plan):
         if not args.json:

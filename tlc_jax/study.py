@@ -13,9 +13,10 @@ from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError
 
 EVERYDAY = (
-    *("config", "workdir", "sizes", "bits", "sparsities", "compression.granularity", "compression.range"),
-    *("workers", "dry_run", "seeds", "train.budget.training_seconds", "train.data.dir", "train.batch_size"),
-    *("train.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir", "search.seeds"),
+    *("config", "workdir", "sizes", "pretrained", "bits", "sparsities", "compression.granularity"),
+    *("compression.range", "workers", "dry_run", "seeds", "train.budget.training_seconds", "train.data.dir"),
+    *("train.batch_size", "train.optimizer.learning_rate", "finetune.budget.steps", "finetune.data.dir"),
+    "search.seeds",
 )
 
 
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--workers must be at least 1, not {args.workers}")
     workdir = parse_path(args.workdir)
     if not (workdir / STUDY).exists():
-        for config in filter(None, (args.settings.train, args.settings.finetune)):
+        trained = None if args.settings.pretrained else args.settings.train
+        for config in filter(None, (trained, args.settings.finetune)):
             check_exists(config.data.dir)
     if args.dry_run:
         from tlc_jax.studies.dry_run import dry_run

@@ -15,6 +15,7 @@ from tests.studies.untrained import COMBINATION, FIRST, SECOND, Folder
 from tlc_jax.config import Config, DataConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.data.text import installed_docs
+from tlc_jax.runs.begin import Fresh
 from tlc_jax.studies import train_item
 from tlc_jax.studies.same_data import SameData
 from tlc_jax.tasks.mlm import MlmKind
@@ -112,12 +113,12 @@ def test_two_processes_that_begin_at_once_prepare_the_same_data(
     begun = SameData(folder.workdir / "data.json")
     folder.go(f"{FIRST}lr")
     config = folder.configs[f"{FIRST}trained"]
-    assert begun.prepare("train", config, None, Console(quiet=True)) is None, "they agree"
+    assert begun.prepare("train", config, Fresh(), Console(quiet=True)) is None, "they agree"
     begun = SameData(folder.root / "other" / "data.json")
     shutil.copytree(folder.workdir, folder.root / "other")
     folder.change_text()
     with pytest.raises(UserError, match="have changed since .*data.json was made: changed content: a.txt"):
-        begun.prepare("train", config, None, Console(quiet=True))
+        begun.prepare("train", config, Fresh(), Console(quiet=True))
 
 
 @pytest.mark.slow
@@ -174,8 +175,8 @@ def test_upgraded_packages_are_other_data(tmp_path: Path, monkeypatch: pytest.Mo
     class Prepared:
         manifest = identity
 
-    monkeypatch.setattr(MlmKind, "prepare", lambda kind, config, console: Prepared)
-    same_data.prepare("train", config, None, console)
+    monkeypatch.setattr(MlmKind, "prepare", lambda kind, config, console, **_: Prepared)
+    same_data.prepare("train", config, Fresh(), console)
     same_data.meet("runs/2x64/seed0/trained", {"train": identity})  # type: ignore[dict-item]
     same_data.check_sources("train", config)
     again = SameData(tmp_path / "data.json")

@@ -103,7 +103,10 @@ class Folder:
         if not rundir.data.exists():
             source = begin.data_from
             kind = kind_of(config)
-            data = kind.prepare(config, console) if source is None else kind.open(config, source.data)
+            if source is None:
+                data = kind.prepare(config, console, pretrained=begin.pretrained)
+            else:
+                data = kind.open(config, source.data)
             cache.keep(data, rundir.data)
         copy_file(rundir.data / "tokenizer.json", rundir.tokenizer)
         number = len(title) + sum(map(ord, title))
@@ -114,11 +117,21 @@ class Folder:
                 {"tuning/majority_accuracy": 0.5},
                 {"tuning/accuracy": 0.5, "tuning/loss": 1 / number},
             ]
+        steps_of_lines = (0, steps)
+        if config.checkpoint.best:  # after half of the updates, as its last evaluation says
+            better = {"tuning/accuracy": 0.75, "tuning/loss": 0.5}
+            evaluated.insert(1, better)
+            evaluated[-1] = {"tuning/accuracy": 0.625, "tuning/loss": 0.75}
+            steps_of_lines = (0, steps // 2, steps)
         lines = [
             {"step": step, "training_seconds": seconds, "total_seconds": seconds}
             | {f"eval/{name}": value for name, value in values.items()}
-            for step, seconds, values in zip((0, steps), (0.0, 1.0), evaluated, strict=True)
+            for step, values in zip(steps_of_lines, evaluated, strict=True)
+            for seconds in [step / steps]
         ]
+        if config.checkpoint.best:
+            for line, best in zip(lines, (0, steps // 2, steps // 2), strict=True):
+                line["best_step"] = best
         rundir.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
     def measurer(self, *_: object) -> Measurer:

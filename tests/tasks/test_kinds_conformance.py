@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from tests.tasks.kinds import CONFIGS, config_of
-from tlc_jax.config import Config
+from tlc_jax.config import CheckpointConfig, Config
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import flatten
 from tlc_jax.data import cache
@@ -179,6 +179,10 @@ def test_what_may_be_done_next_are_commands_of_the_run(case: Case) -> None:
         assert found is not None
         assert importlib.util.find_spec(f"tlc_jax.{found[1]}")
         assert "'runs/my run'" in found[2]
+    keeps = dataclasses.replace(case.config, checkpoint=CheckpointConfig(best=True))
+    for command in next_commands(keeps, "runs/my run"):
+        assert "'runs/my run@best'" in command, "what is kept is what goes on"
+        assert "best-" not in command
 
 
 @pytest.mark.parametrize(

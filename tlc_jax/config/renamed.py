@@ -27,6 +27,7 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS, "zstd": "coding brotli makes smaller f
 ADDED: dict[str, dict[str, Any]] = {
     "Config": {"distil": DistilConfig(), "data_share": 1.0, "tensorboard": False},
     "StudyConfig": {
+        "pretrained": (),
         "distillations": (),
         "compression": CompressConfig(zero="float"),
         "compressed_at": (),

@@ -11,6 +11,7 @@ from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.config.distillations import Distillation, parse_distillation
+from tlc_jax.config.given_checkpoints import GivenCheckpoint, parse_given
 from tlc_jax.config.marks import parse_mark
 from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
@@ -51,6 +52,15 @@ _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb", "max_drop", "co
 """Fields of a compression that are those of the study, or are searched for one model at a time."""
 
 
+_OF_TRAINED_SIZES: dict[str, object] = {
+    **dict.fromkeys(("oversized", "seeds", "distillations", "compressed_at", "memory_of"), ()),
+    "variants": ("",),
+    "rate_scaling": "none",
+    "counted_in": "training_seconds",
+}
+"""Fields of a study that say how sizes are trained, with the values that they have where none is."""
+
+
 def _training() -> Config:
     schedule = ScheduleConfig(follows="training_seconds")
     return Config(schedule=schedule, budget=BudgetConfig(training_seconds=3600))
@@ -72,6 +82,9 @@ class StudyConfig:
     """The finetunings to choose from."""
     sizes: tuple[str, ...] = ("2x64", "2x128")
     """Depth x width."""
+    pretrained: tuple[str, ...] = ()
+    """Checkpoints that take the place of `sizes`, each hf:FOLDER, a run or an artifact: they are finetuned
+    and compressed, and nothing of `train` is used. Each is called by its DEPTHxWIDTH."""
     oversized: tuple[str, ...] = ()
     """Sizes that are trained with the first seed alone, and neither finetuned nor compressed: beyond the
     largest of `sizes` they show where the largest stops being the best."""
@@ -117,7 +130,8 @@ class StudyConfig:
         lists = {name: values for name, values in vars(self).items() if isinstance(values, tuple)}
         for name, values in lists.items():
             check(len(set(values)) == len(values), f"{name} has a value twice: {values}")
-        check(bool(self.sizes), "sizes has no value: give one at least")
+        check(bool(self.sizes or self.pretrained), "sizes has no value: give one at least, or pretrained")
+        self._check_given()
         check(bool(self.variants), "variants has no value: '' is `train` itself")
         check(
             not (both := {*self.sizes} & {*self.oversized}),
@@ -145,6 +159,24 @@ class StudyConfig:
             replace(self.compression, **unset) == self.compression,
             "a study has bits, sparsities and recovery of its own, no target_mb and no max_drop: give none "
             f"of compression.{', compression.'.join(_NOT_FOR_STUDIES)}",
+        )
+
+    def _check_given(self) -> None:
+        """Of checkpoints that are given nothing is trained but the finetunings."""
+        for text in self.pretrained:
+            parse_given(text)
+        if not self.pretrained:
+            return
+        check(
+            not self.sizes,
+            f"pretrained takes the place of sizes, which are {', '.join(self.sizes)}: give sizes no value",
+        )
+        check(self.finetune is not None, "pretrained checkpoints are finetuned: give finetune")
+        training = [name for name, unset in _OF_TRAINED_SIZES.items() if getattr(self, name) != unset]
+        check(
+            not training,
+            f"pretrained checkpoints are not trained, but {', '.join(training)} would say how: drop one or "
+            "the other",
         )
 
     def _check_what_is_equal(self) -> None:
@@ -191,6 +223,11 @@ class StudyConfig:
                 f"distillations: {text} needs the size {each.teacher} among sizes and {each.mark} among "
                 "train.checkpoint.marks",
             )
+
+    @property
+    def given(self) -> tuple[GivenCheckpoint, ...]:
+        """The checkpoints that take the place of sizes."""
+        return tuple(map(parse_given, self.pretrained))
 
     @property
     def equal(self) -> Literal["time", "updates", "loss"]:

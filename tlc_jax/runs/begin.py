@@ -90,6 +90,10 @@ class InitFrom(Begin):
     def check(self) -> None:
         check_saved(self.reference)
 
+    def weights(self, mesh: MeshConfig, say: Say) -> Params:
+        """All parameters of the model that is named."""
+        return load_model(self.reference, mesh, warn=say).params
+
     def initial(
         self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say
     ) -> Restored:

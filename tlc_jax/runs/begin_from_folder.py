@@ -16,7 +16,7 @@ from tlc_jax.config import Config, MeshConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.core.stacked import tensor_names
-from tlc_jax.core.tree import flatten
+from tlc_jax.core.tree import Params, flatten
 from tlc_jax.models.classifier import init_classifier
 from tlc_jax.models.encoder_family import ENCODER
 from tlc_jax.runs.begin import Begin, Say, with_model, with_parts
@@ -68,6 +68,11 @@ class InitFromFolder(Begin):
                     f"{source.stored[name]} in {self.folder} is {list(stored)}, but {list(wanted)} by its "
                     "config.json: restore a whole copy of the folder"
                 )
+
+    def weights(self, mesh: MeshConfig, say: Say) -> Params:
+        """All parameters of the folder, on the host."""
+        self.check()
+        return self._open().params()
 
     def initial(
         self, abstract: TrainState, mesh: MeshConfig, new: Callable[[], TrainState], say: Say

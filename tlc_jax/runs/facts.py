@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from tlc_jax.config import Config
+from tlc_jax.config.marks import BEST
 from tlc_jax.config.saved import flat
 from tlc_jax.core import tree
 from tlc_jax.core.errors import UserError
@@ -168,8 +169,9 @@ def result(task: Task, evaluation: Mapping[str, Any]) -> str:
 
 
 def next_commands(config: Config, run: str) -> list[str]:
-    """What may be done next with a finished run, to be pasted."""
+    """What may be done next with a finished run, or with the best evaluation that it keeps, to be pasted."""
+    reference = f"{run}@{BEST}" if config.checkpoint.best else run
     return [
-        f"{command(name)} {shlex.join(option.format(run=run) for option in options)}"
+        f"{command(name)} {shlex.join(reference if x == '{run}' else x.format(run=run) for x in options)}"
         for name, *options in kind_of(config).next_commands
     ]

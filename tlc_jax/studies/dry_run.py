@@ -7,6 +7,7 @@ Evaluation, compilation and compression come on top: only measuring them would t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections import Counter
@@ -22,18 +23,21 @@ from tlc_jax.config.marks import COOLDOWN, parse_mark
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import duration
+from tlc_jax.runs.named_begin import parse_init_from
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.studies.failed_items import failed_items, failures
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.items import Item, distillation_of, items_of
 from tlc_jax.studies.measured import grouped
+from tlc_jax.studies.pretrained_item import given_of
 from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import joined_config
 
 _STATE = 12  # bytes of a parameter in a checkpoint: itself and two moments, all float32
-_TRAINS_NOTHING = ("timing", "memory", "compress", "compress_student", "errors")
+_TRAINS_NOTHING = ("pretrained", "timing", "memory", "compress", "compress_student", "errors")
 _SAME = ("size", "variant", "combination")  # trainings that agree in these take the same time
 _STAGES = {
+    "pretrained": "checkpoints that are given",
     "timing": "timings of an update",
     "memory": "memory of an update",
     "train": "trainings",
@@ -99,7 +103,7 @@ def _size(size: float) -> str:
 def predict(config: StudyConfig, store: ItemStore) -> dict[str, Prediction]:
     """By stage, of those that the study has."""
     sizes, items, finished = _Sizes(config), items_of(config), store.finished()
-    trained = [row for stage in ("train", "finetune") for row in store.rows(stage=stage, last=True)]
+    trained = [*store.rows(stage="train", last=True), *_ends(store.rows(stage="finetune"))]
     known = {model.key: model.number("training_seconds") for model in grouped(trained, _SAME)}
     known |= _of_epochs(store)
     predictions = {}
@@ -122,6 +126,16 @@ def _done(items: list[Item], config: StudyConfig) -> int:
     combination, and one combination is chosen."""
     searched = len(items) if items[0].stage != "finetune" and "combination" in items[0].fields else 0
     return len(items) - searched + searched // _tried(config)
+
+
+def _ends(rows: Iterable[Row]) -> list[Row]:
+    """The row of the end of each run, which may keep an earlier evaluation."""
+    ends: dict[object, Row] = {}
+    for row in rows:
+        before = ends.setdefault(row["item"], row)
+        if row["training_seconds"] > before["training_seconds"]:
+            ends[row["item"]] = row
+    return [*ends.values()]
 
 
 def _of_epochs(store: ItemStore) -> dict[tuple[object, ...], float]:
@@ -215,9 +229,7 @@ class _Sizes:
         """At most: the newest ones, those at marks, and the best."""
         if item.stage in _TRAINS_NOTHING:
             return 0.0
-        config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
-        if "combination" in item.fields:
-            config = self._finetuned(item, config)
+        config = self._config_of(item)
         kept = config.checkpoint.keep if config.checkpoint.every_steps else 1
         if item.stage in ("train", "finetune"):
             trunk = item.stage == "train" and self._config.branches
@@ -225,6 +237,16 @@ class _Sizes:
         best = config.checkpoint.best or item.stage == "recover"
         share = 1 / _tried(self._config) if item.stage == "recover" else 1.0
         return share * _STATE * self._count(config) * (kept + best)
+
+    def _config_of(self, item: Item) -> Config:
+        """With the model of an item. That of a checkpoint which is no longer there is not known."""
+        if given := given_of(item, self._config):
+            finetuning = _finetuning(item, self._config)
+            with contextlib.suppress(UserError):
+                finetuning = parse_init_from(given.reference).resolve(finetuning)
+            return finetuning
+        config = self._config.train_of(str(item.fields["size"]), str(item.fields["variant"]))
+        return self._finetuned(item, config) if "combination" in item.fields else config
 
     def _finetuned(self, item: Item, trained: Config) -> Config:
         try:

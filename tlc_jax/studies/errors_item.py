@@ -16,7 +16,7 @@ from tlc_jax.core.stacked import split
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.chosen import chosen_combination
 from tlc_jax.studies.compression_errors import PAPER_BITS, PAPER_SPARSITY, with_control
-from tlc_jax.studies.finished_run import check_run
+from tlc_jax.studies.finished_run import check_run, kept_by
 from tlc_jax.studies.item_store import Result, Row
 from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
@@ -29,7 +29,7 @@ def errors_item(item: Item, study: StudyFolder) -> Result:
     rows: list[Row] = []
     if item.fields.get("combination", "") == chosen_combination(item, study):
         check_run(item.run, study)
-        model = load_model(str(study.run(item.run).root), warn=study.console.print)
+        model = load_model(kept_by(item.run, study), warn=study.console.print)
         rows = list(_rows(model, study.config.compression))
         study.console.print(f"{item.run}: errors of its weights measured")
     data = study.store.result(item.needs[-1]).get("data", {})

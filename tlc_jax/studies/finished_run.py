@@ -31,10 +31,10 @@ def evaluations(rundir: RunDir) -> list[dict[str, Any]]:
 
 def kept_by(name: str, study: StudyFolder) -> str:
     """The reference of the parameters that a finished run, or a round of pruning with recovery, keeps."""
-    return str(study.run(_kept_run(study.store.result(name))).root)
+    return str(study.run(kept_run(study.store.result(name))).root)
 
 
-def _kept_run(result: Result) -> str:
+def kept_run(result: Result) -> str:
     """The run of a result, with the mark of what is kept; another run where a round had no update."""
     return str(result["rows"][-1].get("kept_run", result["item"]))
 
@@ -48,7 +48,7 @@ def spent_in_recovery(result: Result) -> dict[str, Any]:
 def check_run(name: str, study: StudyFolder) -> None:
     """UserError unless the run of a finished item still has the evaluations of what its result keeps."""
     result = study.store.result(name)
-    other, _, _ = _kept_run(result).partition("@")
+    other, _, _ = kept_run(result).partition("@")
     if other != name:
         check_run(other, study)
         return

@@ -27,11 +27,15 @@ def how_made(store: ItemStore) -> dict[str, str]:
     results = list(store.results())
     made = [result["made"] for result in results]
     dates = sorted(str(each["date"])[:10] for each in made if "date" in each)
-    seeds = sorted({str(result["fields"]["seed"]) for result in results if "seed" in result["fields"]})
+    seeds = {str(result["fields"]["seed"]) for result in results if "seed" in result["fields"]}
+    given = [result["fields"] for result in results if result["stage"] == "pretrained"]
     lines = {
+        "pretrained": "; ".join(
+            f"{each['size']} is {each['checkpoint_name']} ({str(each['checkpoint'])[:16]})" for each in given
+        ),
         "items": _by_stage(Counter(result["stage"] for result in results)),
         "of which failed": _by_stage(failed_items(store)),
-        "seeds of training": ", ".join(seeds),
+        f"seeds of {'finetuning' if given else 'training'}": ", ".join(sorted(seeds)),
         "updates timed": "; ".join(_timings(results)),
         "devices": "; ".join(_distinct(made, "device")),
         "commits": ", ".join(_distinct(made, "commit")),

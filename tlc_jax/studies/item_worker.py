@@ -24,6 +24,7 @@ from tlc_jax.studies.failed_items import attempted, failed, failure_of_needs, se
 from tlc_jax.studies.item_store import Result
 from tlc_jax.studies.items import Item, items_of
 from tlc_jax.studies.memory_item import memory_item
+from tlc_jax.studies.pretrained_item import pretrained_item
 from tlc_jax.studies.recover_item import recover_item
 from tlc_jax.studies.study_folder import StudyFolder, open_study
 from tlc_jax.studies.study_record import read_config
@@ -33,7 +34,13 @@ from tlc_jax.studies.unneeded_checkpoints import UnneededCheckpoints
 from tlc_jax.training.view import make_console
 
 _PAUSE = 2.0  # seconds between looks for an item that is ready
-_DO = {"timing": time_update, "recover": recover_item, "errors": errors_item, "memory": memory_item}
+_DO = {
+    "pretrained": pretrained_item,
+    "timing": time_update,
+    "recover": recover_item,
+    "errors": errors_item,
+    "memory": memory_item,
+}
 
 
 def work(study: StudyFolder) -> None:

@@ -14,9 +14,11 @@ from typing import Literal
 
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.config.distillations import Distillation, parse_distillation
+from tlc_jax.config.given_checkpoints import GivenCheckpoint
 from tlc_jax.config.study_options import StudyConfig
 
 Stage = Literal[
+    "pretrained",
     "timing",
     "memory",
     "train",
@@ -72,6 +74,8 @@ def items_of(config: StudyConfig) -> list[Item]:
     items = list({item.name: item for item in _timings(config)}.values())
     timed = tuple(item.name for item in items)
     items += {item.name: item for item in _memory(config)}.values()
+    for checkpoint in config.given:
+        items += _of_given(config, checkpoint)
     for seed in config.training_seeds:
         first = seed == config.training_seeds[0]
         for size in (*config.sizes, *(config.oversized if first else ())):
@@ -152,6 +156,17 @@ def _of_one(config: StudyConfig, fields: Fields, timed: tuple[str, ...]) -> Iter
         yield from _of_finished(config, finished[mark], runs, {**fields, "mark": mark})
 
 
+def _of_given(config: StudyConfig, checkpoint: GivenCheckpoint) -> Iterator[Item]:
+    """The items of a checkpoint that is given. It is the same in all of its finetunings, whose seeds are
+    those of the trainings that are compared."""
+    size = checkpoint.size
+    assert size, f"{checkpoint.reference} has been read, which tells its size"
+    name = f"{size}/pretrained"
+    fields: Fields = {"size": size, "checkpoint": checkpoint.fingerprint}
+    yield Item(name, "pretrained", {**fields, "checkpoint_name": checkpoint.name}, (), name)
+    yield from _of_finished(config, name, size, {**fields, "variant": "", "mark": ""})
+
+
 def _distilled(
     config: StudyConfig, distillation: Distillation, seed: int, timed: tuple[str, ...]
 ) -> Iterator[Item]:
@@ -181,6 +196,8 @@ def _of_finished(config: StudyConfig, finished: str, runs: str, fields: Fields) 
         for seed, run in seeds.items():
             name = f"{runs}/{combination}-{seed}"
             more: Fields = {"combination": combination, "finetuning_seed": run.seed}
+            if "checkpoint" in fields:
+                more["seed"] = run.seed
             finetuned.append(Item(name, "finetune", {**fields, **more}, (finished,), name))
     yield from finetuned
     needs = tuple(item.name for item in finetuned) or (finished,)

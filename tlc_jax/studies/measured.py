@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tlc_jax.studies.item_store import ItemStore, Row
+from tlc_jax.studies.size_families import shape_of
 from tlc_jax.studies.statistics import interval
 from tlc_jax.tasks.metric import NATS_PER_BYTE, Metric
 
@@ -119,7 +120,7 @@ def share(mark: object) -> float:
 
 def size_order(size: object) -> tuple[int, int]:
     """Sorts sizes such as 2x128: by depth x width squared, which parameters grow with, then by width."""
-    depth, width = map(int, str(size).split("x"))
+    depth, width = shape_of(str(size))
     return depth * width**2, width
 
 

@@ -7,7 +7,7 @@ from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.recipes.recover import Round, Rounds, open_rounds
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.chosen import chosen_combination
-from tlc_jax.studies.finished_run import check_run, kept_by
+from tlc_jax.studies.finished_run import check_run, kept_by, kept_run
 from tlc_jax.studies.item_store import Result, Row
 from tlc_jax.studies.items import Item
 from tlc_jax.studies.made import made
@@ -22,8 +22,7 @@ def recover_item(item: Item, study: StudyFolder) -> Result:
         return Result(item=item.name, stage=item.stage, fields=item.fields, rows=[], made=made())
     assert item.compression is not None
     check_run(item.unpruned, study)
-    unpruned = str(study.run(item.unpruned).root)
-    rounds = open_rounds(unpruned, recipe_of(item.compression), study.console)
+    rounds = open_rounds(kept_by(item.unpruned, study), recipe_of(item.compression), study.console)
     do = _prune if item.fields["recovered"] else _train_control
     return Result(
         item=item.name,
@@ -57,7 +56,7 @@ def _train_control(item: Item, rounds: Rounds, study: StudyFolder) -> list[Row]:
         "step": rounds.model.step,
         "recovery_steps": 0,
         "recovery_seconds": 0.0,
-        "kept_run": item.unpruned,
+        "kept_run": kept_run(study.store.result(item.unpruned)),
         **(earlier["rows"][-1] if earlier else {}),
     }
     return [{**unchanged, "steps": 0, "training_seconds": 0.0, "last": True}]

@@ -17,7 +17,7 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
-from tlc_jax.runs.begin import InitFrom
+from tlc_jax.runs.begin import Begin
 from tlc_jax.storage import sealed
 from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
@@ -114,10 +114,10 @@ class SameData:
                 f"{_REMEDY}"
             )
 
-    def prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> RunDir | None:
-        """Prepare the data of a run that has none and begins from a checkpoint of `source`. Returns the run
-        whose data it reuses, None if there is none. UserError if the data are not those of the stage, InUse
-        while another process prepares the stage's first."""
+    def prepare(self, stage: str, config: Config, begin: Begin, console: Console) -> RunDir | None:
+        """Prepare the data of a run that has none and begins so. Returns the run whose data it reuses, None
+        if there is none. UserError if the data are not those of the stage, InUse while another process
+        prepares the stage's first."""
         if stage in self._first:
             self.check_sources(stage, config)
             return self._first[stage]
@@ -126,14 +126,14 @@ class SameData:
         with locked(lease, wait=False):
             self._sources = self._stored()  # another process may have prepared them
             self.check_sources(stage, config)
-            self._prepare(stage, config, source, console)
+            self._prepare(stage, config, begin, console)
         return None
 
-    def _prepare(self, stage: str, config: Config, source: RunDir | None, console: Console) -> None:
+    def _prepare(self, stage: str, config: Config, begin: Begin, console: Console) -> None:
         description, files = _read_sources(config)
-        resolved = config if source is None else InitFrom(str(source.root)).resolve(config)
-        kind, pretrained = kind_of(resolved), source is not None
-        identity = kind.prepare(resolved, console, pretrained=pretrained).manifest["identity"]
+        resolved = begin.resolve(config)
+        prepared = kind_of(resolved).prepare(resolved, console, pretrained=begin.pretrained)
+        identity = prepared.manifest["identity"]
         before = self._sources.get(stage)
         owner, expected = self._known.get(stage, (str(self._path), before))
         if expected is not None and identity != expected["identity"]:

@@ -10,6 +10,7 @@ import gzip
 import json
 
 from tlc_jax.config import DataConfig
+from tlc_jax.config.given_checkpoints import parse_given, without_folders
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import counted
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path, write_bytes
@@ -33,6 +34,8 @@ def share_study(study: AnyPath, output: AnyPath) -> None:
             data = config[stage]["data"]
             data["dir"] = data["dir"] and parse_path(data["dir"]).name
             data["cache_dir"] = DataConfig().cache_dir
+    if given := config.get("pretrained"):
+        config["pretrained"] = [str(without_folders(each)) for each in map(parse_given, given)]
     make_folder(output)
     write_bytes(output / STUDY, (json.dumps(config, indent=1) + "\n").encode())
     content = gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0)

@@ -39,9 +39,14 @@ def nearest_document(config: StudyConfig) -> str:
             document = _load(name)
         except UserError:
             continue  # a document of another command
-        if (document.finetune is None) == (config.finetune is None):
+        if _trains(document) == _trains(config):
             candidates[name] = len(_differences(config, document))
     return min(candidates, key=lambda name: candidates[name])
+
+
+def _trains(config: StudyConfig) -> tuple[bool, bool]:
+    """Whether sizes are trained, and whether anything is finetuned."""
+    return not config.pretrained, config.finetune is not None
 
 
 @functools.cache
@@ -50,7 +55,9 @@ def _load(name: str) -> StudyConfig:
 
 
 def _differences(config: StudyConfig, document: StudyConfig) -> dict[str, Any]:
-    before, now = flat(document), flat(config)
+    before, now = (
+        {**flat(each), "pretrained": tuple(given.name for given in each.given)} for each in (document, config)
+    )
     return {
         key: value
         for key, value in now.items()

@@ -22,6 +22,7 @@ from tlc_jax.storage.lock import InUse, locked
 from tlc_jax.storage.paths import AnyPath, create_file, make_folder
 from tlc_jax.storage.run_directory import STUDY, RunDir, json_text, write_json
 from tlc_jax.storage.untrusted import read_json
+from tlc_jax.studies.identified_checkpoints import identified
 from tlc_jax.studies.same_data import SameData
 
 
@@ -45,8 +46,8 @@ def _step(step: str, **options: Any) -> Step:
 
 
 GROWS = (
-    *("sizes", "oversized", "variants", "memory_of", "seeds", "distillations", "bits", "sparsities"),
-    *("compressed_at", "errors", "recovery"),
+    *("sizes", "pretrained", "oversized", "variants", "memory_of", "seeds", "distillations", "bits"),
+    *("sparsities", "compressed_at", "errors", "recovery"),
 )
 """Fields to whose values new ones may be added; one that says yes or no may become yes, and one
 that is not set may be set."""
@@ -62,6 +63,7 @@ def open_folder_of(config: StudyConfig, workdir: AnyPath, same_data: SameData) -
     if not record.exists():
         refuse_others(workdir)
         _refuse_full(workdir)
+        config = identified(config)
         make_folder(workdir)
         if create_file(record, json_text(_fields(config))):
             return config
@@ -93,7 +95,7 @@ def joined_config(config: StudyConfig, workdir: AnyPath, same_data: SameData) ->
         return _as_recorded(config, workdir / STUDY, same_data)
     refuse_others(workdir)
     _refuse_full(workdir)
-    return config
+    return identified(config)
 
 
 def _refuse_full(workdir: AnyPath) -> None:
@@ -126,6 +128,7 @@ def refuse_others(workdir: AnyPath) -> None:
 def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> StudyConfig:
     """The config of a study that has begun; UserError naming each field that is not the study's."""
     before, steps, fields = _read(record)
+    config = identified(config, before.pretrained)
     grown = _grown(config, before)
     stages = {name: getattr(config, name) for name in ("train", "finetune")}
     stages = {name: now and as_begun(now, fields[name]) for name, now in stages.items() if fields.get(name)}
@@ -159,6 +162,9 @@ def _grown(config: StudyConfig, before: StudyConfig) -> dict[str, Any]:
             continue
         if old != new and name == "seeds":
             old, new = before.training_seeds, config.training_seeds
+        elif name == "pretrained":  # the same weights may be at another path now
+            now = {each.fingerprint: str(each) for each in config.given}
+            old = tuple(now.get(each.fingerprint, str(each)) for each in before.given)
         elif old != new and name == "compressed_at":
             old, new = before.compressed_marks, config.compressed_marks
         grown[name] = (*old, *(value for value in new if value not in old))

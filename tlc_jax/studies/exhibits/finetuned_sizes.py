@@ -166,7 +166,12 @@ def _sentences(rows: list[Row]) -> list[str]:
 def _not_judged(rows: list[Row]) -> list[str]:
     """Why comparisons say nothing about the size."""
     texts, models, metric = [], _of_role(rows, "reported"), metric_of(rows[0])
-    if any(row.get("equal") != "loss" for row in rows):
+    if any("checkpoint" in row for row in rows):
+        texts.append(
+            "Not judged: these checkpoints were given, and how each was pretrained is not known here. "
+            "Intervals are over finetunings."
+        )
+    elif any(row.get("equal") != "loss" for row in rows):
         texts.append(
             "Not judged: the sizes were pretrained to different losses, which finetuning inherits. A study "
             "with train.evaluation.stop_at pretrains all of them to the same."
@@ -192,12 +197,13 @@ def _table(rows: list[Row]) -> Table:
     table.add_column("size")
     sets = {models[0].rows[0]["set"]: models for models in (tuning, reported)}
     headings = ("pretraining, s", "perplexity", f"{first.get('loss_name', 'loss')} of pretraining")
-    for name in (*headings, *(f"{first['metric']}, {each}" for each in sets)):
+    given = all("checkpoint" in row for row in rows)
+    for name in (*(() if given else headings), *(f"{first['metric']}, {each}" for each in sets)):
         table.add_column(name, justify="right")
     table.add_column("finetuning")
     for number, model in enumerate(reported):
         combinations = ", ".join(dict.fromkeys(str(row["combination"]) for row in model.rows))
-        before = (_number(model, name, form) for name, form in _BEFORE)
+        before = () if given else (_number(model, name, form) for name, form in _BEFORE)
         table.add_row(_name(model), *before, *(str(each[number]) for each in sets.values()), combinations)
     if (gate := first.get("gate")) is not None:
         table.caption = f"{first['gate_name']} {gate:.4f}; chosen on {tuning[0].rows[0]['set']}"

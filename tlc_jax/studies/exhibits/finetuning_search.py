@@ -35,17 +35,24 @@ def _rows(store: ItemStore) -> list[Row]:
     trainings: dict[tuple[object, ...], list[Result]] = {}
     for result in store.results():
         if result["stage"] == "finetune":
-            trainings.setdefault(tuple(result["fields"][name] for name in _TRAINING), []).append(result)
+            trainings.setdefault(_training(result), []).append(result)
     rows: list[Row] = []
     for finetunings in trainings.values():
         chosen = best_finetuned(finetunings)
         for result in finetunings:
             about: Row = {**result["fields"], "chosen": result["fields"]["combination"] == chosen}
+            about |= dict(zip(_TRAINING, _training(result), strict=True))
             whole = ({**about, **row} for row in result["rows"])
             rows += [row for row in whole if row.get("last") and row["set"] == TUNING and primary(row)]
     if len({row["combination"] for row in rows}) < 2:
         return []
     return sorted(rows, key=lambda row: (size_order(row["size"]), row["variant"]))
+
+
+def _training(result: Result) -> tuple[object, ...]:
+    """What the finetunings of one training have in common; a given checkpoint is one, without a seed."""
+    fields = {**result["fields"], **({"seed": 0} if "checkpoint" in result["fields"] else {})}
+    return tuple(fields[name] for name in _TRAINING)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,8 @@ def _testable(pair: Pair, metric: Metric) -> bool:
 
 def _choice(limit: float, pair: Pair, said: str | None, time: Time) -> Choice:
     chosen, other = pair
-    head = f"train {chosen.file.size} and {_kept(chosen)}."
+    given = "checkpoint" in chosen.file.tuning.rows[0]
+    head = f"{'finetune' if given else 'train'} {chosen.file.size} and {_kept(chosen)}."
     against = ""
     if other is not None:
         against = f"The best other model is {other.file.size}, {other.recipe}: {_reached(other, time)}"

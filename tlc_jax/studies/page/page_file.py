@@ -187,7 +187,7 @@ def _answer(part: Part) -> tuple[str, str, str]:
 
 
 def _summary(part: Part, facts: dict[str, str]) -> str:
-    seeds = facts.get("seeds of training", "")
+    seeds = facts.get("seeds of training") or facts.get("seeds of finetuning", "")
     words = [
         "Study",
         counted(len(part["models"]), "model"),

@@ -70,9 +70,13 @@ class Commands:
 
     def _number(self, model: str, seeds: Sequence[int], **options: Any) -> int:
         size, _, variant = model.partition(" ")
-        options |= {"sizes": (size,), "oversized": (), "variants": (variant,)}
-        options |= {"distillations": (), "memory_of": ()}
-        config = replace(self._config, seeds=tuple(seeds) or self._config.seeds, **options)
+        if given := [each for each in self._config.given if each.size == size]:
+            search = replace(self._config.search, seeds=tuple(seeds) or self._config.search.seeds)
+            options |= {"pretrained": tuple(map(str, given)), "search": search}
+        else:
+            options |= {"sizes": (size,), "oversized": (), "variants": (variant,)}
+            options |= {"distillations": (), "memory_of": (), "seeds": tuple(seeds) or self._config.seeds}
+        config = replace(self._config, **options)
         return self.numbers.setdefault(study_command(config, self._document), len(self.numbers))
 
 
