@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import ClassificationConfig, Config, DataConfig, ModelConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.printable import first_of, printable
+from tlc_jax.core.printable import counted, first_of, printable
 from tlc_jax.core.schema import Name, checked
 from tlc_jax.core.tree import Params
 from tlc_jax.data.bucketing import Indices, Plan
@@ -213,19 +213,19 @@ class Classification(ClassificationObjective, Task):
     def facts(self) -> dict[str, str]:
         manifest = self._packed.manifest
         sizes = ", ".join(f"{name} {size:,}" for name, size in manifest["examples"].items())
-        cut = sum(manifest["truncated"].values())
+        cut = f"{sum(manifest['truncated'].values()):,} cut at {manifest['sequence_length']} tokens"
         return {
             "data": manifest["source"],
-            "examples": f"{sizes}; {cut:,} cut at {manifest['sequence_length']} tokens",
-            **({"batches": self._about_batches()} if self._packed.trains else {}),
+            "examples": f"{sizes}; {cut}{self._about_padding()}",
             "labels": first_of(self.label_names, 6),
         }
 
-    def _about_batches(self) -> str:
-        """Their lengths, and how much of them is padding."""
-        lengths = [shape[0] for shape, _ in self._buckets.samples()]
-        padding = f"{100 * self._buckets.padding(self._config.seed):.1f} % of the tokens are padding"
-        return f"padded to {first_of([str(each) for each in lengths], 12)} tokens; {padding}"
+    def _about_padding(self) -> str:
+        """How much of the batches of an epoch is padding; '' where there is nothing to train on."""
+        if not self._packed.trains:
+            return ""
+        lengths, share = len(self._buckets.samples()), self._buckets.padding(self._config.seed)
+        return f"; batches of {counted(lengths, 'length')}, {100 * share:.1f} % padding"
 
     def epochs(self, step: int) -> float:
         return step / self._batches_per_epoch
