@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.data.encoder_tokenizers import xlm_roberta
 from tests.golden.make_encoders import CASES, CLASSES, LENGTHS, Case, computed, inputs, save, unpacked
+from tests.pretrained_folders import drawn
 from tlc_jax.artifacts.encoder_folder import EncoderFolder, open_encoder_folder
 from tlc_jax.artifacts.huggingface import write_huggingface
+from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import flatten
 from tlc_jax.models.classifier import apply_classifier
-from tlc_jax.models.encoder import apply_mlm, encode
+from tlc_jax.models.encoder import apply_mlm, encode, init_mlm
 from tlc_jax.models.families import ENCODER
 
 WITH_HEAD = ("ForMaskedLM", "ForSequenceClassification")
@@ -147,6 +150,35 @@ def test_transformers_computes_the_same_with_what_is_written(name: str, tmp_path
     assert found.keys() == expected.keys()
     for key, x in expected.items():
         np.testing.assert_allclose(found[key], x, rtol=0, atol=1e-5, err_msg=key)
+
+
+def test_special_tokens_are_those_of_the_tokenizer(tmp_path: Path) -> None:
+    """XLM-RoBERTa's configuration names the ids of three; its tokenizer stays as it is."""
+    tokenizer, begin, end, pad = xlm_roberta(), 3, 1, 4
+    assert [tokenizer.token_to_id(name) for name in ("<s>", "</s>", "<pad>")] == [begin, end, pad]
+    sizes: dict[str, Any] = {"num_layers": 1, "hidden_size": 8, "head_size": 4, "max_positions": 6}
+    config = ModelConfig(
+        **sizes,
+        architecture="xlm-roberta",
+        vocab_size=tokenizer.get_vocab_size(),
+        pad_id=pad,
+        position_offset=pad + 1,
+    )
+    params, content = drawn(lambda key: init_mlm(config, key)), tokenizer.to_str()
+    names, units = ENCODER.huggingface_names(config), ENCODER.prunable_units(config)
+    special = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    write_huggingface(tmp_path, params, config, content.encode(), names, units, special=special)
+    about, tokens, written = (
+        json.loads((tmp_path / name).read_text())
+        for name in ("config.json", "tokenizer_config.json", "tokenizer.json")
+    )
+    assert [about[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [begin, end, pad]
+    assert written == json.loads(content)
+    assert {**special, "bos_token": "<s>", "eos_token": "</s>"}.items() <= tokens.items()
+    assert "mask_token" not in tokens
+    assert opened(tmp_path).config == config
+    with pytest.raises(UserError, match="tokenizer.json is damaged .added_tokens: field required"):
+        write_huggingface(tmp_path, params, config, b"{}", names, units, special=special)
 
 
 # --- folders of strangers ----------------------------------------------------------------------------

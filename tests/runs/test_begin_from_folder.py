@@ -82,6 +82,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any], names: set[str]
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_masked_language_modelling_continues_a_bert_which_comes_back(
     masked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,11 +31,24 @@ from tlc_jax.compression.plain import plain
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
+from tlc_jax.core.schema import TypedDict, checked, record
 from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params, map_with_path
 from tlc_jax.core.units import UnitKind
 from tlc_jax.core.vocabulary import BOS, EOS, MASK_TOKEN, PAD, SPECIAL_TOKENS, UNK
 from tlc_jax.storage.paths import AnyPath
+
+
+@record
+class _Added(TypedDict):
+    id: int
+    content: str
+
+
+@record
+class _Tokenizer(TypedDict):
+    added_tokens: list[_Added]
+
 
 _OURS = {
     "cls_token": SPECIAL_TOKENS[BOS],
@@ -136,7 +149,11 @@ def _special_ids(
     """The ids of beginning and end, which RoBERTa's configurations name."""
     if special is _OURS or config.position_offset == 0:
         return {"bos_token_id": BOS, "eos_token_id": EOS} if config.position_offset else {}
-    ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    try:
+        added = checked(tokenizer, _Tokenizer)["added_tokens"]
+    except ValueError as error:
+        raise UserError(f"the model's tokenizer.json is damaged ({error}): put its own file back") from error
+    ids = {token["content"]: token["id"] for token in added}
     roles = {"bos_token_id": "cls_token", "eos_token_id": "sep_token"}
     return {key: ids[special[role]] for key, role in roles.items() if special.get(role) in ids}
 
