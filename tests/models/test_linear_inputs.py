@@ -45,6 +45,7 @@ def tokens(pad: int, shape: tuple[int, int], seed: int = 0) -> jax.Array:
 def sums(config: Any, params: Any, batch: Any, compute: Any) -> dict[str, Sum]:
     """Of all matrices, and of all tables as `uses/NAME`; the model computes what it does anyway."""
     rules, paths = family_of(config).input_rules, frozenset(flatten(params))
+    assert rules is not None
 
     @jax.jit
     def both() -> Any:

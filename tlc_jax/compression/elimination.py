@@ -8,7 +8,7 @@ tr(D H D^T). If the weights of input j change by e, then the best change of the 
 
 with H_J the rows and columns of H from j on (Hassibi and Stork 1993; OBQ, arXiv 2208.11580, equation 3). With
 the upper triangular U of H^-1 = U^T U, (H_J^-1)_jk = U_jj U_jk for all j at once (GPTQ, arXiv 2210.17323,
-section 3.3, step 3), so that inputs are done in one order for all outputs. The costs of the single inputs add
+§ 3.3, step 3), so that inputs are done in one order for all outputs. The costs of the single inputs add
 up to that of the whole change exactly.
 
 Where the e are rounding errors, independent of each other and of one variance for all inputs, the mean cost
@@ -17,7 +17,7 @@ is that variance times the sum of the 1 / U_jj^2, and without compensation times
 single matrix may fare worse, and so may one with weights beyond the range of its codes. If H is diagonal,
 nothing is made up for.
 
-All is computed in float64 on the host. The later inputs are updated in blocks (section 3.3, step 2), which
+All is computed in float64 on the host. The later inputs are updated in blocks (§ 3.3, step 2), which
 changes the order of the sums alone.
 """
 

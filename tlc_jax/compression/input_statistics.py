@@ -3,7 +3,7 @@
 A matrix of N outputs and n inputs is seen here as W [N, n]: a row is one output, along the axis of
 `row_axis` (quantize.py). Changing W by D changes the outputs by D x, and the mean over the inputs x of the
 sum of squares of that is tr(D H D^T) with the uncentred second moment H = E[x x^T] (GPTQ, arXiv 2210.17323,
-section 3; up to a factor the Hessian of each row).
+§ 3; up to a factor the Hessian of each row).
 
 An embedding that is looked up has one-hot inputs over its rows. A token changes the sum by D_r of its own row
 r alone, so the mean is the sum of c_r |D_r|^2 with c_r the share of the tokens that use r: the Hessian within

@@ -35,5 +35,5 @@ class ModelFamily:
     """{our tensor (core/stacked.py): Hugging Face's} of a config."""
     prunable_units: Callable[[Any], tuple[UnitKind, ...]]
     """The units that structured pruning can remove from a model of a config."""
-    input_rules: InputRules
-    """What the inputs of its matrices are, for compression by calibration data."""
+    input_rules: InputRules | None = None
+    """What the inputs of its matrices are, for steps that need calibration data; None: it does not say."""

@@ -76,12 +76,12 @@ def input_sums(
     with nn.intercept_methods(record), recording() as recorded:
         compute()
     sums = flatten(recorded)
-    found: dict[str, Sum] = {}
+    by_tensor: dict[str, Sum] = {}
     for key in (key for key in sums if key.endswith(f"/{_MOMENT}")):
         module = key.removesuffix(f"/{_MOMENT}")
         path = matrix if module == norm else f"{module}/kernel"
-        found |= dict(_by_tensor(path, _at(params, path), sums[key], sums[f"{module}/{_COUNT}"]))
-    return found
+        by_tensor |= dict(_by_tensor(path, _at(params, path), sums[key], sums[f"{module}/{_COUNT}"]))
+    return by_tensor
 
 
 def use_sums(

@@ -15,11 +15,11 @@ from rich.console import Console
 from tlc_jax.compression.input_statistics import InputStatistics, Statistics
 from tlc_jax.compression.steps import Needs, Recipe
 from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import module_class
 from tlc_jax.core.tree import Params, flatten
-from tlc_jax.models.family import ModelFamily
-from tlc_jax.models.linear_inputs import Sum, input_sums, use_sums
+from tlc_jax.models.linear_inputs import InputRules, Sum, input_sums, use_sums
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.tasks.base import Batch, Task
@@ -38,15 +38,25 @@ def calibrate(model: TrainedModel, recipe: Recipe, console: Console) -> Statisti
     """The statistics for a recipe, or None where no step needs any. UserError where the model has no data."""
     if not calibrated(recipe):
         return None
-    return Calibration(task_of(model), model, console)
+    task = task_of(model)
+    if (rules := task.family.input_rules) is None:
+        steps = ", ".join(type(step).__name__ for step in recipe if step.needs is Needs.CALIBRATION)
+        raise UserError(
+            f"the family {task.family.name} does not say what the inputs of its matrices are: leave {steps} out "
+            "of the recipe"
+        )
+    return Calibration(task, rules, model, console)
 
 
 class Calibration(Mapping[str, InputStatistics]):
     """Statistics that are computed when they are asked for: those of as many parameters at once as fit into
     1 GiB, of one at least, and only the latest of these are held."""
 
-    def __init__(self, task: Task, model: TrainedModel, console: Console, tokens: int = TOKENS):
-        self._task, self._config, self._console, self._tokens = task, model.config, console, tokens
+    def __init__(
+        self, task: Task, rules: InputRules, model: TrainedModel, console: Console, tokens: int = TOKENS
+    ):
+        self._task, self._rules, self._config = task, rules, model.config
+        self._console, self._tokens = console, tokens
         self._params = jax.device_put(jax.device_get(model.params))  # one device is enough
         paths = [path for path, x in flatten(self._params).items() if x.ndim >= 2]
         sums = jax.eval_shape(self._sums(paths), self._params, next(self._batches()))
@@ -75,13 +85,13 @@ class Calibration(Mapping[str, InputStatistics]):
                 for name, pairs in jax.device_get(add(self._params, batch)).items():
                     before = sums.get(name) or [(0.0, 0.0)] * len(pairs)
                     sums[name] = [_plus(*both) for both in zip(before, pairs, strict=True)]
-                advance(_count(self._task.family, self._config.model, batch))
+                advance(_count(self._rules, self._config.model, batch))
         return {name: _statistics(*pairs) for name, pairs in sums.items()}
 
     def _sums(self, paths: Iterable[str]) -> Callable[[Params, Batch], dict[str, tuple[Sum, Sum]]]:
         """A function (parameters, batch) -> of each tensor at these paths the sums of its inputs and of its
         uses; 0 of 0 where it has none."""
-        rules, config, wanted = self._task.family.input_rules, self._config.model, frozenset(paths)
+        rules, config, wanted = self._rules, self._config.model, frozenset(paths)
 
         def add(params: Params, batch: Batch) -> dict[str, tuple[Sum, Sum]]:
             logits = lambda: self._task.logits(params, batch)  # noqa: E731
@@ -98,13 +108,13 @@ class Calibration(Mapping[str, InputStatistics]):
         while counted < self._tokens and (step == 0 or self._task.epochs(step) < 1):
             batch = self._task.train_batch(step, lambda size: slice(0, min(rows, size)))
             yield jax.device_put(batch)
-            counted += _count(self._task.family, self._config.model, batch)
+            counted += _count(self._rules, self._config.model, batch)
             step += 1
 
 
-def _count(family: ModelFamily, config: Any, batch: Any) -> int:
+def _count(rules: InputRules, config: Any, batch: Any) -> int:
     """The tokens of a batch that look up a table."""
-    return int(max(np.sum(weights) for _, weights in family.input_rules.lookups(config, batch).values()))
+    return int(max(np.sum(weights) for _, weights in rules.lookups(config, batch).values()))
 
 
 def _plus(before: tuple[Any, Any], sums: tuple[Any, Any]) -> tuple[Any, Any]:

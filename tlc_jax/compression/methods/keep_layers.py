@@ -1,9 +1,9 @@
 """Removal of whole layers, which leaves a real model of fewer layers.
 
 The layers that stay keep their weights and their order. 'even' takes every second of six for three, as
-DistilBERT does (Sanh et al. 2019, arXiv 1910.01108, section 3); 'first' drops those nearest to the output,
+DistilBERT does (Sanh et al. 2019, arXiv 1910.01108, § 3); 'first' drops those nearest to the output,
 which costs pretrained encoders least when they are finetuned afterwards (Sajjad et al. 2020, arXiv
-2004.03844, section 5). Nothing makes up for what is missing: finetune the result.
+2004.03844, § 5). Nothing makes up for what is missing: finetune the result.
 """
 
 from __future__ import annotations

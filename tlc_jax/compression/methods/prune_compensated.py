@@ -2,14 +2,14 @@
 surgeon, elimination.py).
 
 Inputs are done in blocks. In each, those weights of all outputs become zero whose removal costs least, w^2 /
-(H_J^-1)_jj (section 3.2, "mask selection", and algorithm 1), then the later inputs make up for them. Blocks
+(H_J^-1)_jj (§ 3.2, "mask selection", and algorithm 1), then the later inputs make up for them. Blocks
 lose the same share, and the numbers of zeros are exact. For N:M a block is M inputs, and each output chooses
-for itself (section 3.2, "extension to semi-structured sparsity").
+for itself (§ 3.2, "extension to semi-structured sparsity").
 
 What other steps have pruned is made up for in the same way, whatever they chose it by, so PruneWanda and this
 step with a sparsity of 0 are Wanda's mask with compensation. A model that was finetuned after pruning has
 zeros there already, and does not change. Masks are chosen before anything is rounded. With
-QuantizeCompensated after this step, the weights are those of the joint pass of section 3.5: compensation is
+QuantizeCompensated after this step, the weights are those of the joint pass of § 3.5: compensation is
 linear, so two passes add up to one.
 
 An embedding that is looked up has rows that nothing makes up for: all its weights are one block, and cost w^2

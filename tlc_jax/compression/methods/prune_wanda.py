@@ -1,7 +1,7 @@
 """Pruning by weights and activations (Wanda, Sun et al. 2024, arXiv 2306.11695).
 
 The score of a weight is its magnitude times the norm of its input over the calibration data, |W_ij| |X_j|_2
-(section 3, equation 1), and weights are compared within one output: each output loses the same share (section
+(§ 3, equation 1), and weights are compared within one output: each output loses the same share (§
 3, "comparison group"), or of every M neighbours in its row the M - N lowest scores. What stays keeps its
 value.
 

@@ -3,7 +3,7 @@
 Each weight is rounded to the nearest code, and the weights of the inputs after it make up for the error
 (elimination.py). The ranges are those of plain rounding, chosen for the trained weights of the tensor, row or
 group. Pruned weights are exact zeros that the later inputs make up for as well: after a step that only
-prunes, this is the joint pass of SparseGPT (arXiv 2301.00774, section 3.5).
+prunes, this is the joint pass of SparseGPT (arXiv 2301.00774, § 3.5).
 
 Where the second moment of the inputs is diagonal, the codes are those of plain rounding bit for bit: so of an
 embedding that is only looked up (input_statistics.py), of vectors, and of matrices with unknown inputs. A
