@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.builders import write_tables
 from tests.pretrained_folders import BERT, drawn, write_bert
 from tests.studies.untrained import Folder
-from tlc_jax import report
+from tlc_jax import report, study
 from tlc_jax.config import ClassificationConfig, Config, ModelConfig
 from tlc_jax.config.given_checkpoints import parse_given
 from tlc_jax.config.study_options import StudyConfig
@@ -182,3 +183,53 @@ def test_a_checkpoint_that_has_been_read_is_recorded_as_one_word() -> None:
 def test_a_folder_that_is_none_is_named(given: Folder) -> None:
     with pytest.raises(UserError, match="nothing is not a folder with a model of transformers"):
         given.go("", "--pretrained", f"hf:{given.root}/nothing")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_finetuned_compressed_and_recovered(tmp_path: Path, cache_dir: Path) -> None:
+    """With real updates: what is compressed is the best evaluation, and rounds of pruning begin from it."""
+    write(tmp_path / "bert")
+    write_tables(tmp_path / "tables", 120)
+    names = {"tables": str(tmp_path / "tables"), "cache": str(cache_dir), "bert": f"hf:{tmp_path / 'bert'}"}
+    (tmp_path / "tiny.py").write_text(TINY.format(**names), encoding="utf-8")
+    study.main(["--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "study")])
+    store = ItemStore(tmp_path / "study")
+    finetuned = {row["item"]: row for row in store.rows(stage="finetune", metric="accuracy", last=True)}
+    assert len(finetuned) == 2
+    for name, best in finetuned.items():
+        values = [row["value"] for row in store.result(name)["rows"] if row["metric"] == "accuracy"]
+        assert best["value"] == max(values)
+        whole = store.result(f"{name}/32bits-0pruned")["rows"]
+        [same] = [row for row in whole if row.get("role") == "tuning" and row["metric"] == "accuracy"]
+        assert (same["value"], same["step"]) == (best["value"], best["step"])
+        assert store.has(f"{name}-rounds/pruned-50/4bits-50pruned")
+    page = (tmp_path / "study" / "study.html").read_text(encoding="utf-8")
+    assert "finetune 2x16 and" in page
+    assert "equal time" not in page
+    assert "2x16 is hf:bert" in page
+
+
+TINY = """
+from tlc_jax.config import *
+from tlc_jax.config.study_options import SearchConfig, StudyConfig
+
+def get_config():
+    finetune = Config(
+        task=ClassificationConfig(),
+        model=ModelConfig(remat="none"),
+        data=DataConfig(dir={tables!r}, sequence_length=32, held_out=0.2, cache_dir={cache!r}),
+        budget=BudgetConfig(steps=6),
+        evaluation=EvaluationConfig(every_steps=2),
+        checkpoint=CheckpointConfig(every_steps=None, best=True),
+        batch_size=16,
+    )
+    return StudyConfig(
+        pretrained=({bert!r},),
+        sizes=(),
+        finetune=finetune,
+        search=SearchConfig(seeds=(1, 2)),
+        bits=(32, 4),
+        sparsities=(0.0, 0.5),
+        recovery=RecoveryConfig(levels=(0.5,), max_epochs=1.0, control=True),
+    )
+"""
