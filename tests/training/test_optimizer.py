@@ -87,13 +87,14 @@ def test_lower_layers_learn_more_slowly() -> None:
     params = jax.tree.map(lambda x: 0.1 + jnp.zeros(x.shape), jax.eval_shape(init_of(model), 0))
     config = OptimizerConfig(weight_decay=0.1, layer_decay=0.5, epsilon_form="optax")
     rates = {"0": 0.01 / 8, "1": 0.01 / 4, "2": 0.01 / 2, "embeddings": 0.01 / 16, "head": 0.01}
-    adams = {
+    adams: dict[Any, Any] = {
         part: optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=0.1)
         for part, rate in rates.items()
     }
     theirs = optax.multi_transform(adams, lambda tensors: {name: part_of(name) for name in tensors})
     ours = make_optimizer(config, params)
-    expected, rng = split(params), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    expected: Any = split(params)
     state, moments = ours.init(params), theirs.init(expected)
     for _ in range(2):
         gradients = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
