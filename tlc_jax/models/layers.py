@@ -234,7 +234,7 @@ def output(
         x = apply()
     else:
         x, collections = apply(mutable=[RECORDED])
-        recorded.update(collections.get(RECORDED, {}))
+        recorded |= dict(collections.get(RECORDED) or {})
     assert isinstance(x, jax.Array)
     return x
 

@@ -42,8 +42,8 @@ def calibrate(model: TrainedModel, recipe: Recipe, console: Console) -> Statisti
     if (rules := task.family.input_rules) is None:
         steps = ", ".join(type(step).__name__ for step in recipe if step.needs is Needs.CALIBRATION)
         raise UserError(
-            f"the family {task.family.name} does not say what the inputs of its matrices are: leave {steps} out "
-            "of the recipe"
+            f"the family {task.family.name} does not say what the inputs of its matrices are: leave {steps} "
+            "out of the recipe"
         )
     return Calibration(task, rules, model, console)
 
