@@ -123,9 +123,7 @@ def _document(args: Train, stored: Config | None) -> Config:
     if args.init_from and args.settings.model != document.model:
         raise UserError("--init-from takes the model from what it names: give no --model.*")
     if args.init_from and args.settings.data.tokenizer != document.data.tokenizer:
-        raise UserError(
-            "--init-from takes the tokenizer from what it names: give no --data.tokenizer"
-        )
+        raise UserError("--init-from takes the tokenizer from what it names: give no --data.tokenizer")
     return document
 
 

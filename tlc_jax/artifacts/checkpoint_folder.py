@@ -84,9 +84,7 @@ class CheckpointFolder(Mapping[str, Any]):
                 )
             self._files |= dict.fromkeys(keys, file)
             if len(self._files) > _MOST_TENSORS:
-                raise UserError(
-                    f"{folder} holds more than {_MOST_TENSORS:,} tensors: give another folder"
-                )
+                raise UserError(f"{folder} holds more than {_MOST_TENSORS:,} tensors: give another folder")
         if missing := sorted(index.keys() - self._files.keys()):
             raise UserError(
                 f"{folder / _INDEX} names {len(missing)} tensors that are in no file, such as "

@@ -26,8 +26,8 @@ class DataConfig:
     text_field: str = "text"
     """Field of a TFDS example or of a .jsonl object, or column of a .parquet, that holds the text."""
     tokenizer: Optional[str] = None
-    """A tokenizer.json to load, or GPT-2's vocab.json with merges.txt beside it; for a new language model, one
-    that loses text is refused. None: train a byte-level BPE on this text."""
+    """A tokenizer.json to load, or GPT-2's vocab.json with merges.txt beside it; for a new language model,
+    one that loses text is refused. None: train a byte-level BPE on this text."""
     sequence_length: int = 128
     """Tokens per row, including the <s> at its beginning."""
     held_out: float = 0.005

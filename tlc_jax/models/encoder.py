@@ -113,7 +113,8 @@ class SharedBlocks(nn.Module):
             unshared, key = each
             variables, rngs = {"params": shared | unshared}, {"dropout": key}
             (x, _), recorded = block.apply(variables, x, visible, train, rngs=rngs, mutable=[RECORDED])
-            return x, recorded.get(RECORDED, {})
+            sums: Any = recorded.get(RECORDED, {})
+            return x, sums
 
         key = self.make_rng("dropout") if train else jax.random.key(0)  # not used
         keys = jax.random.split(key, config.num_layers)
