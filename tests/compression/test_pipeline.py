@@ -107,7 +107,7 @@ def test_the_first_step_that_says_how_a_tensor_is_quantized_decides() -> None:
     eight, three = Quantize(QuantSpec(8)), Quantize(QuantSpec(3))
     for recipe in itertools.permutations((by_rule, eight, three)):
         plan = make_plan(drawn(), recipe)
-        bits = {name: encode(plan.convert(name, x), False)[0]["bits"] for name, x in drawn().items()}
+        bits = {name: encode(plan.convert(name, x), "plain")[0]["bits"] for name, x in drawn().items()}
         first = next(step.spec.bits for step in recipe if isinstance(step, Quantize))
         ruled = {"layers/0/kernel": 4, "layers/0/bias": 32} if recipe[0] is by_rule else {}
         assert bits == {**dict.fromkeys(SHAPES, first), **ruled}

@@ -91,7 +91,7 @@ def test_the_first_help_is_short_and_the_other_has_all_options(
         assert {"--" + name.replace("_", "-") for name in names} <= options[1]
         assert "--optimizer.learning-rate" in short
         assert "--optimizer.beta1" not in short
-        assert "Pre-norm RoBERTa encoder" in long, "what the options of one part are about"
+        assert "pre-norm RoBERTa (2.1)" in long, "what the options of one part are about"
         assert "0.003)" in short, "the value of that config"
 
 

@@ -265,7 +265,7 @@ def test_messages_name_arguments(model: tlc_jax.Model, tmp_path: Path) -> None:
         (lambda: model.evaluate("/nowhere"), "^data_dir=/nowhere does not exist: give data_dir a table"),
         (lambda: model.compress(tmp_path / "small"), f"^out={tmp_path}/small is not empty"),
         (lambda: model.compress(tmp_path / "x", scope="layer"), "nothing is pruned: give sparsity$"),
-        (lambda: tlc_jax.compress_folder(tmp_path / "no", tmp_path / "x"), f"^folder={tmp_path}/no is not a"),
+        (lambda: tlc_jax.compress_folder(tmp_path / "no", tmp_path / "x"), f"^{tmp_path}/no is not a"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             call()
