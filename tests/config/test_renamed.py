@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from tests.golden.make_d21cde9 import FOLDER
-from tlc_jax.config import FREE_ON_RESUME, CompressConfig, Config, EvaluationConfig, StudyConfig, renamed
+from tlc_jax.config import (
+    FREE_ON_RESUME,
+    CompressConfig,
+    Config,
+    EvaluationConfig,
+    RecoveryConfig,
+    StudyConfig,
+    renamed,
+)
 from tlc_jax.config.saved import config_from_json, digest
 from tlc_jax.core import cli
 from tlc_jax.core.config_document import load_config
@@ -50,6 +58,14 @@ def test_an_old_field_is_read_by_its_new_name() -> None:
     both = {**old, "evaluation": {**old["evaluation"], "stop_at": 1.0}}
     with pytest.raises(ValueError, match="unknown or missing keys"):
         config_from_json(both)
+
+
+def test_a_study_that_recovered_without_a_teacher_has_none() -> None:
+    recorded = json.loads(json.dumps(dataclasses.asdict(StudyConfig(recovery=RecoveryConfig(control=True)))))
+    for name in ("distil_weight", "distil_temperature"):
+        del recorded["recovery"][name]
+    recovery = config_from_json(recorded, StudyConfig).recovery
+    assert (recovery.control, recovery.distil_weight) == (True, 0.0)
 
 
 @pytest.mark.parametrize(("zstd", "coding"), [(False, "plain"), (True, "zstd")])

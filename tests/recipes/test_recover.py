@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,20 +20,22 @@ import optax
 import pytest
 from rich.console import Console
 
-from tests.builders import documents
+from tests.builders import documents, lines
 from tlc_jax import compress, evaluate, train
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
-from tlc_jax.compression.methods import PruneMagnitude
+from tlc_jax.compression.methods import KeepUnits, PruneMagnitude
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
 from tlc_jax.config import ModelConfig, OptimizerConfig
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
-from tlc_jax.core.errors import UserError
+from tlc_jax.core import stopping
+from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.stacked import join, split
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.recipes.recover import Round, prune_in_rounds
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import load_model
+from tlc_jax.runs.teacher import fingerprint
 from tlc_jax.training.masked import masked, parameter_masks, tensor_masks, with_masks
 from tlc_jax.training.metrics import read_metrics
 from tlc_jax.training.optimizer import make_optimizer
@@ -262,6 +266,88 @@ def test_the_control_is_the_same_training_without_masks(root: Path, tmp_path: Pa
             model = load_model(str(folder), warn=pytest.fail)
             assert not model.masks
             assert learning_rates(folder) == learning_rates(tmp_path / "w" / f"pruned-{name}")
+
+
+def first_gradient(run: Path) -> float:
+    lines = read_metrics(run / "metrics.jsonl")
+    [norm] = [line["train/gradient_norm"] for line in lines if line["step"] == 1]
+    return norm
+
+
+@pytest.mark.slow
+def test_rounds_learn_the_predictions_that_the_model_had_before_pruning(root: Path, tmp_path: Path) -> None:
+    """Where no weight is pruned the model is its own teacher, and its predictions have nothing to teach it:
+    without dropout the gradient of the first update is zero. The control learns from the labels."""
+    run = shutil.copytree(root / "run", tmp_path / "run")
+    document = json.loads((run / "config.json").read_text())
+    document["log_every"] = 1
+    document["model"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    (run / "config.json").write_text(json.dumps(document))
+    options = {"target": 2.0, "max_epochs": 0.2}
+    rounds_of(tmp_path, tmp_path / "labels", 1e-6, **options)
+    rounds_of(tmp_path, tmp_path / "same", 1e-6, control=True, distil_weight=1.0, **options)
+    rounds_of(tmp_path, tmp_path / "pruned", 0.6, distil_weight=1.0, **options)
+    of_labels = first_gradient(tmp_path / "labels" / "pruned-0.0001")
+    assert first_gradient(tmp_path / "same" / "pruned-0.0001") < 1e-3 * of_labels
+    assert first_gradient(tmp_path / "same" / "control-0.0001") == of_labels
+    assert first_gradient(tmp_path / "pruned" / "pruned-60") > 1e-3 * of_labels
+
+
+@pytest.mark.slow
+def test_without_a_share_of_the_teacher_nothing_changes(root: Path, tmp_path: Path) -> None:
+    for name, options in (("a", {}), ("b", {"distil_weight": 0.0, "distil_temperature": 3.0})):
+        rounds_of(root, tmp_path / name, 0.6, target=2.0, max_epochs=0.2, **options)
+    first, second = (tmp_path / name / "pruned-60" for name in "ab")
+    assert (first / "config.json").read_bytes() == (second / "config.json").read_bytes()
+    assert_same_training(first, second)
+
+
+def assert_same_training(first: Path, second: Path) -> None:
+    """The same metrics and, bit for bit, the same parameters."""
+    assert lines(first) == lines(second)
+    tensors, expected = (split(load_model(str(run), warn=pytest.fail).params) for run in (first, second))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(tensors[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_an_interrupted_round_goes_on_with_its_teacher(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both rounds it is the dense model, which has more heads."""
+    options = {"target": 2.0, "max_epochs": 0.6, "evaluate_every": 4, "distil_temperature": 2.0}
+
+    def go(folder: Path, weight: float = 0.5) -> list[Round]:
+        recovery = RecoveryConfig(levels=(0.3, 0.6), distil_weight=weight, **options)  # type: ignore[arg-type]
+        recipe = (KeepUnits(heads=2), PruneMagnitude(0.6, recovery=recovery))
+        return prune_in_rounds(str(root / "run"), recipe, folder, Console(quiet=True))[1]
+
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    expected = go(unbroken)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: 4 in tuning(broken / "pruned-60"))
+        with pytest.raises(Interrupted, match="step 4"):
+            go(broken)
+    with pytest.raises(UserError, match=r"distil\.weight"):
+        go(broken, weight=0.25)
+    for found, before in zip(go(broken), expected, strict=True):
+        same = {"training_seconds": before.training_seconds, "reference": before.reference}
+        assert dataclasses.replace(found, **same) == before
+    dense = load_model(str(root / "run"), warn=pytest.fail)
+    for name in ("pruned-30", "pruned-60"):
+        assert_same_training(broken / name, unbroken / name)
+        assert load_model(str(broken / name), warn=pytest.fail).config.model != dense.config.model
+        starts = json.loads((broken / name / "environment.json").read_text())["starts"]
+        assert {start["teacher_fingerprint"] for start in starts} == {fingerprint(dense.params, dense.mesh)}
+
+
+def test_shares_and_temperatures_that_cannot_be_are_refused() -> None:
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=r"recovery\.distil_weight must be in \[0, 1\]"):
+            RecoveryConfig(distil_weight=share)
+    for temperature in (0.0, float("inf")):
+        with pytest.raises(ValueError, match=r"recovery\.distil_temperature must be positive and finite"):
+            RecoveryConfig(distil_temperature=temperature)
 
 
 @pytest.mark.slow

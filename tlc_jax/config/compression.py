@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
@@ -32,6 +33,12 @@ class RecoveryConfig:
     control: bool = False
     """Also train the dense model, round by round, for as many updates at the same batch size and learning
     rate, and report its metric beside that of the pruned model: recovery is further training, too."""
+    distil_weight: float = 0.0
+    """Share of a teacher in the loss of each round, as distil.weight is in training: the model before the
+    first round, whose predictions are learnt beside the data. 0: only the data are. The dense model of
+    `control` has no teacher."""
+    distil_temperature: float = 1.0
+    """Of this teacher, as distil.temperature is in training."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -42,6 +49,9 @@ class RecoveryConfig:
         )
         limits = ("target", "max_epochs", "evaluate_every")
         check_fields(self, "recovery.", limits, lambda limit: limit > 0, "positive")
+        check_fields(self, "recovery.", ("distil_weight",), lambda share: 0 <= share <= 1, "in [0, 1]")
+        temperature = ("distil_temperature",)
+        check_fields(self, "recovery.", temperature, lambda t: 0 < t < math.inf, "positive and finite")
 
 
 @dataclass(frozen=True)

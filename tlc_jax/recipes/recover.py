@@ -124,8 +124,9 @@ class Rounds:
     """The rounds of a recipe, of which each needs only what the one before keeps: other processes may do
     others."""
 
+    reference: str
+    """Names `model`, the one before the first round."""
     model: TrainedModel
-    """Before the first round."""
     recipe: Recipe
     recovery: RecoveryConfig
     evaluate: TuningEvaluator
@@ -141,6 +142,14 @@ class Rounds:
     def target(self) -> float:
         return self.evaluate.metric.share(self.dense, self.recovery.target)
 
+    @property
+    def distil(self) -> DistilConfig:
+        """What a round learns beside the data: the predictions of the model before the first round, or
+        nothing."""
+        if self.recovery.distil_weight == 0:
+            return DistilConfig()
+        return DistilConfig(self.reference, self.recovery.distil_weight, self.recovery.distil_temperature)
+
     def prune(
         self, index: int, before: TrainedModel, folder: AnyPath, console: Console
     ) -> tuple[TrainedModel, Round]:
@@ -148,7 +157,7 @@ class Rounds:
         keeps, and its result."""
         if index == 0:
             before = shrunk(before, self.recipe)
-        level, config = self.levels[index], self._config(before)
+        level, config = self.levels[index], dataclasses.replace(self._config(before), distil=self.distil)
         recipe = _of_round(self.recipe, index)
         inputs = calibrate(before, recipe, console)
         plan = make_plan(split(before.params), recipe, masks=before.masks, inputs=inputs)
@@ -161,8 +170,8 @@ class Rounds:
     ) -> tuple[TrainedModel, Round]:
         """Train the dense model with the schedule and the batches of the round of a level, for as many
         updates as that had, or resume it: what the same time would be worth without pruning. It is evaluated
-        as often, has no target, and keeps its best evaluation, too. `before` is what the control of the round
-        before keeps."""
+        as often, has no target, has no teacher (it would be the model itself), and keeps its best evaluation,
+        too. `before` is what the control of the round before keeps."""
         config = self._config(before)
         # a limit in tokens ends the run at this update and leaves the schedule, which follows steps
         tokens = math.ceil((steps - 0.5) * self.evaluate.task.tokens_per_step)
@@ -197,7 +206,8 @@ def open_rounds(reference: str, recipe: Recipe, console: Console) -> Rounds:
     recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH)  # of rules, for the last round
     model = load_model(reference, warn=console.print)
     evaluate = evaluator_of(model)
-    return Rounds(model, recipe, recovery, evaluate, evaluate(split(model.params))[evaluate.key])
+    dense = evaluate(split(model.params))[evaluate.key]
+    return Rounds(reference, model, recipe, recovery, evaluate, dense)
 
 
 def _in_rounds(recipe: Recipe) -> InRounds:
