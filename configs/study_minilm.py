@@ -31,6 +31,6 @@ def get_config() -> StudyConfig:
         search=SearchConfig(learning_rates=(5e-5, 1e-4, 2e-4), seeds=(100, 300, 500)),
         bits=(32, 8, 6, 4, 3, 2),
         sparsities=(0.0, 0.6, 0.75, 0.9),
-        compression=CompressConfig(granularity="row"),
+        compression=CompressConfig(granularity="row", range="mse"),
         recovery=RecoveryConfig(levels=(0.3, 0.6, 0.75, 0.9), evaluate_every=250, control=True),
     )
