@@ -18,7 +18,7 @@ from pathlib import Path
 from about import about
 from rich.console import Console
 
-from tlc_jax.config.study_options import ErrorsConfig
+from tlc_jax.config.report_options import ErrorsConfig
 from tlc_jax.core.json_text import json_text
 from tlc_jax.inference.model_with_data import load_with_data
 from tlc_jax.studies.compression_errors import BITS, ZEROS, measure_errors

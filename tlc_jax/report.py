@@ -10,7 +10,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from tlc_jax.config.study_options import ErrorsConfig, SensitivityConfig
+from tlc_jax.config.report_options import ErrorsConfig, SensitivityConfig
 from tlc_jax.core import cli
 from tlc_jax.core.entry_point import run_command
 from tlc_jax.core.errors import UserError

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlc_jax.config import CheckpointConfig, ClassificationConfig, CompressConfig, Config, Rule
-from tlc_jax.config.study_options import SearchConfig, StudyConfig, with_options
+from tlc_jax.config.study_options import SearchConfig, StudyConfig
+from tlc_jax.config.variants import with_options
 from tlc_jax.studies.items import Item, items_of, timing_of
 
 TRAIN = StudyConfig().train

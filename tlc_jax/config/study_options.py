@@ -1,13 +1,12 @@
-"""The options of studies and reports."""
+"""The options of studies."""
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Optional
+from dataclasses import dataclass, field, replace
+from typing import Literal, Optional
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.config.distillations import Distillation, parse_distillation
@@ -17,6 +16,7 @@ from tlc_jax.config.quantization import BITS
 from tlc_jax.config.run import Config
 from tlc_jax.config.training import BudgetConfig, ScheduleConfig
 from tlc_jax.config.validation import check, check_types
+from tlc_jax.config.variants import with_options
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,6 @@ class SearchConfig:
             check(len(set(values)) == len(values), f"search.{name} has a value twice: {values}")
 
 
-_NOT_FOR_VARIANTS = {
-    "model.num_layers": "is that of a size: give it in sizes",
-    "model.hidden_size": "is that of a size: give it in sizes",
-    "seed": "is that of a training: give it in seeds",
-    "data": "is the same for all runs of a study: give other data a study of their own",
-    "evaluation.stop_at": "is what all runs of a study are compared at: give it in train",
-}
 _NOT_FOR_STUDIES = ("bits", "sparsity", "recovery", "target_mb", "max_drop", "confidence")
 """Fields of a compression that are those of the study, or are searched for one model at a time."""
 
@@ -328,86 +321,6 @@ class StudyConfig:
         return max((below for below in self.recovery.levels if below < level), default=None)
 
 
-def with_options(config: Config, text: str) -> Config:
-    """The config with options such as batch_size=512,model.shared_layers=all. ValueError names the first that
-    it does not have or that is no variant's, or says which value does not fit."""
-    values: dict[str, Any] = {}
-    for part in text.split(","):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        check(bool(equals), f"variants: {part!r} is not FIELD=VALUE")
-        for kept, why in _NOT_FOR_VARIANTS.items():
-            check(name != kept and not name.startswith(f"{kept}."), f"variants: {name} {why}")
-        *path, last = name.split(".")
-        inner, node = config, values
-        for step in path:
-            inner, node = _field(inner, step, name), node.setdefault(step, {})
-        check(not is_dataclass(_field(inner, last, name)), f"variants: {name!r} is several options of train")
-        node[last] = _parsed(value)
-    try:
-        return _replaced(config, values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"variants: {text!r}: {error}") from error
-
-
-def _field(config: Any, field_name: str, name: str) -> Any:
-    known = is_dataclass(config) and field_name in {each.name for each in fields(config)}
-    check(known, f"variants: {name!r} is no option of train")
-    return getattr(config, field_name)
-
-
-def _replaced(config: Any, values: dict[str, Any]) -> Any:
-    """The config with all values at once, since those of several options may fit only each other."""
-    inner = {
-        name: _replaced(getattr(config, name), value) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
-    return replace(config, **inner)
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value  # a word
-
-
 def _digits(value: float) -> str:
     """The shortest of both usual forms that is this number."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-
-
-@dataclass(frozen=True)
-class ErrorsConfig:
-    """Measure the errors of quantization and of pruning for each kind of matrix (paper 5.3, figure 9), and
-    the error of each combination of bits, range, zero and granularity."""
-
-    run: tuple[str, ...]
-    """Run directories, RUN@MARK, RUN@lastN or artifacts."""
-    bits: int = 4
-    """Bits for the errors by module."""
-    sparsity: float = 0.6
-    """Sparsity for the errors by module."""
-    evaluate: bool = False
-    """Also evaluate each combination on the tuning or held-out set: 108 evaluations."""
-    output: str = "errors.png"
-    """The picture to write; the numbers are written beside it with the suffix .jsonl."""
-
-    def __post_init__(self) -> None:
-        check(self.bits in range(1, 9), f"bits must be 1 to 8, not {self.bits}")
-        check(0 < self.sparsity < 1, f"sparsity must be between 0 and 1, not {self.sparsity:g}")
-
-
-@dataclass(frozen=True)
-class SensitivityConfig:
-    """Measure how much the predictions of a model change when one matrix alone is compressed, at every
-    sparsity and number of bits that compress --target-mb chooses from."""
-
-    run: str
-    """A run directory, RUN@MARK or RUN@lastN."""
-    examples: int = 128
-    """Number of training examples whose predictions are compared."""
-    output: str = "sensitivity.jsonl"
-    """The file to write the numbers to."""
-
-    def __post_init__(self) -> None:
-        check(self.examples > 0, f"examples must be positive, not {self.examples}")

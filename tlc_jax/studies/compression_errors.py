@@ -17,7 +17,7 @@ from tlc_jax.compression.pipeline import compress
 from tlc_jax.compression.quantize import block_shape
 from tlc_jax.compression.weight_errors import by_module, over, tensor_errors, total_error
 from tlc_jax.config.quantization import QuantSpec
-from tlc_jax.config.study_options import ErrorsConfig
+from tlc_jax.config.report_options import ErrorsConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.leaf import Masks
 from tlc_jax.core.stacked import Tensors, split

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tlc_jax.config.study_options import ErrorsConfig
+from tlc_jax.config.report_options import ErrorsConfig
 from tlc_jax.core.json_text import json_text
 from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.writable import check_writable

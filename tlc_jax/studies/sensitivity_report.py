@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tlc_jax.compression.methods import Quantize
 from tlc_jax.compression.pipeline import make_plan
-from tlc_jax.config.study_options import SensitivityConfig
+from tlc_jax.config.report_options import SensitivityConfig
 from tlc_jax.core.json_text import json_text
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.byte_budget import Source, sensitivities
