@@ -1,7 +1,7 @@
 """`python -m tlc_jax.report W`: the page of a study or of runs. `report curves`: a picture of runs over time.
 `report errors` and `report sensitivity`: how far compression moves weights, and how much predictions change
 with each matrix. `report study`: a study as Markdown, or its rows as a table. `report claims`: what studies
-say about each claim of the paper."""
+say about each claim of the paper. `report frontier`: accuracy by bytes, beside published models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tlc_jax.core.invocation import command
 class Report:
     """Write the page of studies and runs: one file of HTML with the answer, plots with sliders for time and
     bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`, `report
-    study` and `report claims`."""
+    study`, `report claims` and `report frontier`."""
 
     workdir: cli.Positional[tuple[str, ...]]
     """The folders of studies and run directories."""
@@ -82,6 +82,17 @@ class Ledger:
     """The page to write."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Frontier:
+    """Write a page that holds the files of studies of SST-2 and MNLI against published models: accuracy by
+    megabytes, with its picture beside it."""
+
+    workdir: cli.Positional[tuple[str, ...]]
+    """The folders of the studies."""
+    output: str = "frontier.md"
+    """The page to write."""
+
+
 REPORT = {
     "page": Report,
     "curves": Curves,
@@ -89,6 +100,7 @@ REPORT = {
     "sensitivity": Sensitivity,
     "study": Rows,
     "claims": Ledger,
+    "frontier": Frontier,
 }
 
 
@@ -115,6 +127,11 @@ def main(argv: list[str] | None = None) -> None:
             from tlc_jax.studies.ledger import write_ledger
 
             write_ledger(ledger.workdir, ledger.output)
+        case ["frontier"]:
+            frontier = cli.parse_plain(Frontier, arguments[1:], "report frontier")
+            from tlc_jax.studies.published_frontier import write_frontier
+
+            write_frontier(frontier.workdir, frontier.output)
         case ["curves"]:
             curves = cli.parse_plain(Curves, arguments[1:], "report curves")
             from tlc_jax.studies.curves import report_curves
