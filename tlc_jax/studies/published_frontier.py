@@ -88,13 +88,13 @@ def _study(folder: AnyPath) -> _Study:
 def frontier_rows(store: ItemStore, task: str, study: str) -> Rows:
     """The best models of each size of a study for their bytes, chosen on its tuning set."""
     rows = [row for row in file_rows(store) if row["role"] == "tuning" or row["set"] in _SETS]
-    models, found = files_of(rows), Rows()
+    models, best = files_of(rows), Rows()
     for size in dict.fromkeys(model.size for model in models):
         mine = [model for model in models if model.size == size]
         metric = metric_of(mine[0].reported.rows[0])
         for model in frontier(mine, metric, lambda each: each.tuning.mean, lambda each: each.bytes):
             values = 100 * model.reported.values
-            found.append(
+            best.append(
                 {
                     "task": task,
                     "number": None,
@@ -108,7 +108,7 @@ def frontier_rows(store: ItemStore, task: str, study: str) -> Rows:
                     "source": counted(len(values), "seed"),
                 }
             )
-    return found
+    return best
 
 
 def published_rows(task: str) -> Rows:
