@@ -13,7 +13,7 @@ from scipy import stats
 from tests.studies.stores import Point, evaluated
 from tlc_jax.studies.claims import outcomes
 from tlc_jax.studies.exhibits.batch_sizes import BATCH_SIZES
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Row
 
 SEEDS = (0.0, 0.001, 0.003)
 LAST = {  # nats per byte after 160 s
@@ -121,15 +121,33 @@ def test_a_seed_that_has_not_ended_yet_moves_no_comparison(tmp_path: Path) -> No
     assert [effect.partition(",")[0] for effect in of_size] == ["after 160 s"] * 2
 
 
-def test_each_batch_has_its_best_learning_rate(tmp_path: Path) -> None:
-    store = of_batches(tmp_path)
-    better = {"2x64": [halving(1.3, 400) for _ in SEEDS]}
-    worse = {"2x64": [halving(1.6, 400) for _ in SEEDS]}
-    for rate, trainings in ((0.002, better), (0.004, worse)):
-        evaluated(tmp_path, trainings, variant=variant(400, rate), tokens_per_step=2800)
-    rows = BATCH_SIZES.rows(store)
+def _rates(workdir: Path, seeds: tuple[float, ...]) -> list[Row]:
+    """Those of a study where a batch of 400 of 2x64 has three rates: by the first seed 0.002 is the best, by
+    all others 0.004."""
+    store = of_batches(workdir, seeds=seeds)
+    for rate, lasts in ((0.002, (1.3, 1.6, 1.61)), (0.004, (1.4, 1.2, 1.21))):
+        trainings = {"2x64": [halving(last, 400) for last in lasts[: len(seeds)]]}
+        evaluated(workdir, trainings, variant=variant(400, rate), tokens_per_step=2800)
+    return BATCH_SIZES.rows(store)
+
+
+def test_the_first_seed_chooses_the_learning_rates_and_is_compared_nowhere(tmp_path: Path) -> None:
+    rows = _rates(tmp_path, SEEDS)
     rates = {(row["size"], row["batch"]): row["learning_rate"] for row in rows}
     assert rates == {**dict.fromkeys(LAST, "0.001"), ("2x64", 400): "0.002"}
+    assert {row["seed"] for row in rows} == {1, 2}
+    cells = BATCH_SIZES.table(rows).columns[3].cells
+    assert [str(cell)[:6] for cell in cells][3] == "1.6050", "though it is worse than 0.001 by these"
+    assert "Learning rates are chosen by the last values of seed 0, which is compared nowhere." in (
+        BATCH_SIZES.sentences(rows)
+    )
+
+
+def test_a_single_seed_chooses_and_is_shown_and_that_is_said(tmp_path: Path) -> None:
+    rows = _rates(tmp_path, SEEDS[:1])
+    assert {row["learning_rate"] for row in rows if row["batch"] == 400} == {"0.001", "0.002"}
+    [said] = [text for text in BATCH_SIZES.sentences(rows) if "chosen" in text]
+    assert said.endswith("seed 0, the only one, so what has several is favoured.")
 
 
 def test_models_above_their_gate_and_single_seeds_resolve_nothing(tmp_path: Path) -> None:

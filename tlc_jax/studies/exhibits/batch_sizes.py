@@ -2,7 +2,8 @@
 time, updates and tokens (paper 3, "Increase Model Size, Not Batch Size"; A.2, table 1 and figure 13).
 
 The batch sizes are those of the study's variants. Of several learning rates of one batch size, each size is
-shown with its best, by its last values on the same set. Values are compared as those of the learning curves
+shown with its best, by the last value of the first seed. That seed is then compared nowhere, since a training
+that chooses favours what it has chosen. Values are compared as those of the learning curves
 are: at the same share of the schedule, between evaluations, never beyond them.
 """
 
@@ -12,7 +13,6 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
@@ -73,14 +73,22 @@ def _value(variant: str, option: str) -> str:
 
 
 def _at_best_rates(rows: list[Row]) -> list[Row]:
-    """The rows of each size and batch size with the best mean of last values."""
-    curves = curves_of(_compared(rows), "training_seconds", lambda row: (*_key(row), row["variant"]))
+    """The rows of each size and batch size at its best learning rate, each with the `chosen_by` of a study
+    that has several: the seed whose last values choose. It is left out where there are others."""
+    variants = {(*_key(row), row["variant"]) for row in rows}
+    if len(variants) == len({_key(row) for row in rows}):
+        return [{**row, "chosen_by": None} for row in rows]
+    metric, first = metric_of(rows[0]), min(row["seed"] for row in rows)
+    choosing = [row for row in _compared(rows) if row["seed"] == first]
+    curves = curves_of(choosing, "training_seconds", lambda row: (*_key(row), row["variant"]))
     best: dict[tuple[str, int], tuple[float, str]] = {}
-    for (size, batch, variant), trainings in curves.items():
-        mean = float(np.mean([curve.values[-1] for curve in trainings]))
-        if (size, batch) not in best or metric_of(rows[0]).better(mean, best[size, batch][0]):
-            best[size, batch] = mean, variant
-    return [row for row in rows if best.get(_key(row), (0, None))[1] == row["variant"]]
+    for (size, batch, variant), [curve] in curves.items():
+        last = float(curve.values[-1])
+        if (size, batch) not in best or metric.better(last, best[size, batch][0]):
+            best[size, batch] = last, variant
+    chosen = [row for row in rows if best.get(_key(row), (0, None))[1] == row["variant"]]
+    others = [row for row in chosen if row["seed"] != first]
+    return [{**row, "chosen_by": first} for row in others or chosen]
 
 
 def _key(row: Row) -> tuple[str, int]:
@@ -207,6 +215,12 @@ def _sentences(rows: list[Row]) -> list[str]:
         texts.append(
             f"Not compared over {', '.join(skipped)}: the learning rate of each run falls to its end, which "
             "is not the same there. Branches of trunks can be compared."
+        )
+    if (first := rows[0]["chosen_by"]) is not None:
+        apart = {row["seed"] for row in rows} != {first}
+        texts.append(
+            f"Learning rates are chosen by the last values of seed {first}, "
+            + ("which is compared nowhere." if apart else "the only one, so what has several is favoured.")
         )
     if left_out := rows[0]["left_out"]:
         texts.append(f"Left out are runs of other devices, whose seconds are not comparable: {left_out}.")
