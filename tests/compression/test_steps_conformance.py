@@ -23,6 +23,7 @@ from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Masks
 from tlc_jax.core.schema import checked
+from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import count
 from tlc_jax.models.families import family_of
 
@@ -215,7 +216,8 @@ def test_a_smaller_model_is_one_of_its_family(step: Step) -> None:
     shapes = jax.eval_shape(lambda key: family.init(CONFIG, key), jax.random.key(0))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    whole = Model(params, CONFIG, family.prunable_units(CONFIG))
+    tokens = np.arange(CONFIG.vocab_size)[:-4]
+    whole = Model(params, CONFIG, family.prunable_units(CONFIG), {}, tokens, family.keep_tokens)
     smaller = shrink(whole, (step,))
     expected = jax.eval_shape(lambda key: family.init(smaller.config, key), jax.random.key(0))
     assert jax.tree.map(jnp.shape, smaller.params) == jax.tree.map(jnp.shape, expected)
@@ -223,8 +225,15 @@ def test_a_smaller_model_is_one_of_its_family(step: Step) -> None:
     assert count(smaller.params) <= count(params)
     assert shrink(smaller, (step,)) is smaller, "once is enough"
     if smaller is not whole:
-        with pytest.raises(UserError, match="pruned weights"):
-            shrink(dataclasses.replace(whole, masks={"a": np.zeros(3, bool)}), (step,))
+        masks = {name: np.ones(x.shape, bool) for name, x in split(params).items()}
+        pruned = dataclasses.replace(whole, masks=masks)
+        if not step.reads_tokens:
+            with pytest.raises(UserError, match="pruned weights"):
+                shrink(pruned, (step,))
+            return
+        fewer = shrink(pruned, (step,))
+        shapes = {name: x.shape for name, x in split(fewer.params).items()}
+        assert {name: mask.shape for name, mask in fewer.masks.items()} == shapes
 
 
 # --- of each kind of step ---------------------------------------------------------------------------------

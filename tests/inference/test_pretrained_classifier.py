@@ -3,6 +3,8 @@ rows are those of the tokenizer's library."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import jax
@@ -14,7 +16,7 @@ from jaxtyping import Array, Int
 import tlc_jax
 from tests.builders import documents, write_corpus, write_tables
 from tests.data.encoder_tokenizers import bert, encode, library, write
-from tlc_jax import train
+from tlc_jax import compress, export, train
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.classifier import apply_classifier
@@ -78,6 +80,29 @@ def test_predictions_are_those_of_the_librarys_rows(folder: Path, name: str) -> 
     predicted = [[*each.probabilities.values()] for each in tlc_jax.load(folder / name).predict(PAIRS)]
     np.testing.assert_allclose(predicted, probabilities(types), atol=2e-6)
     assert np.abs(predicted - probabilities(None)).max() > 1e-3, "token types matter"
+
+
+@pytest.mark.slow
+def test_a_trimmed_vocabulary_predicts_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On pairs of its training data, whose texts have the same tokens."""
+    options = ["--config", "trim_vocabulary", "--bits", "32"]
+    compress.main([str(folder / "run"), *options, "--out", str(folder / "trimmed")])
+    rows = (folder / "tables" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    pairs = [(first, second) for first, second, _ in (row.split("\t") for row in rows)]
+    expected, found = (tlc_jax.load(folder / name).predict(pairs) for name in ("run", "trimmed"))
+    config = load_model(str(folder / "trimmed"), warn=pytest.fail).config.model
+    tuning = re.search(
+        r"tuning: ([\d,]+) of ([\d,]+) tokens are gone", " ".join(capsys.readouterr().out.split())
+    )
+    assert tuning
+    same = [a.probabilities == b.probabilities for a, b in zip(expected, found, strict=True)]
+    assert config.vocab_size < library(folder / "tokenizer" / "tokenizer.json").get_vocab_size()
+    assert sum(same) >= len(pairs) - 6, "those held out may have other tokens"
+    export.main([str(folder / "trimmed"), "--format", "huggingface", "--out", str(folder / "exported")])
+    tokenizer = library(folder / "exported" / "tokenizer.json")
+    about = json.loads((folder / "exported" / "config.json").read_text(encoding="utf-8"))
+    assert about["vocab_size"] == tokenizer.get_vocab_size() == config.vocab_size
+    assert about["pad_token_id"] == tokenizer.token_to_id("[PAD]")
 
 
 @pytest.mark.slow

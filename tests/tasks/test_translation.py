@@ -24,6 +24,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tokenizers import Tokenizer
 
 from tests.builders import TRANSLATION, lines, sentence_pairs, write_pairs
 from tests.exports import params_from_pegasus
@@ -100,6 +101,27 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(command, finished, tmp_path,
     assert lines(tmp_path / "run") == lines(finished)
     for path, x in params_of(finished).items():
         np.testing.assert_array_equal(params_of(tmp_path / "run")[path], x, err_msg=path)
+
+
+def test_a_trimmed_vocabulary_translates(finished: Path, tmp_path: Path) -> None:
+    """With the tokens of one pair, of which it says what the whole model says."""
+    pair = sentence_pairs(1)[0]
+    (tmp_path / "lines.txt").write_text("\n".join(pair))
+    options = ["--config", "trim_vocabulary", "--bits", "32"]
+    options += ["--calibration-text", str(tmp_path / "lines.txt"), "--out", str(tmp_path / "out")]
+    compress.main([str(finished), *options])
+    models = [load_model(str(root), warn=pytest.fail) for root in (finished, tmp_path / "out")]
+    before, after = (Tokenizer.from_file(str(model.rundir.tokenizer)) for model in models)
+    assert after.get_vocab_size() == models[1].config.model.vocab_size < before.get_vocab_size()
+    assert [before.encode(text).tokens for text in pair] == [after.encode(text).tokens for text in pair]
+    logits = []
+    for model, tokenizer in zip(models, (before, after), strict=True):
+        ids = (jnp.array([tokenizer.encode(text).ids]) for text in pair)
+        logits.append(ENCODER_DECODER.apply(model.config.model, model.params, *ids))
+    kept = [before.token_to_id(after.id_to_token(i)) for i in range(after.get_vocab_size())]
+    np.testing.assert_allclose(logits[1], logits[0][..., np.array(kept)], atol=1e-5)
+    [[best]] = Translator(models[1], QUIET, beams=2)([pair[0]])
+    assert isinstance(best.text, str)
 
 
 def test_every_target_token_of_a_set_counts_once(finished: Path) -> None:

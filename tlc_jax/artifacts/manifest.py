@@ -54,6 +54,14 @@ class Size(TypedDict):
 
 
 @record
+class Vocabulary(TypedDict):
+    """The tokens of a trimmed vocabulary, and of that before."""
+
+    kept: Count
+    before: Count
+
+
+@record
 class ArtifactManifest(TypedDict):
     format: Text
     source: Source
@@ -61,6 +69,7 @@ class ArtifactManifest(TypedDict):
     files: dict[Name, Fingerprint]
     size: Size
     training: NotRequired[ModelRecord]
+    vocabulary: NotRequired[Vocabulary]
     texts_per_example: NotRequired[Literal[1, 2]]
     label_names: NotRequired[
         Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=10_000)]

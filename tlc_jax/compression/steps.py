@@ -16,9 +16,12 @@ quantizes what no step has converted, as the tensor's rule says.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Integer
 
 from tlc_jax.compression.input_statistics import InputStatistics, Statistics
 from tlc_jax.compression.plain import FloatTensor
@@ -49,6 +52,10 @@ class Model:
     config: TransformerConfig
     units: tuple[UnitKind, ...]
     masks: Masks = field(default_factory=dict)
+    tokens: Integer[np.ndarray, "kept"] | None = None
+    """The ids of the tokens that a corpus uses, in ascending order, for a step that `reads_tokens`."""
+    keep_tokens: Callable[[Any, Any], tuple[Any, Mapping[str, Any]]] | None = None
+    """That of its family (models/family.py)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Step(CompressionStep):
 
     leaf: ClassVar[type[Leaf] | None] = None
     """The kind of leaf that `convert` returns; None where the step does not convert."""
+    reads_tokens: ClassVar[bool] = False
+    """Whether `shrink` takes the tokens of a corpus (`Model.tokens`)."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -110,6 +110,9 @@ class CompressConfig:
     certainly lose no more."""
     confidence: float = 0.95
     """How certain `max_drop` is: with 0.95, more is lost in at most 5 of 100 such compressions."""
+    calibration_text: Optional[str] = None
+    """A file with a text in each line, .gz and .zst too, for steps that need calibration data: it takes the
+    place of the run's training data."""
     rules: tuple[Rule, ...] = ()
     """In a config document: how the tensors that they match are quantized and pruned. The other options hold
     for the rest."""

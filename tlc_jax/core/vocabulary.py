@@ -6,6 +6,7 @@ way. What an encoder's data and tasks need of that are its `Roles`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Frame:
         """The row of texts that are given by their ids."""
         parts = self._parts(self.special, texts)
         return [token for part in parts for token in part]
+
+    def renumbered(self, new_ids: Sequence[int]) -> Frame:
+        """The same with other ids of the special tokens."""
+        special = tuple(tuple(int(new_ids[i]) for i in part) for part in self.special)
+        return dataclasses.replace(self, special=special)
 
     def types(self, lengths: Sequence[int]) -> list[int]:
         """The token types of the row of texts of these lengths."""
@@ -98,6 +104,19 @@ class Roles:
     def ours(self) -> bool:
         """Whether they are those of the encoders that we train."""
         return self == roberta_roles(self.vocab_size)
+
+    def renumbered(self, new_ids: Sequence[int], kept: Sequence[int]) -> Roles:
+        """The roles in a vocabulary of the `kept` ids alone; `new_ids` are those of all ids before."""
+        kept_ids, ids = frozenset(kept), (self.pad, self.begin, self.end, self.unknown)
+        never = tuple(int(new_ids[i]) for i in self.never_drawn if i in kept_ids)
+        return Roles(
+            len(kept),
+            *(int(new_ids[i]) for i in ids),
+            None if self.mask is None else int(new_ids[self.mask]),
+            never,
+            self.one.renumbered(new_ids),
+            None if self.two is None else self.two.renumbered(new_ids),
+        )
 
     def frame(self, texts: int) -> Frame | None:
         """That of an example of one text or two."""

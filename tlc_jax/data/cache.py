@@ -7,6 +7,7 @@ and every field, `keep` puts the same files into a run directory, `local_copy` f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from jaxtyping import Integer
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import printable
 from tlc_jax.core.schema import Sha256, checked
 from tlc_jax.data.manifests import naming
+from tlc_jax.data.recorded_roles import recorded, roles_in
+from tlc_jax.data.tokenizer_trimming import TrimmedVocabulary
 from tlc_jax.storage import sealed
 from tlc_jax.storage.paths import AnyPath, copy_file, local_folder, new_folder, write_text
 from tlc_jax.storage.sealed import MANIFEST, Damaged
@@ -40,6 +44,8 @@ class Prepared(ABC):
 
     folder: Path
     manifest: dict[str, Any]
+    vocabulary: TrimmedVocabulary | None = None
+    """What is left of the vocabulary that the files were encoded with; None: all of it."""
 
     schema: ClassVar[type]
     """A TypedDict of the fields that are relied on, whoever wrote the manifest."""
@@ -68,6 +74,27 @@ class Prepared(ABC):
     @abstractmethod
     def check(self) -> None:
         """ValueError if the manifest, whose fields have the right types, and the files do not agree."""
+
+    @abstractmethod
+    def stored_ids(self, name: str) -> tuple[Integer[np.ndarray, "..."], ...]:
+        """All ids of a set as they are in the files."""
+
+    def trimmed(self: Kind, vocabulary: TrimmedVocabulary) -> Kind:
+        """The same data for a model with this vocabulary. A token that is gone is unknown; the trimmed
+        tokenizer itself may have made several smaller ones of its text."""
+        digest = hashlib.sha256(f"{self.manifest['identity']} {vocabulary.tokenizer}".encode()).hexdigest()
+        size = len(vocabulary.kept)
+        manifest = {**self.manifest, "identity": digest, "vocab_size": size}
+        if manifest.pop("roles", None) is not None:
+            roles = roles_in(self.manifest).renumbered(vocabulary.new_ids.tolist(), vocabulary.kept.tolist())
+            manifest |= recorded(roles)
+        return dataclasses.replace(self, manifest=manifest, vocabulary=vocabulary)
+
+    def ids(self, stored: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Ids of the vocabulary, of those in the files."""
+        if self.vocabulary is None:
+            return stored
+        return self.vocabulary.new_ids.astype(stored.dtype)[stored]
 
 
 def root(cache_dir: str) -> Path:

@@ -31,6 +31,7 @@ from tlc_jax.core.vocabulary import (
 from tlc_jax.data.lossless import loss
 from tlc_jax.data.tokenizer_file import byte_level, guarded, read_tokenizer
 from tlc_jax.data.tokenizer_roles import frame_texts, names_roles, roles_of
+from tlc_jax.data.tokenizer_trimming import TrimmedVocabulary
 from tlc_jax.storage.paths import AnyPath
 
 _MOST_MISSING = 1 << 16  # ids below the largest one that no token has
@@ -102,6 +103,13 @@ def load_tokenizer(path: str | AnyPath, vocab_size: int | None = None, layout: L
     or ids beyond its size or `vocab_size`."""
     tokenizer, path, _ = read_tokenizer(path)
     return _laid_out(tokenizer, path, vocab_size, layout, exact=False)[0]
+
+
+def trimmed_tokenizer(vocabulary: TrimmedVocabulary) -> Tokenizer:
+    """The tokenizer that is left of one of a model."""
+    tokenizer = Tokenizer.from_str(vocabulary.tokenizer)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def given_tokenizer(

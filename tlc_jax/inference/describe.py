@@ -112,7 +112,10 @@ def _remarks(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _title(manifest: Mapping[str, Any]) -> str:
-    return f"{manifest['format']}, source {manifest['source']['kind']}"
+    title = f"{manifest['format']}, source {manifest['source']['kind']}"
+    if (vocabulary := manifest.get("vocabulary")) is None:
+        return title
+    return f"{title}; vocabulary trimmed to {vocabulary['kept']:,} of {vocabulary['before']:,} tokens"
 
 
 def _sizes(manifest: Mapping[str, Any]) -> str:

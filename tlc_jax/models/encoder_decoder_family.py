@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import jax
@@ -12,7 +13,7 @@ from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.units import UnitKind
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.encoder_decoder import apply_encoder_decoder, init_encoder_decoder
-from tlc_jax.models.family import ModelFamily
+from tlc_jax.models.family import Ids, ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
 from tlc_jax.models.linear_inputs import Batch, InputRules, Uses
 
@@ -66,6 +67,11 @@ def _prunable_units(config: EncoderDecoderConfig) -> tuple[UnitKind, ...]:
     )
 
 
+def _keep_tokens(config: EncoderDecoderConfig, kept: Ids) -> tuple[EncoderDecoderConfig, dict[str, Ids]]:
+    """One table is that of sources, of targets and of the output."""
+    return dataclasses.replace(config, vocab_size=len(kept)), {"shared/token_embedding": kept}
+
+
 def _counted(config: EncoderDecoderConfig, path: str, batch: Batch) -> jax.Array:
     """Tokens of the source, of what reads it, or else of the target."""
     of_source = re.match(r"encoder/|decoder/layers/cross_attention/(key|value)/", path)
@@ -90,5 +96,6 @@ ENCODER_DECODER = ModelFamily(
     sharding_rules=_SHARDING_RULES,
     huggingface_names=_huggingface_names,
     prunable_units=_prunable_units,
+    keep_tokens=_keep_tokens,
     input_rules=InputRules(_counted, _output, _lookups),
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from tlc_jax.config import ModelConfig
 from tlc_jax.core.units import UnitKind
 from tlc_jax.models.encoder import apply_mlm, init_mlm
 from tlc_jax.models.encoder_names import huggingface_names
-from tlc_jax.models.family import ModelFamily
+from tlc_jax.models.family import Ids, ModelFamily
 from tlc_jax.models.layers import attention_units, feed_forward_units, layer_rules
 from tlc_jax.models.linear_inputs import Batch, InputRules, Uses
 
@@ -31,6 +34,17 @@ def _prunable_units(config: ModelConfig) -> tuple[UnitKind, ...]:
         attention_units(config, "encoder/layers/attention", 1 if heads_shared else config.num_layers),
         feed_forward_units(config, "encoder/layers/feed_forward", 1 if units_shared else config.num_layers),
     )
+
+
+def _keep_tokens(config: ModelConfig, kept: Ids) -> tuple[ModelConfig, dict[str, Ids]]:
+    """Where positions are counted from the pad's id, the rows before that id, which nothing reads, go with
+    it."""
+    pad = int(np.searchsorted(kept, config.pad_id))
+    offset = pad + 1 if config.position_offset else 0
+    first, end = config.position_offset - offset, config.max_positions + config.position_offset
+    smaller = dataclasses.replace(config, vocab_size=len(kept), pad_id=pad, position_offset=offset)
+    tokens = ("encoder/token_embedding", "mlm_head/output_embedding", "mlm_head/bias")
+    return smaller, {**dict.fromkeys(tokens, kept), "encoder/position_embedding": np.arange(first, end)}
 
 
 def _counted(config: ModelConfig, path: str, batch: Batch) -> jax.Array:
@@ -63,5 +77,6 @@ ENCODER = ModelFamily(
     sharding_rules=_SHARDING_RULES,
     huggingface_names=huggingface_names,
     prunable_units=_prunable_units,
+    keep_tokens=_keep_tokens,
     input_rules=InputRules(_counted, _output, _lookups),
 )

@@ -22,6 +22,7 @@ from tlc_jax.core.tree import Params
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
 from tlc_jax.recipes.guaranteed_drop import smallest_certain
+from tlc_jax.recipes.kept_tokens import unseen
 from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
 from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
 from tlc_jax.runs.card import MADE_BY, card_of, use_of_artifact
@@ -48,6 +49,8 @@ def compress_run(
     after. `loaded` is the model of `reference` where it must be no later one."""
     check_new(out)
     recipe, rounds, given = recipe_of(config), list[Round](), reference
+    if config.calibration_text is not None and not any(step.reads_tokens for step in recipe):
+        raise UserError("no step of the recipe reads --calibration-text: omit it")
     if trains(recipe):
         if workdir is None:
             raise UserError("the recipe prunes in rounds: give --workdir, a folder for their runs")
@@ -62,7 +65,7 @@ def compress_run(
     certain = None if config.max_drop is None else smallest_certain(original, config, console)
     if certain is not None:
         config = certain.config
-    result = certain.result if certain else compress_model(original, recipe, console)
+    result = certain.result if certain else compress_model(original, recipe, console, config.calibration_text)
     fidelity = Fidelity()
     items = result.items(fidelity)
     dense = load_model(given, warn=console.print) if rounds else original
@@ -83,7 +86,7 @@ def compress_run(
     }
     others = {
         "config.json": f"{json.dumps(asdict(result.model.config), indent=1)}\n".encode(),
-        **{path.name: path.read_bytes() for path in original.rundir.tokenizer_files()},
+        **result.model.tokenizer_files(),
     }
 
     def card(manifest: Mapping[str, Any]) -> ModelCard:
@@ -110,7 +113,14 @@ def _compressed_by(
         "recipe": [step.recorded() for step in recipe_of(config)],
         **({"recovery": [finished.record() for finished in rounds]} if rounds else {}),
         **({"target": result.fit.report} if result.fit else {}),
+        **({"vocabulary": _vocabulary(result.model)} if result.model.vocabulary else {}),
     }
+
+
+def _vocabulary(model: TrainedModel) -> dict[str, int]:
+    """The tokens that are left, and how many there were."""
+    assert model.vocabulary is not None
+    return {"kept": len(model.vocabulary.kept), "before": model.vocabulary.rows}
 
 
 def _metric(
@@ -131,11 +141,24 @@ def _metric(
         advance(1)
         if result.model is not original:
             evaluate = evaluator_of(result.model)
+            _report_unseen(original, result.model, evaluate.task, console)
         after = evaluate(result.compressed.dense())
         advance(1)
     report_metrics(before, after, console)
     measured = _primary_metric(result.model, evaluate.task, result.params)
     return recorded({**measured, "before": before[evaluate.key]}, console)
+
+
+def _report_unseen(original: TrainedModel, model: TrainedModel, task: Task, console: Console) -> None:
+    """Say how many tokens of the sets that are evaluated on are gone."""
+    if model.vocabulary is None:
+        return
+    for name in task.evaluation_sets():
+        gone, total = unseen(original, model.vocabulary, name)
+        console.print(
+            f"{name}: {gone:,} of {total:,} tokens are gone and count as unknown here; the artifact's "
+            "tokenizer makes smaller ones of their text, if it has any"
+        )
 
 
 def _primary_metric(model: TrainedModel, task: Task, params: Params) -> MetricRecord:

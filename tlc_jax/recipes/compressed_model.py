@@ -22,6 +22,7 @@ from tlc_jax.models.families import family_of
 from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
 from tlc_jax.recipes.calibration import calibrate, calibrated
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
+from tlc_jax.recipes.kept_tokens import trimmed_vocabulary
 from tlc_jax.recipes.sensitivity import Divergence
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import TrainedModel
@@ -61,10 +62,13 @@ class CompressedModel:
         return [(name, leaves[name], entries[name]) for name in sorted(entries)]
 
 
-def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> CompressedModel:
-    """Compress a trained model in memory; what is pruned of it already stays pruned. UserError if its weights
-    are not finite, before or after."""
-    model = shrunk(model, recipe)
+def compress_model(
+    model: TrainedModel, recipe: Recipe, console: Console, text: str | None = None
+) -> CompressedModel:
+    """Compress a trained model in memory; what is pruned of it already stays pruned. `text` is a file whose
+    tokens stay where a vocabulary is trimmed, in place of those of the training data. UserError if its
+    weights are not finite, before or after."""
+    model = shrunk(model, recipe, console, text)
     tensors = split(jax.device_get(model.params))  # one device is enough
     fit = None
     if has_budget(recipe) and calibrated(recipe):
@@ -89,12 +93,24 @@ def compress_model(model: TrainedModel, recipe: Recipe, console: Console) -> Com
     return CompressedModel(model, tensors, Compressed(leaves, plan.masks, plan.rules), fit)
 
 
-def shrunk(model: TrainedModel, recipe: Recipe) -> TrainedModel:
-    """The model without the layers, heads and units that a recipe removes."""
-    shape = model.config.model
-    before = Model(model.params, shape, family_of(shape).prunable_units(shape), model.masks)
+def shrunk(model: TrainedModel, recipe: Recipe, console: Console, text: str | None = None) -> TrainedModel:
+    """The model without the layers, heads, units and tokens that a recipe removes."""
+    shape, vocabulary = model.config.model, model.vocabulary
+    family = family_of(shape)
+    if any(step.reads_tokens for step in recipe):
+        vocabulary = trimmed_vocabulary(model, text, console)
+    before = Model(
+        model.params,
+        shape,
+        family.prunable_units(shape),
+        model.masks,
+        None if vocabulary is None else vocabulary.kept,
+        family.keep_tokens,
+    )
     after = shrink(before, recipe)
     if after is before:
         return model
     config = dataclasses.replace(model.config, model=after.config)
-    return dataclasses.replace(model, params=after.params, config=config)
+    return dataclasses.replace(
+        model, params=after.params, config=config, masks=after.masks, vocabulary=vocabulary
+    )

@@ -29,6 +29,7 @@ from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
 from tlc_jax.recipes.drop_bound import drop_bound, least_drop
+from tlc_jax.recipes.kept_tokens import unseen
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.tasks.base import Task
@@ -79,7 +80,8 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
 
     def answers() -> Iterator[Right]:
         for tried in sequence(config):
-            result = compress_model(model, recipe_of(tried), console)
+            result = compress_model(model, recipe_of(tried), console, tried.calibration_text)
+            _check_same_texts(model, result.model, name)
             made.append((tried, result))
             yield _right(result.model, task_of(result.model), result.params, name)
 
@@ -115,6 +117,16 @@ def in_order(
 def sequence(config: CompressConfig) -> list[CompressConfig]:
     """The recipes in the order in which they are tested: the same one with fewer and fewer bits."""
     return [dataclasses.replace(config, bits=bits) for bits in range(config.bits, 0, -1)]
+
+
+def _check_same_texts(before: TrainedModel, after: TrainedModel, name: str) -> None:
+    """UserError where a trimmed tokenizer would read the texts of the set in another way than it is tested
+    with here."""
+    if after.vocabulary is not None and (gone := unseen(before, after.vocabulary, name)[0]):
+        raise UserError(
+            f"{name} has {gone:,} tokens that TrimVocabulary would remove, and what the artifact makes of "
+            "their text is not tested: give a --calibration-text that has them, or omit --max-drop"
+        )
 
 
 def _counted_set(task: Task, config: CompressConfig) -> str:

@@ -156,7 +156,7 @@ class Rounds:
         """Do one round, or resume it: `before` is what the round before it keeps. Returns the model that it
         keeps, and its result."""
         if index == 0:
-            before = shrunk(before, self.recipe)
+            before = shrunk(before, self.recipe, console)
         level, config = self.levels[index], dataclasses.replace(self._config(before), distil=self.distil)
         recipe = _of_round(self.recipe, index)
         inputs = calibrate(before, recipe, console)
@@ -203,7 +203,8 @@ class Rounds:
 def open_rounds(reference: str, recipe: Recipe, console: Console) -> Rounds:
     """The rounds of a recipe for a run; evaluates the run."""
     recovery = _in_rounds(recipe).recovery
-    recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH)  # of rules, for the last round
+    # the search is for the last round, and rounds have the data of the run, with all of its tokens
+    recipe = tuple(step for step in recipe if step.needs is not Needs.SEARCH and not step.reads_tokens)
     model = load_model(reference, warn=console.print)
     evaluate = evaluator_of(model)
     dense = evaluate(split(model.params))[evaluate.key]

@@ -48,7 +48,8 @@ def task_of(model: TrainedModel) -> Task:
     if is_artifact(model.rundir.root):
         raise UserError(f"{model.rundir.root} is an artifact and has no data to evaluate on: give its run")
     kind = kind_of(model.config)
-    return kind.task(model.config, kind.open(model.config, model.rundir.data))
+    data = kind.open(model.config, model.rundir.data)
+    return kind.task(model.config, data if model.vocabulary is None else data.trimmed(model.vocabulary))
 
 
 def report_metrics(before: Mapping[str, float], after: Mapping[str, float], console: Console) -> None:

@@ -18,6 +18,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import Tensors, join
 from tlc_jax.core.tree import Params, flatten
+from tlc_jax.data.tokenizer_trimming import TrimmedVocabulary
 from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.parallel.sharding import param_shardings
@@ -50,6 +51,15 @@ class TrainedModel:
     masks: Tensors
     steps: tuple[int, ...] = ()
     texts_per_example: int | None = None
+    vocabulary: TrimmedVocabulary | None = None
+    """What is left of the vocabulary of its folder, whose tokenizer and data have all of it."""
+
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The contents of its tokenizer's files."""
+        files = {path.name: path.read_bytes() for path in self.rundir.tokenizer_files()}
+        if self.vocabulary is not None:
+            files[self.rundir.tokenizer.name] = self.vocabulary.tokenizer.encode()
+        return files
 
     @property
     def mesh(self) -> Mesh:

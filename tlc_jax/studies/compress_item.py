@@ -80,7 +80,7 @@ class CompressedMeasurer:
         """The metrics of the set that choices are made on and of the first reported one (`role`; "both" where
         there is one set for both), with sizes in bytes, and the scores of the examples that are reported."""
         recipe = without_training(recipe_of(config))  # a model that was pruned in rounds has had it
-        compressed = compress_model(self._model, recipe, self._console)
+        compressed = compress_model(self._model, recipe, self._console, config.calibration_text)
         params = jax.device_put(compressed.params, replicated(self._model.mesh))
         about = self._about(compressed, config)
         rows: list[Row] = []

@@ -13,6 +13,7 @@ from tlc_jax.compression.methods.prune_n_of_m import PruneNOfM
 from tlc_jax.compression.methods.prune_wanda import PruneWanda
 from tlc_jax.compression.methods.quantize_compensated import QuantizeCompensated
 from tlc_jax.compression.methods.quantize_uniform import Quantize
+from tlc_jax.compression.methods.trim_vocabulary import TrimVocabulary
 from tlc_jax.compression.plain import FloatTensor, IntegerTensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.compression.steps import Step
@@ -21,6 +22,7 @@ from tlc_jax.core.leaf import Leaf
 STEPS: tuple[type[Step], ...] = (
     KeepLayers,
     KeepUnits,
+    TrimVocabulary,
     ByRule,
     PruneMagnitude,
     PruneNOfM,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -97,12 +98,15 @@ class PackedExamples(Prepared):
             if types_file(name) in files:
                 types = manifests.open_array(self.folder, types_file(name), ("uint8",), len(ids))
             return EncodedExamples(
-                ids,
+                self.ids(ids),
                 manifests.open_array(self.folder, f"{name}.offsets.npy", ("int64",), size + 1),
                 manifests.open_array(self.folder, f"{name}.labels.npy", ("int32",), size),
                 types,
                 self.roles.pad,
             )
+
+    def stored_ids(self, name: str) -> tuple[Integer[np.ndarray, "tokens"], ...]:
+        return (dataclasses.replace(self, vocabulary=None).split(name).ids,)
 
     def baseline(self, kind: str, name: str) -> Integer[np.ndarray, "examples"] | None:
         """The classes that the 'majority' or the 'linear' baseline predicts for a set that is not trained on;

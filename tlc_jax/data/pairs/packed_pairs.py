@@ -3,9 +3,12 @@ the lines of the sets that are evaluated on."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+from jaxtyping import Integer
 from pydantic import Field
 from tokenizers import Tokenizer
 
@@ -17,7 +20,7 @@ from tlc_jax.data.cache import Prepared
 from tlc_jax.data.pairs.pair_batches import EncodedPairs
 from tlc_jax.data.pairs.pair_source import TRAIN, Pair
 from tlc_jax.data.pairs.row_packing import PackedRows
-from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer
+from tlc_jax.data.tokenizer import TRANSLATION, load_tokenizer, trimmed_tokenizer
 from tlc_jax.storage.untrusted import file_inside
 
 UNPACKED, PACKED = 3, 4  # formats without and with rows of several pairs
@@ -72,10 +75,14 @@ class PackedPairs(Prepared):
         with manifests.naming(self.folder):
             for side in SIDES:
                 size = self.manifest["tokens"][name][side]
-                arrays.append(manifests.open_ids(self.folder, f"{name}.{side}.bin", dtype, size))
+                arrays.append(self.ids(manifests.open_ids(self.folder, f"{name}.{side}.bin", dtype, size)))
                 offsets = f"{name}.{side}.offsets.npy"
                 arrays.append(manifests.open_array(self.folder, offsets, ("int64",), rows + 1))
         return EncodedPairs(*arrays)
+
+    def stored_ids(self, name: str) -> tuple[Integer[np.ndarray, "tokens"], ...]:
+        pairs = dataclasses.replace(self, vocabulary=None).pairs(name)
+        return pairs.source_ids, pairs.target_ids
 
     def rows(self) -> PackedRows:
         """The rows that training pairs are packed into."""
@@ -133,6 +140,8 @@ class PackedPairs(Prepared):
         return source, target
 
     def tokenizer(self) -> Tokenizer:
+        if self.vocabulary is not None:
+            return trimmed_tokenizer(self.vocabulary)
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"], TRANSLATION)
 
     def check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -17,7 +18,7 @@ from tlc_jax.data import manifests
 from tlc_jax.data.cache import Prepared
 from tlc_jax.data.recorded_roles import RecordedRoles, check_roles, roles_in
 from tlc_jax.data.token_bytes import token_bytes
-from tlc_jax.data.tokenizer import load_tokenizer
+from tlc_jax.data.tokenizer import load_tokenizer, trimmed_tokenizer
 
 FORMAT = 3
 SPLITS = ("train", "held_out")
@@ -69,9 +70,14 @@ class PackedText(Prepared):
         rows, length = self.manifest["rows"][split], self.manifest["sequence_length"]
         with manifests.naming(self.folder):
             ids = manifests.open_ids(self.folder, f"{split}.bin", self.manifest["dtype"], rows * length)
-        return ids.reshape(rows, length)
+        return self.ids(ids.reshape(rows, length))
+
+    def stored_ids(self, name: str) -> tuple[Rows, ...]:
+        return (dataclasses.replace(self, vocabulary=None).rows(name),)
 
     def tokenizer(self) -> Tokenizer:
+        if self.vocabulary is not None:
+            return trimmed_tokenizer(self.vocabulary)
         return load_tokenizer(self.folder / "tokenizer.json", self.manifest["vocab_size"])
 
     @functools.cached_property
@@ -83,10 +89,11 @@ class PackedText(Prepared):
         if TOKEN_BYTES not in self.manifest["files"]:
             return token_bytes(self.tokenizer(), self.roles)
         with manifests.naming(self.folder):
-            sizes = manifests.open_array(self.folder, TOKEN_BYTES, ("float32",), self.roles.vocab_size)
+            size = self.roles.vocab_size if self.vocabulary is None else None
+            sizes = manifests.open_array(self.folder, TOKEN_BYTES, ("float32",), size)
             if not (np.isfinite(sizes).all() and (sizes >= 0).all()):
                 raise ValueError(f"{TOKEN_BYTES}: it holds numbers that are no sizes")
-            return np.asarray(sizes)
+            return np.asarray(sizes if self.vocabulary is None else sizes[self.vocabulary.kept])
 
     def check(self) -> None:
         vocab_size = self.manifest["vocab_size"]
