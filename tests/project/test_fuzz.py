@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.slow
 def test_mutated_folders_are_read_or_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--quick", "--mutations", "48", "--output"]
+    command = [sys.executable, "-m", "tests.fuzz", "--quick", "--mutations", "24", "--output"]
     done = subprocess.run(
         [*command, str(tmp_path / "fuzz.json")],
         capture_output=True,
@@ -22,6 +22,6 @@ def test_mutated_folders_are_read_or_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     targets = json.loads((tmp_path / "fuzz.json").read_text(encoding="utf-8"))["targets"]
-    assert sum(target["mutations"] for target in targets.values()) == 48
+    assert sum(target["mutations"] for target in targets.values()) == 24
     codes = [code for target in targets.values() for code in target["exit codes"]]
     assert set(codes) == {"0", "2"}, "some are harmless, and some are not"

@@ -114,11 +114,11 @@ def test_the_spread_of_seeds_is_part_of_a_prediction() -> None:
 
 @pytest.mark.slow
 def test_intervals_cover_what_they_say() -> None:
-    """Over 30 sets of points: constants, the loss of a new training of four times the tokens, and that of a
+    """Over 12 sets of points: constants, the loss of a new training of four times the tokens, and that of a
     size between two others."""
     constants, longer, between = [], [], []
     target, middle = float(SIZES[3]), float(np.sqrt(SIZES[2] * SIZES[3]))
-    for seed in range(30):
+    for seed in range(12):
         fitted, rng = fit_with_intervals(points(0.005, seed), draws=60), np.random.default_rng(1000 + seed)
         intervals = fitted.intervals()
         constants += [low <= HOFFMANN[name] <= high for name, (low, high) in intervals.items()]

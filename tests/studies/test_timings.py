@@ -142,8 +142,11 @@ def test_a_program_is_that_of_the_update_and_of_nothing_else(monkeypatch: pytest
         return train_step
 
     monkeypatch.setattr(step_program, "make_train_step", changed)
+    program_of.cache_clear()
     assert program_of(config) != program
     monkeypatch.setattr(step_program, "make_train_step", plain)
     packages = {**step_program.versions()["packages"], "jaxlib": "0.0.1"}
     monkeypatch.setattr(step_program, "versions", lambda: {"packages": packages})
+    program_of.cache_clear()
     assert program_of(config) != program, "another compiler"
+    program_of.cache_clear()

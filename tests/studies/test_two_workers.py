@@ -32,15 +32,15 @@ def get_config():
         data=DataConfig(dir={corpus!r}, sequence_length=32, held_out=0.1, cache_dir={cache!r}),
         schedule=ScheduleConfig(follows="training_seconds", cooldown=0.0, warmup=0.0),
         budget=BudgetConfig(training_seconds=2.0),
-        evaluation=EvaluationConfig(every_steps=100),
-        checkpoint=CheckpointConfig(every_steps=50, marks="1/2"),
+        evaluation=EvaluationConfig(every_steps=50),
+        checkpoint=CheckpointConfig(every_steps=25, marks="1/2"),
         batch_size=16,
         log_every=10,
     )
     return StudyConfig(train=train, sizes=("1x16",), seeds=(0, 1), bits=(4,), sparsities=(0.0,),
                        counted_in="steps")
 """
-STEPS = 400
+STEPS = 150
 FIRST, SECOND = "1x16/seed0/trained", "1x16/seed1/trained"
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_number_changes(
     first = start(workdir)
     wait_for(lambda: step_of(workdir, FIRST) > 0, first)
     second = start(workdir)
-    wait_for(lambda: step_of(workdir, FIRST) >= 60, first)
+    wait_for(lambda: step_of(workdir, FIRST) >= 50, first)
     first.send_signal(signal.SIGKILL)
     first.wait()
     third = start(workdir)

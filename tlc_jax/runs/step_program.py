@@ -21,6 +21,7 @@ _CLASSES = 2  # of a classification, whose data are not read
 _DIGITS = 12
 
 
+@functools.lru_cache
 def program_of(config: Config, teacher: Config | None = None) -> str:
     """The first digits of the SHA-256 of what the compiler is given for an update of the config, which may
     learn from a `teacher`, and of the versions of jax and jaxlib. Nothing is compiled.
