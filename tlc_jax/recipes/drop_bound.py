@@ -23,7 +23,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import special, stats
+import scipy  # whose parts are imported where they are used, which takes a second
 
 _OF_ALPHA = 1 / 50  # for the interval of q
 _CELLS = 500
@@ -38,15 +38,17 @@ def chance(examples: int, lost: int, gained: int, drop: float, confidence: float
     confidence."""
     alpha = 1 - confidence
     share = alpha * _OF_ALPHA
-    highest = 1.0 if gained == examples else float(stats.beta.isf(share, gained + 1, examples - gained))
+    highest = 1.0 if gained == examples else float(scipy.stats.beta.isf(share, gained + 1, examples - gained))
     edges = np.linspace(0.0, min(highest, (1 - drop) / 2), _CELLS + 1)
     least_lost, most_gained = drop + edges[:-1, None], edges[1:, None]
     least_lost = np.minimum(least_lost, 1 - most_gained)
-    counts = np.arange(int(stats.binom.isf(_LEFT_OUT, examples, edges[-1])) + 1)
+    counts = np.arange(int(scipy.stats.binom.isf(_LEFT_OUT, examples, edges[-1])) + 1)
     most = _most_lost(lost, gained, counts, confidence)
     others = least_lost / np.maximum(1 - most_gained, np.finfo(float).tiny)
-    below = special.bdtr(np.clip(most, 0, examples - counts), examples - counts, np.minimum(others, 1.0))
-    weights = stats.binom.pmf(counts, examples, most_gained)
+    below = scipy.special.bdtr(
+        np.clip(most, 0, examples - counts), examples - counts, np.minimum(others, 1.0)
+    )
+    weights = scipy.stats.binom.pmf(counts, examples, most_gained)
     within = np.sum(np.where(most >= 0, below * weights, 0.0), axis=1)
     return min(1.0, float(within.max()) + share + _LEFT_OUT)
 
@@ -54,7 +56,7 @@ def chance(examples: int, lost: int, gained: int, drop: float, confidence: float
 def _most_lost(lost: int, gained: int, counts: np.ndarray, confidence: float) -> np.ndarray:
     """For each of these numbers of gained examples, the most lost ones of an outcome that is no worse than
     (lost, gained); -1 where there is none."""
-    z = max(float(stats.norm.isf(1 - confidence)), 0.0)
+    z = max(float(scipy.stats.norm.isf(1 - confidence)), 0.0)
     k = max(1.0, z * z / 4)  # with less, one more gained example could be worse
     limit = lost - gained + z * math.sqrt(lost + gained + k)
     root = (np.sqrt(np.maximum(z * z + 4 * (limit + 2 * counts + k), 0.0)) - z) / 2

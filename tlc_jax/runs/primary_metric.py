@@ -6,10 +6,10 @@ import math
 
 import jax
 import numpy as np
+import scipy  # whose parts are imported where they are used, which takes a second
 from jax.sharding import Mesh
 from jaxtyping import Float
 from rich.console import Console
-from scipy import stats
 
 from tlc_jax.artifacts.model_record import MetricRecord
 from tlc_jax.core.tree import Params
@@ -59,9 +59,9 @@ def interval(
     are right, else that of the linearized ratio (Cochran 1977, 6.2)."""
     count = len(scores)
     if np.all(weights == 1) and np.all((scores == 0) | (scores == 1)):
-        share = stats.binomtest(int(scores.sum()), count).proportion_ci(_LEVEL, method="wilson")
+        share = scipy.stats.binomtest(int(scores.sum()), count).proportion_ci(_LEVEL, method="wilson")
         return float(share.low), float(share.high)
     ratio = scores.sum() / weights.sum()
     error = math.sqrt(count * np.var(scores - ratio * weights, ddof=1)) / weights.sum()
-    low, high = stats.t.interval(_LEVEL, count - 1, loc=ratio, scale=error) if error else (ratio, ratio)
+    low, high = scipy.stats.t.interval(_LEVEL, count - 1, loc=ratio, scale=error) if error else (ratio, ratio)
     return float(low), float(high)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # whose parts are imported where they are used, which takes a second
 from jaxtyping import Bool, Float
-from scipy import stats
 
 LEVEL = 0.05  # a p-value below it counts as significant
 _SMALLEST = sys.float_info.min
@@ -73,7 +73,7 @@ def difference(
     exact = len(one) == len(other) == 1 and one.dtype == other.dtype == bool
     return Difference(
         mean=mean * scale,
-        examples_error=float(stats.sem(residuals)) * scale if len(residuals) > 1 else math.inf,
+        examples_error=float(scipy.stats.sem(residuals)) * scale if len(residuals) > 1 else math.inf,
         seeds_error=math.hypot(*map(seed_error, seeds)),
         examples_p=_mcnemar(one[0], other[0]) if exact else _t_test(residuals),
         seeds_p=_seeds_p(*seeds),
@@ -96,7 +96,7 @@ def interval(values: Float[np.ndarray, "seeds"], share: float = 0.95) -> tuple[f
     single seed, which says nothing about others."""
     if len(values) < 2:
         return None
-    half = float(stats.t.ppf((1 + share) / 2, len(values) - 1) * stats.sem(values))
+    half = float(scipy.stats.t.ppf((1 + share) / 2, len(values) - 1) * scipy.stats.sem(values))
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
@@ -107,7 +107,7 @@ def difference_interval(
     (Welch); None unless both have several seeds that do not all agree."""
     if min(len(one), len(other)) < 2 or np.ptp(one) == np.ptp(other) == 0:
         return None
-    covered = stats.ttest_ind(one, other, equal_var=False).confidence_interval(share)
+    covered = scipy.stats.ttest_ind(one, other, equal_var=False).confidence_interval(share)
     return float(covered.low), float(covered.high)
 
 
@@ -127,18 +127,18 @@ class Contrast:
 
     def interval(self, share: float = 0.95) -> tuple[float, float]:
         """The interval that covers the sum over other seeds with this probability."""
-        half = float(stats.t.ppf((1 + share) / 2, self.freedom)) * self.error
+        half = float(scipy.stats.t.ppf((1 + share) / 2, self.freedom)) * self.error
         return self.mean - half, self.mean + half
 
     @property
     def p(self) -> float:
         """Of the sum being 0 (Student's t)."""
-        return max(2 * float(stats.t.sf(abs(self.mean) / self.error, self.freedom)), _SMALLEST)
+        return max(2 * float(scipy.stats.t.sf(abs(self.mean) / self.error, self.freedom)), _SMALLEST)
 
     @property
     def p_positive(self) -> float:
         """Of the sum being 0 or less, against being positive (one-sided)."""
-        return max(float(stats.t.sf(self.mean / self.error, self.freedom)), _SMALLEST)
+        return max(float(scipy.stats.t.sf(self.mean / self.error, self.freedom)), _SMALLEST)
 
     def __str__(self) -> str:
         low, high = self.interval()
@@ -165,18 +165,18 @@ def contrast(groups: Sequence[tuple[float, Float[np.ndarray, "_"]]]) -> Contrast
 def seed_error(values: Float[np.ndarray, "seeds"]) -> float:
     """Standard error of the mean over seeds; 0 for a single seed, which says nothing about others, and for
     seeds that agree."""
-    return float(stats.sem(values)) if np.ptp(values) else 0.0
+    return float(scipy.stats.sem(values)) if np.ptp(values) else 0.0
 
 
 def _mcnemar(one: Bool[np.ndarray, "examples"], other: Bool[np.ndarray, "examples"]) -> float:
     """McNemar's exact test: are the examples that one model alone gets right evenly split between the two?"""
     first, second = int(np.sum(one & ~other)), int(np.sum(other & ~one))
-    return _p(stats.binomtest(first, first + second)) if first + second else 1.0
+    return _p(scipy.stats.binomtest(first, first + second)) if first + second else 1.0
 
 
 def _t_test(differences: Float[np.ndarray, "examples"]) -> float:
     if np.ptp(differences):
-        return _p(stats.ttest_1samp(differences, 0.0))
+        return _p(scipy.stats.ttest_1samp(differences, 0.0))
     # no variance, so a t-test divides by 0: the probability that as many coins all fall on one side
     return max(2.0 ** (1 - len(differences)), _SMALLEST) if differences.any() else 1.0
 
@@ -188,10 +188,10 @@ def _seeds_p(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seed
         return 1.0
     if len(one) == 1 or len(other) == 1:
         several, single = (one, other) if len(one) > 1 else (other, one)
-        return _p(stats.ttest_1samp(several, float(single[0])))
+        return _p(scipy.stats.ttest_1samp(several, float(single[0])))
     # from moments, since `ttest_ind` warns about seeds that agree exactly
     moments = [number for each in (one, other) for number in (each.mean(), each.std(ddof=1), len(each))]
-    return _p(stats.ttest_ind_from_stats(*moments, equal_var=False))
+    return _p(scipy.stats.ttest_ind_from_stats(*moments, equal_var=False))
 
 
 def _p(result: Any) -> float:

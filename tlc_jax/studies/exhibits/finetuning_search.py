@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # whose parts are imported where they are used, which takes a second
 from jaxtyping import Float
 from rich.table import Table
-from scipy import stats
 
 from tlc_jax.core.printable import counted
 from tlc_jax.studies.chosen import TUNING, best_finetuned
@@ -77,7 +77,7 @@ class Search:
         if self.noise is None:
             return None
         values = list(self.values.values())
-        return float(stats.kruskal(*values).pvalue) if np.ptp(np.concatenate(values)) else 1.0
+        return float(scipy.stats.kruskal(*values).pvalue) if np.ptp(np.concatenate(values)) else 1.0
 
     @property
     def luck(self) -> float | None:
@@ -87,7 +87,7 @@ class Search:
             return None
         count = len(self.values)
         seeds = float(np.mean([len(values) for values in self.values.values()]))
-        return float(stats.norm.ppf((count - 0.375) / (count + 0.25))) * self.noise / seeds**0.5
+        return float(scipy.stats.norm.ppf((count - 0.375) / (count + 0.25))) * self.noise / seeds**0.5
 
 
 def searches(rows: list[Row]) -> list[Search]:
