@@ -20,8 +20,8 @@ import optax
 import pytest
 from rich.console import Console
 
-from tests.builders import documents, lines
-from tlc_jax import compress, evaluate, train
+from tests.builders import lines
+from tlc_jax import compress, evaluate
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.compression.methods import KeepUnits, PruneMagnitude
 from tlc_jax.compression.prune import apply_masks, magnitude_masks
@@ -30,7 +30,6 @@ from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.stacked import join, split
-from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.recipes.recover import Round, prune_in_rounds
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
@@ -92,23 +91,6 @@ def test_masks_of_tensors_and_of_parameters() -> None:
         parameter_masks(params, {"encoder/layers/7/x/kernel": mask})
 
 
-CONFIG = """
-from tlc_jax.config import *
-
-def get_config():
-    return Config(
-        model=ModelConfig(num_layers=2, hidden_size=32, head_size=8, vocab_size=300, max_positions=32),
-        task=ClassificationConfig(dropout=0.0),
-        data=DataConfig(dir={tables!r}, tokenizer={tokenizer!r}, sequence_length=32, held_out=0.2,
-                        cache_dir={cache!r}),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        budget=BudgetConfig(steps=60),
-        evaluation=EvaluationConfig(every_steps=None),
-        checkpoint=CheckpointConfig(every_steps=5),
-        batch_size=32,
-        log_every=10,
-    )
-"""
 RECIPE = """
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
 
@@ -118,34 +100,11 @@ def get_config():
 """
 
 
-def write_easy_tables(folder: Path, size: int = 400) -> Path:
-    """Texts whose label is told by which words they are made of, with one exception in twenty."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    words = sorted({word for text in documents(50) for word in text.split()})[:40]
-    for name, count in (("train", size), ("test", 60)):
-        lines = ["text\tlabel"]
-        for _ in range(count):
-            label = int(rng.integers(2))
-            own = words[:25] if label != (rng.random() < 0.05) else words[15:]
-            lines.append(f"{' '.join(rng.choice(own, 8))}\t{('first', 'last')[label]}")
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finetuned classification `run`, and the recipe."""
-    root = tmp_path_factory.mktemp("recovery")
-    train_tokenizer(documents(100), 300).save(str(root / "tokenizer.json"))
-    places = {
-        "tables": str(write_easy_tables(root / "tables")),
-        "tokenizer": str(root / "tokenizer.json"),
-        "cache": str(root / "cache"),
-    }
-    (root / "tiny.py").write_text(CONFIG.format(**places))
+def root(finetuned: Path) -> Path:
+    """A finetuned classification `run`, the recipe, its rounds and its artifact."""
+    root = finetuned
     (root / "recipe.py").write_text(RECIPE)
-    train.main(["--config", str(root / "tiny.py"), "--workdir", str(root / "run")])
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         compress.main(order(root, root / "rounds", root / "artifact"))

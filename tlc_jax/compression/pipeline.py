@@ -186,7 +186,7 @@ def recipe_of(config: CompressConfig) -> Recipe:
         steps.append(ByRule((Rule(config.ignore, why="left as it is: --ignore"),)))
     if config.rules:
         steps.append(ByRule(config.rules))
-    if config.sparsity:
+    if config.sparsity or config.recovery is not None:
         steps.append(
             PruneMagnitude(config.sparsity, config.scope, config.max_tensor_sparsity, config.recovery)
         )

@@ -52,12 +52,13 @@ def quantize_tensor(
 
     A block of one value comes back exactly. Scalars and empty tensors stay as they are. Compiled once for
     each shape, whatever the bits. Large numpy arrays are quantized in pieces, and a request to stop is obeyed
-    at any moment."""
+    at any moment; arrays may also be traced."""
     if spec is None or spec.bits == 32 or x.ndim == 0 or x.size == 0:
         return FloatTensor(x, mask)
     block = block_shape(name, x.shape, spec)
     # rows, groups and pruned tensors are exported to tools that have no masks: zero has to be a code
-    with_zero = spec.zero != "float" and (mask is not None or block != x.shape)
+    pruned = False if mask is None else ~mask.all()
+    with_zero = jnp.asarray(spec.zero != "float" and (block != x.shape or pruned))
 
     def quantized(x: Any, mask: Any) -> Codes:
         half = spec.range_dtype == "bfloat16"
@@ -95,7 +96,7 @@ def row_length(name: str, shape: tuple[int, ...]) -> int:
     return 0 if len(shape) < 2 else shape[row_axis(name, shape)]
 
 
-@functools.partial(jax.jit, static_argnames=("block", "how", "zero", "with_zero", "half"))
+@functools.partial(jax.jit, static_argnames=("block", "how", "zero", "half"))
 def _quantize(
     x: Float[Array, "*shape"],
     mask: Bool[Array, "*shape"] | None,
@@ -103,7 +104,7 @@ def _quantize(
     block: tuple[int, ...],
     how: str,
     zero: str,
-    with_zero: bool,
+    with_zero: Bool[Array, ""],
     half: bool,
 ) -> tuple[UInt8[Array, "*shape"], Float[Array, "*blocks"], Shaped[Array, "*blocks"]]:
     values = to_blocks(x.astype(jnp.float32), block)

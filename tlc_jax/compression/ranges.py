@@ -23,7 +23,7 @@ def find_range(
     how: str,
     steps: Float[Array, ""],
     zero: str,
-    with_zero: bool,
+    with_zero: Bool[Array, ""],
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(q_0, q_max) of each block, over the weights that are kept; the odd axes of `x` are the blocks'.
 
@@ -35,8 +35,7 @@ def find_range(
         low, high = _smallest_and_largest(values, there)
     else:
         low, high = _between(values, there, round(100 * float(how.removeprefix("percentile:"))))
-    if with_zero:
-        low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+    low, high = _widened(low, high, with_zero)
     if zero == "symmetric":
         high = jnp.maximum(jnp.abs(low), jnp.abs(high))
         low = -high
@@ -46,6 +45,14 @@ def find_range(
         low, high = _least_squares(some * scale, there, low * scale, high * scale, steps, zero, with_zero)
         low, high = low * back, high * back
     return low.reshape(shape), high.reshape(shape)
+
+
+def _widened(
+    low: Float[Array, "..."], high: Float[Array, "..."], with_zero: Bool[Array, ""]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """A range that contains zero, if it must."""
+    widened = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+    return jnp.where(with_zero, widened[0], low), jnp.where(with_zero, widened[1], high)
 
 
 def _by_block(x: Shaped[Array, "*pairs"]) -> Shaped[Array, "blocks size"]:
@@ -91,7 +98,7 @@ def _least_squares(
     high: Float[Array, "blocks 1"],
     steps: Float[Array, ""],
     zero: str,
-    with_zero: bool,
+    with_zero: Bool[Array, ""],
 ) -> tuple[Float[Array, "blocks 1"], Float[Array, "blocks 1"]]:
     """The range of the least squared error among those tried: the whole one shrunk towards its mean, then
     each end moved alone, first in coarse and then in fine steps."""
@@ -103,8 +110,7 @@ def _least_squares(
         return jnp.sum(weight * (_rounded(x, low, high, steps, zero) - x) ** 2, 1, keepdims=True)
 
     def better(best: tuple[jax.Array, ...], low: jax.Array, high: jax.Array) -> tuple[jax.Array, ...]:
-        if with_zero:
-            low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+        low, high = _widened(low, high, with_zero)
         tried = low, high, error(low, high)
         less = tried[2] < best[2]
         return tuple(jnp.where(less, new, old) for new, old in zip(tried, best, strict=True))

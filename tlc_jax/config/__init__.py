@@ -4,6 +4,7 @@ A config document imports all it needs from here: `from tlc_jax.config import *`
 """
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
+from tlc_jax.config.compression_aware import CompressionAwareConfig
 from tlc_jax.config.data import DataConfig, PairsConfig
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointConfig",
     "ClassificationConfig",
     "CompressConfig",
+    "CompressionAwareConfig",
     "Config",
     "DataConfig",
     "DistilConfig",

@@ -39,6 +39,10 @@ class RecoveryConfig:
     `control` has no teacher."""
     distil_temperature: float = 1.0
     """Of this teacher, as distil.temperature is in training."""
+    quantization_aware: bool = False
+    """Round the weights of every forward pass to the codes that the artifact would have, with gradients
+    straight through: the weights learn what survives rounding. Without a sparsity there is one round, which
+    prunes nothing. Each update looks for all ranges, which takes many times longer with the range mse."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -140,15 +144,30 @@ class CompressConfig:
             "max_drop chooses among 8 bits and fewer, without a byte budget and without recovery: omit one "
             "of them (a round of recovery is a run in --workdir, which can be compressed with max_drop)",
         )
-        check(
-            self.recovery is None or self.sparsity > 0,
-            "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
-        )
+        self._check_recovery()
         prunes = self.sparsity > 0 or self.target_mb is not None or self.rules or self.steps
         check(
             bool(prunes) or (self.scope == "global" and self.max_tensor_sparsity is None),
             "scope and max_tensor_sparsity say how to prune, and nothing is pruned: give --sparsity",
         )
+
+    def _check_recovery(self) -> None:
+        if self.recovery is None:
+            return
+        check(
+            self.sparsity > 0 or self.recovery.quantization_aware,
+            "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
+        )
+        if self.recovery.quantization_aware:
+            check(
+                self.bits <= 8 or bool(self.rules),
+                "recovery.quantization_aware rounds weights to bits, which are 32: give --bits",
+            )
+            check(
+                self.target_mb is None,
+                "recovery.quantization_aware rounds weights to bits that are known before the training, and "
+                "target_mb chooses them after it: omit one of them",
+            )
 
     @property
     def spec(self) -> QuantSpec:

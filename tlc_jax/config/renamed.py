@@ -12,6 +12,7 @@ import typing
 from typing import Any, Union
 
 from tlc_jax.config.compression import CompressConfig
+from tlc_jax.config.compression_aware import CompressionAwareConfig
 from tlc_jax.config.training import DistilConfig
 
 RENAMED: dict[str, dict[str, str]] = {
@@ -25,7 +26,12 @@ MEANINGS = {"stop_at_accuracy": _BY_NATS, "zstd": "coding brotli makes smaller f
 """By the old name of a field: what is not only renamed."""
 
 ADDED: dict[str, dict[str, Any]] = {
-    "Config": {"distil": DistilConfig(), "data_share": 1.0, "tensorboard": False},
+    "Config": {
+        "distil": DistilConfig(),
+        "data_share": 1.0,
+        "tensorboard": False,
+        "compression_aware": CompressionAwareConfig(),
+    },
     "StudyConfig": {
         "pretrained": (),
         "distillations": (),
@@ -48,7 +54,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "tied_output": True,
     },
     "CompressConfig": {"max_drop": None, "confidence": 0.95, "range_dtype": "float32", "ignore": None},
-    "RecoveryConfig": {"distil_weight": 0.0, "distil_temperature": 1.0},
+    "RecoveryConfig": {"distil_weight": 0.0, "distil_temperature": 1.0, "quantization_aware": False},
     "QuantSpec": {"range_dtype": "float32"},
     "ClassificationConfig": {"lengths": "doubling"},
     "PairsConfig": {"packing": False},

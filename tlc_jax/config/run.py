@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, Optional, Union  # tyro reads `X | Y` with typeguard: 0.1 s to import
 
+from tlc_jax.config.compression_aware import CompressionAwareConfig
 from tlc_jax.config.data import DataConfig, PairsConfig
 from tlc_jax.config.marks import COOLDOWN, Mark, branch_point, kept_marks
 from tlc_jax.config.model import LARGEST, EncoderDecoderConfig, ModelConfig
@@ -39,6 +40,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
+    compression_aware: CompressionAwareConfig = field(default_factory=CompressionAwareConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     batch_size: int = 8192
     """Rows of one update, over all devices. Of a translation: tokens of the longer side, pads included."""

@@ -140,6 +140,11 @@ class StudyConfig:
         )
         self._check_what_is_equal()
         self._check_distillations()
+        check(
+            self.recovery is None or not self.recovery.quantization_aware,
+            "the rounds of a study are compressed to all of its bits, and recovery.quantization_aware trains "
+            "for one of them: drop it, or use compress",
+        )
         for mark in self.compressed_at:
             check(
                 mark in self.branches,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jax
+
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params, flatten
 
@@ -26,6 +28,16 @@ def split(params: Params) -> Tensors:
         names = tensor_names(path, x)
         tensors |= {names[0]: x} if names == [path] else {name: x[i] for i, name in enumerate(names)}
     return tensors
+
+
+def shapes_of(params: Params) -> Tensors:
+    """Shape and dtype of each tensor of parameters, which may be abstract."""
+    shapes: Tensors = {}
+    for path, x in flatten(params).items():
+        names = tensor_names(path, x)
+        shape = x.shape if names == [path] else x.shape[1:]
+        shapes |= dict.fromkeys(names, jax.ShapeDtypeStruct(shape, x.dtype))
+    return shapes
 
 
 def tensor_names(path: str, x: Any) -> list[str]:

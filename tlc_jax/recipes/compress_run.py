@@ -19,7 +19,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params
-from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
+from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, to_round
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
 from tlc_jax.recipes.guaranteed_drop import smallest_certain
 from tlc_jax.recipes.kept_tokens import unseen
@@ -65,7 +65,8 @@ def compress_run(
     certain = None if config.max_drop is None else smallest_certain(original, config, console)
     if certain is not None:
         config = certain.config
-    result = certain.result if certain else compress_model(original, recipe, console, config.calibration_text)
+    trained = to_round(original, recipe)
+    result = certain.result if certain else compress_model(trained, recipe, console, config.calibration_text)
     fidelity = Fidelity()
     items = result.items(fidelity)
     dense = load_model(given, warn=console.print) if rounds else original

@@ -10,13 +10,13 @@ import jax
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import file_bytes
-from tlc_jax.compression.pipeline import Compressed, make_plan, shrink
+from tlc_jax.compression.pipeline import Compressed, choose_rules, make_plan, shrink
 from tlc_jax.compression.steps import Model, Recipe
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.progress import stage
 from tlc_jax.core.sizes import Sizes
-from tlc_jax.core.stacked import Tensors, join, split
+from tlc_jax.core.stacked import Tensors, join, shapes_of, split
 from tlc_jax.core.tree import Params
 from tlc_jax.models.families import family_of
 from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
@@ -26,6 +26,7 @@ from tlc_jax.recipes.kept_tokens import trimmed_vocabulary
 from tlc_jax.recipes.sensitivity import Divergence
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import TrainedModel
+from tlc_jax.training.rounded import Rounding
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ def compress_model(
             advance(1)
     report_idle(plan, console)
     return CompressedModel(model, tensors, Compressed(leaves, plan.masks, plan.rules), fit)
+
+
+def to_round(model: TrainedModel, recipe: Recipe) -> TrainedModel:
+    """The model with the weights that its run trains, where that rounds them as the recipe does: what is
+    written is then what the run evaluated. Else with the rounded ones, which are those that it is good
+    with."""
+    rounding = Rounding.of(model.config.compression_aware, model.params)
+    if rounding is None:
+        return model
+    rules, _ = choose_rules(shapes_of(model.params), recipe)
+    same = all(rules[name].quant == spec for name, spec in rounding.specs.items())
+    return model.before_rounding() if same else model
 
 
 def shrunk(model: TrainedModel, recipe: Recipe, console: Console, text: str | None = None) -> TrainedModel:

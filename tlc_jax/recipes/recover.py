@@ -15,13 +15,14 @@ from rich.console import Console
 
 from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.compression.steps import Needs, Recipe
-from tlc_jax.config import Config, DistilConfig
+from tlc_jax.config import CompressionAwareConfig, Config, DistilConfig
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.marks import BEST
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.calibration import calibrate
 from tlc_jax.recipes.compressed_model import shrunk
+from tlc_jax.recipes.rounding_rules import rounding_of
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
 from tlc_jax.runs.checkpoint import whole_steps
@@ -155,12 +156,15 @@ class Rounds:
     ) -> tuple[TrainedModel, Round]:
         """Do one round, or resume it: `before` is what the round before it keeps. Returns the model that it
         keeps, and its result."""
+        before = before.before_rounding()
         if index == 0:
             before = shrunk(before, self.recipe, console)
-        level, config = self.levels[index], dataclasses.replace(self._config(before), distil=self.distil)
-        recipe = _of_round(self.recipe, index)
+        level, recipe = self.levels[index], _of_round(self.recipe, index)
         inputs = calibrate(before, recipe, console)
         plan = make_plan(split(before.params), recipe, masks=before.masks, inputs=inputs)
+        config = dataclasses.replace(self._config(before), distil=self.distil)
+        if self.recovery.quantization_aware:
+            config = dataclasses.replace(config, compression_aware=rounding_of(plan))
         begin = Pruned(before.params, plan.masks, data_from=self.model.rundir)
         train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
         return self._finished(level, folder, console)
@@ -243,6 +247,7 @@ def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: flo
         evaluation=dataclasses.replace(config.evaluation, every_steps=every, per_run=None, stop_at=target),
         checkpoint=dataclasses.replace(config.checkpoint, marks="", best=True),
         distil=DistilConfig(),
+        compression_aware=CompressionAwareConfig(),
     )
 
 

@@ -28,6 +28,7 @@ from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.masked import tensor_masks
+from tlc_jax.training.rounded import Rounding
 from tlc_jax.training.state import abstract_params, sharded_params
 
 Warn = Callable[[str], None]
@@ -41,6 +42,7 @@ class TrainedModel:
     `step` is the number of updates; `steps` are the checkpoints that the parameters are the mean of (mostly
     one); `label_names` are those of a classification, else empty; `masks` say which weights are pruned;
     `texts_per_example` is 2 of a classification of pairs, and None where nothing says what it was trained on.
+    The parameters are those that the run evaluates; `unrounded` are those that it trains, where it rounds.
     """
 
     rundir: RunDir
@@ -53,6 +55,13 @@ class TrainedModel:
     texts_per_example: int | None = None
     vocabulary: TrimmedVocabulary | None = None
     """What is left of the vocabulary of its folder, whose tokenizer and data have all of it."""
+    unrounded: Params | None = None
+
+    def before_rounding(self) -> TrainedModel:
+        """The model with the weights that are trained, to be compressed or trained further."""
+        if self.unrounded is None:
+            return self
+        return dataclasses.replace(self, params=self.unrounded, unrounded=None)
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """The contents of its tokenizer's files."""
@@ -97,8 +106,11 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
     else:
         params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
         steps = [step]
+    masks, unrounded = tensor_masks(masks), None
+    if (rounding := Rounding.of(config.compression_aware, params)) is not None:
+        params, unrounded = rounding.written(params, masks), params
     return TrainedModel(
-        rundir, config, params, steps[-1], tuple(names), tensor_masks(masks), tuple(steps), texts
+        rundir, config, params, steps[-1], tuple(names), masks, tuple(steps), texts, unrounded=unrounded
     )
 
 

@@ -49,6 +49,11 @@ def with_masks(inner: Any, params: Params, masks: Tensors) -> MaskedState:
     return MaskedState(placed, inner)
 
 
+def masks_of(optimizer: Any) -> dict[str, Any]:
+    """The masks in the state of an optimizer, by paths of parameters; none of one that is not masked."""
+    return getattr(optimizer, "masks", {})
+
+
 def parameter_masks(params: Params, masks: Tensors) -> dict[str, Bool[np.ndarray, "..."]]:
     """Masks of tensors (of one layer) as masks of parameters (of all layers); parameters without any are left
     out. UserError for a mask whose tensor does not exist."""

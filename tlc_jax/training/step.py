@@ -22,6 +22,8 @@ from tlc_jax.parallel.mesh import on, replicated
 from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import AbstractBatch, Batch, Objective, Sums, Task
 from tlc_jax.training.distillation import Distilled
+from tlc_jax.training.masked import masks_of
+from tlc_jax.training.rounded import Rounding
 from tlc_jax.training.state import TrainState
 
 TrainStep = Callable[..., tuple[TrainState, Sums]]
@@ -75,6 +77,7 @@ def make_train_step(
 ) -> TrainStep:
     """The update: (state, batch, key, scalars of the schedule, parameters of the teacher) -> (state, sums and
     the gradient's norm). The last argument is for a run that learns from a `teacher`, which is constant.
+    Gradients are those of the weights as the config's `compression_aware` rounds them.
 
     Where loss or gradient is not finite, parameters and optimizer state stay as they are, and all sums but
     `skipped_steps` are 0.
@@ -94,9 +97,13 @@ def make_train_step(
         learnt = task
         if teacher is not None and config.distil.weight:  # with weight 0 the teacher has no say
             learnt = Distilled(task, teacher, teacher_params, config.distil)
+        params, rounding = state.params, Rounding.of(config.compression_aware, state.params)
+        if rounding is not None:
+            seen = rounding.seen(params, masks_of(state.optimizer))
+            params = jax.lax.with_sharding_constraint(seen, shardings)
         grads, sums = summed_gradients(
             learnt,
-            state.params,
+            params,
             batch,
             step_key,
             config.micro_batches,
