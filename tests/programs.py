@@ -16,6 +16,7 @@ from tlc_jax.config import Config, OptimizerConfig
 from tlc_jax.runs import assemble
 from tlc_jax.tasks.base import Objective, Task
 from tlc_jax.training import evaluator, session
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.state import init_state
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_evaluation_step, make_train_step
 
@@ -33,11 +34,13 @@ def share() -> None:
     evaluator.make_evaluation_step = _make_evaluation_step
 
 
-def _init_state(task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh) -> tuple[Any, Any]:
+def _init_state(
+    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh, movement: Movement | None
+) -> tuple[Any, Any]:
     of: Any = task
-    about = (_about(task, of._config), config, mesh, jax.random.key_data(key).tobytes())
+    about = (_about(task, of._config), config, mesh, jax.random.key_data(key).tobytes(), repr(movement))
     if about not in _programs:
-        _programs[about] = init_state(task, config, key, mesh)
+        _programs[about] = init_state(task, config, key, mesh, movement)
     state, optimizer = _programs[about]
     # a copy: updates take over the memory of their state
     return jax.tree.map(lambda x: jax.device_put(x, x.sharding, may_alias=False), state), optimizer
@@ -47,7 +50,8 @@ def _make_train_step(
     task: Objective, config: Config, optimizer: Any, mesh: Mesh, teacher: Any = None
 ) -> Callable[..., Any]:
     step: Any = make_train_step(task, config, optimizer, mesh, teacher)
-    step.follows_from = (_about(task, config), mesh, teacher and _about(teacher, teacher._config))
+    updates = config.compression_aware.movement and config.budget.steps  # along which its masks change
+    step.follows_from = (_about(task, config), mesh, updates, teacher and _about(teacher, teacher._config))
     return step
 
 

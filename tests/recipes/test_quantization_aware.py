@@ -82,7 +82,7 @@ def test_without_a_sparsity_there_is_one_round(finetuned: Path, tmp_path: Path) 
     few = ["--recovery.max-epochs", "0.2", "--recovery.target", "2"]
     compress.main([*order, *few, "--workdir", str(tmp_path / "w"), "--out", str(tmp_path / "out")])
     [only] = read_artifact(tmp_path / "out").manifest["recovery"]
-    assert (only["sparsity"], only["steps"]) == (0, 2)
+    assert (only["sparsity"], only["steps"]) == (0.0, 3)
     kept = split(load_model(f"{tmp_path / 'w' / 'pruned-0'}@best", warn=pytest.fail).params)
     for tensor, x in split(load_model(str(tmp_path / "out"), warn=pytest.fail).params).items():
         np.testing.assert_array_equal(x, kept[tensor], err_msg=tensor)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from tlc_jax.compression.input_statistics import Statistics
-from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, Quantize
+from tlc_jax.compression.methods import ByRule, KeepUnits, PruneMagnitude, PruneMovement, Quantize
 from tlc_jax.compression.methods.fit_bytes import FitBytes
 from tlc_jax.compression.plain import plain
 from tlc_jax.compression.quantize import quantize_tensor
@@ -186,7 +186,9 @@ def recipe_of(config: CompressConfig) -> Recipe:
         steps.append(ByRule((Rule(config.ignore, why="left as it is: --ignore"),)))
     if config.rules:
         steps.append(ByRule(config.rules))
-    if config.sparsity or config.recovery is not None:
+    if config.recovery is not None and config.recovery.movement is not None:
+        steps.append(PruneMovement(config.sparsity or None, config.scope, config.recovery))
+    elif config.sparsity or config.recovery is not None:
         steps.append(
             PruneMagnitude(config.sparsity, config.scope, config.max_tensor_sparsity, config.recovery)
         )

@@ -27,6 +27,7 @@ from tlc_jax.compression.input_statistics import InputStatistics, Statistics
 from tlc_jax.compression.plain import FloatTensor
 from tlc_jax.config import TransformerConfig
 from tlc_jax.config.compression import CompressionStep
+from tlc_jax.config.compression_aware import CompressionAwareConfig
 from tlc_jax.config.quantization import Rule
 from tlc_jax.config.validation import check_types
 from tlc_jax.core.leaf import Leaf, Masks
@@ -78,6 +79,10 @@ class Step(CompressionStep):
     @property
     def needs(self) -> Needs:
         return Needs.NOTHING
+
+    def learnt(self) -> CompressionAwareConfig:
+        """What the training of a step that needs it learns to prune; by default nothing."""
+        return CompressionAwareConfig()
 
     def shrink(self, model: Model) -> Model:
         """The smaller model."""

@@ -4,7 +4,7 @@ A config document imports all it needs from here: `from tlc_jax.config import *`
 """
 
 from tlc_jax.config.compression import CompressConfig, RecoveryConfig
-from tlc_jax.config.compression_aware import CompressionAwareConfig
+from tlc_jax.config.compression_aware import CompressionAwareConfig, MovementConfig
 from tlc_jax.config.data import DataConfig, PairsConfig
 from tlc_jax.config.model import EncoderDecoderConfig, ModelConfig, TransformerConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
@@ -38,6 +38,7 @@ __all__ = [
     "MeshConfig",
     "MlmConfig",
     "ModelConfig",
+    "MovementConfig",
     "OptimizerConfig",
     "PairsConfig",
     "QuantSpec",

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
+from tlc_jax.config.compression_aware import MovementConfig
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.config.validation import check, check_fields, check_types
 
@@ -43,6 +44,10 @@ class RecoveryConfig:
     """Round the weights of every forward pass to the codes that the artifact would have, with gradients
     straight through: the weights learn what survives rounding. Without a sparsity there is one round, which
     prunes nothing. Each update looks for all ranges, which takes many times longer with the range mse."""
+
+    movement: Optional[MovementConfig] = None
+    """In a config document: prune by scores that are learnt while the model is finetuned, in one round of
+    `max_epochs`, instead of by magnitude in `levels`."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -154,9 +159,21 @@ class CompressConfig:
     def _check_recovery(self) -> None:
         if self.recovery is None:
             return
+        movement = self.recovery.movement
+        soft = movement is not None and movement.soft
         check(
-            self.sparsity > 0 or self.recovery.quantization_aware,
+            self.sparsity > 0 or soft or (self.recovery.quantization_aware and movement is None),
             "recovery prunes in rounds up to the sparsity, which is 0: give --sparsity",
+        )
+        check(
+            self.sparsity == 0 or not soft,
+            f"recovery.movement.soft finds a sparsity by its penalty, and the sparsity is {self.sparsity}: "
+            "give one of them",
+        )
+        check(
+            movement is None or self.max_tensor_sparsity is None,
+            "max_tensor_sparsity is for pruning by magnitude, and recovery.movement prunes by scores: omit "
+            "one of them",
         )
         if self.recovery.quantization_aware:
             check(

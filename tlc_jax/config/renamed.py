@@ -54,7 +54,12 @@ ADDED: dict[str, dict[str, Any]] = {
         "tied_output": True,
     },
     "CompressConfig": {"max_drop": None, "confidence": 0.95, "range_dtype": "float32", "ignore": None},
-    "RecoveryConfig": {"distil_weight": 0.0, "distil_temperature": 1.0, "quantization_aware": False},
+    "RecoveryConfig": {
+        "distil_weight": 0.0,
+        "distil_temperature": 1.0,
+        "quantization_aware": False,
+        "movement": None,
+    },
     "QuantSpec": {"range_dtype": "float32"},
     "ClassificationConfig": {"lengths": "doubling"},
     "PairsConfig": {"packing": False},

@@ -145,6 +145,11 @@ class StudyConfig:
             "the rounds of a study are compressed to all of its bits, and recovery.quantization_aware trains "
             "for one of them: drop it, or use compress",
         )
+        check(
+            self.recovery is None or self.recovery.movement is None,
+            "a study prunes in rounds from one sparsity to the next, and recovery.movement in a round of its "
+            "own for each: drop it, or use compress",
+        )
         for mark in self.compressed_at:
             check(
                 mark in self.branches,

@@ -11,10 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import numpy as np
 from rich.console import Console
 
 from tlc_jax.compression.pipeline import make_plan
-from tlc_jax.compression.steps import Needs, Recipe
+from tlc_jax.compression.steps import Needs, Recipe, Step
 from tlc_jax.config import CompressionAwareConfig, Config, DistilConfig
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.marks import BEST
@@ -22,7 +23,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.calibration import calibrate
 from tlc_jax.recipes.compressed_model import shrunk
-from tlc_jax.recipes.rounding_rules import rounding_of
+from tlc_jax.recipes.compression_aware import aware_of
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
 from tlc_jax.runs.checkpoint import whole_steps
@@ -32,6 +33,7 @@ from tlc_jax.storage.lock import locked
 from tlc_jax.storage.paths import AnyPath, make_folder
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.schedule import noam_rate
 
 
@@ -42,7 +44,8 @@ class Round:
 
     sparsity: float
     metric: str
-    pruned: float
+    pruned: float | None
+    """None where weights are pruned while the model recovers."""
     recovered: float
     """The best evaluation, of equals the first."""
     steps: int
@@ -59,7 +62,7 @@ class Round:
         """For the manifest of an artifact."""
         return {
             "sparsity": self.sparsity,
-            f"pruned_{self.metric}": self.pruned,
+            **({} if self.pruned is None else {f"pruned_{self.metric}": self.pruned}),
             f"recovered_{self.metric}": self.recovered,
             "steps": self.steps,
             "kept_step": self.kept_step,
@@ -70,8 +73,9 @@ class Round:
     def __str__(self) -> str:
         best = "" if self.kept_step == self.steps else f", best after {self.kept_step:,}"
         dense = "" if self.control is None else f"; dense, trained as long, {self.control:.4f}"
+        pruned = "" if self.pruned is None else f"{self.pruned:.4f}, "
         return (
-            f"{100 * self.sparsity:g} % pruned: {self.metric} {self.pruned:.4f}, after {self.steps:,} "
+            f"{100 * self.sparsity:.4g} % pruned: {self.metric} {pruned}after {self.steps:,} "
             f"updates ({self.training_seconds:.0f} s) {self.recovered:.4f}{best}{dense}"
         )
 
@@ -80,6 +84,15 @@ class InRounds(Protocol):
     """A step that needs training: it prunes in rounds."""
 
     recovery: RecoveryConfig
+
+    @property
+    def levels(self) -> tuple[float | None, ...]:
+        """The sparsity after each round; None where its training decides that."""
+        ...
+
+    def learnt(self) -> CompressionAwareConfig:
+        """What the training of a round learns to prune."""
+        ...
 
     def rounds(self) -> tuple[Any, ...]:
         """The step of each round, which has a `sparsity` and needs no training."""
@@ -107,7 +120,7 @@ def prune_in_rounds(
     make_folder(workdir)
     with locked(workdir):
         for index, level in enumerate(rounds.levels):
-            percent = f"{100 * level:g}"
+            percent = _percent(level)
             model, pruned = rounds.prune(index, model, workdir / f"pruned-{percent}", console)
             if rounds.recovery.control:
                 if steps := pruned.steps:
@@ -135,9 +148,9 @@ class Rounds:
     """The primary metric of `model` on the tuning set, and the one at which a round ends is `target`."""
 
     @property
-    def levels(self) -> tuple[float, ...]:
-        """The sparsity after each round."""
-        return tuple(pruning.sparsity for pruning in _in_rounds(self.recipe).rounds())
+    def levels(self) -> tuple[float | None, ...]:
+        """The sparsity after each round; None where its training decides that."""
+        return _in_rounds(self.recipe).levels
 
     @property
     def target(self) -> float:
@@ -162,15 +175,15 @@ class Rounds:
         level, recipe = self.levels[index], _of_round(self.recipe, index)
         inputs = calibrate(before, recipe, console)
         plan = make_plan(split(before.params), recipe, masks=before.masks, inputs=inputs)
-        config = dataclasses.replace(self._config(before), distil=self.distil)
-        if self.recovery.quantization_aware:
-            config = dataclasses.replace(config, compression_aware=rounding_of(plan))
+        aware = aware_of(plan, _in_rounds(self.recipe).learnt(), self.recovery.quantization_aware)
+        config = dataclasses.replace(self._config(before), distil=self.distil, compression_aware=aware)
         begin = Pruned(before.params, plan.masks, data_from=self.model.rundir)
-        train_run(config, folder, begin, console, title=f"{100 * level:g} % pruned")
+        title = "softly pruned" if level is None else f"{_percent(level)} % pruned"
+        train_run(config, folder, begin, console, title=title)
         return self._finished(level, folder, console)
 
     def train_control(
-        self, level: float, steps: int, before: TrainedModel, folder: AnyPath, console: Console
+        self, level: float | None, steps: int, before: TrainedModel, folder: AnyPath, console: Console
     ) -> tuple[TrainedModel, Round]:
         """Train the dense model with the schedule and the batches of the round of a level, for as many
         updates as that had, or resume it: what the same time would be worth without pruning. It is evaluated
@@ -185,7 +198,7 @@ class Rounds:
             evaluation=dataclasses.replace(config.evaluation, stop_at=None),
         )
         begin = Pruned(before.params, before.masks, data_from=before.rundir)
-        train_run(config, folder, begin, console, title=f"dense, as long as {100 * level:g} %")
+        train_run(config, folder, begin, console, title=f"dense, as long as {_percent(level)} %")
         model, trained = self._finished(level, folder, console)
         if trained.steps != steps:
             raise UserError(
@@ -200,7 +213,7 @@ class Rounds:
         config = _config_of_rounds(self.model, self.recovery, self.target, steps)
         return dataclasses.replace(config, model=before.config.model)
 
-    def _finished(self, level: float, folder: AnyPath, console: Console) -> tuple[TrainedModel, Round]:
+    def _finished(self, level: float | None, folder: AnyPath, console: Console) -> tuple[TrainedModel, Round]:
         return _round(level, folder, self.evaluate, console)
 
 
@@ -224,10 +237,19 @@ def _in_rounds(recipe: Recipe) -> InRounds:
 
 
 def _of_round(recipe: Recipe, index: int) -> Recipe:
-    """The recipe whose pruning is that of one round, at once."""
-    return tuple(
-        cast(InRounds, step).rounds()[index] if step.needs is Needs.TRAINING else step for step in recipe
-    )
+    """The recipe whose pruning is that of one round, at once; without the step where that prunes nothing."""
+    steps = list[Step]()
+    for step in recipe:
+        if step.needs is not Needs.TRAINING:
+            steps.append(step)
+        elif (once := cast(InRounds, step).rounds()[index]).sparsity > 0:
+            steps.append(once)
+    return tuple(steps)
+
+
+def _percent(level: float | None) -> str:
+    """The end of the names of a round's folders."""
+    return "soft" if level is None else f"{100 * level:g}"
 
 
 def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: float, steps: int) -> Config:
@@ -252,7 +274,7 @@ def _config_of_rounds(model: TrainedModel, recovery: RecoveryConfig, target: flo
 
 
 def _round(
-    level: float, folder: AnyPath, evaluate: TuningEvaluator, console: Console
+    level: float | None, folder: AnyPath, evaluate: TuningEvaluator, console: Console
 ) -> tuple[TrainedModel, Round]:
     """The model that a finished round keeps, and its result, from its metrics. A round of version 0.1.0 kept
     its last evaluation."""
@@ -262,10 +284,15 @@ def _round(
     lines = [line for line in read_metrics(rundir.metrics) if evaluate.key in line]
     first, last = lines[0], lines[-1]
     best = next(line for line in lines if line["step"] == model.step)
+    movement = Movement.of(model.config, model.params)
+    if level is None and movement is not None:
+        pruned = sum(int(np.sum(~mask)) for mask in model.masks.values())
+        level = pruned / sum(movement.groups.sizes)
+    assert level is not None
     return model, Round(
         sparsity=level,
         metric=evaluate.metric.name,
-        pruned=first[evaluate.key],
+        pruned=None if movement else first[evaluate.key],
         recovered=best[evaluate.key],
         steps=last["step"],
         kept_step=model.step,

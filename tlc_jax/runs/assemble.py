@@ -15,6 +15,7 @@ from tlc_jax.runs.teacher import check_same_teacher
 from tlc_jax.training.due import Agenda, MarksAhead
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.metrics import Meter, MetricsWriter
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.session import Session
 from tlc_jax.training.skipped import SkippedSteps
 from tlc_jax.training.state import TrainState, init_state, seed_keys
@@ -71,7 +72,8 @@ def _initial(run: Run, key: jax.Array) -> Restored:
     config, begin = run.config, run.begin
 
     def new() -> TrainState:
-        return init_state(run.task, config.optimizer, key, run.mesh)[0]
+        movement = Movement.of(config, run.abstract.params)
+        return init_state(run.task, config.optimizer, key, run.mesh, movement)[0]
 
     restored = begin.initial(run.abstract, config.mesh, new, run.console.print)
     if restored.step:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlc_jax.artifacts.artifact import is_artifact, read_artifact
-from tlc_jax.config import Config, MeshConfig
+from tlc_jax.config import CompressionAwareConfig, Config, MeshConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.stacked import Tensors, join
@@ -27,8 +27,8 @@ from tlc_jax.runs.checkpoint import missing, restore_model, whole_steps
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir, split_mark
 from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.compressed_params import written
 from tlc_jax.training.masked import tensor_masks
-from tlc_jax.training.rounded import Rounding
 from tlc_jax.training.state import abstract_params, sharded_params
 
 Warn = Callable[[str], None]
@@ -107,8 +107,8 @@ def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: W
         params, masks, step = restore_model(rundir.checkpoints, like, warn, mark)
         steps = [step]
     masks, unrounded = tensor_masks(masks), None
-    if (rounding := Rounding.of(config.compression_aware, params)) is not None:
-        params, unrounded = rounding.written(params, masks), params
+    if (aware := config.compression_aware) != CompressionAwareConfig():
+        params, unrounded = written(aware, params, masks), params
     return TrainedModel(
         rundir, config, params, steps[-1], tuple(names), masks, tuple(steps), texts, unrounded=unrounded
     )

@@ -35,7 +35,8 @@ from tlc_jax.storage.untrusted import read_text
 from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.metrics import read_metrics
-from tlc_jax.training.state import Optimizer, TrainState, abstract_state
+from tlc_jax.training.movement import Movement
+from tlc_jax.training.state import Optimizer, TrainState, abstract_params, abstract_state
 from tlc_jax.training.view import show_config, show_facts
 
 
@@ -113,7 +114,8 @@ def open_run(
         task = kind_of(config).task(config, data)
         show_facts(screen, facts(config, rundir, task, more))
         saver = held.enter_context(Checkpoints(rundir.checkpoints, config.checkpoint.keep))
-        abstract, optimizer = abstract_state(task, config.optimizer, mesh, begin.pruned())
+        movement = Movement.of(config, abstract_params(task))
+        abstract, optimizer = abstract_state(task, config.optimizer, mesh, begin.pruned(), movement)
         restored = saver.restore(abstract)
         stored = leader.decide(rundir.read_document)
         if sentence := dropped(stored):

@@ -48,7 +48,7 @@ from tlc_jax.storage.paths import (
 )
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.storage.sealed import MANIFEST, Damaged, is_sealed, seal
-from tlc_jax.training.masked import MaskedState
+from tlc_jax.training.masked import masks_of
 from tlc_jax.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Checkpoints:
         # several processes must not mix
         if copied is state or hosts.count() > 1:
             concurrent.futures.wait([written])
-        masked = isinstance(state.optimizer, MaskedState)
+        masked = bool(masks_of(state.optimizer))
         times = {name: meta.get(name) for name in _TIMES}
         about = {"step": step, "marks": list(marks), "masked": masked, **times}
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), copied)

@@ -122,7 +122,8 @@ class Agenda:
         """Whether an evaluation after this very step has reached `evaluation.stop_at`."""
         target, metric = self.config.evaluation.stop_at, self.task.primary_metric
         value = self._evaluation(step, metric.name)
-        return target is not None and value is not None and metric.reached(value, target)
+        counts = step >= self.config.compression_aware.counted_from(self.config.budget.steps)
+        return counts and target is not None and value is not None and metric.reached(value, target)
 
     def _is_best(self, step: int) -> bool:
         """Whether the best evaluation until now, which is to be kept, was after this very step."""

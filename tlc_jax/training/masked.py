@@ -34,8 +34,8 @@ def masked(optimizer: optax.GradientTransformation) -> optax.GradientTransformat
         raise TypeError("the state of a masked optimizer is made by with_masks")
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MaskedState]:
-        directions, inner = optimizer.update(_only(updates, state.masks), state.inner, params)
-        return _only(directions, state.masks), MaskedState(state.masks, inner)
+        directions, inner = optimizer.update(only(updates, state.masks), state.inner, params)
+        return only(directions, state.masks), MaskedState(state.masks, inner)
 
     return optax.GradientTransformation(init, update)
 
@@ -79,7 +79,7 @@ def tensor_masks(masks: Mapping[str, Bool[np.ndarray, "..."]]) -> Tensors:
     return {name: mask for name, mask in layers.items() if not mask.all()}
 
 
-def _only(tree: Any, masks: dict[str, Any]) -> Params:
+def only(tree: Any, masks: dict[str, Any]) -> Params:
     """Zeros where a mask is False."""
 
     return map_with_path(lambda path, x: zero_where_false(x, masks[path]) if path in masks else x, tree)

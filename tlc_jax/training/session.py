@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from tlc_jax.config import Config
+from tlc_jax.config import CompressionAwareConfig, Config
 from tlc_jax.core.clock import Clock
 from tlc_jax.core.errors import SaveFailed, one_line
 from tlc_jax.core.tree import Params
@@ -18,12 +18,12 @@ from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import place, rows_of
 from tlc_jax.tasks.base import Batch, Sums, Task
 from tlc_jax.training.best import best_until
+from tlc_jax.training.compressed_params import written
 from tlc_jax.training.distillation import Teacher
 from tlc_jax.training.due import Agenda, Due
 from tlc_jax.training.evaluator import Evaluator
 from tlc_jax.training.masked import masks_of, tensor_masks
 from tlc_jax.training.metrics import Meter, MetricsWriter
-from tlc_jax.training.rounded import Rounding
 from tlc_jax.training.saver import Saver
 from tlc_jax.training.schedule import controls
 from tlc_jax.training.state import TrainState
@@ -129,7 +129,8 @@ class Session:
         with self.clock.paused():
             sets, metric = self.task.evaluation_sets(), self.task.primary_metric
             values: dict[str, Any] = {**self.evaluator(self._written(), sets)}
-            if self.config.checkpoint.best:
+            counted = self.config.compression_aware.counted_from(self.config.budget.steps)
+            if self.config.checkpoint.best and self.step >= counted:
                 value = values[f"eval/{sets[0]}/{metric.name}"]
                 values |= best_until(self.step, value, metric, self.writer.evaluation)
             values |= self._operations()
@@ -139,12 +140,11 @@ class Session:
             self.view.evaluated(self.writer.write(self.step, self.clock.state(), values))
 
     def _written(self) -> Params:
-        """The parameters as an artifact would hold them, where the config has them rounded."""
-        params = self.state.params
-        if (rounding := Rounding.of(self.config.compression_aware, params)) is None:
+        """The parameters as an artifact would hold them, where the config has them pruned or rounded."""
+        aware, params = self.config.compression_aware, self.state.params
+        if aware == CompressionAwareConfig():
             return params
-        masks = jax.device_get(masks_of(self.state.optimizer))
-        return rounding.written(params, tensor_masks(masks))
+        return written(aware, params, tensor_masks(jax.device_get(masks_of(self.state.optimizer))))
 
     def save(self, last: bool = False) -> None:
         """Save in the background; the clock is paused. A save that fails is reported and training continues,

@@ -19,6 +19,7 @@ from tlc_jax.parallel.mesh import replicated
 from tlc_jax.parallel.sharding import like_params, param_shardings
 from tlc_jax.tasks.base import Objective
 from tlc_jax.training.masked import MaskedState, masked, parameter_masks, with_masks
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.optimizer import make_optimizer
 
 Optimizer = optax.GradientTransformation
@@ -62,20 +63,26 @@ def init_params(task: Objective, key: jax.Array, mesh: Mesh) -> Params:
 
 
 def init_state(
-    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh
+    task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh, movement: Movement | None = None
 ) -> tuple[TrainState, Optimizer]:
-    """A new state, created where its shardings say (`parallel/sharding.py`), and its optimizer."""
-    abstract, optimizer = abstract_state(task, config, mesh)
+    """A new state, created where its shardings say (`parallel/sharding.py`), and its optimizer, which learns
+    scores if weights are pruned by `movement`."""
+    abstract, optimizer = abstract_state(task, config, mesh, movement=movement)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     return jax.jit(functools.partial(_init, task, optimizer), out_shardings=shardings)(key), optimizer
 
 
 def abstract_state(
-    task: Objective, config: OptimizerConfig, mesh: Mesh, masks: Tensors | None = None
+    task: Objective,
+    config: OptimizerConfig,
+    mesh: Mesh,
+    masks: Tensors | None = None,
+    movement: Movement | None = None,
 ) -> tuple[TrainState, Optimizer]:
-    """Shapes, types and shardings of a state whose optimizer keeps `masks` (by tensor), and the optimizer;
-    nothing is computed."""
+    """Shapes, types and shardings of a state whose optimizer keeps `masks` (by tensor), or learns them by
+    `movement`, and the optimizer; nothing is computed."""
     optimizer = make_optimizer(config, abstract_params(task))
+    optimizer = movement.wrapped(optimizer) if movement else optimizer
     state = jax.eval_shape(functools.partial(_init, task, optimizer), jax.random.key(0))
     if masks:
         optimizer = masked(optimizer)

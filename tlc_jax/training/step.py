@@ -14,16 +14,16 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
 
-from tlc_jax.config import Config
+from tlc_jax.config import CompressionAwareConfig, Config
 from tlc_jax.core.cores import usable_cores
 from tlc_jax.core.errors import Interrupted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import on, replicated
 from tlc_jax.parallel.sharding import param_shardings
 from tlc_jax.tasks.base import AbstractBatch, Batch, Objective, Sums, Task
+from tlc_jax.training.compressed_params import seen
 from tlc_jax.training.distillation import Distilled
 from tlc_jax.training.masked import masks_of
-from tlc_jax.training.rounded import Rounding
 from tlc_jax.training.state import TrainState
 
 TrainStep = Callable[..., tuple[TrainState, Sums]]
@@ -77,11 +77,12 @@ def make_train_step(
 ) -> TrainStep:
     """The update: (state, batch, key, scalars of the schedule, parameters of the teacher) -> (state, sums and
     the gradient's norm). The last argument is for a run that learns from a `teacher`, which is constant.
-    Gradients are those of the weights as the config's `compression_aware` rounds them.
+    Gradients are those of the weights as the config's `compression_aware` prunes and rounds them.
 
     Where loss or gradient is not finite, parameters and optimizer state stay as they are, and all sums but
     `skipped_steps` are 0.
     """
+    update = optax.with_extra_args_support(optimizer).update
 
     def train_step(
         state: TrainState,
@@ -97,10 +98,10 @@ def make_train_step(
         learnt = task
         if teacher is not None and config.distil.weight:  # with weight 0 the teacher has no say
             learnt = Distilled(task, teacher, teacher_params, config.distil)
-        params, rounding = state.params, Rounding.of(config.compression_aware, state.params)
-        if rounding is not None:
-            seen = rounding.seen(params, masks_of(state.optimizer))
-            params = jax.lax.with_sharding_constraint(seen, shardings)
+        params, aware = state.params, config.compression_aware
+        if aware != CompressionAwareConfig():
+            params = seen(aware, params, masks_of(state.optimizer))
+            params = jax.lax.with_sharding_constraint(params, shardings)
         grads, sums = summed_gradients(
             learnt,
             params,
@@ -116,7 +117,9 @@ def make_train_step(
 
         def updated() -> tuple[Params, Any]:
             mean = jax.tree.map(lambda g: scale * g, grads)
-            directions, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
+            directions, optimizer_state = update(
+                mean, state.optimizer, state.params, learning_rate=rate, step=state.step
+            )
             return jax.tree.map(lambda p, d: p - rate * d, state.params, directions), optimizer_state
 
         # a branch is computed in place; a choice between results would need two more copies of the gradients

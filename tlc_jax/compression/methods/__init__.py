@@ -9,6 +9,7 @@ from tlc_jax.compression.methods.keep_units import KeepUnits
 from tlc_jax.compression.methods.low_rank import LowRank
 from tlc_jax.compression.methods.prune_compensated import PruneCompensated
 from tlc_jax.compression.methods.prune_magnitude import PruneMagnitude
+from tlc_jax.compression.methods.prune_movement import PruneMovement
 from tlc_jax.compression.methods.prune_n_of_m import PruneNOfM
 from tlc_jax.compression.methods.prune_wanda import PruneWanda
 from tlc_jax.compression.methods.quantize_compensated import QuantizeCompensated
@@ -25,6 +26,7 @@ STEPS: tuple[type[Step], ...] = (
     TrimVocabulary,
     ByRule,
     PruneMagnitude,
+    PruneMovement,
     PruneNOfM,
     PruneWanda,
     PruneCompensated,

@@ -34,6 +34,7 @@ class PruneMagnitude(Step):
         check(0 <= self.sparsity < 1, f"sparsity must be in [0, 1), not {self.sparsity}")
         cap = self.max_tensor_sparsity
         check(cap is None or 0 < cap <= 1, f"max_tensor_sparsity must be in (0, 1], not {cap}")
+        check_no_movement(self.recovery)
 
     @classmethod
     def examples(cls) -> tuple[Step, ...]:
@@ -42,6 +43,11 @@ class PruneMagnitude(Step):
     @property
     def needs(self) -> Needs:
         return Needs.NOTHING if self.recovery is None else Needs.TRAINING
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The sparsity after each round."""
+        return tuple(step.sparsity for step in self.rounds())
 
     def rounds(self) -> tuple[PruneMagnitude, ...]:
         """The prunings that recovery does one after the other, each at once."""
@@ -57,3 +63,11 @@ class PruneMagnitude(Step):
             return masks
         cap = self.max_tensor_sparsity
         return {**masks, **magnitude_masks(tensors, self.sparsity, self.scope, masks, cap, names)}
+
+
+def check_no_movement(recovery: RecoveryConfig | None) -> None:
+    """ValueError where scores are to be learnt by a step that has none."""
+    check(
+        recovery is None or recovery.movement is None,
+        "recovery.movement is for PruneMovement, not for steps that prune before training: take that step",
+    )

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tlc_jax.compression.input_statistics import Statistics
+from tlc_jax.compression.methods.prune_magnitude import check_no_movement
 from tlc_jax.compression.quantize import row_axis, row_length
 from tlc_jax.compression.steps import Needs, Step
 from tlc_jax.config.compression import RecoveryConfig
@@ -47,6 +48,7 @@ class PruneNOfM(Step):
         super().__post_init__()
         check(self.n >= 1, f"n must be positive, not {self.n}")
         check(self.m > self.n, f"m must be larger than n, which is {self.n}, not {self.m}")
+        check_no_movement(self.recovery)
 
     @classmethod
     def examples(cls) -> tuple[Step, ...]:
@@ -60,6 +62,11 @@ class PruneNOfM(Step):
     def sparsity(self) -> float:
         """Share of the weights of these tensors that are zero afterwards."""
         return 1 - self.n / self.m
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The sparsity after the only round."""
+        return (self.sparsity,)
 
     def rounds(self) -> tuple[PruneNOfM, ...]:
         """The one pruning that recovery does, at once."""
