@@ -254,7 +254,10 @@ def test_rounds_learn_the_predictions_that_the_model_had_before_pruning(root: Pa
 
 @pytest.mark.slow
 def test_without_a_share_of_the_teacher_nothing_changes(root: Path, tmp_path: Path) -> None:
-    for name, options in (("a", {}), ("b", {"distil_weight": 0.0, "distil_temperature": 3.0})):
+    for name, options in (
+        ("a", {}),
+        ("b", {"distil_weight": 0.0, "distil_temperature": 3.0, "distil_hidden_weight": 0.0}),
+    ):
         rounds_of(root, tmp_path / name, 0.6, target=2.0, max_epochs=0.2, **options)
     first, second = (tmp_path / name / "pruned-60" for name in "ab")
     assert (first / "config.json").read_bytes() == (second / "config.json").read_bytes()

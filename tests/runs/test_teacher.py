@@ -89,6 +89,10 @@ def test_a_teacher_that_does_not_go_with_the_run_is_refused(
         (("--distil.teacher", f"{finished}@1/8"), "1/8"),
         (("--distil.teacher", str(finished), "--distil.weight", "1.5"), r"distil.weight must be in \[0, 1\]"),
         ((*tokens, "--distil.teacher", str(finished)), "has another tokenizer than the data"),
+        (
+            ("--distil.teacher", str(finished), "--distil.hidden-weight", "1"),
+            "hidden states of .* and the run of",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             train.main(command(tmp_path / "w", *SMALL, *more))

@@ -23,10 +23,12 @@ from tlc_jax.config import (
     TranslationConfig,
 )
 from tlc_jax.core import tree
+from tlc_jax.models.encoder import encode, init_mlm
+from tlc_jax.models.hidden_states import with_hidden_states
 from tlc_jax.parallel.mesh import make_mesh, place
 from tlc_jax.runs.memory import compile_abstract
 from tlc_jax.tasks.kinds import kind_of
-from tlc_jax.training.distillation import Distilled, Teacher, soft_loss
+from tlc_jax.training.distillation import Distilled, Teacher, hidden_loss, soft_loss
 from tlc_jax.training.state import init_params, init_state
 from tlc_jax.training.step import compile_train_step, make_train_step, summed_gradients
 
@@ -120,6 +122,75 @@ def test_the_loss_mixes_task_and_teacher_on_the_predicted_positions(name: str) -
         assert float(sums[reported]) == pytest.approx(float(value), rel=1e-6), "metrics are those of the task"
 
 
+@pytest.mark.parametrize("deeper", [2, 3, 4])
+def test_the_loss_of_hidden_states_equals_its_formula(deeper: int) -> None:
+    rng = np.random.default_rng(0)
+    states, wanted = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(deeper, 3, 5, 4))
+    counted, weights = rng.random((3, 5)) < 0.6, np.array([1.0, 0.0, 3.0])
+    counted[:, 0] = True
+    expected = 0.0
+    for row in range(3):
+        chosen = wanted[[{2: 0, 3: 1, 4: 1}[deeper], deeper - 1], row]
+        errors = (states[:, row] - chosen)[:, counted[row]] ** 2
+        expected += weights[row] * errors.mean()
+    arrays = [jnp.asarray(x, jnp.float32) for x in (states, wanted, counted, weights)]
+    assert float(hidden_loss(*arrays)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", ["none", "all"])
+def test_hidden_states_are_those_of_a_model_that_ends_there(shared: str) -> None:
+    """Of BERT, whose layers end with their norm, as the encoder does."""
+    options = {"architecture": "bert", "position_offset": 0, "token_types": 2, "shared_layers": shared}
+    model = encoder(num_layers=3, **options)
+    params = jax.jit(lambda key: init_mlm(model, key))(jax.random.key(0))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(5, VOCAB, (2, 6)))
+    compute = jax.jit(lambda params: with_hidden_states(lambda: encode(model, params, tokens)))
+    last, states = compute(params)
+    assert states["layers"].shape == (3, 2, 6, 16)
+    for depth in (1, 2, 3):
+        shorter = dataclasses.replace(model, num_layers=depth)
+        layers = params["encoder"]["layers"]
+        cut = layers if shared == "all" else jax.tree.map(lambda x, depth=depth: x[:depth], layers)
+        expected = encode(shorter, {"encoder": {**params["encoder"], "layers": cut}}, tokens)
+        np.testing.assert_allclose(states["layers"][depth - 1], expected, atol=1e-5)
+    np.testing.assert_array_equal(last, states["layers"][-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlm", "translation"])
+def test_hidden_states_of_the_tokens_that_count_are_learnt(name: str) -> None:
+    """Of both sides of a translation; in two micro-batches as in one."""
+    student, _, config, batch = pair(name, weight=0.3, hidden_weight=5.0)
+    params, wanted = (student.init(jax.random.key(seed)) for seed in (0, 1))
+    key = jax.random.key(2)
+    plain, learnt = (
+        Distilled(student, student, wanted, dataclasses.replace(config.distil, hidden_weight=w), config.model)
+        for w in (0.0, 5.0)
+    )
+    total, sums = jax.jit(learnt.loss)(params, batch, key)
+    without, _ = jax.jit(plain.loss)(params, batch, key)
+    states, others = (
+        jax.jit(lambda p: with_hidden_states(lambda: student.logits(p, batch))[1])(each)
+        for each in (params, wanted)
+    )
+    tokens = {"encoder": "source", "decoder": "targets"} if name == "translation" else {"encoder": "tokens"}
+    weights = np.asarray(batch["weights"]).reshape(len(batch["weights"]), -1).sum(axis=1)
+    expected = 0.0
+    for side, ids in tokens.items():
+        error = np.asarray(states[f"{side}/layers"] - others[f"{side}/layers"], float) ** 2
+        pad = 0 if name == "translation" else config.model.pad_id
+        for row, real in enumerate(np.asarray(batch[ids]) != pad):
+            expected += weights[row] * error[:, row][:, real].mean() / len(tokens)
+    assert states.keys() == {f"{side}/layers" for side in tokens}
+    assert float(sums["distil_hidden_loss"]) == pytest.approx(expected, rel=1e-4)
+    assert float(total) == pytest.approx(float(without) + 5 * expected, rel=1e-4)
+    run = jax.jit(lambda parts: summed_gradients(learnt, params, batch, key, parts), static_argnums=0)
+    whole, halves = (run(parts)[0] for parts in (1, 2))
+    for path, gradient in tree.flatten(halves).items():
+        np.testing.assert_allclose(gradient, tree.flatten(whole)[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_student_that_equals_its_teacher_is_at_the_minimum(name: str) -> None:
     student, _, config, batch = pair(name, weight=1.0)
@@ -151,7 +222,7 @@ def updates(config: Config, teacher: Teacher | None, objective: Any, batch: Any,
 
 
 def test_weight_0_is_ordinary_training_bit_for_bit() -> None:
-    student, teacher, config, batch = pair("mlm", weight=0.0)
+    student, teacher, config, batch = pair("mlm", weight=0.0, hidden_weight=0.0)
     plain, _ = updates(config, None, student, batch, (1, 1, 1))
     distilled, _ = updates(config, Teacher(teacher, {}), student, batch, (1, 1, 1))
     for path, value in plain.items():

@@ -33,7 +33,7 @@ def keep_largest(
 ) -> dict[str, Bool[Array, "matrices *shape"]]:
     """Masks that are False at the `counts` smallest scores of each group, and True in matrices of none."""
     keys = {path: _key(scores[path]) for path in groups.of}
-    places = _places(keys, groups)
+    positions = _positions(keys, groups)
     wanted = jnp.asarray(counts, jnp.uint32)
 
     def number(chosen: Callable[[str], Bool[Array, "matrices size"]]) -> UInt32[Array, "groups"]:
@@ -65,7 +65,7 @@ def keep_largest(
     room = wanted - number(lambda path: keys[path] < of(limit, path))
 
     def first(path: str, end: UInt32[Array, "groups"]) -> Bool[Array, "matrices size"]:
-        return (keys[path] == of(limit, path)) & (places[path] < of(end, path))
+        return (keys[path] == of(limit, path)) & (positions[path] < of(end, path))
 
     end = smallest(lambda end: number(lambda path: first(path, end)) >= room)
     return {
@@ -81,9 +81,9 @@ def _key(scores: Float[Array, "matrices *shape"]) -> UInt32[Array, "matrices siz
     return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _places(keys: Counted, groups: Groups) -> Counted:
+def _positions(keys: Counted, groups: Groups) -> Counted:
     """The position of each score among those of its group."""
-    passed, places = [0] * (len(groups.sizes) + 1), dict[str, Array]()
+    passed, positions = [0] * (len(groups.sizes) + 1), dict[str, Array]()
     for path, index in groups.of.items():
         size = keys[path].shape[1]
         begins = []
@@ -91,5 +91,5 @@ def _places(keys: Counted, groups: Groups) -> Counted:
             begins.append(passed[group])
             passed[group] += size
         starts = np.asarray(begins, np.uint32)[:, None]
-        places[path] = jax.lax.broadcasted_iota(jnp.uint32, keys[path].shape, 1) + starts
-    return places
+        positions[path] = jax.lax.broadcasted_iota(jnp.uint32, keys[path].shape, 1) + starts
+    return positions

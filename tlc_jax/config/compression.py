@@ -40,6 +40,8 @@ class RecoveryConfig:
     `control` has no teacher."""
     distil_temperature: float = 1.0
     """Of this teacher, as distil.temperature is in training."""
+    distil_hidden_weight: float = 0.0
+    """Of this teacher, as distil.hidden_weight is in training."""
     quantization_aware: bool = False
     """Round the weights of every forward pass to the codes that the artifact would have, with gradients
     straight through: the weights learn what survives rounding. Without a sparsity there is one round, which
@@ -61,6 +63,8 @@ class RecoveryConfig:
         check_fields(self, "recovery.", ("distil_weight",), lambda share: 0 <= share <= 1, "in [0, 1]")
         temperature = ("distil_temperature",)
         check_fields(self, "recovery.", temperature, lambda t: 0 < t < math.inf, "positive and finite")
+        hidden = ("distil_hidden_weight",)
+        check_fields(self, "recovery.", hidden, lambda x: 0 <= x < math.inf, "finite and not negative")
 
 
 @dataclass(frozen=True)

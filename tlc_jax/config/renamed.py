@@ -42,6 +42,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "errors": False,
         "recovery": None,
     },
+    "DistilConfig": {"hidden_weight": 0.0},
     "EvaluationConfig": {"per_run": None},
     "OptimizerConfig": {"epsilon_form": "optax", "layer_decay": 1.0},
     "CheckpointConfig": {"best": False},
@@ -57,6 +58,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "RecoveryConfig": {
         "distil_weight": 0.0,
         "distil_temperature": 1.0,
+        "distil_hidden_weight": 0.0,
         "quantization_aware": False,
         "movement": None,
     },

@@ -169,11 +169,22 @@ class DistilConfig:
     teacher's probabilities at the temperature T."""
     temperature: float = 1.0
     """T, which the logits of both are divided by: above 1 the teacher's less likely answers count more."""
+    hidden_weight: float = 0.0
+    """This times the mean squared difference of the hidden states of all layers is added to the loss; the
+    teacher has as wide layers then. Of a deeper one, layers at equal distances are learnt, among them the
+    last."""
 
     def __post_init__(self) -> None:
         check_types(self)
         check_fields(self, "distil.", ("weight",), lambda share: 0 <= share <= 1, "in [0, 1]")
         check_fields(self, "distil.", ("temperature",), lambda t: 0 < t < math.inf, "positive and finite")
+        hidden = ("hidden_weight",)
+        check_fields(self, "distil.", hidden, lambda x: 0 <= x < math.inf, "finite and not negative")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the teacher has a say."""
+        return self.weight > 0 or self.hidden_weight > 0
 
 
 @dataclass(frozen=True)

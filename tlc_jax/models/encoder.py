@@ -42,6 +42,7 @@ from tlc_jax.models.layers import (
     add_bias,
     compute_dtype,
     gelu,
+    handed_on,
     layer_norm,
     linear,
     new_params,
@@ -77,7 +78,8 @@ class Block(nn.Module):
         attention = Attention(config, init, bias=True, name="attention")
         x = add("attention", lambda y: attention(y, y, visible, train), config.attention_output_dropout, x)
         feed_forward = FeedForward(config, init, gelu, name="feed_forward")
-        return add("feed_forward", lambda y: feed_forward(y, train), config.dropout, x), None
+        x = add("feed_forward", lambda y: feed_forward(y, train), config.dropout, x)
+        return handed_on(self, x), None
 
 
 class SharedBlocks(nn.Module):

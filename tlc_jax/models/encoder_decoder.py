@@ -39,6 +39,7 @@ from tlc_jax.models.layers import (
     FeedForward,
     at_least_float32,
     compute_dtype,
+    handed_on,
     layer_norm,
     new_params,
     output,
@@ -111,7 +112,7 @@ class Block(nn.Module):
             config, _UNIFORM, jax.nn.relu, config.activation_dropout, name="feed_forward"
         )
         x = x + drop("feed_forward", feed_forward(y, train))
-        return x, None
+        return handed_on(self, x), None
 
 
 class Stack(nn.Module):

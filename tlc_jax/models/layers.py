@@ -207,19 +207,32 @@ def new_params(model: nn.Module, key: jax.Array, *inputs: Array) -> Params:
 
 
 RECORDED = "recorded"
-"""The collection in which modules keep what an observer records (linear_inputs.py)."""
+"""The collection in which modules keep what an observer records (linear_inputs.py, hidden_states.py)."""
+HIDDEN = "hidden"
 _record: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("record", default=None)
+_hidden: contextvars.ContextVar[bool] = contextvars.ContextVar("hidden", default=False)
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[dict[str, Any]]:
-    """What the modules of a model record while `output` computes, by their paths."""
+def recording(hidden: bool = False) -> Iterator[dict[str, Any]]:
+    """What the modules of a model record while `output` computes, by their paths; with `hidden`, layers
+    record their hidden states."""
     recorded: dict[str, Any] = {}
-    token = _record.set(recorded)
+    tokens = _record.set(recorded), _hidden.set(hidden)
     try:
         yield recorded
     finally:
-        _record.reset(token)
+        _record.reset(tokens[0])
+        _hidden.reset(tokens[1])
+
+
+def handed_on(
+    layer: nn.Module, x: Float[Array, "batch length hidden"]
+) -> Float[Array, "batch length hidden"]:
+    """The result of a layer, which is recorded where hidden states are."""
+    if _hidden.get():
+        layer.sow(RECORDED, HIDDEN, x, reduce_fn=lambda _, new: new, init_fn=lambda: jnp.zeros_like(x))
+    return x
 
 
 def output(

@@ -23,7 +23,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes.calibration import calibrate
 from tlc_jax.recipes.compressed_model import shrunk
-from tlc_jax.recipes.compression_aware import aware_of
+from tlc_jax.recipes.round_training import aware_of
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator, evaluator_of
 from tlc_jax.runs.begin import Pruned
 from tlc_jax.runs.checkpoint import whole_steps
@@ -158,11 +158,12 @@ class Rounds:
 
     @property
     def distil(self) -> DistilConfig:
-        """What a round learns beside the data: the predictions of the model before the first round, or
-        nothing."""
-        if self.recovery.distil_weight == 0:
-            return DistilConfig()
-        return DistilConfig(self.reference, self.recovery.distil_weight, self.recovery.distil_temperature)
+        """What a round learns beside the data: the predictions and hidden states of the model before the
+        first round, or nothing."""
+        options = self.recovery
+        weights = options.distil_weight, options.distil_temperature, options.distil_hidden_weight
+        distil = DistilConfig(self.reference, *weights)
+        return distil if distil.learns else DistilConfig()
 
     def prune(
         self, index: int, before: TrainedModel, folder: AnyPath, console: Console

@@ -92,9 +92,10 @@ def _teacher_facts(config: Config) -> dict[str, str]:
     distil = config.distil
     if distil.teacher is None:
         return {}
+    hidden = f", hidden states with weight {distil.hidden_weight:g}" if distil.hidden_weight else ""
     return {
         "teacher": f"{distil.teacher}, with weight {distil.weight:g} in the loss, at temperature "
-        f"{distil.temperature:g}"
+        f"{distil.temperature:g}{hidden}"
     }
 
 

@@ -85,6 +85,12 @@ def with_network_of(trained: Config, config: Config, name: str) -> Config:
             f"distil.teacher {name} has a vocabulary of {size:,} tokens and the run one of {vocabulary:,}: "
             "give a teacher with the same tokenizer"
         )
+    width, wanted = trained.model.hidden_size, config.model.hidden_size
+    if config.distil.hidden_weight and width != wanted:
+        raise UserError(
+            f"distil.teacher {name} has hidden states of {width} numbers and the run of {wanted}: give "
+            "distil.hidden_weight 0, or a teacher as wide"
+        )
     try:
         return dataclasses.replace(config, model=trained.model, distil=DistilConfig())
     except ValueError as error:

@@ -106,8 +106,9 @@ class Session:
         sums = self.meter.peek()
         metrics = self.task.metrics(sums) if sums["weight"] else {}  # 0: all of these steps were skipped
         values: dict[str, Any] = {f"train/{name}": value for name, value in metrics.items()}
-        if metrics and "distil_loss" in sums:
-            values["train/distil_loss"] = sums["distil_loss"] / sums["weight"]
+        for name in ("distil_loss", "distil_hidden_loss"):
+            if metrics and name in sums:
+                values[f"train/{name}"] = sums[name] / sums["weight"]
         values |= {
             "train/gradient_norm": sums["gradient_norm"],
             "train/skipped_steps": sums["skipped_steps"],

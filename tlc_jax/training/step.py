@@ -96,8 +96,8 @@ def make_train_step(
         del shared["learning_rate"]
         shardings = param_shardings(mesh, state.params, task.family.sharding_rules)
         learnt = task
-        if teacher is not None and config.distil.weight:  # with weight 0 the teacher has no say
-            learnt = Distilled(task, teacher, teacher_params, config.distil)
+        if teacher is not None and config.distil.learns:
+            learnt = Distilled(task, teacher, teacher_params, config.distil, config.model)
         params, aware = state.params, config.compression_aware
         if aware != CompressionAwareConfig():
             params = seen(aware, params, masks_of(state.optimizer))
