@@ -27,7 +27,7 @@ from tlc_jax.config import *
 def get_config():
     return CompressConfig(
         bits=4, sparsity={sparsity}, granularity="row", matrices_only=True,
-        recovery=RecoveryConfig(target=2.0, max_epochs=0.6, evaluate_every=2, quantization_aware={rounds},
+        recovery=RecoveryConfig(target=2.0, max_epochs=0.6, evaluate_every=2,
                                 movement=MovementConfig(cooldown=0.4, {soft})))
 """
 SOFT = "soft=True, penalty=1000.0, threshold=0.45, learning_rate=0.1"
@@ -59,11 +59,11 @@ def prunable(run: str) -> int:
 def test_movement_reaches_its_sparsity_and_resumes(
     finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With rounded weights, too. An interrupted round ends with the same bytes."""
+    """An interrupted round ends with the same bytes."""
     whole, broken = (tmp_path / name for name in ("whole", "broken"))
     for folder in (whole, broken):
         folder.mkdir()
-    options = {"sparsity": 0.77, "rounds": True, "soft": ""}
+    options = {"sparsity": 0.77, "soft": ""}
     compress.main([*order(finetuned, whole, **options), "--out", str(whole / "out")])
     run = str(whole / "w" / "pruned-77")
     gone = assert_masks_are_stored(whole / "out", f"{run}@best")
@@ -94,7 +94,7 @@ def test_movement_reaches_its_sparsity_and_resumes(
 
 @pytest.mark.slow
 def test_soft_movement_says_what_it_has_pruned(finetuned: Path, tmp_path: Path) -> None:
-    order_ = order(finetuned, tmp_path, sparsity=0.0, rounds=False, soft=SOFT)
+    order_ = order(finetuned, tmp_path, sparsity=0.0, soft=SOFT)
     compress.main([*order_, "--out", str(tmp_path / "out")])
     run = str(tmp_path / "w" / "pruned-soft")
     gone = assert_masks_are_stored(tmp_path / "out", f"{run}@best")
