@@ -6,7 +6,9 @@ import dataclasses
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from rich.console import Console
 from tests import builders
 from tlc_jax import compress, evaluate, inspect, report
 from tlc_jax.artifacts.artifact import WEIGHTS, file_bytes, read_artifact
+from tlc_jax.compression.input_statistics import InputStatistics
 from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude
 from tlc_jax.compression.pipeline import Compressed, make_plan
 from tlc_jax.compression.pipeline import compress as compress_tensors
@@ -24,7 +27,8 @@ from tlc_jax.compression.prune import magnitude_masks
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
-from tlc_jax.recipes.byte_budget import Source, fit_bytes
+from tlc_jax.recipes.budget_search import Source
+from tlc_jax.recipes.byte_budget import fit_bytes
 from tlc_jax.recipes.sensitivity import Divergence, sensitivity_of, squared_error
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import load_model
@@ -211,6 +215,39 @@ def test_no_uniform_choice_of_that_size_is_better(granularity: str) -> None:
             better[bits, other] = source.damage(made.dense())
     assert (4, "row") in better
     assert damage <= min(better.values()) * (1 + 1e-6), better
+
+
+@pytest.mark.parametrize("bits", [2.5, pytest.param(4, marks=pytest.mark.slow)])
+def test_steps_that_know_the_inputs_are_candidates(bits: float) -> None:
+    """By the error of the outputs: no uniform choice is better, and what is said of a candidate is what its
+    rules and steps do."""
+    rng = np.random.default_rng(0)
+    tensors = {f"{name}.weight": rng.normal(size=(24, 64)).astype(np.float32) for name in "ab"}
+    inputs = {}
+    for name in tensors:
+        x = rng.normal(size=(200, 64)) @ rng.normal(size=(64, 64))
+        inputs[name] = InputStatistics(x.T @ x / len(x))
+    moments = {name: np.asarray(known.second_moment) for name, known in inputs.items()}
+
+    def damage(changed: Mapping[str, Any]) -> float:
+        errors = {name: np.asarray(v, np.float64) - tensors[name] for name, v in changed.items()}
+        return sum(float(np.trace(d @ moments[name] @ d.T)) for name, d in errors.items())
+
+    budget = round(2 * 24 * 64 * bits / 8) + 500
+    source = Source(tensors, {}, damage, tensors, inputs)
+    fit = fit_bytes((FitBytes(budget / 1e6),), source, None, Console(quiet=True))
+    candidates = {own["name"]: own for own in fit.report["candidates"]}
+    chosen = candidates[fit.report["chosen"]]
+    leaves = {name: fit.plan.convert(name, x) for name, x in tensors.items()}
+    assert file_bytes(leaves.items()) == chosen["file_bytes"] <= budget
+    assert damage({name: leaf.dense() for name, leaf in leaves.items()}) == pytest.approx(chosen["damage"])
+    assert chosen["damage"] == min(own["damage"] for own in candidates.values())
+    assert candidates["mix, compensated"]["damage"] < candidates["mix"]["damage"]
+    assert candidates["mix, compensated"]["steps"][-1]["step"] == "QuantizeCompensated"
+    for count, granularity in itertools.product((2, 3, 4), ("tensor", "row", "group:32")):
+        made = uniform(tensors, count, granularity)
+        if file_bytes(made.tensors.items()) <= budget:
+            assert chosen["damage"] <= damage(made.dense()) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("option", ["--heads", "--feed-forward-size"])

@@ -12,9 +12,9 @@ from tlc_jax import compress
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
-from tlc_jax.models.encoder_family import ENCODER
 from tlc_jax.recipes import calibration
 from tlc_jax.recipes.calibration import Calibration
+from tlc_jax.recipes.calibration_corpus import training_corpus
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import load_model
 
@@ -23,9 +23,9 @@ def test_statistics_are_means_over_training_batches(finished: Path, monkeypatch:
     """Whatever fits into memory at once."""
     model = load_model(str(finished))
     task, names = task_of(model), list(split(model.params))
-    rules = ENCODER.input_rules
-    assert rules is not None
-    at_once = Calibration(task, rules, model, Console(quiet=True), tokens=600)
+    corpus = training_corpus(task, model)
+    assert corpus is not None
+    at_once = Calibration(corpus, Console(quiet=True), tokens=600)
     whole = {name: at_once[name] for name in at_once}
     assert set(whole) < set(names)
     batches = [task.train_batch(step, lambda size: slice(0, model.config.at_once)) for step in range(3)]
@@ -35,7 +35,7 @@ def test_statistics_are_means_over_training_batches(finished: Path, monkeypatch:
     uses = np.asarray(whole["encoder/token_embedding"].uses)
     np.testing.assert_allclose(uses, counts / counts.sum(), atol=1e-7)
     monkeypatch.setattr(calibration, "_BYTES", 1)
-    alone = Calibration(task, rules, model, Console(quiet=True), tokens=600)
+    alone = Calibration(corpus, Console(quiet=True), tokens=600)
     name = "encoder/layers/1/feed_forward/contract/kernel"
     moments = [np.asarray(known[name].second_moment) for known in (alone, whole)]
     np.testing.assert_allclose(*moments, rtol=1e-5)
@@ -64,5 +64,5 @@ def test_compress_calibrates(finished: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_calibrate_is_refused(finished: Path, tmp_path: Path) -> None:
     options = ["--config", "compensated", "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match="--target-mb chooses bits and zeros without calibration data"):
+    with pytest.raises(UserError, match="--target-mb tries compensation by itself"):
         compress.main([str(finished), *options, "--target-mb", "0.1"])

@@ -62,6 +62,8 @@ class CalibratedPruning(Step):
     def prune(
         self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
     ) -> Masks:
+        if not (self.pattern or self.sparsity):
+            return masks  # and nothing is measured
         masks = dict(masks)
         for name in (name for name in tensors if _is_pruned(rules[name])):
             x = tensors[name]
@@ -73,9 +75,8 @@ class CalibratedPruning(Step):
                 raise UserError(f"{name} has values that are not finite: it cannot be pruned")
             before = masks.get(name)
             kept = np.ones(weights.shape, bool) if before is None else by_input(name, before).copy()
-            if self.pattern or self.sparsity:
-                kept = self.keep(weights, known, kept, known.second_moment is None and known.uses is not None)
-                masks[name] = from_inputs(name, kept, x.shape)
+            kept = self.keep(weights, known, kept, known.second_moment is None and known.uses is not None)
+            masks[name] = from_inputs(name, kept, x.shape)
         return masks
 
     def undone(self, name: str, tensor: Any, rule: Rule, mask: Any) -> str:

@@ -114,7 +114,8 @@ def make_plan(
     for step in recipe:
         if step.needs is not Needs.NOTHING and (step.needs is not Needs.CALIBRATION or inputs is None):
             name = type(step).__name__
-            raise UserError(f"{name} needs {step.needs.value}: that takes a run, not --hf")
+            text = ", or --calibration-text" if step.needs is Needs.CALIBRATION else ", not --hf"
+            raise UserError(f"{name} needs {step.needs.value}: that takes a run{text}")
     if shapes is None:
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
     rules, acted = choose_rules(shapes, recipe)

@@ -1,5 +1,5 @@
-"""Statistics of the inputs of a trained model's matrices, over training data: nothing that is reported, nor
-tuned on."""
+"""Statistics of the inputs of a trained model's matrices, over training data or a text that the user names:
+nothing that is reported, nor tuned on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import module_class
 from tlc_jax.core.tree import Params, flatten
-from tlc_jax.models.linear_inputs import InputRules, Sum, input_sums, use_sums
+from tlc_jax.models.families import family_of
+from tlc_jax.models.linear_inputs import Sum, input_sums, use_sums
+from tlc_jax.recipes.calibration_corpus import Corpus, text_corpus, training_corpus
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import TrainedModel
-from tlc_jax.tasks.base import Batch, Task
+from tlc_jax.tasks.base import Batch
 
 TOKENS = 65_536
 """Tokens that statistics are over: 128 rows of 512 (GPTQ, SparseGPT and Wanda take 128 rows of 2,048)."""
+UNREAD_TEXT = "no step of the recipe reads --calibration-text: omit it"
 _BYTES = 1 << 30  # of second moments that are held at once
 
 
@@ -34,30 +37,36 @@ def calibrated(recipe: Recipe) -> bool:
     return any(step.needs is Needs.CALIBRATION for step in recipe)
 
 
-def calibrate(model: TrainedModel, recipe: Recipe, console: Console) -> Statistics | None:
-    """The statistics for a recipe, or None where no step needs any. UserError where the model has no data."""
+def calibrate(
+    model: TrainedModel, recipe: Recipe, console: Console, text: str | None = None
+) -> Statistics | None:
+    """The statistics for a recipe, or None where no step needs any. UserError where they cannot be had."""
     if not calibrated(recipe):
         return None
-    task = task_of(model)
-    if (rules := task.family.input_rules) is None:
+    if (statistics := statistics_of(model, console, text)) is None:
+        family = family_of(model.config.model).name
         steps = ", ".join(type(step).__name__ for step in recipe if step.needs is Needs.CALIBRATION)
         raise UserError(
-            f"the family {task.family.name} does not say what the inputs of its matrices are: leave {steps} "
-            "out of the recipe"
+            f"the family {family} does not say what the inputs of its matrices are: leave {steps} out of the "
+            "recipe"
         )
-    return Calibration(task, rules, model, console)
+    return statistics
+
+
+def statistics_of(model: TrainedModel, console: Console, text: str | None = None) -> Statistics | None:
+    """The statistics over the lines of a `text` or the training data; None where the model's family does not
+    say what the inputs of its matrices are. UserError where the model has no data."""
+    corpus = training_corpus(task_of(model), model) if text is None else text_corpus(model, text)
+    return None if corpus is None else Calibration(corpus, console)
 
 
 class Calibration(Mapping[str, InputStatistics]):
     """Statistics that are computed when they are asked for: those of as many parameters at once as fit into
     1 GiB, of one at least, and only the latest of these are held."""
 
-    def __init__(
-        self, task: Task, rules: InputRules, model: TrainedModel, console: Console, tokens: int = TOKENS
-    ):
-        self._task, self._rules, self._config = task, rules, model.config
-        self._console, self._tokens = console, tokens
-        self._params = jax.device_put(jax.device_get(model.params))  # one device is enough
+    def __init__(self, corpus: Corpus, console: Console, tokens: int = TOKENS):
+        self._corpus, self._console, self._tokens = corpus, console, tokens
+        self._params = jax.device_put(jax.device_get(corpus.params))  # one device is enough
         paths = [path for path, x in flatten(self._params).items() if x.ndim >= 2]
         sums = jax.eval_shape(self._sums(paths), self._params, next(self._batches()))
         self._group_of = {name: group for group in _groups(sums) for name in group}
@@ -85,17 +94,17 @@ class Calibration(Mapping[str, InputStatistics]):
                 for name, pairs in jax.device_get(add(self._params, batch)).items():
                     before = sums.get(name) or [(0.0, 0.0)] * len(pairs)
                     sums[name] = [_plus(*both) for both in zip(before, pairs, strict=True)]
-                advance(_count(self._rules, self._config.model, batch))
+                advance(_count(self._corpus, batch))
         return {name: _statistics(*pairs) for name, pairs in sums.items()}
 
     def _sums(self, paths: Iterable[str]) -> Callable[[Params, Batch], dict[str, tuple[Sum, Sum]]]:
         """A function (parameters, batch) -> of each tensor at these paths the sums of its inputs and of its
         uses; 0 of 0 where it has none."""
-        rules, config, wanted = self._rules, self._config.model, frozenset(paths)
+        corpus, wanted = self._corpus, frozenset(paths)
+        rules, config, read = corpus.rules, corpus.config, wanted - corpus.unread
 
         def add(params: Params, batch: Batch) -> dict[str, tuple[Sum, Sum]]:
-            logits = lambda: self._task.logits(params, batch)  # noqa: E731
-            moments = input_sums(rules, config, params, logits, batch, wanted)
+            moments = input_sums(rules, config, params, lambda: corpus.compute(params, batch), batch, read)
             uses = use_sums(rules, config, params, batch, wanted)
             nothing = jnp.zeros(()), jnp.zeros(())
             return {n: (moments.get(n, nothing), uses.get(n, nothing)) for n in sorted({*moments, *uses})}
@@ -103,18 +112,19 @@ class Calibration(Mapping[str, InputStatistics]):
         return add
 
     def _batches(self) -> Iterator[Batch]:
-        """Training batches of so many tokens, at most those of one epoch."""
-        rows, counted, step = self._config.at_once, 0, 0
-        while counted < self._tokens and (step == 0 or self._task.epochs(step) < 1):
-            batch = self._task.train_batch(step, lambda size: slice(0, min(rows, size)))
-            yield jax.device_put(batch)
-            counted += _count(self._rules, self._config.model, batch)
-            step += 1
+        """The first batches with so many tokens."""
+        counted = 0
+        for batch in self._corpus.batches():
+            if counted >= self._tokens:
+                return
+            yield batch
+            counted += _count(self._corpus, batch)
 
 
-def _count(rules: InputRules, config: Any, batch: Any) -> int:
+def _count(corpus: Corpus, batch: Batch) -> int:
     """The tokens of a batch that look up a table."""
-    return int(max(np.sum(weights) for _, weights in rules.lookups(config, batch).values()))
+    lookups = corpus.rules.lookups(corpus.config, batch).values()
+    return int(max(jnp.sum(weights) for _, weights in lookups))
 
 
 def _plus(before: tuple[Any, Any], sums: tuple[Any, Any]) -> tuple[Any, Any]:

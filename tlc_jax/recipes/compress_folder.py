@@ -13,12 +13,16 @@ from rich.console import Console
 from tlc_jax.artifacts.artifact import check_new, write_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
 from tlc_jax.compression.pipeline import Plan, make_plan, recipe_of, shrinks
+from tlc_jax.compression.steps import Recipe
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.sizes import Sizes
-from tlc_jax.recipes.byte_budget import Source, fit_bytes, has_budget
+from tlc_jax.recipes.budget_search import Source
+from tlc_jax.recipes.byte_budget import fit_bytes, has_budget
+from tlc_jax.recipes.calibration import UNREAD_TEXT, calibrated
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
+from tlc_jax.recipes.folder_on_text import FolderOnText, folder_on_text
 from tlc_jax.recipes.sensitivity import squared_error
 from tlc_jax.runs.card import MADE_BY, card_of_folder
 from tlc_jax.storage.paths import AnyPath
@@ -27,13 +31,14 @@ from tlc_jax.storage.sealed import fingerprint
 
 def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console: Console) -> dict[str, Any]:
     """Write the artifact of a checkpoint's folder to the new folder `out` and return its manifest. Its
-    configuration and tokenizer are copied. Memory holds one tensor at a time, and what was written."""
+    configuration and tokenizer are copied. Memory holds one tensor at a time, and what was written; with a
+    text, the whole encoder."""
     check_new(out)
     recipe, fit = recipe_of(config), None
     if shrinks(recipe):
         raise UserError(
-            "heads and feed-forward units can only be removed from a run, not with --hf: omit --heads and "
-            "--feed-forward-size"
+            "heads, feed-forward units, layers and tokens can only be removed from a run, not with --hf: "
+            "omit --heads, --feed-forward-size and the steps that do"
         )
     if config.max_drop is not None:
         raise UserError("--max-drop needs data to count right examples on, which --hf has not: give a run")
@@ -46,9 +51,12 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
     if has_budget(recipe):
         for name in floats:
             check_weights(name, source[name], None, console)
-        damage = squared_error(source, floats)
-        fit = fit_bytes(recipe, Source(source, {}, damage, source.shapes), None, console)
-    plan = fit.plan if fit else make_plan(source, recipe, shapes=source.shapes)
+    on_text = _on_text(folder, config, recipe, source, floats, console)
+    inputs = on_text.inputs if on_text else None
+    if has_budget(recipe):
+        damage = on_text.damage if on_text else squared_error(source, floats)
+        fit = fit_bytes(recipe, Source(source, {}, damage, source.shapes, inputs), None, console)
+    plan = fit.plan if fit else make_plan(source, recipe, shapes=source.shapes, inputs=inputs)
     report_plan(plan, console)
     sizes, fidelity = list[Sizes](), Fidelity()
 
@@ -68,6 +76,23 @@ def compress_folder(folder: Path, config: CompressConfig, out: AnyPath, console:
     manifest = write_artifact(out, items, about, others, coding=config.coding, card=card_of_folder)
     report_idle(plan, console)
     return manifest
+
+
+def _on_text(
+    folder: Path,
+    config: CompressConfig,
+    recipe: Recipe,
+    source: CheckpointFolder,
+    floats: list[str],
+    console: Console,
+) -> FolderOnText | None:
+    """What the text that a config names says of the folder; None without one. UserError where no step reads
+    it."""
+    if (text := config.calibration_text) is None:
+        return None
+    if not (calibrated(recipe) or has_budget(recipe)):
+        raise UserError(UNREAD_TEXT)
+    return folder_on_text(folder, text, source, floats, console)
 
 
 def _converted(

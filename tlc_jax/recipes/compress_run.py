@@ -19,6 +19,8 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.progress import stage
 from tlc_jax.core.stacked import split
 from tlc_jax.core.tree import Params
+from tlc_jax.recipes.byte_budget import has_budget
+from tlc_jax.recipes.calibration import UNREAD_TEXT, calibrated
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, to_round
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
 from tlc_jax.recipes.guaranteed_drop import smallest_certain
@@ -49,8 +51,10 @@ def compress_run(
     after. `loaded` is the model of `reference` where it must be no later one."""
     check_new(out)
     recipe, rounds, given = recipe_of(config), list[Round](), reference
-    if config.calibration_text is not None and not any(step.reads_tokens for step in recipe):
-        raise UserError("no step of the recipe reads --calibration-text: omit it")
+    if config.calibration_text is not None and not (
+        calibrated(recipe) or has_budget(recipe) or any(step.reads_tokens for step in recipe)
+    ):
+        raise UserError(UNREAD_TEXT)
     if trains(recipe):
         if workdir is None:
             raise UserError("the recipe prunes in rounds: give --workdir, a folder for their runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,21 @@ import jax
 from rich.console import Console
 
 from tlc_jax.artifacts.artifact import file_bytes
-from tlc_jax.compression.pipeline import Compressed, choose_rules, make_plan, shrink
+from tlc_jax.compression.pipeline import Compressed, Plan, choose_rules, make_plan, shrink
 from tlc_jax.compression.steps import Model, Recipe
-from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.progress import stage
 from tlc_jax.core.sizes import Sizes
 from tlc_jax.core.stacked import Tensors, join, shapes_of, split
 from tlc_jax.core.tree import Params
 from tlc_jax.models.families import family_of
-from tlc_jax.recipes.byte_budget import Fit, Source, fit_bytes, has_budget
-from tlc_jax.recipes.calibration import calibrate, calibrated
+from tlc_jax.recipes.budget_search import Source
+from tlc_jax.recipes.byte_budget import Fit, fit_bytes, has_budget, mixes
+from tlc_jax.recipes.calibration import calibrate, statistics_of
 from tlc_jax.recipes.fidelity import Fidelity, check_weights, report_idle, report_plan
 from tlc_jax.recipes.kept_tokens import trimmed_vocabulary
 from tlc_jax.recipes.sensitivity import Divergence
-from tlc_jax.recipes.tuning_evaluator import evaluator_of
+from tlc_jax.recipes.tuning_evaluator import evaluator_of, task_of
 from tlc_jax.runs.load import TrainedModel
 from tlc_jax.training.rounded import Rounding
 
@@ -66,22 +67,40 @@ class CompressedModel:
 def compress_model(
     model: TrainedModel, recipe: Recipe, console: Console, text: str | None = None
 ) -> CompressedModel:
-    """Compress a trained model in memory; what is pruned of it already stays pruned. `text` is a file whose
-    tokens stay where a vocabulary is trimmed, in place of those of the training data. UserError if its
+    """Compress a trained model in memory; what is pruned of it already stays pruned. `text` is a file
+    that takes the place of the training data in steps that need calibration data. UserError if its
     weights are not finite, before or after."""
     model = shrunk(model, recipe, console, text)
     tensors = split(jax.device_get(model.params))  # one device is enough
     fit = None
-    if has_budget(recipe) and calibrated(recipe):
-        raise UserError(
-            "--target-mb chooses bits and zeros without calibration data: leave out the steps that need them"
-        )
     if has_budget(recipe):
-        evaluator = evaluator_of(model)
+        evaluator, inputs = evaluator_of(model), statistics_of(model, console, text)
         damage = Divergence(evaluator.task, tensors, model.config)
-        fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors), evaluator, console)
-    inputs = calibrate(model, recipe, console)
-    plan = fit.plan if fit else make_plan(tensors, recipe, masks=model.masks, inputs=inputs)
+        fit = fit_bytes(recipe, Source(tensors, model.masks, damage, tensors, inputs), evaluator, console)
+        plan = fit.plan
+    else:
+        inputs = calibrate(model, recipe, console, text)
+        plan = make_plan(tensors, recipe, masks=model.masks, inputs=inputs)
+    return by_plan(model, tensors, plan, console, fit)
+
+
+def mixed_models(
+    model: TrainedModel, recipe: Recipe, budgets: Iterable[int], console: Console, text: str | None = None
+) -> Iterator[CompressedModel]:
+    """The model with the mix of each byte budget (byte_budget.py), up to the last that can be reached. They
+    follow from the model and its training data alone."""
+    assert has_budget(recipe)
+    model = shrunk(model, recipe, console, text)
+    tensors = split(jax.device_get(model.params))
+    damage = Divergence(task_of(model), tensors, model.config)
+    for fit in mixes(recipe, Source(tensors, model.masks, damage, tensors), budgets, console):
+        yield by_plan(model, tensors, fit.plan, console, fit)
+
+
+def by_plan(
+    model: TrainedModel, tensors: Tensors, plan: Plan, console: Console, fit: Fit | None
+) -> CompressedModel:
+    """A model that has been shrunk, compressed by a plan."""
     for name, x in tensors.items():
         check_weights(name, x, plan.rules[name], console)
     report_plan(plan, console)

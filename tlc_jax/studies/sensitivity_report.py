@@ -12,7 +12,7 @@ from tlc_jax.compression.pipeline import make_plan
 from tlc_jax.config.report_options import SensitivityConfig
 from tlc_jax.core.json_text import json_text
 from tlc_jax.core.stacked import split
-from tlc_jax.recipes.byte_budget import Source, sensitivities
+from tlc_jax.recipes.budget_search import Source, sensitivities
 from tlc_jax.recipes.sensitivity import BITS, SPARSITIES, Divergence, Sensitivity
 from tlc_jax.recipes.tuning_evaluator import task_of
 from tlc_jax.runs.load import load_model
