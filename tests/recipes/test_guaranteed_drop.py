@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from scipy import stats
 
 from tests.golden import make_d21cde9
 from tlc_jax import compress
-from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
+from tlc_jax.recipes import budget_rules, budget_search, guaranteed_drop, sensitivity
 from tlc_jax.recipes.drop_bound import chance, drop_bound, least_drop
-from tlc_jax.recipes.guaranteed_drop import in_order, sequence
+from tlc_jax.recipes.guaranteed_drop import in_order
+from tlc_jax.tasks.classification import Classification
 
 
 @pytest.mark.parametrize(("examples", "drop", "confidence"), [(14, 0.25, 0.95), (20, 0.1, 0.8)])
@@ -106,7 +110,6 @@ def test_tests_end_with_the_first_that_fails() -> None:
     tests = list(in_order(before, answers(), 0.02, 0.95))
     assert [test.passed for test in tests] == [True, False]
     assert asked == [0, 1]
-    assert [recipe.bits for recipe in sequence(CompressConfig(bits=4, max_drop=0.1))] == [4, 3, 2, 1]
 
 
 def test_what_contradicts_it_is_refused() -> None:
@@ -140,6 +143,48 @@ def test_compress_takes_the_fewest_bits_that_pass(
         assert test["passed"] == (test["bound"] <= 0.3)
         assert f"{test['lost']} lost, {test['gained']} gained: a drop of at most {test['bound']:.4f}" in said
     assert {entry["bits"] for entry in manifest["tensors"].values()} == {report["bits"]}
+
+
+@pytest.mark.slow
+def test_mixes_are_made_without_the_tuning_set(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have nine tenths of the bytes before, and the last that passes is written."""
+    reads, making = Classification.evaluation_batches, [False]
+    ordered, sizes = guaranteed_drop.mixed_sequence, list[int]()
+
+    def watched(*arguments: Any) -> Any:
+        assert not making[0], "the tuning set was read"
+        return reads(*arguments)
+
+    def sequence(*arguments: Any) -> Iterator[Any]:
+        made = ordered(*arguments)
+        while True:
+            making[0] = True
+            each = next(made, None)
+            making[0] = False
+            if each is None:
+                return
+            sizes.append(each[1].file_bytes("plain"))
+            yield each
+
+    monkeypatch.setattr(Classification, "evaluation_batches", watched)
+    monkeypatch.setattr(guaranteed_drop, "mixed_sequence", sequence)
+    monkeypatch.setattr(guaranteed_drop, "_MIXES", 1)
+    monkeypatch.setattr(budget_rules, "GRANULARITIES", ("tensor",))
+    for module in (budget_search, sensitivity):  # fewer programs to compile
+        monkeypatch.setattr(module, "BITS", (8, 4))
+        monkeypatch.setattr(module, "SPARSITIES", (0.0, 0.45))
+    out = tmp_path / "out"
+    compress.main([str(classifier), "--mixed-bits", "--max-drop", "0.9", "--out", str(out)])
+    limits = [sizes[0] * 0.9**power for power in range(2)]
+    assert all(0.85 * limit < size <= limit for size, limit in zip(sizes, limits, strict=True))
+    manifest = read_artifact(out).manifest
+    report = manifest["guarantee"]
+    assert [test.get("bits") for test in report["tests"]] == [8, None]
+    assert report["megabytes"] == manifest["compression"]["target_mb"] == int(limits[1]) / 1e6
+    assert (out / WEIGHTS).stat().st_size == sizes[1]
+    assert manifest["target"]["chosen"] == "mix"
 
 
 @pytest.mark.slow

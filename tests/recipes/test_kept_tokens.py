@@ -103,6 +103,6 @@ def test_what_has_no_tokens_is_refused(finished: Path, tmp_path: Path, text: Pat
         compress.main([str(finished), *options])
 
 
-def test_the_text_is_part_of_what_is_recorded() -> None:
-    config = dataclasses.replace(CompressConfig(), calibration_text="lines.txt")
+def test_the_name_of_the_text_is_recorded_without_its_folder() -> None:
+    config = dataclasses.replace(CompressConfig(), calibration_text="/home/me/lines.txt")
     assert config.recorded()["calibration_text"] == "lines.txt"

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, Optional
 
 from tlc_jax.config.compression_aware import MovementConfig
@@ -121,6 +122,9 @@ class CompressConfig:
     """The loss of accuracy that is allowed, such as 0.005 for half a percent of all examples. In place of one
     number of bits, each from `bits` down to 1 is tested on the tuning set, and the fewest are taken that
     certainly lose no more."""
+    mixed_bits: bool = False
+    """With `max_drop`: in place of fewer and fewer bits for all tensors, test mixes of them, each of nine
+    tenths of the bytes before."""
     confidence: float = 0.95
     """How certain `max_drop` is: with 0.95, more is lost in at most 5 of 100 such compressions."""
     calibration_text: Optional[str] = None
@@ -152,6 +156,10 @@ class CompressConfig:
             self.max_drop is None or (self.target_mb is None and self.recovery is None and self.bits <= 8),
             "max_drop chooses among 8 bits and fewer, without a byte budget and without recovery: omit one "
             "of them (a round of recovery is a run in --workdir, which can be compressed with max_drop)",
+        )
+        check(
+            not self.mixed_bits or self.max_drop is not None,
+            "mixed_bits is for max_drop: give --max-drop, or --target-mb for one size",
         )
         self._check_recovery()
         prunes = self.sparsity > 0 or self.target_mb is not None or self.rules or self.steps
@@ -196,8 +204,11 @@ class CompressConfig:
         return QuantSpec(self.bits, self.granularity, self.range, self.zero, self.range_dtype)
 
     def recorded(self) -> dict[str, Any]:
-        """The options as the manifest of an artifact records them; steps have their names."""
+        """The options as the manifest of an artifact records them; steps have their names, and of a text the
+        name of its file is enough."""
         options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.calibration_text is not None:
+            options["calibration_text"] = PurePath(self.calibration_text).name
         del options["steps"]
         return {**options, "steps": [step.recorded() for step in self.steps]} if self.steps else options
 

@@ -1,4 +1,4 @@
-"""The fewest bits whose loss of accuracy is certain to be small: `compress --max-drop`.
+"""The smallest model whose loss of accuracy is certain to be small: `compress --max-drop`.
 
 Recipes are tested from the largest file to the smallest, in an order that is fixed before any of them is
 evaluated, each at the full confidence on the tuning set. The first that fails ends it, and the last before it
@@ -6,6 +6,15 @@ is taken. It loses more than `max_drop` with a probability of at most 1 - confid
 a recipe that loses more is taken only if the first such recipe of the order has passed its own test
 (fixed-sequence testing: Maurer, Hothorn and Lehmacher 1995; for the choice of models, Angelopoulos et al.
 2021, Learn then Test). What is certain is the drop on examples like those of the tuning set.
+
+The order is of fewer and fewer bits or, with `mixed_bits`, of one number of bits for all tensors and then of
+mixes, each of nine tenths of the bytes of the one before. A mix is searched for, but without the tuning set:
+the bytes are shares of those of the first recipe, and which tensor gets which bits, granularity and sparsity
+follows from the divergence of predictions on training examples (sensitivity.py), on which nothing is tested.
+Given the model and its training data, the whole sequence is thus as fixed as that of bits, and the argument
+above holds word for word. It would not if a mix were chosen among candidates by their accuracy on the tuning
+set, as `target_mb` does. That a mix may be worse than the next one costs no certainty, but ends the tests
+earlier.
 """
 
 from __future__ import annotations
@@ -27,7 +36,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import counted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
-from tlc_jax.recipes.compressed_model import CompressedModel, compress_model
+from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, mixed_models
 from tlc_jax.recipes.drop_bound import drop_bound, least_drop
 from tlc_jax.recipes.kept_tokens import unseen
 from tlc_jax.recipes.tuning_evaluator import task_of
@@ -36,6 +45,8 @@ from tlc_jax.tasks.base import Task
 from tlc_jax.tasks.metric import ConfusionMetric
 from tlc_jax.training.example_scorer import ExampleScorer
 
+_STEP, _MIXES = 0.9, 40  # a mix has this share of the bytes before; 40 are 1.5 % of the first
+_OF_MIXES: dict[str, Any] = {"max_drop": None, "mixed_bits": False}
 Right = Bool[np.ndarray, "examples"]
 """Which examples of a set a model is right on."""
 
@@ -79,8 +90,7 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
     made: list[tuple[CompressConfig, CompressedModel]] = []
 
     def answers() -> Iterator[Right]:
-        for tried in sequence(config):
-            result = compress_model(model, recipe_of(tried), console, tried.calibration_text)
+        for tried, result in (mixed_sequence if config.mixed_bits else sequence)(model, config, console):
             _check_same_texts(model, result.model, name)
             made.append((tried, result))
             yield _right(result.model, task_of(result.model), result.params, name)
@@ -89,8 +99,10 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
     for test in in_order(before, answers(), config.max_drop, config.confidence):
         tried, result = made.pop()
         size = result.sizes.format_bytes
-        tests.append({"bits": tried.bits, "format_bytes": size, **vars(test)})
-        console.print(f"  {counted(tried.bits, 'bit'):6s}  {size:12,} bytes  {test}")
+        about = _about(tried)
+        tests.append({**about, "format_bytes": size, **vars(test)})
+        said = f"mix of {about['megabytes']:.3f} MB" if "megabytes" in about else counted(tried.bits, "bit")
+        console.print(f"  {said:6s}  {size:12,} bytes  {test}")
         if test.passed:
             best = tried, result
     if best is None:
@@ -99,7 +111,7 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
             "examples can tell: give a larger --max-drop, more data, or --granularity group:64 --range mse"
         )
     report = {"max_drop": config.max_drop, "confidence": config.confidence, "set": name}
-    return Certain(*best, {**report, "examples": examples, "bits": best[0].bits, "tests": tests})
+    return Certain(*best, {**report, "examples": examples, **_about(best[0]), "tests": tests})
 
 
 def in_order(
@@ -114,9 +126,33 @@ def in_order(
             return
 
 
-def sequence(config: CompressConfig) -> list[CompressConfig]:
-    """The recipes in the order in which they are tested: the same one with fewer and fewer bits."""
-    return [dataclasses.replace(config, bits=bits) for bits in range(config.bits, 0, -1)]
+def sequence(
+    model: TrainedModel, config: CompressConfig, console: Console
+) -> Iterator[tuple[CompressConfig, CompressedModel]]:
+    """Recipes and what they make of the model, in the order in which they are tested: the same one with fewer
+    and fewer bits."""
+    for bits in range(config.bits, 0, -1):
+        tried = dataclasses.replace(config, bits=bits)
+        yield tried, compress_model(model, recipe_of(tried), console, config.calibration_text)
+
+
+def mixed_sequence(
+    model: TrainedModel, config: CompressConfig, console: Console
+) -> Iterator[tuple[CompressConfig, CompressedModel]]:
+    """The recipe with its own bits, then mixes, each of nine tenths of the bytes before. The tuning set is
+    not looked at."""
+    first = compress_model(model, recipe_of(config), console, config.calibration_text)
+    yield config, first
+    size = first.file_bytes("plain")
+    budgets = [int(size * _STEP**power) for power in range(1, _MIXES + 1)]
+    configs = [dataclasses.replace(config, **_OF_MIXES, target_mb=budget / 1e6) for budget in budgets]
+    models = mixed_models(model, recipe_of(configs[0]), budgets, console, config.calibration_text)
+    yield from zip(configs, models, strict=False)
+
+
+def _about(tried: CompressConfig) -> dict[str, Any]:
+    """What a report says of a recipe: its bits, or the size of its mix."""
+    return {"bits": tried.bits} if tried.target_mb is None else {"megabytes": tried.target_mb}
 
 
 def _check_same_texts(before: TrainedModel, after: TrainedModel, name: str) -> None:
