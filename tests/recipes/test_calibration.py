@@ -41,6 +41,7 @@ def test_statistics_are_means_over_training_batches(finished: Path, monkeypatch:
     np.testing.assert_allclose(*moments, rtol=1e-5)
     assert set(alone._held) == {name, name.replace("/1/", "/0/")}, "one parameter is held"
     assert alone.get("encoder/layers/0/attention_norm/scale") is None
+    assert name in alone._held, "a vector has no statistics, and takes the place of none"
     assert np.linalg.eigvalsh(np.asarray(whole[name].second_moment)).min() > -1e-6
 
 

@@ -119,7 +119,8 @@ class Search:
 
     def plan(self, rules: Rules, steps: Recipe = ()) -> Plan:
         """The plan of the recipe with these rules and further `steps`, which have the inputs of tensors."""
-        masks, inputs = prune_each(self._source.tensors, rules, self._plan.masks), self._source.inputs or {}
+        masks = prune_each(self._source.tensors, rules, self._plan.masks)
+        inputs = (self._source.inputs or {}) if steps else {}  # measuring takes time
         free = {name: rule if name in self.mixed else _unpruned(rule) for name, rule in rules.items()}
         for step in steps:
             masks = step.prune(self._source.tensors, free, masks, inputs)

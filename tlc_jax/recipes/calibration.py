@@ -73,9 +73,10 @@ class Calibration(Mapping[str, InputStatistics]):
         self._held: dict[str, InputStatistics] = {}
 
     def __getitem__(self, name: str) -> InputStatistics:
+        group = self._group_of[name]  # of a vector there are none, and what is held stays
         if name not in self._held:
             self._held = {}  # before others take its place
-            self._held = self._measured(self._group_of[name])
+            self._held = self._measured(group)
         return self._held[name]
 
     def __iter__(self) -> Iterator[str]:
