@@ -31,7 +31,8 @@ from tlc_jax.core import stopping
 from tlc_jax.core.errors import Interrupted, UserError
 from tlc_jax.core.stacked import join, split
 from tlc_jax.models.encoder import init_mlm
-from tlc_jax.recipes.recover import Round, prune_in_rounds
+from tlc_jax.recipes.finished_round import Round
+from tlc_jax.recipes.recover import prune_in_rounds
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import load_model
 from tlc_jax.runs.teacher import fingerprint

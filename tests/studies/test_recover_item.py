@@ -19,7 +19,7 @@ from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes import recover
-from tlc_jax.recipes.recover import Round
+from tlc_jax.recipes.finished_round import Round
 from tlc_jax.runs.load import load_model
 from tlc_jax.studies import recover_item
 from tlc_jax.studies.dry_run import predict

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.training.linear_task import PATH, Linear, batch_of, params_of, slopes
 from tlc_jax.compression.top_scores import Groups, keep_largest
@@ -166,6 +167,21 @@ def test_the_largest_scores_stay_exactly_and_of_equal_ones_the_last() -> None:
         found = np.concatenate([np.asarray(masks[path][i]).reshape(-1) for path, i in group])
         np.testing.assert_array_equal(found, smallest_pruned(together, count))
     assert np.asarray(masks["a"][2]).all(), "of no group"
+
+
+@pytest.mark.slow
+def test_scores_that_are_split_over_devices_stay_where_they_are() -> None:
+    mesh, rng, counts = make_mesh(MeshConfig(1, 4, 2)), np.random.default_rng(0), np.array([50, 9])
+    scores = {"a": rng.normal(size=(2, 8, 6)), "b": rng.integers(0, 3, (1, 12, 4))}
+    whole = {path: jnp.asarray(x, jnp.float32) for path, x in scores.items()}
+    split = jax.device_put(whole, NamedSharding(mesh, PartitionSpec(None, "fsdp", "tensor")))
+    select = jax.jit(lambda scores: keep_largest(scores, Groups({"a": (0, 1), "b": (0,)}, (96, 48)), counts))
+    expected = select(whole)
+    for path, mask in select(split).items():
+        np.testing.assert_array_equal(mask, expected[path])
+    text = select.lower(split).compile().as_text() or ""
+    assert "all-reduce" in text
+    assert not {kind for kind in ("all-to-all", "collective-permute") if kind in text}
 
 
 def test_what_does_not_go_together_is_refused() -> None:

@@ -23,9 +23,10 @@ from tlc_jax.recipes.byte_budget import has_budget
 from tlc_jax.recipes.calibration import UNREAD_TEXT, calibrated
 from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, to_round
 from tlc_jax.recipes.fidelity import Advice, Fidelity, report_coarse, report_errors
+from tlc_jax.recipes.finished_round import Round
 from tlc_jax.recipes.guaranteed_drop import smallest_certain
 from tlc_jax.recipes.kept_tokens import unseen
-from tlc_jax.recipes.recover import Round, prune_in_rounds, trains, without_training
+from tlc_jax.recipes.recover import prune_in_rounds, trains, without_training
 from tlc_jax.recipes.tuning_evaluator import evaluator_of, report_metrics
 from tlc_jax.runs.card import MADE_BY, card_of, use_of_artifact
 from tlc_jax.runs.load import TrainedModel, load_model

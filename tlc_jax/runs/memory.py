@@ -29,8 +29,9 @@ from tlc_jax.storage.run_directory import write_json
 from tlc_jax.storage.untrusted import read_json
 from tlc_jax.tasks.base import AbstractBatch, Objective, Task
 from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import abstract_state, sharded_params
+from tlc_jax.training.state import abstract_params, abstract_state, sharded_params
 from tlc_jax.training.step import CompiledStep, compile_train_step, make_train_step
 
 GIB = 2**30
@@ -138,7 +139,8 @@ def compile_abstract(
 ) -> CompiledStep:
     """The train step of the config on the mesh, which learns from a `teacher` if there is one, compiled for
     these shapes without any arrays."""
-    state, optimizer = abstract_state(objective, config.optimizer, mesh)
+    movement = Movement.of(config, abstract_params(objective))
+    state, optimizer = abstract_state(objective, config.optimizer, mesh, movement=movement)
 
     def abstract(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

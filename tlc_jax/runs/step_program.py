@@ -13,8 +13,9 @@ from tlc_jax.config import Config, MeshConfig
 from tlc_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 from tlc_jax.runs.starts import versions
 from tlc_jax.tasks.kinds import kind_of
+from tlc_jax.training.movement import Movement
 from tlc_jax.training.schedule import controls
-from tlc_jax.training.state import abstract_state, sharded_params
+from tlc_jax.training.state import abstract_params, abstract_state, sharded_params
 from tlc_jax.training.step import make_train_step
 
 _CLASSES = 2  # of a classification, whose data are not read
@@ -33,7 +34,8 @@ def program_of(config: Config, teacher: Config | None = None) -> str:
         config = dataclasses.replace(config, micro_batch=None)
     mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
     objective = kind_of(config).objective(config, _CLASSES)
-    state, optimizer = abstract_state(objective, config.optimizer, mesh)
+    movement = Movement.of(config, abstract_params(objective))
+    state, optimizer = abstract_state(objective, config.optimizer, mesh, movement=movement)
 
     def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

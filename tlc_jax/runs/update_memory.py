@@ -16,7 +16,8 @@ from tlc_jax.config import Config
 from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.memory import compile_abstract
 from tlc_jax.tasks.kinds import kind_of
-from tlc_jax.training.state import abstract_state
+from tlc_jax.training.movement import Movement
+from tlc_jax.training.state import abstract_params, abstract_state
 
 
 def update_memory(config: Config) -> dict[str, int]:
@@ -24,7 +25,8 @@ def update_memory(config: Config) -> dict[str, int]:
     and `peak_bytes` of all together. A CPU's compiler gives no peak, but the sum of what is allocated."""
     mesh = make_mesh(config.mesh)
     objective = kind_of(config).objective(config)
-    state, _ = abstract_state(objective, config.optimizer, mesh)
+    movement = Movement.of(config, abstract_params(objective))
+    state, _ = abstract_state(objective, config.optimizer, mesh, movement=movement)
     step = compile_abstract(objective, config, mesh, [objective.largest_batch()])
     [program] = step.by_shape.values()
     allocated: Any = program.memory_analysis()

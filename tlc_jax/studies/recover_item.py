@@ -4,7 +4,8 @@ trained as long. What is kept is what `compress` keeps with the same options."""
 from __future__ import annotations
 
 from tlc_jax.compression.pipeline import recipe_of
-from tlc_jax.recipes.recover import Round, Rounds, open_rounds
+from tlc_jax.recipes.finished_round import Round
+from tlc_jax.recipes.recover import Rounds, open_rounds
 from tlc_jax.runs.load import TrainedModel, load_model
 from tlc_jax.studies.chosen import chosen_combination
 from tlc_jax.studies.finished_run import check_run, kept_by, kept_run
