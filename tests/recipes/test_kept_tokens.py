@@ -19,8 +19,9 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.data.token_bytes import token_bytes
 from tlc_jax.recipes.compressed_model import compress_model
 from tlc_jax.recipes.kept_tokens import trimmed_vocabulary, unseen
-from tlc_jax.recipes.tuning_evaluator import task_of
+from tlc_jax.recipes.tuning_evaluator import evaluator_of, task_of
 from tlc_jax.runs.load import TrainedModel, load_model
+from tlc_jax.studies.compress_item import CompressedMeasurer
 from tlc_jax.tasks.mlm import MaskedLanguageModelling
 
 QUIET = Console(quiet=True)
@@ -67,6 +68,17 @@ def test_the_data_of_a_run_follow_its_vocabulary(model: TrainedModel, text: Path
     assert before.prepared().manifest["identity"] != packed.manifest["identity"]
     with pytest.raises(UserError, match="is trimmed already"):
         compress_model(result.model, (TrimVocabulary(),), QUIET)
+
+
+@pytest.mark.slow
+def test_a_study_measures_what_is_trimmed(model: TrainedModel, text: Path) -> None:
+    """With its own tokens, not with ids of the whole vocabulary."""
+    config = CompressConfig(bits=32, steps=(TrimVocabulary(),), calibration_text=str(text))
+    rows, _ = CompressedMeasurer(model, QUIET)(config)
+    result = compress_model(model, (TrimVocabulary(),), QUIET, str(text))
+    expected = evaluator_of(result.model)(result.compressed.dense())["eval/held_out/loss"]
+    [value] = (row["value"] for row in rows if row.get("metric") == "loss" and "role" in row)
+    assert value == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -81,6 +81,14 @@ class CompressedMeasurer:
         there is one set for both), with sizes in bytes, and the scores of the examples that are reported."""
         recipe = without_training(recipe_of(config))  # a model that was pruned in rounds has had it
         compressed = compress_model(self._model, recipe, self._console, config.calibration_text)
+        if compressed.model is self._model:
+            return self._measured(compressed, config)
+        # it has other shapes, or other tokens
+        return CompressedMeasurer(compressed.model, self._console)._measured(compressed, config)
+
+    def _measured(
+        self, compressed: CompressedModel, config: CompressConfig
+    ) -> tuple[list[Row], dict[str, PackedScores]]:
         params = jax.device_put(compressed.params, replicated(self._model.mesh))
         about = self._about(compressed, config)
         rows: list[Row] = []
