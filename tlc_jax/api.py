@@ -68,7 +68,7 @@ def load(reference: str | Path) -> Model:
     name = os.fspath(reference)
     if "://" not in name:  # it means the same in another current folder
         name = str(local_folder(name).absolute())
-    return Model(name, load_model(name, warn=_console().print))
+    return Model(name, load_model(name, warn=_console().print, packed=True))
 
 
 @_for_python
@@ -174,7 +174,7 @@ class Model:
         path, runs = parse_path(str(out)), None if workdir is None else parse_path(str(workdir))
         config, console = _with(config, options), _console()
         with claimed(path):
-            manifest = compress_run(self.reference, config, path, runs, console, self.trained)
+            manifest = compress_run(self.reference, config, path, runs, console, self._floats)
         report(manifest, config, path, console, _advice)
         return load(out)
 
@@ -187,7 +187,15 @@ class Model:
 
         if format not in FORMATS:
             raise UserError(f"format is {format!r}: give {' or '.join(map(repr, FORMATS))}")
-        export_model(self.reference, parse_path(str(out)), format, _console(), self.trained)
+        export_model(self.reference, parse_path(str(out)), format, _console(), self._floats)
+
+    @property
+    def _floats(self) -> TrainedModel | None:
+        """The model with float32 parameters, if it is at hand; an artifact, which does not change, is loaded
+        again where these are needed."""
+        from tlc_jax.artifacts.artifact import is_artifact
+
+        return None if is_artifact(self.trained.rundir.root) else self.trained
 
     @functools.cached_property
     def _classifier(self) -> Classifier:

@@ -12,18 +12,19 @@ nothing of it is used before it was checked (docs/security.md).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import safetensors
 import safetensors.numpy
 
 from tlc_jax.artifacts.encoding import decode, encode
 from tlc_jax.artifacts.manifest import FORMAT, artifact_manifest, check_tensors
 from tlc_jax.artifacts.model_card import NAME as CARD
 from tlc_jax.artifacts.model_card import WEIGHTS, ModelCard
+from tlc_jax.artifacts.safetensors_file import UNREADABLE, SafetensorsFile
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
@@ -40,7 +41,7 @@ class Artifact:
 
     folder: AnyPath
     manifest: dict[str, Any]
-    tensors: dict[str, Leaf]
+    tensors: Mapping[str, Leaf]
 
     @property
     def of_folder(self) -> bool:
@@ -107,6 +108,13 @@ def is_artifact(folder: AnyPath) -> bool:
 
 def read_artifact(folder: AnyPath) -> Artifact:
     """Read an artifact and check every byte of it. UserError names the tensor or file that is damaged."""
+    artifact = open_artifact(folder)
+    return dataclasses.replace(artifact, tensors=dict(artifact.tensors))
+
+
+def open_artifact(folder: AnyPath) -> Artifact:
+    """`read_artifact` whose leaves are read each time they are requested, and not kept: a request raises
+    UserError where a tensor is not what the manifest says."""
     if not (folder / MANIFEST).is_file():
         raise UserError(
             f"{folder} has a {WEIGHTS} but no {MANIFEST}: restore it from a copy of the artifact; if this is "
@@ -114,9 +122,15 @@ def read_artifact(folder: AnyPath) -> Artifact:
         )
     try:
         manifest = artifact_manifest(folder, WEIGHTS)
-        return Artifact(folder, manifest, _read_tensors(folder, manifest))
+        tensors = _StoredTensors(folder, manifest)
+        open_sealed(folder)  # checks the rest: headers, other files
+        return Artifact(folder, manifest, tensors)
     except Damaged as damage:
-        raise UserError(f"the artifact is damaged: {damage}; restore a whole copy") from damage
+        raise _refused(damage) from damage
+
+
+def _refused(damage: Damaged) -> UserError:
+    return UserError(f"the artifact is damaged: {damage}; restore a whole copy")
 
 
 def other_files(artifact: Artifact) -> dict[str, bytes]:
@@ -125,33 +139,52 @@ def other_files(artifact: Artifact) -> dict[str, bytes]:
     return {name: read_bytes(file_inside(artifact.folder, name), size) for name, size in sizes.items()}
 
 
-def _read_tensors(folder: AnyPath, manifest: dict[str, Any]) -> dict[str, Leaf]:
-    path = folder / WEIGHTS
-    try:
-        declared = manifest["files"][WEIGHTS]["bytes"]
-        arrays = safetensors.numpy.load(read_bytes(file_inside(folder, WEIGHTS), declared))
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise Damaged(path, f"cannot be read ({type(error).__name__}: {one_reason(error)})") from error
-    parts: dict[str, Parts] = {name: {} for name in manifest["tensors"]}
-    for key, x in arrays.items():
-        name, _, part = key.rpartition(".")
-        if name not in parts:
-            raise Damaged(path, f"holds {key}, of which the manifest knows nothing")
-        parts[name][part] = x
-    for name, entry in manifest["tensors"].items():
-        if _checksum(name, parts[name]) != entry["sha256"]:
-            raise Damaged(path, f"holds a tensor {name} that was changed: its SHA-256 is not the manifest's")
-    open_sealed(folder)  # checks the rest: headers, other files
-    return {name: _decoded(path, name, entry, parts[name]) for name, entry in manifest["tensors"].items()}
+class _StoredTensors(Mapping[str, Leaf]):
+    """The leaves of an artifact, read one at a time. Damaged where the file holds other tensors than the
+    manifest, or other bytes of them."""
 
+    def __init__(self, folder: AnyPath, manifest: dict[str, Any]):
+        self._path, self._entries = folder / WEIGHTS, manifest["tensors"]
+        try:
+            path, declared = file_inside(folder, WEIGHTS), manifest["files"][WEIGHTS]["bytes"]
+            self._file = SafetensorsFile(path, declared)
+        except UNREADABLE as error:
+            raise self._unreadable(error) from error
+        self._part_names: dict[str, list[str]] = {name: [] for name in self._entries}
+        for key in self._file.keys:
+            name, _, part = key.rpartition(".")
+            if name not in self._part_names:
+                raise Damaged(self._path, f"holds {key}, of which the manifest knows nothing")
+            self._part_names[name].append(part)
+        for name, entry in self._entries.items():
+            stopping.check()
+            if _checksum(name, self._parts(name)) != entry["sha256"]:
+                changed = f"holds a tensor {name} that was changed: its SHA-256 is not the manifest's"
+                raise Damaged(self._path, changed)
 
-def _decoded(path: AnyPath, name: str, entry: dict[str, Any], parts: Parts) -> Leaf:
-    try:
-        return decode(entry, parts)
-    except ValueError as error:
-        raise Damaged(
-            path, f"holds a tensor {name} that is not what its manifest says ({one_line(error)})"
-        ) from error
+    def __getitem__(self, name: str) -> Leaf:
+        try:
+            return decode(self._entries[name], self._parts(name))
+        except ValueError as error:
+            contradicts = f"holds a tensor {name} that is not what its manifest says ({one_line(error)})"
+            raise _refused(Damaged(self._path, contradicts)) from error
+        except Damaged as damage:
+            raise _refused(damage) from damage
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _parts(self, name: str) -> Parts:
+        try:
+            return {part: self._file.read(f"{name}.{part}") for part in self._part_names[name]}
+        except UNREADABLE as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> Damaged:
+        return Damaged(self._path, f"cannot be read ({type(error).__name__}: {one_reason(error)})")
 
 
 def _checksum(name: str, parts: Parts) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 from pydantic import Field
 
+from tlc_jax.artifacts.safetensors_file import check_header
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
@@ -29,7 +30,6 @@ from tlc_jax.storage.untrusted import (
     file_inside,
     is_plain_name,
     one_reason,
-    open_regular,
     read_json,
     size_of,
 )
@@ -46,7 +46,6 @@ _TOKENIZER, _LARGEST_TOKENIZER = "tokenizer.json", 64 << 20  # bytes, as --data.
 _MODULE_WEIGHTS = 1 << 30  # bytes of what a SentenceTransformer adds to its encoder
 _MOST_TENSORS, _MOST_AXES = 50_000, 32
 _AT_ONCE = 1 << 20  # numbers; fewer are read faster than a thread starts
-_LONGEST_HEADER = 32 << 20  # bytes; of a model of 400 tensors 50 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
@@ -176,10 +175,7 @@ def _without_index(folder: Path, present: list[str]) -> list[str]:
 def _opened(folder: Path, name: str) -> Any:
     try:
         path = file_inside(folder, name)
-        with open_regular(path) as file:
-            header = int.from_bytes(file.read(8), "little")
-        if header > _LONGEST_HEADER:
-            raise ValueError(f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read")
+        check_header(path)
         return safetensors.safe_open(path, "numpy")
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{folder / name} is not a whole safetensors file: {one_reason(error)}") from error

@@ -12,10 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped, UInt8
 from pydantic import Field
 
+from tlc_jax.compression.bit_planes import packed
 from tlc_jax.compression.packing import pack_codes, scatter, unpack_codes
 from tlc_jax.compression.plain import (
     counts,
@@ -28,6 +30,7 @@ from tlc_jax.compression.plain import (
 from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core import sizes
 from tlc_jax.core.leaf import Entry, Leaf, Parts, Stream, is_coded, zero_where_false
+from tlc_jax.core.packed import PackedTensor
 from tlc_jax.core.schema import TypedDict, record
 from tlc_jax.core.sizes import Sizes, packed_bytes
 
@@ -75,6 +78,15 @@ class QuantizedTensor(Leaf):
 
     def on_grid(self) -> QuantizedTensor:
         return self
+
+    def packed(self, bits: int, axis: int) -> PackedTensor:
+        stored = self._stored_ranges()
+        delta, offset = (
+            x.view(ml_dtypes.bfloat16) if x.dtype == np.uint16 else x
+            for x in (stored["delta"], stored["offset"])
+        )
+        mask = None if self.mask is None else np.asarray(self.mask)
+        return packed(np.asarray(self.codes), delta, offset, mask, bits, axis)
 
     def sizes(self) -> Sizes:
         size, bits = self.codes.size, self.spec.bits

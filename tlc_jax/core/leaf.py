@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from tlc_jax.core.packed import PackedTensor
 from tlc_jax.core.sizes import Sizes
 
 Entry = dict[str, Any]
@@ -82,6 +83,11 @@ class Leaf(ABC):
     def decode(cls, entry: Entry, parts: Parts) -> Leaf:
         """The leaf that `encode` was called on. The streams have the declared types and sizes; ValueError
         where anything else in `parts` contradicts `entry`, which may come from anybody."""
+
+    def packed(self, bits: int, axis: int) -> PackedTensor | None:
+        """What a model keeps of a matrix in memory, on the host: codes that are read as codes of `bits` bits,
+        which are no fewer than its own, packed along `axis` (core/packed.py). None: its dense values."""
+        return None
 
     def unconverted(self) -> Any:
         """The leaf itself where it is floats (a FloatTensor), which a step of a recipe may still convert."""

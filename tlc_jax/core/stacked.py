@@ -7,6 +7,7 @@ one layer's. An array that layers share is [1, ...], so it is one tensor, of lay
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -50,19 +51,38 @@ def tensor_names(path: str, x: Any) -> list[str]:
 
 def join(tensors: Tensors) -> Params:
     """The nested dict that `split` was called on; of jax or of numpy arrays."""
-    stacks: dict[str, dict[int, Any]] = {}
-    for name, x in tensors.items():
+    return nested(
+        {
+            path: tensors[path] if names == [path] else _stack([tensors[name] for name in names])
+            for path, names in stacks(tensors).items()
+        }
+    )
+
+
+def stacks(names: Iterable[str]) -> dict[str, list[str]]:
+    """{path of a parameter: the names of its tensors, in the order of layers}; of one that is not stacked,
+    the path itself. UserError where a layer is missing."""
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
         if piece := _SLICE.fullmatch(name):
-            stacks.setdefault(f"{piece[1]}/{piece[3]}", {})[int(piece[2])] = x
+            found.setdefault(f"{piece[1]}/{piece[3]}", {})[int(piece[2])] = name
         else:
-            stacks[name] = {-1: x}
+            found[name] = {0: name}
+    for path, layers in found.items():
+        if sorted(layers) != list(range(len(layers))):
+            raise UserError(f"{path} exists only for the layers {sorted(layers)}")
+    return {path: [layers[i] for i in range(len(layers))] for path, layers in found.items()}
+
+
+def nested(flat: Mapping[str, Any]) -> Params:
+    """The tree of what is given by path."""
     params: Params = {}
-    for path, layers in stacks.items():
+    for path, value in flat.items():
         *outer, last = path.split("/")
         node = params
         for key in outer:
             node = node.setdefault(key, {})
-        node[last] = layers[-1] if -1 in layers else _stack(path, layers)
+        node[last] = value
     return params
 
 
@@ -79,8 +99,5 @@ def layer_of(name: str) -> str:
     return f"{piece[1]}/{piece[2]}" if piece else name.split("/")[0]
 
 
-def _stack(path: str, layers: dict[int, Any]) -> Any:
-    if sorted(layers) != list(range(len(layers))):
-        raise UserError(f"{path} exists only for the layers {sorted(layers)}")
-    ordered = [layers[i] for i in range(len(layers))]
-    return ordered[0].__array_namespace__().stack(ordered)  # numpy stays numpy, jax stays jax
+def _stack(layers: list[Any]) -> Any:
+    return layers[0].__array_namespace__().stack(layers)  # numpy stays numpy, jax stays jax

@@ -21,8 +21,8 @@ Params = dict[str, Any]
 
 
 def flatten(params: Params) -> dict[str, Any]:
-    """`{path: leaf}` in the order of the tree; paths are keys joined by '/'."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    """`{path: leaf}` in the order of the tree; paths are keys joined by '/'. What has a shape is a leaf."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda node: hasattr(node, "shape"))
     return {"/".join(key.key for key in path): leaf for path, leaf in leaves}
 
 
@@ -39,7 +39,7 @@ def map_with_path(function: Callable[..., Any], params: Params, *others: Params)
 
 def count(params: Params) -> int:
     """The number of parameters in the tree; leaves need only a shape."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    return sum(leaf.size for leaf in flatten(params).values())
 
 
 def match_rules(rules: Sequence[tuple[str, Value]], params: Params) -> Any:

@@ -50,7 +50,7 @@ def classify_stream(
     the columns, unless each line is `as_json` an object.
     """
     path = None if file is None else _existing(file)
-    model = load_model(reference, warn=console.print)
+    model = load_model(reference, warn=console.print, packed=True)
     classify, counts = Classifier(model, console), Counter[str]()
     pairs = _takes_pairs(model, reference, pairs)
     keyboard, is_table = False, path is not None and table_stem(path.name) is not None

@@ -27,7 +27,7 @@ def evaluate_checkpoint(
     if task is not None:
         _check_name(task)
     console = make_console(stderr=True)
-    loaded = load_model(reference, warn=console.print)
+    loaded = load_model(reference, warn=console.print, packed=True)
     return evaluate_loaded(reference, loaded, console, task, data_dir, predictions)
 
 

@@ -43,7 +43,11 @@ def translate_stream(
     """
     check_options(beams, alpha, best)
     translator = Translator(
-        load_model(root, warn=console.print), console, beams=beams, alpha=alpha, best=best or 1
+        load_model(root, warn=console.print, packed=True),
+        console,
+        beams=beams,
+        alpha=alpha,
+        best=best or 1,
     )
 
     ask_for_lines(console)

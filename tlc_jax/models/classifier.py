@@ -25,6 +25,7 @@ from tlc_jax.config import ModelConfig
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.encoder import Encoder
 from tlc_jax.models.layers import compute_dtype, matmul, new_params, output
+from tlc_jax.models.weights import Linear, product, promoted
 
 
 class Pooler(nn.Module):
@@ -108,12 +109,13 @@ def _linear(config: ModelConfig, features: int, name: str) -> nn.Dense:
     ones with biases of 0."""
     bert = config.architecture in ("bert", "distilbert")
     uniform = _torch_uniform(config.hidden_size)
-    return nn.Dense(
+    return Linear(
         features,
         dtype=compute_dtype(config),
         kernel_init=nn.initializers.normal(config.stddev) if bert else uniform,
         bias_init=nn.initializers.zeros if bert else uniform,
-        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, kernel),
+        promote_dtype=promoted,
+        dot_general=lambda x, kernel, dimensions, precision=None: product(x, kernel, matmul),
         name=name,
     )
 

@@ -22,8 +22,10 @@ from jaxtyping import Array, Bool, Float, Int
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
-from tlc_jax.models.encoder_decoder import encode, sinusoids
+from tlc_jax.models.encoder_decoder import encode, scores, sinusoids
 from tlc_jax.models.layers import at_least_float32, compute_dtype
+from tlc_jax.models.weights import Weight, in_dtype, is_packed, product, rows, side_by_side
+from tlc_jax.models.weights import layers as unstacked
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +39,7 @@ class Prepared:
     cross: list[tuple[Array, Array]]
     visible: Bool[Array, "batch others"]
     positions: Float[Array, "length hidden"]
-    embedding: Float[Array, "vocab hidden"]
+    embedding: Weight
 
 
 def prepare(
@@ -46,15 +48,15 @@ def prepare(
     """Encodes the source. `length` is the longest that a translation can be."""
     memory = encode(config, params, source)
     dtype = compute_dtype(config)
-    stacked = jax.tree.map(lambda x: x.astype(dtype), params["decoder"]["layers"])
-    layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(config.num_layers)]
+    stacked = jax.tree.map(lambda w: in_dtype(w, dtype), params["decoder"]["layers"], is_leaf=is_packed)
+    layers = unstacked(stacked, config.num_layers)
     for layer in layers:
         kernels = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
-        layer["query_key_value"] = jnp.concatenate(kernels, axis=1)  # one product instead of three
+        layer["query_key_value"] = side_by_side(kernels)  # one product instead of three
     cross = []
     for layer in layers:
         attention = layer["cross_attention"]
-        pair = (memory @ attention[name]["kernel"] for name in ("key", "value"))
+        pair = (product(memory, attention[name]["kernel"]) for name in ("key", "value"))
         key, value = (_heads(config, x).transpose(0, 2, 1, 3) for x in pair)
         cross.append((key, value))
     return Prepared(
@@ -63,7 +65,7 @@ def prepare(
         cross,
         source != PAD,
         jnp.asarray(sinusoids(length, config.hidden_size), dtype),
-        params["shared"]["token_embedding"].astype(dtype),
+        in_dtype(params["shared"]["token_embedding"], dtype),
     )
 
 
@@ -82,7 +84,7 @@ def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, le
     """Room for keys and values of `length` positions of every hypothesis."""
     batch, heads, size = len(prepared.visible), config.heads, config.head_size
     keys, values = (batch, heads, size, length * beams), (batch, heads, length * beams, size)
-    dtype = prepared.embedding.dtype
+    dtype = prepared.positions.dtype
     kept = [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in prepared.layers]
     return Cache(kept, jnp.zeros((batch, beams, length), jnp.int32))
 
@@ -112,7 +114,8 @@ def step(
     position: Int[Array, ""],
 ) -> tuple[Float[Array, "batch beams vocab"], Cache]:
     """Logits of the token at `position`, given the one before it (PAD at 0), and the cache with it."""
-    x = prepared.embedding[tokens] * jnp.asarray(config.hidden_size**0.5, prepared.embedding.dtype)
+    dtype = prepared.positions.dtype
+    x = rows(prepared.embedding, tokens).astype(dtype) * jnp.asarray(config.hidden_size**0.5, dtype)
     x = jnp.where((tokens != PAD)[:, :, None], x, 0) + prepared.positions[position][None, None]
     here = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :, None], (*tokens.shape, 1))
     ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, position, axis=2)
@@ -122,7 +125,7 @@ def step(
         y = _norm(config, layer["attention_norm"], x)
         query, key, value = (
             _heads(config, part).transpose(0, 2, 1, 3)
-            for part in jnp.split(y @ layer["query_key_value"], 3, axis=-1)
+            for part in jnp.split(product(y, layer["query_key_value"]), 3, axis=-1)
         )
         at = position * tokens.shape[1]
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key.transpose(0, 1, 3, 2), at, axis=3)
@@ -133,19 +136,16 @@ def step(
         weights = _softmax(seen, visible[:, None], x.dtype)
         mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, values)
         mixed = mixed.transpose(0, 2, 1, 3)
-        x = x + _flat(mixed) @ layer["attention"]["output"]["kernel"]
+        x = x + product(_flat(mixed), layer["attention"]["output"]["kernel"])
         y = _norm(config, layer["cross_attention_norm"], x)
-        query = _heads(config, y @ layer["cross_attention"]["query"]["kernel"])
-        scores = _scores(config, "bkhd,bhsd->bkhs", query, cross[0])
-        weights = _softmax(scores, prepared.visible[:, None, None], x.dtype)
+        query = _heads(config, product(y, layer["cross_attention"]["query"]["kernel"]))
+        seen = _scores(config, "bkhd,bhsd->bkhs", query, cross[0])
+        weights = _softmax(seen, prepared.visible[:, None, None], x.dtype)
         mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, cross[1])
-        x = x + _flat(mixed) @ layer["cross_attention"]["output"]["kernel"]
+        x = x + product(_flat(mixed), layer["cross_attention"]["output"]["kernel"])
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
     x = _norm(config, prepared.final_norm, x)
-    logits = jnp.einsum(
-        "bkd,vd->bkv", x, prepared.embedding, preferred_element_type=at_least_float32(x.dtype)
-    )
-    return logits, Cache(kept, ancestors)
+    return product(x, prepared.embedding, scores), Cache(kept, ancestors)
 
 
 def _descends(
@@ -185,5 +185,5 @@ def _norm(config: EncoderDecoderConfig, norm: Params, x: Array) -> Array:
 
 
 def _feed_forward(layer: Params, x: Array) -> Array:
-    x = jax.nn.relu(x @ layer["expand"]["kernel"] + layer["expand"]["bias"][None, None])
-    return x @ layer["contract"]["kernel"] + layer["contract"]["bias"][None, None]
+    x = jax.nn.relu(product(x, layer["expand"]["kernel"]) + layer["expand"]["bias"][None, None])
+    return product(x, layer["contract"]["kernel"]) + layer["contract"]["bias"][None, None]

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import ModelConfig
-from tlc_jax.core.axes import replicate, shard_rows
+from tlc_jax.core.axes import shard_rows
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
     RECORDED,
@@ -49,6 +49,7 @@ from tlc_jax.models.layers import (
     output,
     saved,
 )
+from tlc_jax.models.weights import Weight, expanded, gathered, in_dtype, product, rows, stored
 
 _ATTENTION = ("attention_norm", "attention")
 _PARTS = (*_ATTENTION, "feed_forward_norm", "feed_forward")
@@ -107,7 +108,7 @@ class SharedBlocks(nn.Module):
             keys = jax.random.split(key, 1 if part in once else config.num_layers)
             return jax.vmap(lambda key: block.init(key, x, visible, False)["params"][part])(keys)
 
-        params = {part: self.param(part, draw, part) for part in _PARTS}
+        params = {part: stored(self, self.param, part, draw, part) for part in _PARTS}
         shared = {part: jax.tree.map(lambda w: w[0], params[part]) for part in once}
         stacked = {part: params[part] for part in _PARTS if part not in once}
 
@@ -184,14 +185,17 @@ class Encoder(nn.Module):
             positions = jnp.cumsum(real, axis=1) * real + config.pad_id
         else:
             positions = jnp.arange(tokens.shape[1])[None]
-        x = shard_rows(replicate(self.token_embedding)[tokens] + self.position_embedding[positions])
+        x = shard_rows(
+            rows(gathered(self.token_embedding), tokens) + rows(self.position_embedding, positions)
+        )
         if config.token_types:
-            table = self.token_type_embedding
+            table = expanded(self.token_type_embedding)
             x = shard_rows(x + (table[None, :1] if token_types is None else table[token_types]))
         return x
 
-    def _table(self, name: str, rows: int, pad: bool) -> Float[Array, "rows hidden"]:
-        return self.param(name, _embedding_init(self.config, pad), (rows, self.config.hidden_size))
+    def _table(self, name: str, rows: int, pad: bool) -> Weight:
+        shape = (rows, self.config.hidden_size)
+        return stored(self, self.param, name, _embedding_init(self.config, pad), shape)
 
 
 class MlmHead(nn.Module):
@@ -202,18 +206,25 @@ class MlmHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch slots hidden"], embedding: Float[Array, "vocab hidden"]
+        self, x: Float[Array, "batch slots hidden"], embedding: Weight
     ) -> Float[Array, "batch slots vocab"]:
+        """`embedding` is the table of tokens [vocab, hidden]."""
         config = self.config
         init = nn.initializers.normal(config.stddev)
         x = _norm(config, "norm")(gelu(linear(config, config.hidden_size, "dense", init, WHOLE)(x)))
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         if not config.tied_output:
-            embedding = self.param("output_embedding", init, (config.vocab_size, config.hidden_size))
-        matrix = replicate(embedding.astype(x.dtype))
-        # accumulated and returned in float32
-        logits = jnp.einsum("bsh,vh->bsv", x, matrix, preferred_element_type=jnp.float32)
+            shape = (config.vocab_size, config.hidden_size)
+            embedding = stored(self, self.param, "output_embedding", init, shape)
+        logits = product(x, gathered(in_dtype(embedding, x.dtype)), _scores)
         return add_bias(logits, bias)
+
+
+def _scores(
+    x: Float[Array, "batch slots hidden"], matrix: Float[Array, "entries hidden"]
+) -> Float[Array, "batch slots entries"]:
+    """Accumulated and returned in float32."""
+    return jnp.einsum("bsh,vh->bsv", x, matrix, preferred_element_type=jnp.float32)
 
 
 class MaskedLanguageModel(nn.Module):

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tlc_jax.config import EncoderDecoderConfig
-from tlc_jax.core.axes import replicate, shard_rows
+from tlc_jax.core.axes import shard_rows
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.dropout import Dropout
 from tlc_jax.models.layers import (
@@ -45,6 +45,7 @@ from tlc_jax.models.layers import (
     output,
     saved,
 )
+from tlc_jax.models.weights import Weight, gathered, in_dtype, product, rows, stored
 
 SourceSegments = Int[Array, "batch others"] | None
 TargetSegments = Int[Array, "batch length"] | None
@@ -154,17 +155,24 @@ class SharedEmbedding(nn.Module):
     def setup(self) -> None:
         hidden = self.config.hidden_size
         shape = (self.config.vocab_size, hidden)
-        self.token_embedding = self.param("token_embedding", nn.initializers.normal(hidden**-0.5), shape)
+        init = nn.initializers.normal(hidden**-0.5)
+        self.token_embedding: Weight = stored(self, self.param, "token_embedding", init, shape)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length hidden"]:
         """Rows times sqrt(hidden), zero at pads."""
         dtype = compute_dtype(self.config)
         scale = (tokens != PAD)[:, :, None] * jnp.asarray(self.config.hidden_size**0.5, dtype)
-        return shard_rows(replicate(self.token_embedding)[tokens].astype(dtype) * scale.astype(dtype))
+        return shard_rows(rows(gathered(self.token_embedding), tokens).astype(dtype) * scale.astype(dtype))
 
     def logits(self, x: Float[Array, "batch length hidden"]) -> Float[Array, "batch length vocab"]:
-        embedding = replicate(self.token_embedding.astype(x.dtype))
-        return jnp.einsum("blh,vh->blv", x, embedding, preferred_element_type=at_least_float32(x.dtype))
+        return product(x, gathered(in_dtype(self.token_embedding, x.dtype)), scores)
+
+
+def scores(
+    x: Float[Array, "batch length hidden"], embedding: Float[Array, "entries hidden"]
+) -> Float[Array, "batch length entries"]:
+    """Logits of entries of the vocabulary, in float32 at least."""
+    return jnp.einsum("blh,vh->blv", x, embedding, preferred_element_type=at_least_float32(x.dtype))
 
 
 class EncoderDecoder(nn.Module):

@@ -15,11 +15,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
 from tlc_jax.config.model import TransformerConfig
-from tlc_jax.core.axes import constrain
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.tree import Params
 from tlc_jax.core.units import UnitKind
 from tlc_jax.models.dropout import Dropout
+from tlc_jax.models.weights import Linear, gathered, product, promoted
 
 # What is kept for the backward pass, by what is recomputed. Recomputing all but products with weights saves
 # memory everywhere, and time too on a CPU.
@@ -120,12 +120,13 @@ def linear(
     While it is used the kernel is sharded by `spec`: parts that are split over `fsdp` are gathered, in the
     type of the computation.
     """
-    return nn.Dense(
+    return Linear(
         features,
         use_bias=bias,
         dtype=compute_dtype(config),
         kernel_init=init,
-        dot_general=lambda x, kernel, dimensions, precision=None: matmul(x, constrain(kernel, *spec)),
+        promote_dtype=promoted,
+        dot_general=lambda x, kernel, dimensions, precision=None: product(x, gathered(kernel, *spec), matmul),
         name=name,
     )
 

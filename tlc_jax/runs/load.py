@@ -9,19 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from tlc_jax.artifacts.artifact import is_artifact, read_artifact
+from tlc_jax.artifacts.artifact import is_artifact, open_artifact
 from tlc_jax.config import CompressionAwareConfig, Config, MeshConfig
 from tlc_jax.core.errors import UserError
-from tlc_jax.core.leaf import to_dense
-from tlc_jax.core.stacked import Tensors, join
-from tlc_jax.core.tree import Params, flatten
+from tlc_jax.core.stacked import Tensors
+from tlc_jax.core.tree import Params
 from tlc_jax.data.tokenizer_trimming import TrimmedVocabulary
 from tlc_jax.models.families import family_of
 from tlc_jax.parallel.mesh import make_mesh
-from tlc_jax.parallel.sharding import param_shardings
+from tlc_jax.runs.artifact_params import check_shapes, float_params, packed_params
 from tlc_jax.runs.average import last_steps, mean_of_last
 from tlc_jax.runs.checkpoint import missing, restore_model, whole_steps
 from tlc_jax.storage.paths import AnyPath, parse_path
@@ -37,7 +35,7 @@ _KINDS_OF_TEXTS = {1: "single texts", 2: "pairs of texts"}
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Parameters on a mesh, with what it takes to use them; no data.
+    """Parameters on a mesh, with what it takes to use them; no data. Those of an artifact may be packed.
 
     `step` is the number of updates; `steps` are the checkpoints that the parameters are the mean of (mostly
     one); `label_names` are those of a classification, else empty; `masks` say which weights are pruned;
@@ -88,15 +86,18 @@ def _warn(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def load_model(reference: str, mesh_config: MeshConfig | None = None, *, warn: Warn = _warn) -> TrainedModel:
+def load_model(
+    reference: str, mesh_config: MeshConfig | None = None, *, warn: Warn = _warn, packed: bool = False
+) -> TrainedModel:
     """Load RUN (its newest whole checkpoint), RUN@MARK, RUN@lastN (the mean of its newest N) or an artifact.
 
     Parameters are sharded over the mesh of `mesh_config`, else over that of the model's own config. `warn` is
-    called with a sentence for each damaged checkpoint that is passed over.
+    called with a sentence for each damaged checkpoint that is passed over. With `packed`, matrices of an
+    artifact stay codes, which is enough to use the model: no masks, and no floats to go on with.
     """
     rundir, mark = folder_of(reference)
     if is_artifact(rundir.root):
-        return _load_artifact(rundir.root, mesh_config, warn)
+        return _load_artifact(rundir.root, mesh_config, warn, packed)
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
     kind = kind_of(config)
     names, texts = kind.label_names(config, rundir.data), kind.texts_per_example(rundir.data)
@@ -142,8 +143,8 @@ def _averaged(mark: str | None) -> int | None:
     return int(last[1]) if last else None
 
 
-def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) -> TrainedModel:
-    artifact = read_artifact(path)
+def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn, packed: bool) -> TrainedModel:
+    artifact = open_artifact(path)
     if artifact.of_folder:
         raise UserError(
             f"{path} was not made from a run: this program does not know which model its tensors are of"
@@ -151,16 +152,13 @@ def _load_artifact(path: AnyPath, mesh_config: MeshConfig | None, warn: Warn) ->
     manifest, rundir = artifact.manifest, RunDir(path)
     config = _on_this_machine(rundir.read_config(), mesh_config, warn)
     names = tuple(manifest["label_names"])
-    tensors = to_dense(artifact.tensors)
-    masks = {  # an artifact stores no masks: a zero is a pruned weight
-        name: np.asarray(tensors[name]) != 0
-        for name, entry in manifest["tensors"].items()
-        if entry["nonzeros"] < entry["weights"]
-    }
-    params = join(tensors)
-    _check_shapes(path, params, abstract_params(kind_of(config).objective(config, len(names))))
-    rules = family_of(config.model).sharding_rules
-    params = jax.device_put(params, param_shardings(make_mesh(config.mesh), params, rules))
+    expected = abstract_params(kind_of(config).objective(config, len(names)))
+    check_shapes(artifact, expected)
+    mesh, rules, masks = make_mesh(config.mesh), family_of(config.model).sharding_rules, Tensors()
+    if packed:
+        params = packed_params(artifact, expected, mesh, rules)
+    else:
+        params, masks = float_params(artifact, mesh, rules)
     step, texts = manifest["source"]["step"], manifest.get("texts_per_example")
     return TrainedModel(rundir, config, params, step, names, masks, texts_per_example=texts)
 
@@ -187,15 +185,3 @@ def _fitting(trained_on: MeshConfig, warn: Warn) -> MeshConfig:
         f"{jax.device_count()} here: each gets all parameters"
     )
     return MeshConfig()
-
-
-def _check_shapes(path: AnyPath, params: Params, expected: Params) -> None:
-    """UserError where the tensors of an artifact are not those of the model that its config describes."""
-    stored, wanted = ({name: tuple(x.shape) for name, x in flatten(p).items()} for p in (params, expected))
-    for name in sorted(stored.keys() | wanted.keys()):
-        if stored.get(name) != wanted.get(name):
-            raise UserError(
-                f"{path} does not match its config.json: {name} is {stored.get(name) or 'missing'} in the "
-                f"artifact and {wanted.get(name) or 'unknown'} in the model; restore a whole copy of the "
-                "artifact"
-            )
