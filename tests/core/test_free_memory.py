@@ -31,3 +31,20 @@ def test_of_a_container(
     )
     found = free_memory.free_memory()
     assert found == free if free is not None else found > 1 << 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident set from /proc")
+def test_what_was_freed_is_returned() -> None:
+    """Pieces that the C library keeps, since one behind them is in use."""
+
+    def resident() -> int:
+        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    pieces = [bytearray(100_000) for _ in range(800)]
+    last = bytearray(100_000)
+    del pieces
+    before = resident()
+    free_memory.return_free_memory()
+    assert last is not None
+    assert resident() <= before

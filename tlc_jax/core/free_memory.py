@@ -1,8 +1,9 @@
-"""Memory that a process may still use, given its machine and its container."""
+"""Memory that a process may still use, given its machine and its container, and that it needs no more."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from pathlib import Path
 
 _CONTAINER = (  # limit and use, for both versions of control groups
@@ -21,3 +22,10 @@ def free_memory() -> int:
             most, used = (int(Path(path).read_text(encoding="utf-8")) for path in (limit, use))
             free = min(free, max(0, most - used))
     return free
+
+
+def return_free_memory() -> None:
+    """Give what was freed back to the system. The C library of Linux keeps what many large arrays have left,
+    which would stand beside a model for as long as it is used; others have no such call, or need none."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from tlc_jax.artifacts.artifact import Artifact
 from tlc_jax.core.errors import UserError
+from tlc_jax.core.free_memory import return_free_memory
 from tlc_jax.core.leaf import to_dense
 from tlc_jax.core.packed import PackedTensor, stack, summed_axis
 from tlc_jax.core.stacked import Tensors, join, nested, stacks
@@ -62,6 +63,7 @@ def packed_params(artifact: Artifact, expected: Params, mesh: Mesh, rules: Rules
             continue
         dense = [np.asarray(artifact.tensors[name].dense()) for name in names]
         params[path] = jax.device_put(dense[0] if names == [path] else np.stack(dense), shardings[path])
+    return_free_memory()
     return nested(params)
 
 
