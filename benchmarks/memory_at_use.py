@@ -4,12 +4,12 @@
 
 An encoder of 12x768 and a translation model of 8 + 8 layers of 640, about 110 million weights each, with
 random codes of 2, 4 and 8 bits and a range for each 64 weights, and in float32, which is what all of them
-were decoded to before they stayed packed. Each command runs twice, in processes of its own: the first compiles its
-programs, the second finds them in the cache. The peak is that of the resident set as the system counts it
-(getrusage, what /usr/bin/time -v shows). From it the peak of the same command with an artifact of 2x64 is
-taken: Python, jax, the compiler, the tokenizer and the data. `evaluate`: 4 rows of 128 tokens at once;
-`translate`: 8 short lines, greedy and with a beam of 4, whose keys and values take memory of their own, in
-float32 as packed. Writes OUTPUT.json, line by line (what it has is not repeated), and OUTPUT.md.
+were decoded to before they stayed packed. Each command runs twice, in processes of its own: the first
+compiles its programs, the second finds them in the cache. The peak is that of the resident set as the system
+counts it (getrusage, what /usr/bin/time -v shows). From it the peak of the same command with an artifact of
+2x64 is taken: Python, jax, the compiler, the tokenizer and the data. `evaluate`: 4 rows of 128 tokens at
+once; `translate`: 8 short lines, greedy and with a beam of 4, whose keys and values take memory of their own,
+in float32 as packed. Writes OUTPUT.json, line by line (what it has is not repeated), and OUTPUT.md.
 
 Cost: 10 minutes on 2 CPU cores, 1 GB of disk.
 """
@@ -41,6 +41,12 @@ COMMANDS = {
     "translate --beams 1": ("translation", (4, 32), ["translate", "{artifact}", "--beams", "1"]),
     "translate": ("translation", (4, 32), ["translate", "{artifact}"]),
 }
+LAUNCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""A small process that starts a command: the peak of a child is never below its parent's size."""
 
 
 def main() -> None:
@@ -86,19 +92,10 @@ def peak(words: list[str], home: Path) -> int:
     """Bytes of the largest resident set of a command, whose caches are in `home`."""
     environment = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"tlc_jax.{words[0]}", *words[1:]],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    assert process.stdin is not None
-    process.stdin.write(("\n".join(made.text(6, seed) for seed in range(8)) + "\n").encode())
-    process.stdin.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(words)} ended with the status {status}")
-    return usage.ru_maxrss * 1024
+    lines = "\n".join(made.text(6, seed) for seed in range(8)) + "\n"
+    call = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", f"tlc_jax.{words[0]}", *words[1:]]
+    done = subprocess.run(call, env=environment, input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout) * 1024
 
 
 def document(result: dict[str, Any]) -> str:
@@ -110,10 +107,10 @@ def document(result: dict[str, Any]) -> str:
         f"Commit {result['commit']}, {result['date']}, on {result['machine']} (a CPU). Peak memory of a "
         "command, less that of the same command with an artifact of 2x64 at 4 bits, beside the file of the "
         "weights, in MB; and their ratio. Codes have a range for each 64 weights; 32 bits are float32, which "
-        "every artifact was decoded to before its codes stayed packed. The first use of a command compiles its "
-        f"programs, later ones find them in the cache. `evaluate` computes {made.ROWS} rows of {made.LENGTH} "
-        "tokens at once, `translate` 8 lines: by default a beam of 4 keeps keys and values of 32 hypotheses, "
-        "whatever the weights are."
+        "every artifact was decoded to before its codes stayed packed. The first use of a command compiles "
+        "its programs, later ones find them in the cache. `evaluate` computes "
+        f"{made.ROWS} rows of {made.LENGTH} tokens at once, `translate` 8 lines: by default a beam of 4 "
+        "keeps keys and values of 32 hypotheses, whatever the weights are."
     )
     rows = []
     for line in lines:
