@@ -24,7 +24,7 @@ from tlc_jax.core.tree import Params
 Weight = Any
 """A float array, or a PackedTensor. Of several in a list, those that are multiplied side by side."""
 Multiply = Callable[[jax.Array, jax.Array], jax.Array]
-_TILE = 1 << 20  # weights: 4 MB in float32
+_TILE = 1 << 19  # weights: 2 MB in float32
 _SMALL = 1 << 16  # weights of a matrix that is one tile
 
 
