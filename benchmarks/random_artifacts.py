@@ -30,8 +30,8 @@ from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.packed import summed_axis
 from tlc_jax.core.sizes import Sizes
-from tlc_jax.core.stacked import tensor_names
-from tlc_jax.core.tree import flatten
+from tlc_jax.core.stacked import nested, tensor_names
+from tlc_jax.core.tree import Params, flatten
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.families import family_of
 from tlc_jax.tasks.kinds import kind_of
@@ -99,6 +99,19 @@ def random_leaf(name: str, shape: tuple[int, ...], bits: int, random: np.random.
     offset = np.full(blocks, 2 ** (bits - 1), np.int32)
     codes = random.integers(0, 2**bits, shape, np.uint8)
     return QuantizedTensor(codes, delta, offset, None, QuantSpec(bits, f"group:{GROUP}"))
+
+
+def abstract(config: Config, bits: int) -> Params:
+    """Shapes and types of the parameters that a model keeps of such an artifact."""
+    init, kept = functools.partial(family_of(config.model).init, config.model), dict[str, Any]()
+    for path, x in flatten(jax.eval_shape(init, jax.random.key(0))).items():
+        layers, shape = ((), x.shape) if tensor_names(path, x) == [path] else (x.shape[:1], x.shape[1:])
+        leaf = random_leaf(path, shape, bits, np.random.default_rng(0))
+        weight = leaf.packed(bits, summed_axis(path)) or leaf.dense()
+        kept[path] = jax.tree.map(
+            lambda part, layers=layers: jax.ShapeDtypeStruct((*layers, *part.shape), part.dtype), weight
+        )
+    return nested(kept)
 
 
 def text(words: int, seed: int) -> str:

@@ -62,16 +62,16 @@ def join(tensors: Tensors) -> Params:
 def stacks(names: Iterable[str]) -> dict[str, list[str]]:
     """{path of a parameter: the names of its tensors, in the order of layers}; of one that is not stacked,
     the path itself. UserError where a layer is missing."""
-    found: dict[str, dict[int, str]] = {}
+    by_path: dict[str, dict[int, str]] = {}
     for name in names:
         if piece := _SLICE.fullmatch(name):
-            found.setdefault(f"{piece[1]}/{piece[3]}", {})[int(piece[2])] = name
+            by_path.setdefault(f"{piece[1]}/{piece[3]}", {})[int(piece[2])] = name
         else:
-            found[name] = {0: name}
-    for path, layers in found.items():
+            by_path[name] = {0: name}
+    for path, layers in by_path.items():
         if sorted(layers) != list(range(len(layers))):
             raise UserError(f"{path} exists only for the layers {sorted(layers)}")
-    return {path: [layers[i] for i in range(len(layers))] for path, layers in found.items()}
+    return {path: [layers[i] for i in range(len(layers))] for path, layers in by_path.items()}
 
 
 def nested(flat: Mapping[str, Any]) -> Params:

@@ -93,7 +93,7 @@ def load_model(
 
     Parameters are sharded over the mesh of `mesh_config`, else over that of the model's own config. `warn` is
     called with a sentence for each damaged checkpoint that is passed over. With `packed`, matrices of an
-    artifact stay codes, which is enough to use the model: no masks, and no floats to go on with.
+    artifact stay codes and there are no masks: the model can be used, and not compressed or trained again.
     """
     rundir, mark = folder_of(reference)
     if is_artifact(rundir.root):
