@@ -60,7 +60,7 @@ def main() -> None:
             for size, bits in (("2x64", 4), *(("large", bits) for bits in each)):
                 key = f"{name}, {size}, {bits} bits"
                 if key not in result["lines"]:
-                    line = {"name": name, "size": size, "bits": bits}
+                    line = {"name": name, "size": size, "bits": bits, "commit": about()["commit"]}
                     measured = measure(Path(folder), kind, size, bits, command)
                     result["lines"][key] = {**line, **measured}
                     print(json.dumps(result["lines"][key]), flush=True)
@@ -102,9 +102,10 @@ def document(result: dict[str, Any]) -> str:
     """The table for people."""
     lines = result["lines"].values()
     times = ("first_peak_bytes", "later_peak_bytes")
+    commits = ", ".join(sorted({line["commit"] for line in lines}))
     base = {line["name"]: line for line in lines if line["size"] == "2x64"}
     text = (
-        f"Commit {result['commit']}, {result['date']}, on {result['machine']} (a CPU). Peak memory of a "
+        f"Commits {commits}, {result['date']}, on {result['machine']} (a CPU). Peak memory of a "
         "command, less that of the same command with an artifact of 2x64 at 4 bits, beside the file of the "
         "weights, in MB; and their ratio. Codes have a range for each 64 weights; 32 bits are float32, which "
         "every artifact was decoded to before its codes stayed packed. The first use of a command compiles "

@@ -52,7 +52,7 @@ class PackedTensor:
     """-2 or -1: the packed axis."""
     widths: tuple[int, ...] = field(default=(8,), metadata={"static": True})
     """Bits of each plane."""
-    layer: int | None = field(default=None, metadata={"static": True})
+    layer: Any = None
     """With a number: the matrix of this layer alone, out of arrays that hold all."""
 
     @property
@@ -69,7 +69,7 @@ class PackedTensor:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def of_layer(self, layer: int) -> PackedTensor:
+    def of_layer(self, layer: Any) -> PackedTensor:
         """The matrix of one layer. The arrays stay whole, so that nothing is copied."""
         return dataclasses.replace(self, layer=layer)
 

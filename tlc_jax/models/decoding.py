@@ -24,7 +24,17 @@ from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.models.encoder_decoder import encode, scores, sinusoids
 from tlc_jax.models.layers import at_least_float32, compute_dtype
-from tlc_jax.models.weights import Weight, in_dtype, is_packed, product, rows, side_by_side
+from tlc_jax.models.weights import (
+    Layers,
+    Weight,
+    in_dtype,
+    is_packed,
+    of_each,
+    product,
+    rows,
+    side_by_side,
+    through,
+)
 from tlc_jax.models.weights import layers as unstacked
 
 
@@ -32,11 +42,12 @@ from tlc_jax.models.weights import layers as unstacked
 @dataclass(frozen=True)
 class Prepared:
     """What all steps share: the parameters of each layer and its keys and values of the source
-    [batch, heads, others, head_size], which source tokens are no pads, positions, the embedding."""
+    [batch, heads, others, head_size], as `of_each` has them; which source tokens are no pads, positions, the
+    embedding."""
 
-    layers: list[Params]
+    layers: Layers
     final_norm: Params
-    cross: list[tuple[Array, Array]]
+    cross: Any
     visible: Bool[Array, "batch others"]
     positions: Float[Array, "length hidden"]
     embedding: Weight
@@ -49,34 +60,36 @@ def prepare(
     memory = encode(config, params, source)
     dtype = compute_dtype(config)
     stacked = jax.tree.map(lambda w: in_dtype(w, dtype), params["decoder"]["layers"], is_leaf=is_packed)
-    layers = unstacked(stacked, config.num_layers)
-    for layer in layers:
-        kernels = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
-        layer["query_key_value"] = side_by_side(kernels)  # one product instead of three
-    cross = []
-    for layer in layers:
-        attention = layer["cross_attention"]
-        pair = (product(memory, attention[name]["kernel"]) for name in ("key", "value"))
-        key, value = (_heads(config, x).transpose(0, 2, 1, 3) for x in pair)
-        cross.append((key, value))
+    layers = unstacked(stacked, config.num_layers, _with_one_product)
+
+    def cross(layer: Params) -> tuple[Array, ...]:
+        kernels = (layer["cross_attention"][name]["kernel"] for name in ("key", "value"))
+        return tuple(_heads(config, product(memory, w)).transpose(0, 2, 1, 3) for w in kernels)
+
     return Prepared(
         layers,
         params["decoder"]["final_norm"],
-        cross,
+        of_each(layers, cross),
         source != PAD,
         jnp.asarray(sinusoids(length, config.hidden_size), dtype),
         in_dtype(params["shared"]["token_embedding"], dtype),
     )
 
 
+def _with_one_product(layer: Params) -> Params:
+    """A layer with one kernel instead of three for queries, keys and values."""
+    kernels = [layer["attention"][name]["kernel"] for name in ("query", "key", "value")]
+    return {**layer, "query_key_value": side_by_side(kernels)}
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """For each layer keys [batch, heads, head_size, length x beams] and values [batch, heads, length x beams,
-    head_size]: hypothesis j wrote those of position t at index t x beams + j. `ancestors` has, for each
-    hypothesis and position t, the index of the hypothesis that it was then."""
+    """For each layer, as `of_each` has them, keys [batch, heads, head_size, length x beams] and values
+    [batch, heads, length x beams, head_size]: hypothesis j wrote those of position t at index t x beams + j.
+    `ancestors` has, for each hypothesis and position t, the index of the hypothesis that it was then."""
 
-    kept: list[tuple[Array, Array]]
+    kept: Any
     ancestors: Int[Array, "batch beams length"]
 
 
@@ -85,7 +98,7 @@ def empty_cache(config: EncoderDecoderConfig, prepared: Prepared, beams: int, le
     batch, heads, size = len(prepared.visible), config.heads, config.head_size
     keys, values = (batch, heads, size, length * beams), (batch, heads, length * beams, size)
     dtype = prepared.positions.dtype
-    kept = [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in prepared.layers]
+    kept = of_each(prepared.layers, lambda _: (jnp.zeros(keys, dtype), jnp.zeros(values, dtype)))
     return Cache(kept, jnp.zeros((batch, beams, length), jnp.int32))
 
 
@@ -94,11 +107,14 @@ def grown(cache: Cache, length: int) -> Cache:
     _, beams, before = cache.ancestors.shape
 
     def longer(x: Array, axis: int, by: int) -> Array:
-        return jnp.pad(x, [(0, by if i == axis else 0) for i in range(x.ndim)])
+        return jnp.pad(x, [(0, by if i == x.ndim + axis else 0) for i in range(x.ndim)])
 
-    more = (length - before) * beams
-    kept = [(longer(keys, 3, more), longer(values, 2, more)) for keys, values in cache.kept]
-    return Cache(kept, longer(cache.ancestors, 2, length - before))
+    def grow(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        more = (length - before) * beams
+        return longer(pair[0], -1, more), longer(pair[1], -2, more)
+
+    kept = jax.tree.map(grow, cache.kept, is_leaf=lambda node: isinstance(node, tuple))
+    return Cache(kept, longer(cache.ancestors, -1, length - before))
 
 
 def reordered(cache: Cache, parents: Int[Array, "batch beams"]) -> Cache:
@@ -120,32 +136,53 @@ def step(
     here = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :, None], (*tokens.shape, 1))
     ancestors = jax.lax.dynamic_update_slice_in_dim(cache.ancestors, here, position, axis=2)
     visible = _descends(ancestors, position)
-    kept = []
-    for layer, cross, (keys, values) in zip(prepared.layers, prepared.cross, cache.kept, strict=True):
+    at = position * tokens.shape[1]
+
+    def advance(layer: Params, index: Any, x: Array, states: Any) -> tuple[Array, Any]:
+        (keys, values), cross = states
         y = _norm(config, layer["attention_norm"], x)
         query, key, value = (
             _heads(config, part).transpose(0, 2, 1, 3)
             for part in jnp.split(product(y, layer["query_key_value"]), 3, axis=-1)
         )
-        at = position * tokens.shape[1]
-        keys = jax.lax.dynamic_update_slice_in_dim(keys, key.transpose(0, 1, 3, 2), at, axis=3)
-        values = jax.lax.dynamic_update_slice_in_dim(values, value, at, axis=2)
+        keys = _written(keys, key.transpose(0, 1, 3, 2), index, at, axis=3)
+        values = _written(values, value, index, at, axis=2)
         keys, values = jax.lax.optimization_barrier((keys, values))  # updated in place once, then read
-        kept.append((keys, values))
-        seen = _scores(config, "bhkd,bhdn->bhkn", query, keys)
+        seen = _scores(config, "bhkd,bhdn->bhkn", query, _of(keys, index))
         weights = _softmax(seen, visible[:, None], x.dtype)
-        mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, values)
+        mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, _of(values, index))
         mixed = mixed.transpose(0, 2, 1, 3)
         x = x + product(_flat(mixed), layer["attention"]["output"]["kernel"])
         y = _norm(config, layer["cross_attention_norm"], x)
         query = _heads(config, product(y, layer["cross_attention"]["query"]["kernel"]))
-        seen = _scores(config, "bkhd,bhsd->bkhs", query, cross[0])
+        seen = _scores(config, "bkhd,bhsd->bkhs", query, _of(cross[0], index))
         weights = _softmax(seen, prepared.visible[:, None, None], x.dtype)
-        mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, cross[1])
+        mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, _of(cross[1], index))
         x = x + product(_flat(mixed), layer["cross_attention"]["output"]["kernel"])
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
+        return x, ((keys, values), cross)
+
+    x, states = through(prepared.layers, advance, x, _beside(cache.kept, prepared.cross))
+    kept = [each for each, _ in states] if isinstance(states, list) else states[0]
     x = _norm(config, prepared.final_norm, x)
     return product(x, prepared.embedding, scores), Cache(kept, ancestors)
+
+
+def _beside(kept: Any, cross: Any) -> Any:
+    """What each layer has kept, and its keys and values of the source."""
+    return list(zip(kept, cross, strict=True)) if isinstance(kept, list) else (kept, cross)
+
+
+def _written(x: Array, new: Array, layer: Any, at: Array, axis: int) -> Array:
+    """x with `new` from the index `at` of an axis on; where a `layer` is given, x holds all layers."""
+    if layer is None:
+        return jax.lax.dynamic_update_slice_in_dim(x, new, at, axis)
+    begin = [layer, *(at if i == axis else 0 for i in range(new.ndim))]
+    return jax.lax.dynamic_update_slice(x, new[None], begin)
+
+
+def _of(x: Array, layer: Any) -> Array:
+    return x if layer is None else jax.lax.dynamic_index_in_dim(x, layer, 0, keepdims=False)
 
 
 def _descends(

@@ -10,6 +10,7 @@ loop over layers or over the positions of a translation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -77,15 +78,59 @@ def expanded(w: Weight) -> jax.Array:
     return w.expand() if is_packed(w) else w
 
 
-def layers(stacked: Params, count: int) -> list[Params]:
-    """The parameters of each layer."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LoopedLayers:
+    """Layers with packed matrices, which a loop goes through: written out one after the other, their tiles
+    would be a program of hundreds of megabytes."""
 
-    def of_layer(layer: int) -> Params:
-        return jax.tree.map(
-            lambda w: w.of_layer(layer) if is_packed(w) else w[layer], stacked, is_leaf=is_packed
+    stacked: Params
+    count: int = field(metadata={"static": True})
+    make: Callable[[Params], Params] = field(metadata={"static": True})
+
+    def at(self, layer: Any) -> Params:
+        return self.make(_layer(self.stacked, layer))
+
+
+Layers = list[Params] | LoopedLayers
+"""Of float arrays each layer by itself."""
+
+
+def layers(stacked: Params, count: int, make: Callable[[Params], Params]) -> Layers:
+    """What `make` makes of the parameters of each layer; of floats at once."""
+    if any(map(is_packed, jax.tree.leaves(stacked, is_leaf=is_packed))):
+        return LoopedLayers(stacked, count, make)
+    return [make(_layer(stacked, layer)) for layer in range(count)]
+
+
+def _layer(stacked: Params, layer: Any) -> Params:
+    return jax.tree.map(lambda w: w.of_layer(layer) if is_packed(w) else w[layer], stacked, is_leaf=is_packed)
+
+
+def of_each(all_layers: Layers, function: Callable[[Params], Any]) -> Any:
+    """The result for each layer: a list, or arrays with a leading axis for the layers."""
+    if isinstance(all_layers, list):
+        return [function(layer) for layer in all_layers]
+    return jax.lax.map(lambda layer: function(all_layers.at(layer)), jnp.arange(all_layers.count))
+
+
+def through(
+    all_layers: Layers,
+    function: Callable[[Params, Any, jax.Array, Any], tuple[jax.Array, Any]],
+    x: Any,
+    states: Any,
+) -> tuple[Any, Any]:
+    """x after all layers, and their states, which are as `of_each` has them. `function` gets a layer, x and
+    either its state and None, or all states and the index of its own."""
+    if not isinstance(all_layers, list):
+        return jax.lax.fori_loop(
+            0, all_layers.count, lambda i, carry: function(all_layers.at(i), i, *carry), (x, states)
         )
-
-    return [of_layer(layer) for layer in range(count)]
+    after = []
+    for layer, state in zip(all_layers, states, strict=True):
+        x, state = function(layer, None, x, state)
+        after.append(state)
+    return x, after
 
 
 def side_by_side(kernels: Sequence[Weight]) -> Weight:
