@@ -107,15 +107,17 @@ class Roles:
 
     def renumbered(self, new_ids: Sequence[int], kept: Sequence[int]) -> Roles:
         """The roles in a vocabulary of the `kept` ids alone; `new_ids` are those of all ids before."""
-        kept_ids, ids = frozenset(kept), (self.pad, self.begin, self.end, self.unknown)
-        never = tuple(int(new_ids[i]) for i in self.never_drawn if i in kept_ids)
+        kept_ids = frozenset(kept)
         return Roles(
-            len(kept),
-            *(int(new_ids[i]) for i in ids),
-            None if self.mask is None else int(new_ids[self.mask]),
-            never,
-            self.one.renumbered(new_ids),
-            None if self.two is None else self.two.renumbered(new_ids),
+            vocab_size=len(kept),
+            pad=int(new_ids[self.pad]),
+            begin=int(new_ids[self.begin]),
+            end=int(new_ids[self.end]),
+            unknown=int(new_ids[self.unknown]),
+            mask=None if self.mask is None else int(new_ids[self.mask]),
+            never_drawn=tuple(int(new_ids[i]) for i in self.never_drawn if i in kept_ids),
+            one=self.one.renumbered(new_ids),
+            two=None if self.two is None else self.two.renumbered(new_ids),
         )
 
     def frame(self, texts: int) -> Frame | None:
