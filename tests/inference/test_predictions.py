@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 @pytest.fixture(autouse=True)
 def of_this_model(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "load_model", lambda root, warn: model)
+    monkeypatch.setattr(evaluation, "load_model", lambda root, warn, packed: model)
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], where: Path, *more: str) -> dict[str, float]:
@@ -182,10 +182,10 @@ def test_a_tie_is_written_as_none(
     seen = table(tmp_path / "seen.tsv", [(text, "same") for text in TEXTS], "text", "label")
     for params, chance in ((equal, 0.5), (broken, None)):
         other = TrainedModel(model.rundir, model.config, params, 7, LABELS, {})
-        monkeypatch.setattr(evaluation, "load_model", lambda root, warn, other=other: other)
+        monkeypatch.setattr(evaluation, "load_model", lambda root, warn, packed, other=other: other)
         lines = predicted(capsys, seen, tmp_path / "p.jsonl")
         assert {line["predicted"] for line in lines} == {None}
         assert {p for line in lines for p in line["probabilities"].values()} == {chance}
-    monkeypatch.setattr(evaluation, "load_model", lambda root, warn: TrainedModel(
+    monkeypatch.setattr(evaluation, "load_model", lambda root, warn, packed: TrainedModel(
         model.rundir, model.config, equal, 7, LABELS, {}))  # fmt: skip
     assert evaluated(capsys, seen)["eval/seen/accuracy"] == 0
