@@ -67,7 +67,8 @@ class CompressionAwareConfig:
     rounded weights (straight through), and the weights that are trained keep all digits. Evaluations are of
     rounded weights. Those that no rule matches are not rounded."""
     movement: Optional[MovementConfig] = None
-    """How the weights of the tensors that rules prune are pruned while they are trained."""
+    """In a config document: how the weights of the tensors that rules prune are pruned while they are
+    trained."""
     sparsity: float = 0.0
     """Share of these weights that movement prunes; soft movement finds its own."""
     scope: Literal["global", "layer", "tensor"] = "global"

@@ -54,7 +54,14 @@ ADDED: dict[str, dict[str, Any]] = {
         "norm_epsilon": 1e-5,
         "tied_output": True,
     },
-    "CompressConfig": {"max_drop": None, "confidence": 0.95, "range_dtype": "float32", "ignore": None},
+    "CompressConfig": {
+        "max_drop": None,
+        "confidence": 0.95,
+        "mixed_bits": False,
+        "range_dtype": "float32",
+        "ignore": None,
+        "calibration_text": None,
+    },
     "RecoveryConfig": {
         "distil_weight": 0.0,
         "distil_temperature": 1.0,
