@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,27 @@ def _study(
     return str(folder)
 
 
+@pytest.mark.parametrize(
+    ("resolved", "verdict"),
+    [
+        ([0.001], "holds in part"),
+        ([0.001, -0.001], "holds"),
+        ([-0.001], "fails in part"),
+        ([], "not resolved"),
+    ],
+)
+def test_a_claim_that_few_comparisons_resolve_holds_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolved: list[float], verdict: str
+) -> None:
+    """Of three comparisons one or two are resolved; the sign of a p-value is the direction."""
+    monkeypatch.setattr(ledger, "EXHIBITS", (_exhibit([FASTER]),))
+    signs = [1.0 if verdict.startswith("holds") else math.copysign(1, p) for p in resolved]
+    pairs = [*zip(signs, map(abs, resolved), strict=True)] + [(1.0, 0.9)] * (3 - len(resolved))
+    study_of = _study(tmp_path / "one", {FASTER.name: pairs}, load_config("study_translation", StudyConfig))
+    report.main(["claims", study_of, "--output", str(tmp_path / "claims.md")])
+    assert f"**{verdict}**" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(ledger, "EXHIBITS", (_exhibit([FASTER, SMALLER]), _exhibit([NEVER])))
@@ -88,10 +110,10 @@ def test_each_claim_has_a_verdict_and_what_fails_comes_first(page: str) -> None:
     table = [line for line in page.splitlines() if line.startswith("| [")]
     assert [line.rpartition("| **")[2] for line in table] == [
         "fails** |",
-        "holds** (holds in 1 of 3, not resolved in 2 of 3) |",
+        "holds in part** (holds in 1 of 3, not resolved in 2 of 3) |",
         "not testable here** |",
     ]
-    assert "1 fails, 1 holds, 1 not testable here" in page
+    assert "1 fails, 1 holds in part, 1 not testable here" in page
 
 
 def test_the_ledger_says_how_each_study_is_made(page: str) -> None:

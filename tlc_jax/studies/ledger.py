@@ -23,7 +23,8 @@ from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
 
 UNTESTED = "not testable here"
-_ORDER = ("fails", "holds", "not resolved", UNTESTED)
+_IN_PART = " in part"
+_ORDER = ("fails", f"fails{_IN_PART}", "holds", f"holds{_IN_PART}", "not resolved", UNTESTED)
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def _of_claim(claim: Claim, entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _verdict(entries: Sequence[Entry]) -> str:
-    """The verdict on a claim over studies: what all that resolve it agree on; 'holds and fails' where they
-    do not."""
+    """The verdict on a claim over studies: what all comparisons that resolve it agree on, 'in part' where
+    these are fewer than half of all; 'holds and fails' where they do not agree."""
     if not entries:
         return UNTESTED
-    resolved = sorted({entry.outcome for entry in entries} - {"not resolved"}, reverse=True)
-    return " and ".join(resolved) or "not resolved"
+    resolved = [entry.outcome for entry in entries if entry.outcome != "not resolved"]
+    verdict = " and ".join(sorted(set(resolved), reverse=True)) or "not resolved"
+    return verdict + (_IN_PART if 0 < len(resolved) < len(entries) / 2 else "")
 
 
 def _comparisons(entries: Sequence[Entry]) -> str:
@@ -132,7 +134,7 @@ def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
         "trainings, unless what it is about is counted. It is corrected (Holm) for all comparisons of its "
         "study, a page of the study for those of one exhibit; several studies are not corrected for each "
         "other. An effect has its 95 % interval in brackets. *Not resolved* is no evidence against a claim, "
-        "and none for it.",
+        "and none for it; *in part*: fewer than half of its comparisons are resolved.",
         "\n".join(["| claim | source | here |", "|---|---|---|", *summary]),
         *(_section(claim, _of_claim(claim, entries)) for claim in verdicts),
         "## The studies",
