@@ -30,14 +30,15 @@ start() {
         echo "tlc: error: another command is running: $(cat "$job/command")" >&2
         return 2
     fi
-    rm -f "$job/exit"
+    rm -f "$job/exit" "$job/pid"
     echo "$command" >"$job/command"
     cd "$code_dir"
     export PATH="$code_dir/.venv/bin:$PATH"
     # SIGTERM is for the command, which saves; the shell around it has to live until it can note the exit code
     # shellcheck disable=SC2016
-    setsid nohup bash -c 'trap : TERM; "$@"; echo $? >"$0"' "$job/exit" "$@" >>"$job/log" 2>&1 </dev/null &
-    echo $! >"$job/pid"
+    setsid nohup bash -c 'trap : TERM; echo $$ >"$0/pid"; "$@"; echo $? >"$0/exit"' \
+        "$job" "$@" >>"$job/log" 2>&1 </dev/null &
+    until [[ -s $job/pid ]] || ! kill -0 $! 2>/dev/null; do sleep 0.05; done # its group has to exist before `stop`
     echo "tlc: started"
 }
 

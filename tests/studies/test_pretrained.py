@@ -17,6 +17,8 @@ from tlc_jax import report, study
 from tlc_jax.config import ClassificationConfig, Config, ModelConfig
 from tlc_jax.config.given_checkpoints import parse_given
 from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core import config_document
+from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.models.encoder import init_mlm
 from tlc_jax.studies import compress_item
@@ -152,6 +154,18 @@ def test_what_is_handed_on_names_no_folder(given: Folder) -> None:
     assert "--pretrained hf:bert" in command
     assert "--train." not in command, "nothing of it is used"
     assert len(list(ItemStore(given.root / "copy").results())) == len(given.files())
+
+
+def test_each_folder_has_documents_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document of the same name that was read before from another folder is another one."""
+    config = load_config("study_minilm", StudyConfig)
+    ours = config_document.config_folder()
+    text = (ours / "quickstart_study.py").read_text(encoding="utf-8")
+    (tmp_path / "study_minilm.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(config_document, "config_folder", lambda: tmp_path)
+    assert study_command(config).startswith("python -m tlc_jax.study --config study_minilm --workdir W --")
+    monkeypatch.setattr(config_document, "config_folder", lambda: ours)
+    assert study_command(config) == "python -m tlc_jax.study --config study_minilm --workdir W"
 
 
 @pytest.mark.parametrize(

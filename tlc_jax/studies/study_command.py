@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 import shlex
+from pathlib import Path
 from typing import Any
 
 from tlc_jax.config.saved import flat
 from tlc_jax.config.study_options import StudyConfig
-from tlc_jax.core.config_document import config_names, load_config, scaled_names
+from tlc_jax.core import config_document
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 
@@ -34,13 +35,16 @@ def scale_of(config: StudyConfig) -> str:
 def nearest_document(config: StudyConfig) -> str:
     """The name of the document from which the config differs in the fewest options."""
     candidates = {}
-    for name in (scaled for document in config_names() for scaled in scaled_names(document)):
+    for name in (
+        scaled
+        for document in config_document.config_names()
+        for scaled in config_document.scaled_names(document)
+    ):
         try:
             document = _load(name)
         except UserError:
             continue  # a document of another command
-        if _trains(document) == _trains(config):
-            candidates[name] = len(_differences(config, document))
+        candidates[name] = (_trains(document) != _trains(config), len(_differences(config, document)))
     return min(candidates, key=lambda name: candidates[name])
 
 
@@ -49,9 +53,14 @@ def _trains(config: StudyConfig) -> tuple[bool, bool]:
     return not config.pretrained, config.finetune is not None
 
 
-@functools.cache
 def _load(name: str) -> StudyConfig:
-    return load_config(name, StudyConfig)
+    return _loaded(config_document.config_folder(), name)
+
+
+@functools.cache
+def _loaded(_folder: Path, name: str) -> StudyConfig:
+    """The document of this name; folders have documents of their own."""
+    return config_document.load_config(name, StudyConfig)
 
 
 def _differences(config: StudyConfig, document: StudyConfig) -> dict[str, Any]:
