@@ -226,8 +226,16 @@ def test_a_size_that_both_together_destroy_counts_in_the_mean(tmp_path: Path) ->
     assert drawn(COMBINED_LOSSES, store) == 1
 
 
-def test_a_size_whose_dense_model_learnt_nothing_does_not_count(tmp_path: Path) -> None:
-    assert findings(COMBINED_LOSSES, both(tmp_path, {SMALL: [0.05, 0.07, 0.09]}, gate=1.4)) == []
+@pytest.mark.parametrize("gate", [1.4, 1.8])
+def test_a_size_that_the_sum_takes_to_its_gate_does_not_count(tmp_path: Path, gate: float) -> None:
+    """The dense model has 1.5 to 1.52, the sum of both losses 1.8 to 1.82: at a gate of 1.8 both together
+    cannot lose more, and seem to lose less."""
+    above = {SMALL: [-0.05, -0.051, -0.049]}
+    store = both(tmp_path, above, gate=gate)
+    assert findings(COMBINED_LOSSES, store) == []
+    assert COMBINED_LOSSES.table(COMBINED_LOSSES.rows(store)).row_count == 1, "it is shown"
+    [counts] = findings(COMBINED_LOSSES, both(tmp_path / "b", above, gate=1.9))
+    assert not counts.supports
 
 
 def test_the_sum_after_pruning_in_rounds_needs_controls_of_all_sizes(tmp_path: Path) -> None:

@@ -65,9 +65,16 @@ class ModelValues:
 
     values: dict[int, float]
     sign: int
-    passes: bool
-    """Whether it is better than its gate."""
+    gate: float | None
     bleu: float | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is better than its gate."""
+        return self.better_than_gate(float(np.mean([*self.values.values()])))
+
+    def better_than_gate(self, value: float) -> bool:
+        return self.gate is None or self.sign * (self.gate - value) > 0
 
 
 def models_of(rows: Sequence[Row]) -> dict[ModelKey, ModelValues]:
@@ -80,16 +87,15 @@ def models_of(rows: Sequence[Row]) -> dict[ModelKey, ModelValues]:
 
 
 def _model(rows: list[Row]) -> ModelValues:
-    metric, gate = metric_of(rows[0]), rows[0].get("gate")
+    gate, bleu = rows[0].get("gate"), [row[BLEU] for row in rows]
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         by_seed.setdefault(int(row["seed"]), []).append(float(row["value"]))
     values = {seed: float(np.mean(each)) for seed, each in by_seed.items()}
-    mean, bleu = float(np.mean([*values.values()])), [row[BLEU] for row in rows]
     return ModelValues(
         values,
-        sign=-1 if metric.higher_is_better else 1,
-        passes=gate is None or metric.better(mean, float(gate)),
+        sign=-1 if metric_of(rows[0]).higher_is_better else 1,
+        gate=None if gate is None else float(gate),
         bleu=None if None in bleu else float(np.mean(bleu)),
     )
 

@@ -4,9 +4,10 @@ right; arXiv 2208.09684).
 What both lose together beyond the sum is how much more a pruned model loses by quantization than the same
 training does when it is dense; after pruning in rounds, than the dense model that was trained as long.
 Without that, further training would pass for compression, and nothing is judged. It is averaged over the
-sizes, and tested over their trainings. A size is left out if its dense model is no better than its gate, but
-not if only compression makes it so. Where a study prunes in rounds, these count: pruned at once, large shares
-leave nothing to lose.
+sizes, and tested over their trainings. Of a size that the sum of both losses alone takes to its gate nothing
+is left to lose, and it does not count; one that only both together take there does, so that no outcome
+chooses what is judged. Where a study prunes in rounds, these count: pruned at once, large shares leave
+nothing to lose.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class _Excess:
     by_training: Float[np.ndarray, "trainings"]
     controlled: bool
     """Whether all four models were trained as long."""
-    learnt: bool
-    """Whether the dense model is better than its gate."""
+    counts: bool
+    """Whether the dense model is better than its gate, and stays so by the sum of both losses."""
     passes: bool
     """Whether all four models are."""
 
@@ -86,13 +87,13 @@ def _excesses(rows: list[Row]) -> list[_Excess]:
                 np.array([each.values[seed] for seed in seeds]) for each in four
             )
             above = both.sign * (of_both - of_pruned - of_quantized + of_dense)
-            passes = all(each.passes for each in four)
+            by_the_sum = float(np.mean(of_pruned + of_quantized - of_dense))
             excesses.append(
                 _Excess(
                     *(size, sparsity, recovered, bits, above),
                     controlled=not recovered or control is not None,
-                    learnt=dense.passes,
-                    passes=passes,
+                    counts=dense.passes and dense.better_than_gate(by_the_sum),
+                    passes=all(each.passes for each in four),
                 )
             )
     return excesses
@@ -131,9 +132,9 @@ def _findings(rows: list[Row]) -> list[Finding]:
 
 
 def _judged(sizes: list[_Excess]) -> list[_Excess]:
-    """Those with several trainings of the sizes whose dense models learnt, or else all of these."""
-    learnt = [excess for excess in sizes if excess.learnt]
-    return [excess for excess in learnt if len(excess.by_training) > 1] or learnt
+    """Those with several trainings of the sizes that count, or else all of these."""
+    counting = [excess for excess in sizes if excess.counts]
+    return [excess for excess in counting if len(excess.by_training) > 1] or counting
 
 
 def _unit(rows: list[Row]) -> str:
@@ -202,7 +203,7 @@ def _curves(rows: list[Row]) -> dict[int, list[tuple[float, list[_Excess]]]]:
     """For each number of bits, the sizes that are judged at each sparsity."""
     curves: dict[int, list[tuple[float, list[_Excess]]]] = {}
     for (_, bits), sizes in _by_combination(rows).items():
-        if shown := [excess for excess in sizes if excess.learnt]:
+        if shown := [excess for excess in sizes if excess.counts]:
             curves.setdefault(bits, []).append((shown[0].sparsity, shown))
     return {bits: sorted(curve, key=lambda point: point[0]) for bits, curve in curves.items()}
 
