@@ -49,6 +49,29 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
             setter("{x:.3g}")  # a narrow range needs three digits
 
 
+def logarithmic_costs(axes: Axes) -> None:
+    """Give costs, such as seconds, a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
+def annotate_apart(axes: Axes, labels: Sequence[tuple[tuple[float, float], str, str]]) -> None:
+    """Write (point, text, colour) beside their points, the first ones first; a text that would cover one that
+    is written before is left out. To be called when the axes have their limits."""
+    size, taken = 6, list[np.ndarray]()
+    for point, text, colour in labels:
+        corner = axes.transData.transform(point) * 72 / axes.figure.dpi
+        box = np.array([corner, corner + np.array([0.6 * size * len(text), 1.2 * size])])
+        if any((box[0] < other[1]).all() and (other[0] < box[1]).all() for other in taken):
+            continue
+        taken.append(box)
+        axes.annotate(text, point, (3, 3), textcoords="offset points", fontsize=size, color=colour)
+
+
 def draw_means(
     axes: Axes, x: Sequence[float], samples: Sequence[np.ndarray], label: str, **style: Any
 ) -> None:

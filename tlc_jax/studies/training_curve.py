@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tlc_jax.studies.item_store import Row
-from tlc_jax.studies.picture import plain
+from tlc_jax.studies.picture import logarithmic_costs, plain
 from tlc_jax.studies.statistics import difference_interval, interval, welch
 from tlc_jax.tasks.metric import Metric
 
@@ -151,15 +151,10 @@ def mean_curve(
 def draw_curves(axes: Axes, curves: Sequence[Curve], label: str, **style: Any) -> None:
     """Draw the mean of trainings over the logarithm of their cost, and the interval that covers it over other
     seeds as a band."""
-    from matplotlib.ticker import LogLocator, StrMethodFormatter
-
     costs, values = mean_curve(curves)
     [line] = axes.plot(costs, values.mean(axis=0), label=plain(label), **style)
     bands = [interval(at_cost) for at_cost in values.T]
     if all(bands):
         low, high = zip(*filter(None, bands), strict=True)
         axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter("")
+    logarithmic_costs(axes)

@@ -31,7 +31,7 @@ from tlc_jax.studies.model_files import (
     judged,
     ranked,
 )
-from tlc_jax.studies.picture import logarithmic_losses, plain
+from tlc_jax.studies.picture import annotate_apart, logarithmic_losses, plain
 from tlc_jax.studies.statistics import contrast, holm
 from tlc_jax.tasks.metric import Metric
 
@@ -176,7 +176,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
-    metric, models = metric_of(rows[0]), files_of(rows)
+    metric, models, labels = metric_of(rows[0]), files_of(rows), []
     for number, size in enumerate(dict.fromkeys(model.size for model in models)):
         mine = [model for model in models if model.size == size]
         kilobytes = [model.bytes / KILOBYTE for model in mine]
@@ -194,14 +194,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         for model in best:
             bits, sparsity = model.tuning.key[3:5]
             label = f"{bits}b" + (f" {100 * float(sparsity):g}%" if sparsity else "")
-            axes.annotate(
-                label,
-                (model.bytes / KILOBYTE, model.reported.mean),
-                xytext=(3, 3),
-                textcoords="offset points",
-                fontsize=6,
-                color=colour,
-            )
+            labels.append(((model.bytes / KILOBYTE, model.reported.mean), label, colour))
     first = models[0].reported.rows[0]
     if (gate := first.get("gate")) is not None:
         axes.axhline(gate, color="grey", linestyle="--", label=plain(first["gate_name"]))
@@ -213,6 +206,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     )
     axes.xaxis.set_major_formatter("{x:g}")
     logarithmic_losses(axes, metric.name)
+    annotate_apart(axes, sorted(labels, key=lambda label: "%" in label[1]))
     axes.legend(fontsize=8)
 
 
