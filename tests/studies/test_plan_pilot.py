@@ -3,10 +3,12 @@
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
 
 from tlc_jax import compress, plan, train
 from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.parallel import accelerators
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies import measured
@@ -20,9 +22,11 @@ SIZES = ("1x32", "2x32", "2x64")
 @pytest.mark.slow
 def test_a_plan_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "GATES", {})  # which a model of a few seconds does not pass
+    monkeypatch.setattr(accelerators, "devices", lambda: jax.devices()[:1])  # eight would share two cores
     out = tmp_path / "plan"
     given = ["--config", "quickstart_study", "--workdir", str(out), "--hours", "0.0015", "--target-mb", "0.2"]
     given += ["--pilot-minutes", "0.12", "--sizes", *SIZES, "--bits", "32", "4"]
+    given += ["--train.task.row-multiple", "2", "--train.batch-size", "256", "--train.data.held-out", "0.005"]
     plan.main([*given, "--train.data.cache-dir", str(tmp_path / "cache")])
     made = read_plan(out)
     assert [each.size for each in made.sizes] == [*SIZES]

@@ -37,6 +37,7 @@ Command = TypeVar("Command")
 Kind = TypeVar("Kind")
 Settings = Annotated[Kind, tyro.conf.arg(name="")]
 """`Settings[Config]`: a field whose own fields are options without a prefix."""
+_HIDDEN = Annotated[object, tyro.conf.Suppress, tyro.conf.Fixed]
 Positional = Annotated[Kind, tyro.conf.Positional]
 """`Positional[str]`: an argument without a name; the first of a command may be given by its name too."""
 Model = Annotated[
@@ -211,7 +212,9 @@ def _registry(
         if (listed := options(info)) is None:
             return None
         fields = (
-            tyro.constructors.StructFieldSpec(o.name, o.kind, o.default, o.summary if summaries else o.help)
+            tyro.constructors.StructFieldSpec(
+                o.name, _HIDDEN if o.of_documents else o.kind, o.default, o.summary if summaries else o.help
+            )
             for o in listed
         )
         kind = type(info.default) if dataclasses.is_dataclass(info.default) else info.type

@@ -32,6 +32,11 @@ class Option:
         """The first sentence of that docstring."""
         return re.sub(r"\. .*", ".", self.help() or "")
 
+    @property
+    def of_documents(self) -> bool:
+        """Whether no command line can give it a value: it has none, and only a config document can."""
+        return not self.default and (self.help() or "").startswith("In a config document:")
+
 
 def fields_of(values: Any) -> Iterator[Option]:
     """The fields of a dataclass with these values, dataclasses among them."""
