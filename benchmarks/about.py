@@ -7,6 +7,9 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
+
+_SHOWN = ("model name", "flags")
 
 
 def about() -> dict[str, str]:
@@ -19,5 +22,15 @@ def about() -> dict[str, str]:
         "command": " ".join(["python", *sys.argv]),
         "commit": commit.strip(),
         "date": datetime.date.today().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
+        "machine": f"{len(os.sched_getaffinity(0))} cores of {processor()}",
     }
+
+
+def processor() -> str:
+    """The name of the CPU, and the widest of its vector units that matters here where the system shows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+        name, flags = (next(line for line in lines if line.startswith(kind)) for kind in _SHOWN)
+    except (OSError, StopIteration):  # neither Linux nor x86
+        return platform.processor() or platform.machine()
+    return f"{name.partition(':')[2].strip()}, {'AVX-512' if 'avx512f' in flags else 'AVX2'}"

@@ -42,13 +42,6 @@ class Checkout:
         return json.loads(self._process.stdout.readline())
 
 
-def processor() -> str:
-    """Its name, and the widest of its vector units that matter here."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-    name, flags = (next(x for x in lines if x.startswith(kind)) for kind in ("model name", "flags"))
-    return f"{name.partition(':')[2].strip()}, {'AVX-512' if 'avx512f' in flags else 'AVX2'}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--before", "--after", "--text", "--output"):
@@ -70,7 +63,6 @@ def main() -> None:
         json.dumps(
             {
                 **about(),
-                "processor": processor(),
                 "commits": commits,
                 "rounds": args.rounds,
                 "results": results,

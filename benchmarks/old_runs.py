@@ -19,8 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from about import about
-from before_after import processor
+from about import about, processor
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))

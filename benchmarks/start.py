@@ -22,8 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from about import about
-from before_after import processor
+from about import about, processor
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Every speed that the documents tell of, beside its peers, and the memory of compressed models: one table.
+#
+#     bash benchmarks/run.sh OUT [train_step translation translate packed_speed memory_at_use table]
+#
+# Needs the extra `interop` and a machine on which nothing else runs: an hour on 2 CPU cores, 4 GB of memory. Engines
+# take turns on the same cores, seven rounds. translation: trains translate_small for ten minutes on the embedded
+# message catalogues; with RUN=W@last5 and LINES=FILE a run of one's own translates the lines of a file of one's own.
+# table: writes OUT/speed.md from what the others have written; a part that was interrupted is called again.
+#
+# REHEARSAL=1 takes one small size, two rounds and a training of five seconds: that it runs through, and no speeds.
+set -euo pipefail
+out=$(realpath "${1:?a folder for the results}")
+shift
+cd "$(dirname "$0")/.."
+mkdir -p "$out"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+rounds=7 steps=4 sizes=(4x256x8 12x768x4) seconds=600 run=${RUN:-$out/translation} lines=${LINES:-$out/lines.en}
+if [ "${REHEARSAL:-0}" = 1 ]; then rounds=2 steps=1 sizes=(1x64x2) seconds=5; fi
+
+translation() {
+    [ -n "${RUN:-}" ] && return
+    python -m tlc_jax.train --config translate_small --workdir "$run" --data.cache-dir "$out/cache" \
+        --budget.training-seconds "$seconds" --schedule.noam-steps 200
+    python - "$lines" <<'PYTHON'
+import pathlib, sys
+from tlc_jax.data.pairs.catalogues import catalogue_files, read_catalogues
+messages = dict(read_catalogues(catalogue_files("en", "fr"), "fr"))
+sentences = [text for text in messages if 5 <= len(text.split()) <= 25]
+chosen = sentences[:: len(sentences) // 200][:200]
+pathlib.Path(sys.argv[1]).write_text("\n".join(chosen) + "\n", encoding="utf-8")
+PYTHON
+}
+
+[ $# -gt 0 ] || set -- train_step translation translate packed_speed memory_at_use table
+for part in "$@"; do
+    case $part in
+    train_step)
+        python benchmarks/train_step.py --output "$out/train_step.json" --sizes "${sizes[@]}" --rounds "$rounds" \
+            --steps "$steps"
+        ;;
+    translation) translation ;;
+    translate)
+        python benchmarks/translate.py --checkpoint "$run" --lines "$lines" --work "$out/engines" \
+            --output "$out/translate.json" --rounds "$rounds"
+        ;;
+    packed_speed) python benchmarks/packed_speed.py --output "$out/packed_speed.json" --rounds "$rounds" ;;
+    memory_at_use) python benchmarks/memory_at_use.py --output "$out/memory_at_use" ;;
+    table) python benchmarks/speed_table.py "$out" ;;
+    *) echo "there is no part $part: see the first lines of this file" >&2 && exit 2 ;;
+    esac
+done

@@ -1,0 +1,138 @@
+"""The table of benchmarks/run.sh: every speed beside its peers, and the memory of compressed models.
+
+    python benchmarks/speed_table.py OUT
+
+Reads what the other scripts wrote into OUT and writes OUT/speed.md. "Ours is faster by" is the seconds of a
+peer over ours: medians, and in brackets 95 % over the rounds (Student's t of the logarithm of each round's
+ratio; the seconds of one round are compared with each other).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlc_jax.studies.statistics import interval
+
+NAMES = {
+    "huggingface": "Hugging Face {transformers}, PyTorch {torch}",
+    "huggingface_gathered": "the same, its head for the predicted positions only",
+    "huggingface_compiled": "Hugging Face {transformers}, PyTorch {torch}, compiled",
+    "huggingface_gathered_compiled": "the same, its head for the predicted positions only",
+    "ctranslate2_float32": "CTranslate2 {ctranslate2}, float32",
+    "ctranslate2_int8": "CTranslate2 {ctranslate2}, int8",
+}
+AIMS = {
+    ("update", "12x768x4", "huggingface"): 1.4,
+    ("translate", "beam_1", "ctranslate2_float32"): 1.1,
+    ("translate", "beam_4", "ctranslate2_float32"): 1.1,
+}
+MEMORY_AIM = 1.5
+Row = tuple[str, ...]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    names = ("train_step", "translate", "packed_speed", "memory_at_use")
+    files = {name: folder / f"{name}.json" for name in names}
+    results = {name: json.loads(file.read_text("utf-8")) for name, file in files.items() if file.exists()}
+    if not results:
+        parser.error(f"{folder} has none of {', '.join(file.name for file in files.values())}")
+    text = "\n\n".join(["# Speed and memory beside peers", made(results), *tables(results)])
+    (folder / "speed.md").write_text(text + "\n", encoding="utf-8")
+
+
+def made(results: dict[str, Any]) -> str:
+    """How and where the numbers were made."""
+    abouts = {f"commit {each['commit']}, {each['date']}, {each['machine']}" for each in results.values()}
+    said = "; ".join(sorted(abouts))
+    return "    bash benchmarks/run.sh OUT\n\n" + textwrap.fill(
+        f"{said[0].upper()}{said[1:]}. Engines take turns on the same cores; medians, and in brackets 95 % "
+        "over the rounds of each round's ratio.",
+        120,
+    )
+
+
+def tables(results: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        *(updates(results["train_step"]) if "train_step" in results else ()),
+        *(translations(results["translate"]) if "translate" in results else ()),
+        *(packed(results["packed_speed"]) if "packed_speed" in results else ()),
+    ]
+    if rows:
+        yield table(("", "beside", "ours, s", "theirs, s", "ours is faster by", "aim"), rows)
+    if "memory_at_use" in results:
+        columns = ("command", "weights", "bits", "file, MB", "more memory than 2x64, MB", "/ file", "aim")
+        yield table(columns, list(memory(results["memory_at_use"])))
+
+
+def updates(result: dict[str, Any]) -> Iterator[Row]:
+    versions = {k: v for engine in result["engines"].values() for k, v in engine.items()}
+    for size, measured in result["sizes"].items():
+        for peer in list(measured["seconds"])[1:]:
+            what = f"an update, layers x width x rows {size}, {result['dtype']}"
+            yield compared(("update", size, peer), what, measured["seconds"], versions)
+
+
+def translations(result: dict[str, Any]) -> Iterator[Row]:
+    for beams, what in (("beam_1", "greedily"), ("beam_4", "with a beam of 4")):
+        for peer in list(result[beams]["seconds"])[1:]:
+            about = f"{result['lines']} lines translated {what}"
+            yield compared(("translate", beams, peer), about, result[beams]["seconds"], result["versions"])
+
+
+def packed(result: dict[str, Any]) -> Iterator[Row]:
+    for command in ("evaluate", "translate --beams 1"):
+        seconds = result[command]["seconds"]
+        both = {"tlc_jax": seconds["packed"], "float32": seconds["float32"]}
+        yield compared(("packed", command, "float32"), f"`{command}`, 4 bits packed", both, {})
+
+
+def compared(key: tuple[str, str, str], what: str, seconds: dict[str, list[float]], versions: Any) -> Row:
+    """A row, of the seconds of each round."""
+    ours, theirs = (np.array(seconds[name]) for name in ("tlc_jax", key[2]))
+    medians = statistics.median(ours), statistics.median(theirs)
+    covered = interval(np.log(theirs / ours))
+    ends = "" if covered is None else f" [{math.exp(covered[0]):.2f}, {math.exp(covered[1]):.2f}]"
+    return (
+        what,
+        NAMES.get(key[2], "the same weights in float32").format(**versions),
+        *(f"{median:.3f}" for median in medians),
+        f"{medians[1] / medians[0]:.2f}{ends}",
+        str(AIMS.get(key, "")),
+    )
+
+
+def memory(result: dict[str, Any]) -> Iterator[Row]:
+    base = {line["name"]: line for line in result["lines"].values() if line["size"] == "2x64"}
+    for line in result["lines"].values():
+        if line["size"] != "2x64":
+            more = line["later_peak_bytes"] - base[line["name"]]["later_peak_bytes"]
+            yield (
+                f"`{line['name']}`",
+                f"{line['weights'] / 1e6:.1f} M",
+                str(line["bits"]),
+                f"{line['file_bytes'] / 1e6:.1f}",
+                f"{more / 1e6:.1f}",
+                f"{more / line['file_bytes']:.2f}",
+                str(MEMORY_AIM) if line["bits"] == 4 else "",
+            )
+
+
+def table(columns: Row, rows: list[Row]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
