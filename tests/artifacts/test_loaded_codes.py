@@ -150,3 +150,33 @@ def test_weights_all_over_float32_load(tmp_path: Path) -> None:
     expected = compressed_and_exported(source, tmp_path, ["--bits", "8"])
     assert all(np.isfinite(x).all() for x in expected.values())
     assert_loaded_as(expected, tmp_path / "codes")
+
+
+@pytest.mark.parametrize("zero", ["nudged", "symmetric"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_ranges_of_16_bits_and_symmetric_codes_load(
+    bits: int, granularity: str, zero: str, tmp_path: Path
+) -> None:
+    source = model_folder(tmp_path, "two")
+    options = ["--bits", str(bits), "--granularity", granularity, "--zero", zero, "--range", "mse"]
+    expected = compressed_and_exported(source, tmp_path, [*options, "--range-dtype", "bfloat16"])
+    assert_loaded_as(expected, tmp_path / "codes")
+
+
+def test_floats_of_16_bits_load(tmp_path: Path) -> None:
+    """As the nearest numbers of 16 bits, by torch's own rounding, with the logits that these have."""
+    source = model_folder(tmp_path, "two")
+    compress.main(["--hf", str(source), "--bits", "6", "--out", str(tmp_path / "artifact")])
+    how = ["--format", "huggingface", "--dtype", "bfloat16", "--out", str(tmp_path / "half")]
+    export.main([str(tmp_path / "artifact"), *how])
+    exact = {name: np.array(x) for name, x in to_dense(read_artifact(tmp_path / "artifact").tensors).items()}
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "half").eval()
+    assert model.dtype == torch.bfloat16
+    for name, x in model.state_dict().items():
+        assert torch.equal(x, torch.tensor(exact[name]).to(torch.bfloat16)), name
+    tokens = torch.tensor([[1, 2, 3]])
+    whole = transformers.AutoModelForSequenceClassification.from_pretrained(source).eval()
+    whole.load_state_dict({name: torch.tensor(x) for name, x in exact.items()}, strict=False)
+    logits = model.float()(tokens).logits
+    np.testing.assert_allclose(logits.detach(), whole(tokens).logits.detach(), rtol=0.05, atol=0.05)
