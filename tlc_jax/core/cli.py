@@ -37,7 +37,7 @@ Command = TypeVar("Command")
 Kind = TypeVar("Kind")
 Settings = Annotated[Kind, tyro.conf.arg(name="")]
 """`Settings[Config]`: a field whose own fields are options without a prefix."""
-_HIDDEN = Annotated[object, tyro.conf.Suppress, tyro.conf.Fixed]
+_HIDDEN: Any = Annotated[object, tyro.conf.Suppress, tyro.conf.Fixed]
 Positional = Annotated[Kind, tyro.conf.Positional]
 """`Positional[str]`: an argument without a name; the first of a command may be given by its name too."""
 Model = Annotated[
