@@ -1,11 +1,13 @@
 """The fit of E + A/N^a + B/D^b: against constants that points were made with, and against another solver."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
 from tlc_jax.studies import scaling_law
-from tlc_jax.studies.law_intervals import covered, fit_with_intervals, in_window
+from tlc_jax.studies.law_intervals import Spread, covered, fit_with_intervals, in_window
 from tlc_jax.studies.scaling_law import COEFFICIENTS, Points, ScalingLaw, fit_law, relative_errors
 
 # Hoffmann et al. 2022, approach 3
@@ -99,6 +101,16 @@ def test_predictions_of_longer_trainings_and_other_sizes_are_less_certain() -> N
     assert width(size, 8 * longest) > 1.5 * width(size, longest)
     between = float(np.sqrt(SIZES[2] * SIZES[3]))
     assert width(between, 3e20 / between) > width(size, longest)
+
+
+def test_losses_that_are_uncertain_without_end_can_be_compared() -> None:
+    """One value is all that says how far longer trainings may be missed, by half, and the tails of its
+    Student's t are long: over ten doublings draws of two sizes still have a difference."""
+    law = fit_with_intervals(points(0.01), 20)
+    law = dataclasses.replace(law, per_doubling=Spread(0.5, 1))
+    law = dataclasses.replace(law, draws=ScalingLaw(*(np.repeat(x, 500) for x in vars(law.draws).values())))
+    one, other = (law.predict(size, 1000 * law.longest(size), np.random.default_rng(0)) for size in SIZES[:2])
+    assert np.isfinite(covered(one - other)).all()
 
 
 def test_the_spread_of_seeds_is_part_of_a_prediction() -> None:

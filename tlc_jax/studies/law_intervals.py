@@ -23,6 +23,9 @@ WINDOW = 4
 """Points at less than this part of the longest training of their size are not fitted: soon after the warm-up
 a loss falls along another curve (docs/usage/plan.md)."""
 _TOLERANCE = 1.3  # trainings by the clock end near their mark
+_FARTHEST = 20.0
+"""Of logarithmic errors: Student's t of one value draws some that no float holds, and infinite losses have no
+difference."""
 _PER_TERM = {"A": 2, "B": 2, "E": 1}  # constants that a term of the law has
 
 
@@ -64,7 +67,7 @@ class FittedLaw:
         sizes = np.unique(self.points.parameters)
         if not np.isclose(sizes, parameters, rtol=1e-6).any():
             error = error + self.new_size.draw(count, rng)
-        return losses * np.exp(error)
+        return losses * np.exp(np.clip(error, -_FARTHEST, _FARTHEST))
 
     def longest(self, parameters: float) -> float:
         """Tokens of the longest training of a size, interpolated between the sizes that were trained."""
