@@ -26,7 +26,7 @@ from about import about
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.studies import law_intervals
 from tlc_jax.studies.compression_rise import CompressionRise
-from tlc_jax.studies.law_intervals import covered, fit_with_intervals, longest_trainings
+from tlc_jax.studies.law_intervals import are_longest, covered, fit_with_intervals, longest_trainings
 from tlc_jax.studies.pilot_points import Pilot, read_pilot
 from tlc_jax.studies.scaling_law import Points, ScalingLaw
 
@@ -67,9 +67,8 @@ def predictions(pilot: Pilot, counts: dict[str, float]) -> list[dict[str, Any]]:
             of_size = points.subset(points.parameters == parameters)
             if not len(of_size):
                 continue
-            tokens = of_size.tokens.max()
-            obtained[size] = float(of_size.losses[of_size.tokens == tokens].mean())
-            draws[size] = fitted.predict(parameters, float(tokens), rng)
+            obtained[size] = float(of_size.losses[are_longest(of_size)].mean())
+            draws[size] = fitted.predict(parameters, float(of_size.tokens.max()), rng)
         chosen = min(draws, key=lambda size: float(np.median(draws[size])))
         named = [size for size in draws if covered(draws[size] - draws[chosen])[0] <= 0]
         best = min(obtained, key=obtained.__getitem__)

@@ -113,6 +113,17 @@ def test_losses_that_are_uncertain_without_end_can_be_compared() -> None:
     assert np.isfinite(covered(one - other)).all()
 
 
+def test_seeds_with_not_quite_as_many_tokens_are_no_shorter_trainings() -> None:
+    """Of batches that are counted in tokens, a seed has a few more or fewer after as many updates."""
+    equal = points(0.01, seeds=3)
+    few = 1 + 3e-5 * np.random.default_rng(0).random(len(equal))
+    unequal = dataclasses.replace(equal, tokens=equal.tokens * few)
+    one, other = (fit_with_intervals(each, 20) for each in (equal, unequal))
+    assert one.per_doubling.values == other.per_doubling.values == len(SIZES)
+    assert other.per_doubling.deviation == pytest.approx(one.per_doubling.deviation, rel=0.02)
+    assert other.new_size.deviation == pytest.approx(one.new_size.deviation, rel=0.02)
+
+
 def test_the_spread_of_seeds_is_part_of_a_prediction() -> None:
     """Of trainings whose points are all better or worse than those of the other seeds."""
     exact = points(seeds=4)

@@ -91,9 +91,17 @@ def longest_trainings(points: Points) -> tuple[np.ndarray, np.ndarray]:
     return sizes, np.array([points.tokens[points.parameters == size].max() for size in sizes])
 
 
+def are_longest(points: Points) -> np.ndarray:
+    """Which points are of the longest trainings of their size: other seeds of as many updates have not quite
+    as many tokens."""
+    longest = dict(zip(*longest_trainings(points), strict=True))
+    return points.tokens * _TOLERANCE >= np.array([longest[size] for size in points.parameters])
+
+
 def in_window(points: Points) -> Points:
     """The points that are fitted: those of at least a quarter of the tokens of the longest of their size."""
-    longest = np.array([points.tokens[points.parameters == size].max() for size in points.parameters])
+    ends = dict(zip(*longest_trainings(points), strict=True))
+    longest = np.array([ends[size] for size in points.parameters])
     return points.subset(points.tokens * WINDOW * _TOLERANCE >= longest)
 
 
@@ -143,13 +151,13 @@ def _of_longer_trainings(points: Points) -> Spread:
     """The error of predicting the longest training of each size from the shorter ones, by doubling of the
     tokens."""
     sizes, tokens = longest_trainings(points)
-    last = np.isin(points.tokens, tokens)
+    last = are_longest(points)
     shorter = in_window(points.subset(~last)) if not last.all() else points
     law, errors = fit_law(shorter), []
     for size, longest in zip(sizes, tokens, strict=True):
         of_size = shorter.tokens[shorter.parameters == size]
         if len(of_size) and of_size.max() < longest:
-            target = points.subset((points.parameters == size) & (points.tokens == longest))
+            target = points.subset((points.parameters == size) & last)
             error = float(np.log1p(relative_errors(law, target)).mean())
             errors.append(error / np.log2(longest / of_size.max()))
     return _spread(errors)
@@ -158,12 +166,11 @@ def _of_longer_trainings(points: Points) -> Spread:
 def _of_withheld_sizes(points: Points) -> Spread:
     """The error of predicting the longest training of a size from the other sizes. Of the smallest and the
     largest it is larger than of a size between two others, so that it is an upper limit there."""
-    sizes, tokens = longest_trainings(points)
-    errors = []
-    for size, longest in zip(sizes, tokens, strict=True):
+    last, errors = are_longest(points), []
+    for size in np.unique(points.parameters):
         others = points.subset(points.parameters != size)
         if len(others):
-            target = points.subset((points.parameters == size) & (points.tokens == longest))
+            target = points.subset((points.parameters == size) & last)
             error = np.log1p(relative_errors(fit_law(in_window(others)), target))
             errors.append(float(error.mean()))
     return _spread(errors)
