@@ -10,7 +10,7 @@ weights move with each of them; there are widths of one depth, too.
 The scale `mini` is for 2 CPU cores, on the pairs of `study_translation`, whose model, data, batch and rate it
 has; after as many updates even 1x32 is below the gate, the bigram model of the target. Cost: 12 minutes of
 one core for each of three seeds, by the measured time of an update; with evaluation and errors half an hour
-for two workers. Not run yet.
+for two workers (docs/results/errors_by_module.md).
 
 `study_errors:gpu` is for one GPU. Not run here.
 
