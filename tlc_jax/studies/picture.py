@@ -49,8 +49,8 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
             setter("{x:.3g}")  # a narrow range needs three digits
 
 
-def logarithmic_costs(axes: Axes) -> None:
-    """Give costs, such as seconds, a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+def logarithmic_x(axes: Axes) -> None:
+    """Give seconds or parameters a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
     from matplotlib.ticker import LogLocator
 
     axes.set_xscale("log")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tlc_jax.studies.item_store import Row
-from tlc_jax.studies.picture import logarithmic_costs, plain
+from tlc_jax.studies.picture import logarithmic_x, plain
 from tlc_jax.studies.statistics import difference_interval, interval, welch
 from tlc_jax.tasks.metric import Metric
 
@@ -157,4 +157,4 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], label: str, **style: Any) -
     if all(bands):
         low, high = zip(*filter(None, bands), strict=True)
         axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    logarithmic_costs(axes)
+    logarithmic_x(axes)

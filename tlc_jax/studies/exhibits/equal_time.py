@@ -24,7 +24,7 @@ from tlc_jax.studies.measured import (
     tuning_rows,
 )
 from tlc_jax.studies.one_device import of_one_device
-from tlc_jax.studies.picture import draw_means, logarithmic_costs, logarithmic_losses, plain
+from tlc_jax.studies.picture import draw_means, logarithmic_losses, logarithmic_x, plain
 from tlc_jax.studies.statistics import LEVEL, holm, welch
 from tlc_jax.tasks.metric import Metric
 
@@ -136,7 +136,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     )
     logarithmic_losses(axes, str(rows[0]["metric"]))
     if len({row["mark"] for row in rows}) > 1:
-        logarithmic_costs(axes)
+        logarithmic_x(axes)
     axes.legend(fontsize=8)
 
 

@@ -24,7 +24,7 @@ from tlc_jax.studies.evaluation_rates import compared_axes, rated_evaluations
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import GATES, Measured, above_gate, grouped, metric_of
-from tlc_jax.studies.picture import draw_means, logarithmic_losses, plain
+from tlc_jax.studies.picture import draw_means, logarithmic_losses, logarithmic_x, plain
 from tlc_jax.studies.size_families import families
 from tlc_jax.studies.statistics import Contrast, contrast
 from tlc_jax.studies.training_curve import cost_text, curves_of
@@ -215,9 +215,9 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.set(
         xlabel="parameters",
         ylabel=plain(f"{metric.name.replace('_', ' ')} on {rows[0]['set']}"),
-        xscale="log",
         title=f"Shape: after {cost_text(rows[0]['updates'])} updates",
     )
+    logarithmic_x(axes)
     logarithmic_losses(axes, metric.name)
     axes.legend(fontsize=8)
 
