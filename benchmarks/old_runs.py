@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from about import about, processor
+from about import about
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -123,7 +123,6 @@ def main() -> None:
     equal = equal and not any(own["different"] for own in evaluations.values())
     result = {
         **about(),
-        "processor": processor(),
         "commits": {"before": one.commit, "after": other.commit},
         "bit_equal": equal,
         "updates": updates,

@@ -5,10 +5,12 @@
 #
 # Needs the extra `interop` and a machine on which nothing else runs: an hour on 2 CPU cores, 4 GB of memory. Engines
 # take turns on the same cores, seven rounds. translation: trains translate_small for ten minutes on the embedded
-# message catalogues; with RUN=W@last5 and LINES=FILE a run of one's own translates the lines of a file of one's own.
+# message catalogues; with RUN=W@last5 and SENTENCES=FILE your own run translates the lines of your own file
+# (both with absolute paths).
 # table: writes OUT/speed.md from what the others have written; a part that was interrupted is called again.
 #
-# REHEARSAL=1 takes one small size, two rounds and a training of five seconds: that it runs through, and no speeds.
+# REHEARSAL=1 takes a small update, two rounds and a training of five seconds: that it runs through, and no speeds. The two
+# parts about packed weights have their own models, of 110 million weights, then too.
 set -euo pipefail
 out=$(realpath "${1:?a folder for the results}")
 shift
@@ -16,8 +18,13 @@ cd "$(dirname "$0")/.."
 mkdir -p "$out"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
-rounds=7 steps=4 sizes=(4x256x8 12x768x4) seconds=600 run=${RUN:-$out/translation} lines=${LINES:-$out/lines.en}
+rounds=7 steps=4 sizes=(4x256x8 12x768x4) seconds=600 run=${RUN:-$out/translation} lines=${SENTENCES:-$out/lines.en}
 if [ "${REHEARSAL:-0}" = 1 ]; then rounds=2 steps=1 sizes=(1x64x2) seconds=5; fi
+
+if [ -n "${RUN:-}" ] && [ -z "${SENTENCES:-}" ]; then
+    echo "RUN is given without SENTENCES: name a file with the sentences that it translates" >&2
+    exit 2
+fi
 
 translation() {
     [ -n "${RUN:-}" ] && return

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from about import about, processor
+from about import about
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,7 +77,7 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "-C", package, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     )
-    about_package = {"package": commit.stdout.strip(), "processor": processor()}
+    about_package = {"package": commit.stdout.strip()}
     args.output.write_text(json.dumps({**about(), **about_package, "seconds": results}, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Stores of models that were compressed in many ways, made by hand."""
+"""Stores of models that were compressed in many ways, made by hand, and what exhibits find in them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
+from tlc_jax.studies.claims import Finding
+from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Result, pack_scores
 
+matplotlib.use("Agg")
 WEIGHTS = 1000
 
 
@@ -71,3 +76,22 @@ def compressed_in_ways(
                 )
             )
     return store
+
+
+def findings(exhibit: Exhibit, store: ItemStore) -> list[Finding]:
+    """None where the exhibit has no rows."""
+    rows = exhibit.rows(store)
+    return exhibit.findings(rows) if rows else []
+
+
+def drawn(exhibit: Exhibit, store: ItemStore) -> int:
+    """The number of plots; the table and the sentences are made, too."""
+    rows = exhibit.rows(store)
+    assert exhibit.table(rows).row_count > 0
+    assert exhibit.sentences(rows)
+    panels = [panel for line in exhibit.panels(rows) for panel in line]
+    axes = Figure().subplots(1, len(panels), squeeze=False)[0]
+    for each, panel in zip(axes, panels, strict=True):
+        exhibit.draw(each, panel)
+        assert each.lines or each.containers
+    return len(panels)
