@@ -15,7 +15,8 @@ tokenizer.
 Cost, estimated from the updates and evaluations of `finetune_bert`, which were timed on a busy machine: 8
 hours of one core for the nine finetunings, 8 at most for recovery and its control, and 2 for 180 compressed
 models and their evaluations, together 9 hours of two cores with two workers; 25 GB of disk (--dry-run says
-so).
+so). Of 5e-5 and 1e-4 the second was better on the tuning set (docs/results/minilm_search.md): with
+`--search.learning-rates 1e-4` a third of the finetunings is left.
 """
 
 from tlc_jax.config import CompressConfig, Config, RecoveryConfig
