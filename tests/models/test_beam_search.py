@@ -39,20 +39,24 @@ def table(vocab: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 2, (vocab, length, vocab)).astype(np.float32)
 
 
-def run(logits: np.ndarray, limits: list[int], **options) -> Hypotheses:
-    """Searches a language: its 'cache' is the sum of tokens so far, which shows a wrong reordering."""
+def run(logits: np.ndarray, limits: list[int], seen=None, **options) -> Hypotheses:
+    """Searches a language: its 'cache' is the sum of tokens so far, which shows a wrong reordering. `seen` is
+    called with the position of each step."""
     tables = jnp.asarray(logits)
 
     def own_step(cache, tokens, place):
-        seen = cache["sum"] + tokens
-        return tables[tokens, place] + 0.1 * seen[:, :, None] * jnp.arange(logits.shape[2])[None, None], {
-            "sum": seen
-        }
+        if seen:
+            jax.debug.callback(seen, place)
+        total = cache["sum"] + tokens
+        shift = 0.1 * total[:, :, None] * jnp.arange(logits.shape[2])[None, None]
+        return tables[tokens, place] + shift, {"sum": total}
 
     cache = {"sum": jnp.zeros((len(limits), options["beams"]), jnp.int32)}
     length = options.pop("length", max(limits))
     options["reorder"] = lambda cache, parents: {"sum": jnp.take_along_axis(cache["sum"], parents, axis=1)}
-    return jax.jit(lambda: beam_search(own_step, cache, jnp.asarray(limits), length=length, **options))()
+    found = jax.jit(lambda: beam_search(own_step, cache, jnp.asarray(limits), length=length, **options))()
+    jax.effects_barrier()
+    return found
 
 
 def log_prob(logits: np.ndarray, sequence: tuple[int, ...]) -> float:
@@ -122,15 +126,24 @@ def test_equals_a_plain_search(alpha: float, beams: int) -> None:
 
 
 @pytest.mark.slow
-def test_stopping_early_changes_nothing_but_the_work() -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_stopping_early_changes_nothing_but_the_work(alpha: float) -> None:
+    """The fewer hypotheses are asked for, the sooner it ends."""
+    steps = dict.fromkeys((None, 3, 2, 1), 0)
     for seed in range(6):
         logits = table(6, 12, seed)
         logits[:, :, EOS] += 2  # most sentences end long before the limit
-        options = {"beams": 3, "alpha": 0.6}
-        one = run(logits, [12, 12], **options)
-        other = run(logits, [12, 12], **options, stop_early=False)
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.scores, other.scores)
+        options = {"beams": 3, "alpha": alpha}
+        whole = run(logits, [12, 12], **options, stop_early=False)
+        for best in steps:
+            places: list[int] = []
+            found = run(logits, [12, 12], **options, best=best, seen=places.append)
+            steps[best] += len(places)
+            np.testing.assert_array_equal(found.tokens, whole.tokens[:, :best])
+            np.testing.assert_array_equal(found.scores, whole.scores[:, :best])
+            np.testing.assert_array_equal(found.ended, whole.ended[:, :best])
+    assert steps[None] == steps[3]
+    assert 6 < steps[1] < steps[2] < steps[3] < 6 * 12
 
 
 def test_without_an_end_the_best_that_is_alive_counts() -> None:

@@ -2,10 +2,10 @@
 
 Hypotheses are scored by log probability / ((5 + length) / 6) ** alpha; the length counts </s>. Each step
 takes the best 2 x beams continuations of a sentence: those that end compete with the finished hypotheses, the
-best of the others stay alive. A sentence is done once its worst finished hypothesis is no worse than the
-bound of all alive ones: log probabilities only fall, so an alive hypothesis scores at most its log
-probability over the largest penalty to come. Hypotheses that do not end within the limit count only where
-none ends. One beam is greedy search: it takes only the best continuation.
+best of the others stay alive. A sentence is done once the worst of the finished hypotheses that are asked
+for is no worse than the bound of all alive ones: log probabilities only fall, so an alive hypothesis scores
+at most its log probability over the largest penalty to come. Hypotheses that do not end within the limit
+count only where none ends. One beam is greedy search: it takes only the best continuation.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _CHUNK = 128  # tokens of a vocabulary that are represented by their largest log
 @dataclass(frozen=True)
 class Hypotheses:
     """The hypotheses of each sentence, best first. `tokens` end with </s>, followed by pads; `ended` is False
-    where the limit came first; where there are fewer than beams, the others have the score -1e30."""
+    where the limit came first; where there are fewer than `best`, the others have the score -1e30."""
 
-    tokens: Int[Any, "batch beams length"]
-    scores: Float[Any, "batch beams"]
-    ended: Bool[Any, "batch beams"]
+    tokens: Int[Any, "batch best length"]
+    scores: Float[Any, "batch best"]
+    ended: Bool[Any, "batch best"]
 
 
 @jax.tree_util.register_dataclass
@@ -68,14 +68,16 @@ def beam_search(
     reorder: Reorder,
     grow: Grow | None = None,
     first: int = 0,
+    best: int | None = None,
     stop_early: bool = True,
 ) -> Hypotheses:
-    """The best `beams` hypotheses of every sentence, of at most `limits` tokens, and `length` for all.
+    """The `best` hypotheses of every sentence (None: as many as `beams`), of at most `limits` tokens, and
+    `length` for all. The fewer are asked for, the sooner a sentence is done.
 
     The cache has room for `length` positions or, with `grow`, for `first`, which most translations do not
     exceed: a smaller cache is faster.
     """
-    batch = len(limits)
+    batch, best = len(limits), best or beams
     # at first there is one hypothesis, the empty one
     log_probs = jnp.full((batch, beams), NEVER).at[:, 0].set(0.0)
     nothing = jnp.full((batch, beams, length), PAD, jnp.int32)
@@ -83,7 +85,7 @@ def beam_search(
     start = _State(jnp.int32(0), limits <= 0, nothing, log_probs, cache, nothing, scores)
 
     def advance(state: _State) -> _State:
-        return _advance(step, reorder, state, limits, beams, alpha, stop_early)
+        return _advance(step, reorder, state, limits, beams, alpha, best if stop_early else None)
 
     def until(state: _State, position: int) -> _State:
         return jax.lax.while_loop(
@@ -98,12 +100,14 @@ def beam_search(
     none = ~ended.any(axis=1, keepdims=True)
     unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / _penalty(limits, alpha)[:, None], NEVER)
     tokens = jnp.where(none[:, :, None], end.alive, end.finished)
-    return Hypotheses(tokens, jnp.where(none, unended, end.scores), ended)
+    return Hypotheses(tokens[:, :best], jnp.where(none, unended, end.scores)[:, :best], ended[:, :best])
 
 
 def _advance(
-    step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, stop_early: bool
+    step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, wanted: int | None
 ) -> _State:
+    """One more token for all that are alive. A sentence is done when so many `wanted` ones cannot change any
+    more; None: at its limit."""
     position, batch = state.position, len(limits)
     last = jnp.where(
         position == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(position - 1, 0), 2, False)
@@ -131,9 +135,9 @@ def _advance(
     finished = jnp.take_along_axis(both, order[:, :, None], axis=1)
 
     done = state.done | (position + 1 >= limits)
-    if stop_early:
+    if wanted is not None:
         largest = jnp.maximum(_penalty(position + 2, alpha), _penalty(limits, alpha))
-        done = done | (scores[:, -1] >= still[:, 0] / largest)
+        done = done | (scores[:, wanted - 1] >= still[:, 0] / largest)
     # the alive ones of a sentence that is done stay as they were: they may be its result
     keep = state.done
     alive = jnp.where(keep[:, None, None], state.alive, alive)

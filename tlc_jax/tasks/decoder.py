@@ -61,11 +61,11 @@ class Decoder:
         alpha: float = ALPHA,
         best: int = 1,
     ):
-        self._tokenizer, self._longest, self._best, self._mesh = tokenizer, longest, best, mesh
+        self._tokenizer, self._longest, self._mesh = tokenizer, longest, mesh
         self._bytes_of_row = functools.partial(bytes_of_row, config, beams)
         self._most_bytes = min(_MOST_BYTES, usable_memory() // 2) // self._at_once()
         self._search = jax.jit(
-            functools.partial(search, config, beams=beams, alpha=alpha),
+            functools.partial(search, config, beams=beams, alpha=alpha, best=best),
             out_shardings=replicated(self._mesh),  # every process reads all
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
@@ -156,13 +156,8 @@ class Decoder:
                 float(score),
                 bool(ended),
             )
-            for ids, score, ended in zip(
-                best.tokens[row][: self._best],
-                best.scores[row][: self._best],
-                best.ended[row][: self._best],
-                strict=True,
-            )
-            if score > NEVER / 2  # else there are fewer hypotheses than `best`
+            for ids, score, ended in zip(best.tokens[row], best.scores[row], best.ended[row], strict=True)
+            if score > NEVER / 2  # else there are fewer hypotheses than were asked for
         ]
 
 
@@ -180,8 +175,9 @@ def search(
     *,
     beams: int,
     alpha: float,
+    best: int | None = None,
 ) -> Hypotheses:
-    """The hypotheses of padded sources, each of at most `limits` tokens."""
+    """The `best` hypotheses (None: as many as `beams`) of padded sources, each of at most `limits` tokens."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
     first = min(length, source.shape[1] + _USUAL)
@@ -196,6 +192,7 @@ def search(
         reorder=reordered,
         grow=grown,
         first=first,
+        best=best,
     )
 
 

@@ -1,0 +1,85 @@
+"""Does a long input need more memory? Peak of `translate` with 2,000, 20,000 and 200,000 lines.
+
+    python benchmarks/long_input.py MODEL TEXT --output docs/results/long_input
+
+MODEL is a translation model, TEXT has a sentence on each line, 200,000 of them. Translation is greedy; the
+peak is that of the resident set as the system counts it (getrusage, what /usr/bin/time -v shows). Every line
+must have an answer. The first command compiles what later ones find in the cache, so it runs twice.
+
+Cost: with a model of 1x32 some minutes of one CPU core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from about import about
+from memory_at_use import LAUNCHER
+
+COUNTS = (2_000, 20_000, 200_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    rows = [measured(args.model, args.text, count) for count in (COUNTS[0], *COUNTS)][1:]
+    result = {**about(), "rows": rows}
+    args.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    args.output.with_suffix(".md").write_text(document(result), encoding="utf-8")
+
+
+def measured(model: str, text: Path, count: int) -> dict[str, Any]:
+    """Peak and seconds of a translation of the first so many lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "source", Path(folder) / "target"
+        with text.open("rb") as lines:
+            source.write_bytes(b"".join(itertools.islice(lines, count)))
+        given = source.read_bytes().count(b"\n")
+        translate = [sys.executable, "-m", "tlc_jax.translate", model, "--beams", "1"]
+        to_target = ["sh", "-c", 'exec "$@" > "$0"', str(target), *translate]
+        began = time.perf_counter()
+        with source.open("rb") as lines:
+            done = subprocess.run(
+                [sys.executable, "-c", LAUNCHER, *to_target], stdin=lines, capture_output=True
+            )
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            raise SystemExit(done.stderr.decode())
+        answered = target.read_bytes().count(b"\n")
+    if answered != given:
+        raise SystemExit(f"{given:,} lines have {answered:,} answers")
+    row = {"lines": given, "peak_mb": int(done.stdout) * 1024 / 1e6, "seconds": seconds}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def document(result: dict[str, Any]) -> str:
+    """The table, below how it was made."""
+    lines = [
+        "# Long inputs",
+        "",
+        f"    {result['command']}",
+        "",
+        f"{result['commit']}, {result['date']}, {result['machine']}. Greedy translation of so many lines, each of "
+        "which has an answer.",
+        "",
+        "| lines | peak, MB | seconds |",
+        "|---|---|---|",
+        *(f"| {row['lines']:,} | {row['peak_mb']:.0f} | {row['seconds']:.0f} |" for row in result["rows"]),
+    ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
