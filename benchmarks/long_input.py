@@ -71,8 +71,8 @@ def document(result: dict[str, Any]) -> str:
         "",
         f"    {result['command']}",
         "",
-        f"{result['commit']}, {result['date']}, {result['machine']}. Greedy translation of so many lines, each of "
-        "which has an answer.",
+        f"{result['commit']}, {result['date']}, {result['machine']}. Greedy translation of so many lines, "
+        "each of which has an answer.",
         "",
         "| lines | peak, MB | seconds |",
         "|---|---|---|",

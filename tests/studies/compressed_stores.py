@@ -40,9 +40,11 @@ def compressed_in_ways(
     file_bytes: Mapping[Way, float] | None = None,
     bleu: Mapping[Way, float] | None = None,
     gate: float | None = None,
+    updates: Mapping[tuple[str, str], int] | None = None,
 ) -> ItemStore:
     """A store with the value on the reported set of each training (seeds 0, 1, ...), where the tuning set has
-    the same values unless they are given. All models have as many weights."""
+    the same values unless they are given. All models have as many weights. `updates` are those of a size at a
+    mark."""
     store, packed = ItemStore(workdir), pack_scores(np.ones(2), np.ones(2))
     for number, (way, seeds) in enumerate(values.items()):
         for seed, value in enumerate(seeds):
@@ -51,6 +53,7 @@ def compressed_in_ways(
                 "file_bytes": (file_bytes or {}).get(way, paper + 24),
                 "paper_bytes": paper,
                 "metric": metric,
+                **({"step": updates[way.size, way.mark]} if updates else {}),
             }
             rows: list[dict[str, Any]] = [
                 {**about, "set": "tuning", "role": "tuning", "value": (tuning or {}).get(way, value)},

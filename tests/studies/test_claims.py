@@ -15,14 +15,14 @@ def test_a_verdict_follows_the_direction_of_an_effect_that_chance_would_hardly_g
     assert outcomes([_finding(True, 0.001), _finding(False, 0.001)]) == ["holds", "fails"]
 
 
-def test_what_cannot_be_tested_is_not_resolved():
-    assert outcomes([_finding(True, None)]) == ["not resolved"]
+def test_what_cannot_be_tested_says_so():
+    assert outcomes([_finding(True, None)]) == ["not tested"]
 
 
 def test_the_findings_of_a_study_are_corrected_together():
     """0.03 alone would do; of two with 0.03 and 0.04, Holm's correction makes 0.06 of the smaller. What
     cannot be tested is no comparison."""
-    assert outcomes([_finding(True, 0.03), _finding(True, None)]) == ["holds", "not resolved"]
+    assert outcomes([_finding(True, 0.03), _finding(True, None)]) == ["holds", "not tested"]
     assert outcomes([_finding(True, 0.03), _finding(True, 0.04)]) == ["not resolved", "not resolved"]
 
 

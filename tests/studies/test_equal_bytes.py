@@ -269,6 +269,21 @@ def test_a_smaller_model_that_is_better_with_no_more_bytes_contradicts(tmp_path:
     assert "345 kB, and 2x64 at 8 bits, 1.0287 [" in fails.effect
 
 
+def test_a_smaller_model_is_held_against_the_best_larger_one_that_it_beats(tmp_path: Path) -> None:
+    """Numbers of a study. 2x128 at 3 bits has more bytes and loses; one of fewer bytes loses by far, and the
+    one at 32 bits and 30 % pruned is no choice for its bytes, since 8 bits are better in fewer."""
+    models: dict[tuple[str, int, float], float] = {
+        ("2x64", 8, 413.0): 0.572,
+        ("2x128", 2, 420.0): 1.077,
+        ("2x128", 3, 504.0): 0.649,
+        ("2x128", 6, 1250.0): 0.497,
+    }
+    [fails] = of_losses(tmp_path, models)
+    assert not fails.supports
+    assert fails.effect.startswith("2x128 at 3 bits, 0.6487 [")
+    assert "(uncompressed" not in fails.effect, "no size is there uncompressed"
+
+
 @given(POINTS, POINTS)
 def test_the_better_of_two_that_are_judged_is_never_the_larger_file(
     tmp_path_factory: pytest.TempPathFactory, small: list[tuple[int, int]], large: list[tuple[int, int]]

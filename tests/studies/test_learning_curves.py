@@ -117,7 +117,7 @@ def test_one_seed_resolves_nothing(tmp_path: Path) -> None:
     rows = LEARNING_CURVES.rows(store)
     findings = LEARNING_CURVES.findings(rows)
     assert [finding.p for finding in findings] == [None] * 3
-    assert set(outcomes(findings)) == {"not resolved"}
+    assert set(outcomes(findings)) == {"not tested"}
     assert "A size with one seed is not tested: another seed may turn an order." in LEARNING_CURVES.sentences(
         rows
     )

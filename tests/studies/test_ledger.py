@@ -69,18 +69,20 @@ def _study(
     ("resolved", "verdict"),
     [
         ([0.001], "holds in part"),
-        ([0.001, -0.001], "holds"),
+        ([0.001, 0.001], "holds"),
+        ([0.001, None, None], "holds"),
+        ([None, None, None], "not tested"),
         ([-0.001], "fails in part"),
         ([], "not resolved"),
     ],
 )
 def test_a_claim_that_few_comparisons_resolve_holds_in_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolved: list[float], verdict: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolved: list[float | None], verdict: str
 ) -> None:
-    """Of three comparisons one or two are resolved; the sign of a p-value is the direction."""
+    """Of three comparisons one or two are resolved, or one and two are not tested; the sign of a p-value is
+    the direction."""
     monkeypatch.setattr(ledger, "EXHIBITS", (_exhibit([FASTER]),))
-    signs = [1.0 if verdict.startswith("holds") else math.copysign(1, p) for p in resolved]
-    pairs = [*zip(signs, map(abs, resolved), strict=True)] + [(1.0, 0.9)] * (3 - len(resolved))
+    pairs = [(math.copysign(1, p or 1), p and abs(p)) for p in resolved] + [(1.0, 0.9)] * (3 - len(resolved))
     study_of = _study(tmp_path / "one", {FASTER.name: pairs}, load_config("study_translation", StudyConfig))
     report.main(["claims", study_of, "--output", str(tmp_path / "claims.md")])
     assert f"**{verdict}**" in (tmp_path / "claims.md").read_text(encoding="utf-8")
@@ -111,9 +113,9 @@ def test_each_claim_has_a_verdict_and_what_fails_comes_first(page: str) -> None:
     assert [line.rpartition("| **")[2] for line in table] == [
         "fails** |",
         "holds in part** (holds in 1 of 3, not resolved in 2 of 3) |",
-        "not testable here** |",
+        "not run yet** |",
     ]
-    assert "1 fails, 1 holds in part, 1 not testable here" in page
+    assert "1 fails, 1 holds in part, 1 not run yet" in page
 
 
 def test_the_ledger_says_how_each_study_is_made(page: str) -> None:

@@ -13,7 +13,9 @@ from typing import Literal
 
 from tlc_jax.studies.statistics import LEVEL, holm
 
-Outcome = Literal["holds", "fails", "not resolved"]
+NOT_TESTED = "not tested"
+Outcome = Literal["holds", "fails", "not resolved", "not tested"]
+"""The last: there is one training each, for example, so that nothing says what chance would do."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def outcomes(findings: Sequence[Finding]) -> list[Outcome]:
     """The verdict on each finding of one study."""
 
     def outcome(finding: Finding, p: float | None) -> Outcome:
-        if p is None or p >= LEVEL:
+        if p is None:
+            return NOT_TESTED
+        if p >= LEVEL:
             return "not resolved"
         return "holds" if finding.supports else "fails"
 

@@ -14,7 +14,7 @@ from tlc_jax.core.printable import counted, printable
 from tlc_jax.storage.paths import AnyPath, parse_path, write_bytes
 from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.storage.writable import check_writable
-from tlc_jax.studies.claims import Claim, Finding, Outcome, corrected, outcomes
+from tlc_jax.studies.claims import NOT_TESTED, Claim, Finding, Outcome, corrected, outcomes
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.failed_items import failed_items
 from tlc_jax.studies.item_store import ItemStore
@@ -22,9 +22,12 @@ from tlc_jax.studies.measured import gates_of
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
 
-UNTESTED = "not testable here"
+UNTESTED = "not run yet"
 _IN_PART = " in part"
-_ORDER = ("fails", f"fails{_IN_PART}", "holds", f"holds{_IN_PART}", "not resolved", UNTESTED)
+_ORDER = (
+    *("fails", f"fails{_IN_PART}", "holds", f"holds{_IN_PART}"),
+    *("not resolved", NOT_TESTED, UNTESTED),
+)
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,15 @@ def _of_claim(claim: Claim, entries: Iterable[Entry]) -> list[Entry]:
 
 def _verdict(entries: Sequence[Entry]) -> str:
     """The verdict on a claim over studies: what all comparisons that resolve it agree on, 'in part' where
-    these are fewer than half of all; 'holds and fails' where they do not agree."""
+    these are no more than half of those that are tested; 'holds and fails' where they do not agree."""
     if not entries:
         return UNTESTED
-    resolved = [entry.outcome for entry in entries if entry.outcome != "not resolved"]
+    tested = [entry.outcome for entry in entries if entry.outcome != NOT_TESTED]
+    if not tested:
+        return NOT_TESTED
+    resolved = [outcome for outcome in tested if outcome != "not resolved"]
     verdict = " and ".join(sorted(set(resolved), reverse=True)) or "not resolved"
-    return verdict + (_IN_PART if 0 < len(resolved) < len(entries) / 2 else "")
+    return verdict + (_IN_PART if 0 < len(resolved) <= len(tested) / 2 and len(tested) > 1 else "")
 
 
 def _comparisons(entries: Sequence[Entry]) -> str:
@@ -134,7 +140,10 @@ def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
         "trainings, unless what it is about is counted. It is corrected (Holm) for all comparisons of its "
         "study, a page of the study for those of one exhibit; several studies are not corrected for each "
         "other. An effect has its 95 % interval in brackets. *Not resolved* is no evidence against a claim, "
-        "and none for it; *in part*: fewer than half of its comparisons are resolved.",
+        "and none for it; *not tested*: of one training each; *in part*: no more than half of the "
+        "comparisons that are tested are resolved. Where trainings are finished at marks of longer ones, "
+        "whether that is as good as a run planned for that time is a claim of its own "
+        "(branch-as-good-as-plan).",
         "\n".join(["| claim | source | here |", "|---|---|---|", *summary]),
         *(_section(claim, _of_claim(claim, entries)) for claim in verdicts),
         "## The studies",

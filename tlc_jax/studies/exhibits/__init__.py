@@ -16,6 +16,7 @@ from tlc_jax.studies.exhibits.finetuning_search import FINETUNING_SEARCH
 from tlc_jax.studies.exhibits.large_then_distil import LARGE_THEN_DISTIL
 from tlc_jax.studies.exhibits.layer_sharing import LAYER_SHARING
 from tlc_jax.studies.exhibits.learning_curves import LEARNING_CURVES
+from tlc_jax.studies.exhibits.losses_after_updates import LOSSES_AFTER_UPDATES
 from tlc_jax.studies.exhibits.memory_saved import MEMORY_SAVED
 from tlc_jax.studies.exhibits.moderate_amounts import MODERATE_AMOUNTS
 from tlc_jax.studies.exhibits.over_training import OVER_TRAINING
@@ -27,6 +28,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     BEST_SIZE,
     EQUAL_BYTES,
     COMPRESSION_LOSSES,
+    LOSSES_AFTER_UPDATES,
     COMBINED_LOSSES,
     MODERATE_AMOUNTS,
     OVER_TRAINING,

@@ -4,9 +4,9 @@ The loss of a training is how much worse it is compressed than before, in the un
 byte, or a share of right answers); after pruning in rounds, than the dense model that was trained as long,
 where that was measured. The largest size is compared with the smallest of those that have several trainings
 and whose dense models are better than their gate, at each number of bits and at each sparsity, after as long
-a training: sizes that were trained to the same loss may compare differently. These two are chosen before
-anything is compressed: a model that compression makes no better than its gate has a loss, too. Pruning in
-rounds is judged only against dense models that were trained as long, since the rounds train.
+a training, in which the larger has fewer updates (`losses_after_updates` is the control). These two are
+chosen before anything is compressed: a model that compression makes no better than its gate has a loss, too.
+Pruning in rounds is judged only against dense models that were trained as long, since the rounds train.
 """
 
 from __future__ import annotations
@@ -150,6 +150,14 @@ def _sentences(rows: list[Row]) -> list[str]:
                 f"{loss.values.mean():.4f}, dense{', trained as long,' if loss.controlled else ''} "
                 f"{loss.dense.mean():.4f}."
             )
+    if (controls := [row for row in rows if row["as_long_as"] is not None and row["bits"] == DENSE]) and (
+        unchanged := sum(row.get("step") == 0 for row in controls)
+    ):
+        texts.append(
+            f"Dense, trained as long: {unchanged} of {len(controls)} of these controls were best before "
+            "their first further update, and are the models that were finished before. Rounds begin at the "
+            "peak rate again, which did not help them."
+        )
     if any(map(_without_control, _alone(rows))):
         texts.append(
             "Pruned in rounds, a model is judged only against a dense one that was trained as long "

@@ -18,6 +18,7 @@ from rich.table import Table
 from tlc_jax.core.printable import counted
 from tlc_jax.studies.as_many_bytes import KILOBYTE, best_within, frontier, no_larger
 from tlc_jax.studies.claims import Claim, Finding
+from tlc_jax.studies.compressed_models import DENSE
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import metric_of, share, size_order
@@ -114,18 +115,23 @@ def _sentences(rows: list[Row]) -> list[str]:
 
 
 def _pairs(models: list[ModelFile], metric: Metric) -> list[tuple[ModelFile, ModelFile]]:
-    """A smaller and a larger model each, where the larger has fewer bits for each of its weights: to each
-    that is the best of its size for its bytes, the best of the other sizes that takes no more. Of those of
-    one size to which the same is the best, the one with the fewest bytes is the hardest to beat, and kept."""
+    """A smaller and a larger model each, where the larger has fewer bits for each of its weights; both are
+    the best of their size for their bytes. To each such model, the best of the other sizes that takes no
+    more. Of smaller ones to which the same larger one is the best, the one with the fewest bytes is kept, and
+    of larger ones the best that the same smaller one beats: neither loses for its few bytes."""
     pairs: dict[tuple[ModelFile, str], tuple[ModelFile, ModelFile]] = {}
     of_size = [[model for model in models if model.size == size] for size in {m.size: None for m in models}]
-    for one in (model for each in of_size for model in frontier(each, metric, _tuned, _bytes)):
-        larger = [model for model in models if _more_compressed(one, model)]
-        if (other := best_within(one.bytes, larger, metric, _tuned, _bytes)) is not None:
-            pairs.setdefault((other, one.size), (one, other))
-        smaller = [model for model in models if _more_compressed(model, one)]
-        if (other := best_within(one.bytes, smaller, metric, _tuned, _bytes)) is not None:
-            pairs.setdefault((other, one.size), (other, one))
+    best = [model for each in of_size for model in frontier(each, metric, _tuned, _bytes)]
+    for one in best:
+        larger = [model for model in best if _more_compressed(one, model)]
+        smaller = [model for model in best if _more_compressed(model, one)]
+        for others in (larger, smaller):
+            if (other := best_within(one.bytes, others, metric, _tuned, _bytes)) is None:
+                continue
+            key, pair = (other, one.size), (one, other) if others is larger else (other, one)
+            beaten = metric.better(other.reported.mean, one.reported.mean)
+            if key not in pairs or (others is smaller and beaten):
+                pairs[key] = pair
     return list(dict.fromkeys(pairs.values()))
 
 
@@ -139,7 +145,8 @@ def _findings(rows: list[Row]) -> list[Finding]:
     """One for each pair whose better model has no more bytes. That one with more bytes is better says nothing
     about compression, so such a pair has none."""
     metric, findings = metric_of(rows[0]), list[Finding]()
-    for smaller, larger in _pairs(files_of(list(filter(as_long, rows))), metric):
+    models = files_of(list(filter(as_long, rows)))
+    for smaller, larger in _pairs(models, metric):
         supports = metric.better(larger.reported.mean, smaller.reported.mean)
         better, worse = (larger, smaller) if supports else (smaller, larger)
         if gated_files([smaller, larger], metric) or not no_larger(better.bytes, worse.bytes):
@@ -148,10 +155,18 @@ def _findings(rows: list[Row]) -> list[Finding]:
         difference = tested or f"{larger.reported.mean - smaller.reported.mean:+.4f}"
         text = (
             f"{larger.reached}, and {smaller.reached}: the first minus the second is {difference} "
-            f"{metric.name.replace('_', ' ')}"
+            f"{metric.name.replace('_', ' ')}{_uncompressed(models, larger, smaller)}"
         )
         findings.append(Finding(LARGE_THEN_COMPRESS, text, supports, tested and tested.p))
     return findings
+
+
+def _uncompressed(models: list[ModelFile], *two: ModelFile) -> str:
+    """What both sizes reach uncompressed: a size that is behind before is behind for that reason, too."""
+    dense = {model.size: model for model in models if not model.amount and model.tuning.key[3] == DENSE}
+    if not all(model.size in dense for model in two):
+        return ""
+    return f" (uncompressed {' and '.join(f'{dense[model.size].reported.mean:.4f}' for model in two)})"
 
 
 def _table(rows: list[Row]) -> Table:

@@ -1,13 +1,13 @@
 """Whether a moderate amount of pruning and of quantization is better than more of one of them (paper 4.3:
 "prune 30-40% of the weights and then quantize the model to 6-8 bits"; figures 7 and 12, right).
 
-For each size, the best model that was pruned and quantized in moderation is compared with the best of those
-of the same trainings that take no more bytes and were quantized only or pruned only. Both are chosen on the
-tuning set. Bytes are counted twice: those of the file, which says where the weights are that are left, and
-the paper's, non-zeros x bits / 8 (footnote 7). Where a study prunes in rounds with a dense control, the
-control quantized is one of the models that were quantized only. Few numbers of bits favour both: where both
-is the better one, it is judged only if the other has at least 90 % of its bytes, so give a study numbers of
-bits and sparsities that have nearly as many bytes.
+For each size, each model that was pruned (in rounds, where a study does that) and quantized in moderation is
+compared with the best of those of the same trainings that take nearly as many bytes, 90 to 100 % of its own,
+and were quantized only or pruned only; it is chosen on the tuning set. Bytes alone say which models are
+compared, never how good they are. They are counted twice: those of the file, which says where the weights are
+that are left, and the paper's, non-zeros x bits / 8 (footnote 7). Where a study prunes in rounds with a dense
+control, the control quantized is one of the models that were quantized only. A model that no other meets in
+bytes is not judged: give a study numbers of bits and sparsities that have nearly as many.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ MODERATE = Claim(
 
 @dataclass(frozen=True)
 class _Pair:
-    """The best model of a size that is pruned and quantized in moderation, and the best of as many bytes that
-    is one of both only."""
+    """A model that is pruned and quantized in moderation, and the best of nearly as many bytes that is one of
+    both only."""
 
     both: Measured
     alone: Measured
@@ -64,10 +64,6 @@ class _Pair:
         """In each way of counting."""
         return ", ".join(f"{kilobytes(model.number(count))} ({_BYTES[count]})" for count in self.counts)
 
-    def nearly_as_many(self) -> bool:
-        """Whether `alone` has at least 90 % of the bytes, by one of the ways of counting."""
-        return any(self.alone.number(count) >= _NEARLY * self.both.number(count) for count in self.counts)
-
 
 def _seeds(model: Measured) -> list[int]:
     return list(dict.fromkeys(int(row["seed"]) for row in model.rows))
@@ -80,33 +76,33 @@ def _rows(store: ItemStore) -> list[Row]:
     ]
     last = max((share(row["mark"]) for row in rows), default=1.0)
     rows = [row for row in rows if share(row["mark"]) == last]
-    return rows if _pairs(rows) else []
+    return rows if _moderate(grouped(rows, _COLUMNS)) else []
 
 
 def _pairs(rows: Sequence[Row]) -> list[_Pair]:
-    pairs = []
-    models = grouped(rows, _COLUMNS)
-    for size in dict.fromkeys(model.key[0] for model in models):
-        of_size = [model for model in models if model.key[0] == size]
-        moderate = [model for model in of_size if _is_moderate(model)]
-        alone = [model for model in of_size if model.key[1] == DENSE or not model.key[2]]
-        if not moderate:
-            continue
-        both = _best(moderate)
+    pairs, models = list[_Pair](), grouped(rows, _COLUMNS)
+    for both in _moderate(models):
+        alone = [m for m in models if m.key[0] == both.key[0] and (m.key[1] == DENSE or not m.key[2])]
         chosen: dict[tuple[object, ...], _Pair] = {}
         for count in _BYTES:
-            fitting = [model for model in alone if model.number(count) <= both.number(count)]
-            if fitting:
-                best = _best(fitting)
+            most = both.number(count)
+            if nearly := [m for m in alone if _NEARLY * most <= m.number(count) <= most]:
+                best = _best(nearly)
                 before = chosen[best.key].counts if best.key in chosen else ()
                 chosen[best.key] = _Pair(both, best, (*before, count))
         pairs += chosen.values()
     return pairs
 
 
-def _is_moderate(model: Measured) -> bool:
-    _, bits, sparsity, _, _ = model.key
-    return _QUANTIZED[0] <= bits <= _QUANTIZED[1] and _PRUNED[0] <= sparsity <= _PRUNED[1]
+def _moderate(models: Sequence[Measured]) -> list[Measured]:
+    """Those that are both in moderation; pruned in rounds where any are."""
+
+    def moderate(model: Measured) -> bool:
+        _, bits, sparsity, _, _ = model.key
+        return _QUANTIZED[0] <= bits <= _QUANTIZED[1] and _PRUNED[0] <= sparsity <= _PRUNED[1]
+
+    chosen = list(filter(moderate, models))
+    return [model for model in chosen if model.key[3]] or chosen
 
 
 def _tuned(model: Measured) -> float:
@@ -122,22 +118,19 @@ def _best(models: list[Measured]) -> Measured:
 
 
 def _findings(rows: list[Row]) -> list[Finding]:
-    """One for each pair of trainings in common. That both is better than one of fewer bytes says nothing."""
+    """One for each pair of trainings in common."""
     metric, findings = metric_of(rows[0]), list[Finding]()
     for pair in _pairs(rows):
         of_seeds = pair.of_seeds()
         if not len(of_seeds) or above_gate([pair.both, pair.alone], metric):
             continue
         mean, tested = float(of_seeds.mean()), contrast([(1.0, of_seeds)])
-        supports = metric.better(mean, 0.0)
-        if supports and not pair.nearly_as_many():
-            continue
         text = (
             f"{pair.both.key[0]}, {_named(pair.both)}: {pair.both} {metric.name.replace('_', ' ')}, "
             f"{pair.bytes_of(pair.both)}; {_named(pair.alone)}: {pair.alone}, {pair.bytes_of(pair.alone)}; "
             f"the first minus the second: {tested or f'{mean:+.4f}'}"
         )
-        findings.append(Finding(MODERATE, text, supports, tested and tested.p))
+        findings.append(Finding(MODERATE, text, metric.better(mean, 0.0), tested and tested.p))
     return findings
 
 
@@ -167,15 +160,12 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    metric, texts = metric_of(rows[0]), as_sentences(_findings(rows))
-    for pair in _pairs(rows):
-        of_seeds = pair.of_seeds()
-        if len(of_seeds) and metric.better(float(of_seeds.mean()), 0.0) and not pair.nearly_as_many():
-            texts.append(
-                f"Not judged: {pair.both.key[0]}, {_named(pair.both)}, has {pair.bytes_of(pair.both)}, and "
-                f"the best of one of both that fits, {_named(pair.alone)}, {pair.bytes_of(pair.alone)}: too "
-                "few to say why it is worse."
-            )
+    texts, met = as_sentences(_findings(rows)), {pair.both.key for pair in _pairs(rows)}
+    if left := [model for model in _moderate(grouped(rows, _COLUMNS)) if model.key not in met]:
+        names = "; ".join(f"{model.key[0]}, {_named(model)}" for model in left)
+        texts.append(
+            f"Not judged, since no model that is one of both only has nearly as many bytes: {names}."
+        )
     return texts
 
 
