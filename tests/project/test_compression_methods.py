@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import types
@@ -11,22 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.project.documents import ROOT
+from tests.project.benchmark_scripts import load_benchmark
 from tlc_jax.compression.methods import STEPS, PruneNOfM
 from tlc_jax.tasks.metric import NATS_PER_BYTE
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    folder = ROOT / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location("compression_methods", folder / "compression_methods.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("compression_methods", monkeypatch)
 
 
 def test_methods_differ_and_are_steps(benchmark: types.ModuleType) -> None:

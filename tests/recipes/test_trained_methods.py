@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import types
@@ -11,22 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.project.documents import ROOT
+from tests.project.benchmark_scripts import load_benchmark
 from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.recipes.recover import trains
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    folder = ROOT / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location("trained_methods", folder / "trained_methods.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("trained_methods", monkeypatch)
 
 
 def test_methods_are_compared_at_the_bits_that_they_name(benchmark: types.ModuleType) -> None:

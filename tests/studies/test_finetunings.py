@@ -170,7 +170,7 @@ def searched(
 def test_two_combinations_of_three_seeds_resolve_nothing(tmp_path: Path) -> None:
     two = {"lr0.1": [0.70, 0.71, 0.72], "lr0.2": [0.80, 0.81, 0.82]}
     [search] = searches(FINETUNING_SEARCH.rows(searched(tmp_path, two)))
-    assert search.p == pytest.approx(0.1)
+    assert search.p == pytest.approx(2 / 20, abs=0.008), "of 20 ways to deal out six values"
 
 
 def test_a_choice_that_matters(tmp_path: Path) -> None:
@@ -180,13 +180,15 @@ def test_a_choice_that_matters(tmp_path: Path) -> None:
     assert search.means == pytest.approx({name: np.mean(values) for name, values in GOOD.items()})
     within = [np.var(values, ddof=1) for values in GOOD.values()]
     assert search.noise == pytest.approx(np.sqrt(np.mean(within)))
-    assert search.p == pytest.approx(6 / 1680), "3! of 9! / 3!^3 ways to deal out the seeds are as orderly"
+    assert search.p == pytest.approx(6 / 1680, abs=0.0015), (
+        "3! of 9! / 3!^3 ways to deal out the seeds are as orderly"
+    )
     [said] = FINETUNING_SEARCH.sentences(rows)
     assert (
         "lr0.2 is chosen of 3 combinations; by accuracy on tuning the best has 0.8100, 0.1000 from the median"
         in said
     )
-    assert "the choice matters, p = 0.0036" in said
+    assert "the choice matters, p = 0.00" in said
 
 
 def test_the_level_of_a_pretraining_is_no_noise_of_its_finetunings(tmp_path: Path) -> None:
