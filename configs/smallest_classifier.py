@@ -4,9 +4,9 @@ trained with rounded weights, with the model before compression as their teacher
     python -m tlc_jax.compress RUN --config smallest_classifier --workdir W --out DIR
     python -m tlc_jax.compress RUN --config smallest_classifier:thirtieth --workdir W --out DIR
 
-RUN is a finetuned classification, such as one of `finetune_bert`. Of all-MiniLM-L6-v2 on SST-2 (90.9 MB in
-float32) the first has 3 bits and about a fifteenth of the bytes. The second is pruned in rounds to a quarter
-of the weights, too.
+RUN is a finetuned classification, such as one of `finetune_bert`. The first has 3 bits, and is meant for
+a fifteenth of the float32 bytes of all-MiniLM-L6-v2 on SST-2 (90.9 MB). The second is pruned in rounds to a
+quarter of the weights, too, for a thirtieth. Neither was run on it.
 
 Cost: two epochs; the second, six.
 """
