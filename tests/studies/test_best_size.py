@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.studies.stores import trained
-from tlc_jax.studies.exhibits.best_size import BEST_SIZE, DIMINISHES, GROWS, exponent, optimum, overtaking
+from tlc_jax.studies.exhibits.best_size import (
+    BEST_SIZE,
+    DIMINISHES,
+    GROWS,
+    exponent,
+    exponents,
+    optimum,
+    overtaking,
+)
 
 
 @given(st.floats(5, 9), st.floats(0.01, 10), st.integers(4, 9))
@@ -113,13 +121,74 @@ def test_a_size_whose_second_seed_is_not_finished_is_not_judged(tmp_path: Path) 
     assert diminishing.effect.startswith("2x64 minus 1x32")
 
 
-def test_an_optimum_that_falls_is_not_said_to_grow(tmp_path: Path) -> None:
+SIZES = {"1x32": 2e5, "2x64": 4e5, "2x128": 1e6, "3x192": 4e6}
+
+
+def following(seconds: float, power: float, at_ten: float = 4e5) -> dict[str, float]:
+    """Losses of sizes on a parabola over log parameters, whose lowest point is at a power of the seconds."""
+    lowest = math.log(at_ten) + power * math.log(seconds / 10)
+    return {size: 1 + 0.1 * (math.log(count) - lowest) ** 2 for size, count in SIZES.items()}
+
+
+def of_seeds(powers: list[float], seconds: list[float]) -> list[dict]:
+    """Rows as the exhibit has them, of seeds whose optimum grows with these powers of the seconds."""
+    return [
+        {
+            "size": size,
+            "parameters": count,
+            "mark": str(at),
+            "training_seconds": at,
+            "values": [following(at, power)[size] for power in powers],
+            "seeds": len(powers),
+            "comparable": True,
+            "metric_of_task": "nats_per_byte",
+        }
+        for at in seconds
+        for size, count in SIZES.items()
+    ]
+
+
+def test_each_seed_has_an_exponent_of_its_own() -> None:
+    powers = [0.3, 0.4, 0.45]
+    assert exponents(of_seeds(powers, [10.0, 20.0, 40.0, 80.0])) == pytest.approx(powers)
+
+
+@pytest.mark.parametrize("spoil", ["one seed", "a size above its gate", "a missing seed"])
+def test_no_exponent_over_seeds(spoil: str) -> None:
+    rows = of_seeds([0.3] if spoil == "one seed" else [0.3, 0.4], [10.0, 20.0, 40.0])
+    if spoil == "a size above its gate":  # leaves two budgets
+        rows[0]["comparable"] = False
+    if spoil == "a missing seed":
+        rows[0] |= {"values": rows[0]["values"] * 2, "seeds": 4}
+    assert exponents(rows) == []
+
+
+@pytest.mark.parametrize(("sign", "word"), [(1, "grows"), (-1, "falls")])
+def test_the_direction_of_the_optimum_is_said_with_its_interval(tmp_path: Path, sign: int, word: str) -> None:
+    marks = {"1/4": 1.0, "1/2": 1.5, "1": 2.0}
     losses = {
-        "1x32": {"1/4": 1.8, "1/2": 1.6, "1": 1.15},
-        "2x64": {"1/4": 1.5, "1/2": 1.4, "1": 1.1},
-        "2x128": {"1/4": 1.55, "1/2": 1.6, "1": 1.6},
+        size: {mark: 1 + 0.2 * abs(position - 1 - sign * 0.2 * (at - 1.5)) for mark, at in marks.items()}
+        for position, size in enumerate(("1x32", "2x64", "2x128"))
     }
     text = " ".join(BEST_SIZE.sentences(store(tmp_path, losses)))
+    assert f"The optimum {word} with the budget to the power of " in text
+    assert "the mean of 3 seeds with its interval." in text
+
+
+def test_seeds_that_disagree_resolve_no_trend() -> None:
+    rows = of_seeds([-0.1, 0.4, 0.1], [10.0, 20.0, 40.0])
+    for row in rows:
+        row |= {"metric": "nats_per_byte", "set": "held out", "value": 1.0, "best": row["size"] == "2x64"}
+    assert any("no trend is resolved" in text for text in BEST_SIZE.sentences(rows))
+
+
+def test_an_optimum_of_one_seed_that_falls_is_not_said_to_grow(tmp_path: Path) -> None:
+    losses = {
+        "1x32": {"1/4": [1.8], "1/2": [1.6], "1": [1.15]},
+        "2x64": {"1/4": [1.5], "1/2": [1.4], "1": [1.1]},
+        "2x128": {"1/4": [1.55], "1/2": [1.6], "1": [1.6]},
+    }
+    text = " ".join(BEST_SIZE.sentences(BEST_SIZE.rows(trained(tmp_path, losses, gate=9.0))))
     assert "The optimum of the means falls with the budget to the power of -" in text
 
 

@@ -7,7 +7,8 @@ better there than the one that is best at the last, and worse at the last. Both 
 
 The optimum of a budget is that of the parabola through the best size and its two neighbours, over the
 logarithm of the number of parameters. It is not extrapolated: where the best size is the smallest or the
-largest of the study, that is all that is said.
+largest of the study, that is all that is said. The exponent of the optimum is fitted for each seed on its
+own, since the points of one training at several budgets are not independent of each other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, metric_of, primary_fields
 from tlc_jax.studies.picture import logarithmic_losses, plain
-from tlc_jax.studies.statistics import difference_interval, welch
+from tlc_jax.studies.statistics import difference_interval, interval, welch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,8 @@ def _rows(store: ItemStore) -> list[Row]:
 def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
     metric = metric_of(model.rows[0])
     best = metric.best(models, lambda each: each.mean)
+    seeds = dict.fromkeys(row.get("seed") for row in model.rows)
+    by_seed = sorted(zip(seeds, model.values.tolist(), strict=True), key=lambda pair: str(pair[0]))
     return {
         "mark": mark,
         "size": model.key[0],
@@ -74,7 +77,7 @@ def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
         **primary_fields(metric),
         "metric": metric.name,
         "value": model.mean,
-        "values": model.values.tolist(),
+        "values": [value for _, value in by_seed],
         "seeds": len(model.values),
         "comparable": not above_gate([model], metric),
         "best": model is best,
@@ -152,18 +155,58 @@ def _sentences(rows: list[Row]) -> list[str]:
         texts.append(
             f"The best size is {sizes[0]} at every budget at which sizes are comparable ({times} s)."
         )
-    if (slope := exponent(best)) is not None:
-        changes = "grows" if slope > 0 else "falls"
-        texts.append(
-            f"The optimum of the means {changes} with the budget to the power of {slope:.2f}, untested."
-        )
+    texts += _power_of_time(rows, best)
     if best and max(row["seeds"] for row in best) == 1:
         texts.append("One seed of each size: these orders are not tested against other seeds.")
     return texts
 
 
+def _power_of_time(rows: list[Row], best: list[Row]) -> list[str]:
+    """A sentence on the exponent of the optimum: over seeds where there are several, else of the means."""
+    if slopes := exponents(rows):
+        covered = interval(np.array(slopes)) or (-math.inf, math.inf)
+        resolved = covered[0] > 0 or covered[1] < 0
+        text = f"{np.mean(slopes):.2f} [{covered[0]:.2f}, {covered[1]:.2f}]"
+        changes = ("grows" if covered[0] > 0 else "falls") if resolved else "changes"
+        return [
+            f"The optimum {changes} with the budget to the power of {text}, the mean of {len(slopes)} seeds "
+            f"with its interval{'' if resolved else ': no trend is resolved'}."
+        ]
+    if (slope := exponent(best)) is None:
+        return []
+    changes = "grows" if slope > 0 else "falls"
+    return [f"The optimum of the means {changes} with the budget to the power of {slope:.2f}, untested."]
+
+
+def exponents(rows: list[Row]) -> list[float]:
+    """The exponent of the optimum of each seed, of the sizes and budgets of `_judged`; none unless all have
+    as many seeds, several, and each seed has an exponent."""
+    marks = _judged(rows)
+    counts = {len(row["values"]) for by_size in marks for row in by_size}
+    if len(counts) != 1 or metric_of(marks[0][0]).higher_is_better:
+        return []
+    slopes = []
+    for seed in range(counts.pop()):
+        optima = []
+        for by_size in marks:
+            losses = [row["values"][seed] for row in by_size]
+            lowest = optimum([row["parameters"] for row in by_size], losses)
+            optima.append({"training_seconds": by_size[0]["training_seconds"], "optimum": lowest})
+        slopes.append(exponent(optima))
+    return [] if None in slopes else slopes
+
+
 def findings(rows: list[Row]) -> list[Finding]:
-    """Of sizes that have several seeds at every budget, at budgets at which all of these are comparable."""
+    """Of the sizes and budgets of `_judged`."""
+    marks = _judged(rows)
+    if not marks:
+        return []
+    return [*([_growth(marks[0], marks[-1])] if len(marks) > 1 else []), _diminishing(marks[-1])]
+
+
+def _judged(rows: list[Row]) -> list[list[Row]]:
+    """The rows of each budget, in the order of parameters: of sizes that have several seeds at every budget,
+    at budgets at which all of these are comparable."""
     single = {row["size"] for row in rows if row["seeds"] == 1}
     tested = [row for row in rows if row["size"] not in single]
     above = {row["mark"] for row in tested if not row["comparable"]}
@@ -171,10 +214,7 @@ def findings(rows: list[Row]) -> list[Finding]:
     for row in tested:
         if row["mark"] not in above:
             by_mark.setdefault(row["mark"], []).append(row)
-    marks = [by_size for by_size in by_mark.values() if len(by_size) > 1]
-    if not marks:
-        return []
-    return [*([_growth(marks[0], marks[-1])] if len(marks) > 1 else []), _diminishing(marks[-1])]
+    return [by_size for by_size in by_mark.values() if len(by_size) > 1]
 
 
 def _growth(first: list[Row], last: list[Row]) -> Finding:
