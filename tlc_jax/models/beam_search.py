@@ -145,6 +145,7 @@ def _advance(
     return _State(position + 1, done, alive, still, cache, finished, scores)
 
 
+@jax.named_scope("continuations")
 def _continuations(
     logits: Float[Array, "batch beams vocab"], log_probs: Float[Array, "batch beams"], count: int
 ) -> tuple[Int[Array, "batch beams best"], Float[Array, "batch beams best"]]:

@@ -57,7 +57,8 @@ def prepare(
     config: EncoderDecoderConfig, params: Params, source: Int[Array, "batch others"], length: int
 ) -> Prepared:
     """Encodes the source. `length` is the longest that a translation can be."""
-    memory = encode(config, params, source)
+    with jax.named_scope("encode"):
+        memory = encode(config, params, source)
     dtype = compute_dtype(config)
     stacked = jax.tree.map(lambda w: in_dtype(w, dtype), params["decoder"]["layers"], is_leaf=is_packed)
     layers = unstacked(stacked, config.num_layers, _with_one_product)
@@ -141,31 +142,34 @@ def step(
     def advance(layer: Params, index: Any, x: Array, states: Any) -> tuple[Array, Any]:
         (keys, values), cross = states
         y = _norm(config, layer["attention_norm"], x)
-        query, key, value = (
-            _heads(config, part).transpose(0, 2, 1, 3)
-            for part in jnp.split(product(y, layer["query_key_value"]), 3, axis=-1)
-        )
-        keys = _written(keys, key.transpose(0, 1, 3, 2), index, at, axis=3)
-        values = _written(values, value, index, at, axis=2)
-        keys, values = jax.lax.optimization_barrier((keys, values))  # updated in place once, then read
-        seen = _scores(config, "bhkd,bhdn->bhkn", query, _of(keys, index))
-        weights = _softmax(seen, visible[:, None], x.dtype)
-        mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, _of(values, index))
-        mixed = mixed.transpose(0, 2, 1, 3)
-        x = x + product(_flat(mixed), layer["attention"]["output"]["kernel"])
+        with jax.named_scope("self_attention"):
+            query, key, value = (
+                _heads(config, part).transpose(0, 2, 1, 3)
+                for part in jnp.split(product(y, layer["query_key_value"]), 3, axis=-1)
+            )
+            keys = _written(keys, key.transpose(0, 1, 3, 2), index, at, axis=3)
+            values = _written(values, value, index, at, axis=2)
+            keys, values = jax.lax.optimization_barrier((keys, values))  # updated in place once, then read
+            seen = _scores(config, "bhkd,bhdn->bhkn", query, _of(keys, index))
+            weights = _softmax(seen, visible[:, None], x.dtype)
+            mixed = jnp.einsum("bhkn,bhnd->bhkd", weights, _of(values, index))
+            mixed = mixed.transpose(0, 2, 1, 3)
+            x = x + product(_flat(mixed), layer["attention"]["output"]["kernel"])
         y = _norm(config, layer["cross_attention_norm"], x)
-        query = _heads(config, product(y, layer["cross_attention"]["query"]["kernel"]))
-        seen = _scores(config, "bkhd,bhsd->bkhs", query, _of(cross[0], index))
-        weights = _softmax(seen, prepared.visible[:, None, None], x.dtype)
-        mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, _of(cross[1], index))
-        x = x + product(_flat(mixed), layer["cross_attention"]["output"]["kernel"])
+        with jax.named_scope("cross_attention"):
+            query = _heads(config, product(y, layer["cross_attention"]["query"]["kernel"]))
+            seen = _scores(config, "bkhd,bhsd->bkhs", query, _of(cross[0], index))
+            weights = _softmax(seen, prepared.visible[:, None, None], x.dtype)
+            mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, _of(cross[1], index))
+            x = x + product(_flat(mixed), layer["cross_attention"]["output"]["kernel"])
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
         return x, ((keys, values), cross)
 
     x, states = through(prepared.layers, advance, x, _beside(cache.kept, prepared.cross))
     kept = [each for each, _ in states] if isinstance(states, list) else states[0]
     x = _norm(config, prepared.final_norm, x)
-    return product(x, prepared.embedding, scores), Cache(kept, ancestors)
+    with jax.named_scope("vocabulary_head"):
+        return product(x, prepared.embedding, scores), Cache(kept, ancestors)
 
 
 def _beside(kept: Any, cross: Any) -> Any:
@@ -213,6 +217,7 @@ def _softmax(scores: Array, visible: Array, dtype: Any) -> Array:
     return jax.nn.softmax(scores, axis=-1).astype(dtype)
 
 
+@jax.named_scope("norm")
 def _norm(config: EncoderDecoderConfig, norm: Params, x: Array) -> Array:
     y = x.astype(at_least_float32(x.dtype))
     y = y - y.mean(axis=-1, keepdims=True)
@@ -221,6 +226,7 @@ def _norm(config: EncoderDecoderConfig, norm: Params, x: Array) -> Array:
     return (y * scale + bias).astype(x.dtype)
 
 
+@jax.named_scope("feed_forward")
 def _feed_forward(layer: Params, x: Array) -> Array:
     x = jax.nn.relu(product(x, layer["expand"]["kernel"]) + layer["expand"]["bias"][None, None])
     return product(x, layer["contract"]["kernel"]) + layer["contract"]["bias"][None, None]
