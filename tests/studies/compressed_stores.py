@@ -61,7 +61,13 @@ def compressed_in_ways(
             ]
             if bleu is not None:
                 rows.append(
-                    {**about, "set": "test", "role": "reported", "metric": "bleu", "value": bleu[way]}
+                    {
+                        **about,
+                        "set": "tuning",
+                        "role": "tuning",
+                        "metric": "greedy_bleu",
+                        "value": bleu[way] + seed,
+                    }
                 )
             if gate is not None:
                 rows.append({"set": "test", "metric": f"target_bigram_{metric}", "value": gate})

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.studies.untrained import Folder
+from tlc_jax.config import Config
+from tlc_jax.runs.load import TrainedModel
+from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies import comparison, compress_item, train_item
 
 
@@ -24,6 +27,7 @@ def folder(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(comparison, "save_pictures", lambda shown, path: {})
     monkeypatch.setattr(comparison, "write_page", lambda folders, path: SimpleNamespace(answers=[]))
     monkeypatch.setattr(train_item, "train_run", made.train_run)
-    monkeypatch.setattr(compress_item, "load_model", lambda *_, **__: None)
+    model = TrainedModel(RunDir(tmp_path), Config(), {}, 0, (), {})
+    monkeypatch.setattr(compress_item, "load_model", lambda *_, **__: model)
     monkeypatch.setattr(compress_item, "CompressedMeasurer", made.measurer)
     return made

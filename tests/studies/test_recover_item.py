@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +14,16 @@ import pytest
 from tests.studies.untrained import FIRST, SECOND, Folder
 from tlc_jax import compress, evaluate, study
 from tlc_jax.artifacts.artifact import read_artifact
+from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
 from tlc_jax.recipes import recover
 from tlc_jax.recipes.finished_round import Round
-from tlc_jax.runs.load import load_model
-from tlc_jax.studies import recover_item
+from tlc_jax.runs.load import TrainedModel, load_model
+from tlc_jax.storage.run_directory import RunDir, write_json
+from tlc_jax.studies import compress_item, recover_item
 from tlc_jax.studies.dry_run import predict
 from tlc_jax.studies.item_store import ItemStore, Result
 from tlc_jax.studies.items import Item, items_of
@@ -192,6 +194,7 @@ def test_one_combination_of_a_search_is_pruned_in_rounds(folder: Folder) -> None
 
 CONFIG = """
 from tlc_jax.config import *
+from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.config.compression import RecoveryConfig
 from tlc_jax.config.study_options import StudyConfig
 
@@ -268,3 +271,19 @@ def test_rounds_of_a_study_are_those_of_compress(
         )
         assert dense["item"].split("/")[3] == name
         assert dense["value"] == pytest.approx(manifest["recovery"][-1][f"{kept}_nats_per_byte"], rel=1e-6)
+
+
+def test_what_rounds_keep_is_decoded_as_its_training_was(tmp_path: Path) -> None:
+    """Rounds are runs that translate nothing; the models that are compressed after them do."""
+    task = TranslationConfig(bleu_sentences=5)
+    trained = Config(model=EncoderDecoderConfig(), task=task, data=PairsConfig())
+    before = RunDir(tmp_path / "runs" / "1x32/seed0/trained")
+    before.root.mkdir(parents=True)
+    write_json(before.config, asdict(trained))
+    of_round = replace(trained, task=task.without_decoding(), seed=7)
+    params, study = {}, SimpleNamespace(run=lambda name: RunDir(tmp_path / "runs" / name))
+    model = TrainedModel(before, of_round, params, 1, (), {})
+    item = Item(f"{before.root.relative_to(tmp_path / 'runs')}-rounds/pruned-30/8bits", "compress", {})
+    found: Any = compress_item.decoding(model, item.unpruned, study)  # type: ignore[arg-type]
+    assert (found.config.task.bleu_sentences, found.config.seed) == (5, 7)
+    assert compress_item.decoding(model, "", study) is model, "no rounds"  # type: ignore[arg-type]

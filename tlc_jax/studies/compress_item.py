@@ -3,6 +3,7 @@ that `compress` writes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -39,7 +40,8 @@ def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result
         return
     console = study.console
     check_run(first.run, study)
-    measure = CompressedMeasurer(load_model(kept_by(first.run, study), warn=console.print), console)
+    model = load_model(kept_by(first.run, study), warn=console.print)
+    measure = CompressedMeasurer(decoding(model, first.unpruned, study), console)
     data = study.store.result(first.needs[-1]).get("data", {})
     spent = spent_in_recovery(study.store.result(first.run))
     with console.status(f"{first.run}: compressing") as status:
@@ -61,6 +63,14 @@ def compress_items(items: Sequence[Item], study: StudyFolder) -> Iterator[Result
                 examples=examples,
             )
     console.print(f"{first.run}: compressed in {len(items)} ways")
+
+
+def decoding(model: TrainedModel, unpruned: str, study: StudyFolder) -> TrainedModel:
+    """The model with the task of the training that it was pruned from: rounds decode nothing."""
+    if not unpruned or not study.run(unpruned).exists():
+        return model
+    task = study.run(unpruned).read_config().task
+    return dataclasses.replace(model, config=dataclasses.replace(model.config, task=task))
 
 
 class CompressedMeasurer:

@@ -16,7 +16,7 @@ from tlc_jax.studies.statistics import interval
 
 DENSE = 32
 """Bits of a model that is not quantized."""
-BLEU = "bleu"
+BLEU = "greedy_bleu"
 ModelKey = tuple[str, str, int, float, bool, float | None]
 """Size, mark, bits, sparsity, whether it was pruned in rounds, and for a dense model that was trained as long
 as rounds the sparsity of the last of them."""
@@ -34,14 +34,17 @@ def amount_of(sparsity: float, recovered: bool, as_long_as: float | None) -> str
 
 def compressed_rows(store: ItemStore) -> list[Row]:
     """The primary metric of each compressed model on the reported set, with its value on the set that choices
-    are made on (`tuning`) and its `bleu` where it was decoded; of sizes without variants that were trained
-    equally long on one device, in the order of sizes and marks."""
+    are made on (`tuning`) and, where sentences of that were translated, their BLEU and its set
+    (`greedy_bleu`, `bleu_set`); of sizes without variants that were trained equally long on one device, in
+    the order of sizes and marks."""
     rows = [row for row in store.rows(stage="compress") if not row["variant"] and not row.get("equal")]
     rows = compressed_of_one_device(rows, store)
     rows = [
         {**row, "recovered": bool(row.get("recovered")), "as_long_as": row.get("as_long_as")} for row in rows
     ]
-    bleu = {(row["item"], row["set"]): row["value"] for row in rows if row["metric"] == BLEU}
+    bleu = {
+        row["item"]: {BLEU: row["value"], "bleu_set": row["set"]} for row in rows if row["metric"] == BLEU
+    }
     tuning = {
         row["item"]: row["value"] for row in rows if primary(row) and row.get("role") in ("tuning", "both")
     }
@@ -50,23 +53,20 @@ def compressed_rows(store: ItemStore) -> list[Row]:
         key=lambda row: (size_order(row["size"]), share(row["mark"]), row["sparsity"], -row["bits"])
     )
     return with_gates(
-        [
-            {**row, BLEU: bleu.get((row["item"], row["set"])), "tuning": tuning.get(row["item"])}
-            for row in reported
-        ],
+        [{**row, **bleu.get(row["item"], {}), "tuning": tuning.get(row["item"])} for row in reported],
         rows,
     )
 
 
 @dataclass(frozen=True)
 class ModelValues:
-    """The values of a model by the seed of the training, each the mean over its finetunings. The `sign` is 1
-    where lower is better, else -1."""
+    """The values of a model by the seed of the training, each the mean over its finetunings, and the BLEU of
+    those that were asked to translate. The `sign` is 1 where lower is better, else -1."""
 
     values: dict[int, float]
     sign: int
     gate: float | None
-    bleu: float | None
+    bleu: dict[int, float]
 
     @property
     def passes(self) -> bool:
@@ -87,17 +87,20 @@ def models_of(rows: Sequence[Row]) -> dict[ModelKey, ModelValues]:
 
 
 def _model(rows: list[Row]) -> ModelValues:
-    gate, bleu = rows[0].get("gate"), [row[BLEU] for row in rows]
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        by_seed.setdefault(int(row["seed"]), []).append(float(row["value"]))
-    values = {seed: float(np.mean(each)) for seed, each in by_seed.items()}
+    gate = rows[0].get("gate")
     return ModelValues(
-        values,
+        _by_seed(rows, "value"),
         sign=-1 if metric_of(rows[0]).higher_is_better else 1,
         gate=None if gate is None else float(gate),
-        bleu=None if None in bleu else float(np.mean(bleu)),
+        bleu=_by_seed([row for row in rows if row.get(BLEU) is not None], BLEU),
     )
+
+
+def _by_seed(rows: list[Row], column: str) -> dict[int, float]:
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(int(row["seed"]), []).append(float(row[column]))
+    return {seed: float(np.mean(each)) for seed, each in by_seed.items()}
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Loss:
 
     `values` are those of the compressed models and `dense` those of the same trainings (`seeds`),
     uncompressed or, after recovery, of their dense controls where there are any (`controlled`). `passes`:
-    both are better than their gate.
+    both are better than their gate. `bleu` and `dense_bleu` are None unless all of these translated.
     """
 
     size: str
@@ -120,8 +123,8 @@ class Loss:
     sign: int
     controlled: bool
     passes: bool
-    bleu: float | None
-    dense_bleu: float | None
+    bleu: Float[np.ndarray, "trainings"] | None
+    dense_bleu: Float[np.ndarray, "trainings"] | None
 
     @property
     def by_training(self) -> Float[np.ndarray, "trainings"]:
@@ -168,6 +171,10 @@ def _loss(key: ModelKey, models: dict[ModelKey, ModelValues]) -> Loss | None:
         sign=model.sign,
         controlled=control is not None,
         passes=model.passes and dense.passes,
-        bleu=model.bleu,
-        dense_bleu=dense.bleu,
+        bleu=_of_seeds(model.bleu, seeds),
+        dense_bleu=_of_seeds(dense.bleu, seeds),
     )
+
+
+def _of_seeds(values: dict[int, float], seeds: list[int]) -> Float[np.ndarray, "trainings"] | None:
+    return np.array([values[seed] for seed in seeds]) if values.keys() >= set(seeds) else None

@@ -64,7 +64,8 @@ class Item:
 
     @property
     def unpruned(self) -> str:
-        """The name of the run that is pruned in rounds, of an item of stage 'recover'."""
+        """The name of the run that is pruned in rounds, of an item of stage 'recover' and of those that
+        compress what it keeps; '' of others."""
         return self.name.rpartition(_ROUNDS)[0]
 
 

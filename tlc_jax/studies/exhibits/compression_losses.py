@@ -23,7 +23,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
 from tlc_jax.studies.picture import draw_means, plain
-from tlc_jax.studies.statistics import contrast
+from tlc_jax.studies.statistics import contrast, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,11 +117,6 @@ def _table(rows: list[Row]) -> Table:
     for loss in sorted(_alone(rows), key=lambda loss: [row["size"] for row in rows].index(loss.size)):
         marked = f"{loss}{'' if loss.passes else ' -'}"
         dense = f"{loss.dense.mean():.4f}{' +' if loss.controlled else ''}"
-        bleu = (
-            [f"{loss.bleu:.1f} ({loss.bleu - loss.dense_bleu:+.1f})"]
-            if loss.bleu and loss.dense_bleu
-            else [""]
-        )
         table.add_row(
             loss.size,
             loss.compression,
@@ -129,14 +124,29 @@ def _table(rows: list[Row]) -> Table:
             dense,
             marked,
             f"{100 * loss.share:+.1f} %",
-            *(bleu if decoded else []),
+            *([_bleu(loss)] if decoded else []),
         )
     notes = {
         "+ trained as long as the recovery": any(loss.controlled for loss in _alone(rows)),
         "- no better than the gate, compressed or not": any(not loss.passes for loss in _alone(rows)),
+        f"BLEU: of greedy translations of {_bleu_set(rows)}, and its change": decoded,
     }
     table.caption = "; ".join(note for note, needed in notes.items() if needed) or None
     return table
+
+
+def _bleu(loss: Loss) -> str:
+    """BLEU and what it changes by, with the interval over trainings of that."""
+    if loss.bleu is None or loss.dense_bleu is None:
+        return ""
+    change = loss.bleu - loss.dense_bleu
+    covered = interval(change)
+    text = f"{change.mean():+.1f}" + ("" if covered is None else f" [{covered[0]:+.1f}, {covered[1]:+.1f}]")
+    return f"{loss.bleu.mean():.1f} ({text})"
+
+
+def _bleu_set(rows: list[Row]) -> str:
+    return next((str(row["bleu_set"]) for row in rows if "bleu_set" in row), "")
 
 
 def _sentences(rows: list[Row]) -> list[str]:
