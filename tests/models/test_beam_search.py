@@ -39,14 +39,16 @@ def table(vocab: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 2, (vocab, length, vocab)).astype(np.float32)
 
 
-def run(logits: np.ndarray, limits: list[int], seen=None, **options) -> Hypotheses:
+def run(logits: np.ndarray, limits: list[int], seen=None, rows=None, **options) -> Hypotheses:
     """Searches a language: its 'cache' is the sum of tokens so far, which shows a wrong reordering. `seen` is
-    called with the position of each step."""
+    called with the position of each step, `rows` with that and its tokens."""
     tables = jnp.asarray(logits)
 
     def own_step(cache, tokens, place):
         if seen:
             jax.debug.callback(seen, place)
+        if rows:
+            jax.debug.callback(rows, place, tokens)
         total = cache["sum"] + tokens
         shift = 0.1 * total[:, :, None] * jnp.arange(logits.shape[2])[None, None]
         return tables[tokens, place] + shift, {"sum": total}
@@ -156,6 +158,36 @@ def test_without_an_end_the_best_that_is_alive_counts() -> None:
         assert np.asarray(found.scores[row, 0]) == pytest.approx(
             log_prob(logits, tokens) / penalty(limit, 0.6), abs=1e-4
         )
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize(
+    ("limits", "work"),
+    [
+        ([2, 12, 0, 9, 3, 12], 6 * 3 + 3 * 9),  # three are left after three tokens
+        ([9, 12, 12, 12], 4 * 12),
+        ([1, 1], 2),
+        ([0, 0], 0),
+        ([5, 2, 7], 3 * 7),  # an odd number stays together
+    ],
+)
+def test_sentences_that_are_left_are_computed_alone(limits: list[int], work: int, ends: bool) -> None:
+    """The same hypotheses with fewer rows; the sum of its tokens shows a row that was mixed up."""
+    logits, rows = table(7, 12, 4).copy(), {True: 0, False: 0}
+    logits[:, :, EOS] -= 3.0 if ends else 1e9
+    found = {}
+    for halve in (True, False):
+
+        def count(place, tokens, halve=halve) -> None:
+            rows[halve] += len(tokens)
+
+        options = {"select": lambda cache, chosen: {"sum": cache["sum"][chosen]}} if halve else {}
+        found[halve] = run(logits, limits, rows=count, beams=2, alpha=0.6, best=1, length=12, **options)
+    np.testing.assert_array_equal(found[True].tokens, found[False].tokens)
+    np.testing.assert_array_equal(found[True].ended, found[False].ended)
+    np.testing.assert_allclose(found[True].scores, found[False].scores, rtol=1e-6)
+    assert rows[True] <= rows[False]
+    assert ends or rows == {True: work, False: len(limits) * max(limits)}
 
 
 @pytest.mark.slow

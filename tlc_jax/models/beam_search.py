@@ -30,6 +30,8 @@ Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
 """(cache, parents) -> the cache of hypotheses that continue those with the indices `parents`."""
 Grow = Callable[[Any, int], Any]
 """(cache, length) -> the same with room for `length` positions."""
+Select = Callable[[Any, Int[Array, "chosen"]], Any]
+"""(cache, rows) -> the cache of these sentences of the batch."""
 NEVER = -1.0e30
 _CHUNK = 128  # tokens of a vocabulary that are represented by their largest logit at first
 
@@ -49,6 +51,7 @@ class Hypotheses:
 @dataclass(frozen=True)
 class _State:
     position: Int[Array, ""]
+    limits: Int[Array, "batch"]
     done: Bool[Array, "batch"]
     alive: Int[Array, "batch beams length"]
     log_probs: Float[Array, "batch beams"]
@@ -68,6 +71,7 @@ def beam_search(
     reorder: Reorder,
     grow: Grow | None = None,
     first: int = 0,
+    select: Select | None = None,
     best: int | None = None,
     stop_early: bool = True,
 ) -> Hypotheses:
@@ -75,40 +79,76 @@ def beam_search(
     `length` for all. The fewer are asked for, the sooner a sentence is done.
 
     The cache has room for `length` positions or, with `grow`, for `first`, which most translations do not
-    exceed: a smaller cache is faster.
+    exceed: a smaller cache is faster. With `select`, those that are left once half of an even number of
+    sentences is done are computed alone.
     """
     batch, best = len(limits), best or beams
     # at first there is one hypothesis, the empty one
     log_probs = jnp.full((batch, beams), NEVER).at[:, 0].set(0.0)
     nothing = jnp.full((batch, beams, length), PAD, jnp.int32)
     scores = jnp.full((batch, beams), NEVER)
-    start = _State(jnp.int32(0), limits <= 0, nothing, log_probs, cache, nothing, scores)
+    start = _State(jnp.int32(0), limits, limits <= 0, nothing, log_probs, cache, nothing, scores)
+    grows = grow is not None and first < length
 
     def advance(state: _State) -> _State:
-        return _advance(step, reorder, state, limits, beams, alpha, best if stop_early else None)
+        return _advance(step, reorder, state, beams, alpha, best if stop_early else None)
 
-    def until(state: _State, position: int) -> _State:
+    def until(state: _State, position: int, left: int = 0) -> _State:
+        """At this position, or when no more than `left` sentences are."""
         return jax.lax.while_loop(
-            lambda state: (state.position < position) & ~state.done.all(), advance, state
+            lambda state: (state.position < position) & ((~state.done).sum() > left), advance, state
         )
 
-    if grow is not None and first < length:
-        start = until(start, first)
-        start = dataclasses.replace(start, cache=grow(start.cache, length))
-    end = until(start, length)
+    def finish(state: _State) -> Hypotheses:
+        if grow is not None and grows:
+            state = until(state, first)
+            state = dataclasses.replace(state, cache=grow(state.cache, length))
+        return _hypotheses(until(state, length), alpha, best)
+
+    if select is None or batch % 2:
+        return finish(start)
+    begun = until(start, first if grows else length, batch // 2)
+
+    def half(rows: Int[Array, "chosen"]) -> tuple[Array, ...]:
+        chosen = _rows(begun, rows)
+        found = jax.lax.cond(
+            chosen.done.all(),
+            lambda: _hypotheses(chosen, alpha, best),
+            lambda: finish(dataclasses.replace(chosen, cache=select(begun.cache, rows))),
+        )
+        return found.tokens, found.scores, found.ended
+
+    order = jnp.argsort(begun.done, stable=True)  # those that are left come first
+    halves = jax.lax.map(half, order.reshape(2, -1))
+    back = jnp.argsort(order)
+    return Hypotheses(*(x.reshape(batch, *x.shape[2:])[back] for x in halves))
+
+
+def _rows(state: _State, rows: Int[Array, "chosen"]) -> _State:
+    """The state of some sentences, without their cache."""
+    limits, done, log_probs, scores = (
+        x[rows] for x in (state.limits, state.done, state.log_probs, state.scores)
+    )
+    return _State(
+        state.position, limits, done, state.alive[rows], log_probs, None, state.finished[rows], scores
+    )
+
+
+def _hypotheses(end: _State, alpha: float, best: int) -> Hypotheses:
     ended = end.scores > NEVER / 2
     none = ~ended.any(axis=1, keepdims=True)
-    unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / _penalty(limits, alpha)[:, None], NEVER)
+    penalty = _penalty(end.limits, alpha)[:, None]
+    unended = jnp.where(end.log_probs > NEVER / 2, end.log_probs / penalty, NEVER)
     tokens = jnp.where(none[:, :, None], end.alive, end.finished)
     return Hypotheses(tokens[:, :best], jnp.where(none, unended, end.scores)[:, :best], ended[:, :best])
 
 
 def _advance(
-    step: Step, reorder: Reorder, state: _State, limits: Array, beams: int, alpha: float, wanted: int | None
+    step: Step, reorder: Reorder, state: _State, beams: int, alpha: float, wanted: int | None
 ) -> _State:
     """One more token for all that are alive. A sentence is done when so many `wanted` ones cannot change any
     more; None: at its limit."""
-    position, batch = state.position, len(limits)
+    position, limits, batch = state.position, state.limits, len(state.limits)
     last = jnp.where(
         position == 0, PAD, jax.lax.dynamic_index_in_dim(state.alive, jnp.maximum(position - 1, 0), 2, False)
     )
@@ -142,7 +182,7 @@ def _advance(
     keep = state.done
     alive = jnp.where(keep[:, None, None], state.alive, alive)
     still = jnp.where(keep[:, None], state.log_probs, still)
-    return _State(position + 1, done, alive, still, cache, finished, scores)
+    return _State(position + 1, limits, done, alive, still, cache, finished, scores)
 
 
 @jax.named_scope("continuations")

@@ -12,6 +12,8 @@ hypotheses change their order, as is usual, would write all of it in each step.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +125,43 @@ def reordered(cache: Cache, parents: Int[Array, "batch beams"]) -> Cache:
     return Cache(cache.kept, jnp.take_along_axis(cache.ancestors, parents[:, :, None], axis=1))
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sentences:
+    """What each sentence of a batch has of its own: keys and values of its source, which of its tokens are no
+    pads, and its cache. What a search carries from step to step."""
+
+    cross: Any
+    visible: Bool[Array, "batch others"]
+    cache: Cache
+
+    def step(
+        self,
+        config: EncoderDecoderConfig,
+        prepared: Prepared,
+        tokens: Int[Array, "batch beams"],
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch beams vocab"], Sentences]:
+        """`step` for these sentences."""
+        own = dataclasses.replace(prepared, cross=self.cross, visible=self.visible)
+        logits, cache = step(config, own, self.cache, tokens, position)
+        return logits, dataclasses.replace(self, cache=cache)
+
+    def with_cache(self, change: Callable[..., Cache], *arguments: Any) -> Sentences:
+        """The same with a changed cache: `reordered` or `grown`."""
+        return dataclasses.replace(self, cache=change(self.cache, *arguments))
+
+    def rows(self, chosen: Int[Array, "chosen"]) -> Sentences:
+        """Some of the sentences."""
+
+        def of_layers(layers: Any) -> Any:
+            axis = 0 if isinstance(layers, list) else 1  # after that of the layers
+            return jax.tree.map(lambda x: jnp.take(x, chosen, axis=axis), layers)
+
+        cache = Cache(of_layers(self.cache.kept), self.cache.ancestors[chosen])
+        return Sentences(of_layers(self.cross), self.visible[chosen], cache)
+
+
 def step(
     config: EncoderDecoderConfig,
     prepared: Prepared,
@@ -158,9 +197,9 @@ def step(
         y = _norm(config, layer["cross_attention_norm"], x)
         with jax.named_scope("cross_attention"):
             query = _heads(config, product(y, layer["cross_attention"]["query"]["kernel"]))
-            seen = _scores(config, "bkhd,bhsd->bkhs", query, _of(cross[0], index))
+            seen = _scores(config, "bhkd,bhsd->bhks", query.transpose(0, 2, 1, 3), _of(cross[0], index))
             weights = _softmax(seen, prepared.visible[:, None, None], x.dtype)
-            mixed = jnp.einsum("bkhs,bhsd->bkhd", weights, _of(cross[1], index))
+            mixed = jnp.einsum("bhks,bhsd->bhkd", weights, _of(cross[1], index)).transpose(0, 2, 1, 3)
             x = x + product(_flat(mixed), layer["cross_attention"]["output"]["kernel"])
         x = x + _feed_forward(layer["feed_forward"], _norm(config, layer["feed_forward_norm"], x))
         return x, ((keys, values), cross)

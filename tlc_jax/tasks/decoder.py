@@ -22,7 +22,7 @@ from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
 from tlc_jax.core.vocabulary import TRANSLATION_PAD as PAD
 from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
-from tlc_jax.models.decoding import empty_cache, grown, prepare, reordered, step
+from tlc_jax.models.decoding import Sentences, empty_cache, grown, prepare, reordered
 from tlc_jax.parallel.mesh import local_rows, place, replicated
 from tlc_jax.tasks.long_sentences import pieces
 
@@ -65,7 +65,8 @@ class Decoder:
         self._bytes_of_row = functools.partial(bytes_of_row, config, beams)
         self._most_bytes = min(_MOST_BYTES, usable_memory() // 2) // self._at_once()
         self._search = jax.jit(
-            functools.partial(search, config, beams=beams, alpha=alpha, best=best),
+            # rows of a mesh stay where they are
+            functools.partial(search, config, beams=beams, alpha=alpha, best=best, halve=mesh.size == 1),
             out_shardings=replicated(self._mesh),  # every process reads all
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
@@ -176,22 +177,25 @@ def search(
     beams: int,
     alpha: float,
     best: int | None = None,
+    halve: bool = True,
 ) -> Hypotheses:
-    """The `best` hypotheses (None: as many as `beams`) of padded sources, each of at most `limits` tokens."""
+    """The `best` hypotheses (None: as many as `beams`) of padded sources, each of at most `limits` tokens.
+    With `halve`, sentences that are left once half of them are done are computed alone."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
     first = min(length, source.shape[1] + _USUAL)
     cache = empty_cache(config, prepared, beams, first)
     return beam_search(
-        lambda cache, tokens, position: step(config, prepared, cache, tokens, position),
-        cache,
+        lambda batch, tokens, position: batch.step(config, prepared, tokens, position),
+        Sentences(prepared.cross, prepared.visible, cache),
         limits,
         beams=beams,
         length=length,
         alpha=alpha,
-        reorder=reordered,
-        grow=grown,
+        reorder=lambda batch, parents: batch.with_cache(reordered, parents),
+        grow=lambda batch, length: batch.with_cache(grown, length),
         first=first,
+        select=Sentences.rows if halve else None,
         best=best,
     )
 
