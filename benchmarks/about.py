@@ -18,12 +18,18 @@ def about() -> dict[str, str]:
     commit = os.environ.get("COMMIT") or subprocess.check_output(
         ["git", "rev-parse", "--short", "HEAD"], text=True
     )
+    cores = len(os.sched_getaffinity(0))
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_without_folder, sys.argv)]),
         "commit": commit.strip(),
         "date": datetime.date.today().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores of {processor()}",
+        "machine": f"{cores} core{'s' if cores > 1 else ''} of {processor()}",
     }
+
+
+def _without_folder(argument: str) -> str:
+    """An absolute path says only where files are on this machine."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def processor() -> str:

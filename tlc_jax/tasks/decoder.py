@@ -65,8 +65,10 @@ class Decoder:
         self._bytes_of_row = functools.partial(bytes_of_row, config, beams)
         self._most_bytes = min(_MOST_BYTES, usable_memory() // 2) // self._at_once()
         self._search = jax.jit(
-            # rows of a mesh stay where they are
-            functools.partial(search, config, beams=beams, alpha=alpha, best=best, halve=mesh.size == 1),
+            # rows of a mesh stay where they are, and greedy search gains less than it takes to compile
+            functools.partial(
+                search, config, beams=beams, alpha=alpha, best=best, halve=mesh.size == 1 and beams > 1
+            ),
             out_shardings=replicated(self._mesh),  # every process reads all
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
@@ -180,7 +182,8 @@ def search(
     halve: bool = True,
 ) -> Hypotheses:
     """The `best` hypotheses (None: as many as `beams`) of padded sources, each of at most `limits` tokens.
-    With `halve`, sentences that are left once half of them are done are computed alone."""
+    With `halve`, sentences that are left once half of them are done are computed alone, unless they are
+    few."""
     length = source.shape[1] + EXTRA
     prepared = prepare(config, params, source, length)
     first = min(length, source.shape[1] + _USUAL)
@@ -195,7 +198,7 @@ def search(
         reorder=lambda batch, parents: batch.with_cache(reordered, parents),
         grow=lambda batch, length: batch.with_cache(grown, length),
         first=first,
-        select=Sentences.rows if halve else None,
+        select=Sentences.rows if halve and len(source) > _FEW_ROWS else None,
         best=best,
     )
 
