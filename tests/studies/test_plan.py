@@ -206,6 +206,15 @@ def test_predicted_beside_obtained(folder: Path, tmp_path: Path) -> None:
         assert loss["predicted"] == chosen.loss
         assert (loss["inside"], loss["complete"]) == (False, complete)
         assert loss["error"] == pytest.approx(chosen.loss / (chosen.high + 1) - 1)
+    # counted in updates, since other work shares its machine
+    for steps, complete in ((chosen.steps, True), (chosen.steps // 2, False)):
+        budget = dataclasses.replace(config.budget, steps=steps, training_seconds=None)
+        schedule = dataclasses.replace(config.schedule, follows="steps")
+        counted = dataclasses.replace(config, budget=budget, schedule=schedule)
+        write_json(run.config, dataclasses.asdict(counted))
+        line = {"step": steps, "training_seconds": 5000.0, "total_seconds": 5000.0}
+        run.metrics.write_text(json.dumps({**line, "eval/held_out/nats_per_byte": 1.0}) + "\n")
+        assert all(row["complete"] is complete for row in predicted_and_obtained(made, run))
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=7))
     write_json(run.config, dataclasses.asdict(other))
     with pytest.raises(UserError, match=f"is a run of 7x{config.model.hidden_size}"):

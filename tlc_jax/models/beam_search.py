@@ -111,12 +111,12 @@ def beam_search(
 
     def half(rows: Int[Array, "chosen"]) -> tuple[Array, ...]:
         chosen = _rows(begun, rows)
-        found = jax.lax.cond(
+        hypotheses = jax.lax.cond(
             chosen.done.all(),
             lambda: _hypotheses(chosen, alpha, best),
             lambda: finish(dataclasses.replace(chosen, cache=select(begun.cache, rows))),
         )
-        return found.tokens, found.scores, found.ended
+        return hypotheses.tokens, hypotheses.scores, hypotheses.ended
 
     order = jnp.argsort(begun.done, stable=True)  # those that are left come first
     halves = jax.lax.map(half, order.reshape(2, -1))

@@ -143,8 +143,8 @@ class Sentences:
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "batch beams vocab"], Sentences]:
         """`step` for these sentences."""
-        own = dataclasses.replace(prepared, cross=self.cross, visible=self.visible)
-        logits, cache = step(config, own, self.cache, tokens, position)
+        of_these = dataclasses.replace(prepared, cross=self.cross, visible=self.visible)
+        logits, cache = step(config, of_these, self.cache, tokens, position)
         return logits, dataclasses.replace(self, cache=cache)
 
     def with_cache(self, change: Callable[..., Cache], *arguments: Any) -> Sentences:

@@ -124,10 +124,12 @@ def predicted_and_obtained(plan: Plan, run: RunDir) -> list[Row]:
 
     Each row has the `quantity`, `predicted`, `low` and `high` (the ends of its interval; None without one),
     `obtained`, the relative `error` of the prediction, and `inside`: whether the interval holds (None without
-    one). `complete` says whether the run was trained for as long as planned, to 2 %; the metric of another is
-    not comparable. UserError if the plan has no such size, or the run no evaluation of the metric.
+    one). `complete` says whether the run was trained for as long as planned, to 2 %: in seconds or, where its
+    budget is one of updates, in these; the metric of another is not comparable. UserError if the plan has no
+    such size, or the run no evaluation of the metric.
     """
-    model = run.read_config().model
+    config = run.read_config()
+    model = config.model
     size = f"{model.num_layers}x{model.hidden_size}"
     planned = next((each for each in plan.sizes if each.size == size), None)
     if planned is None:
@@ -142,7 +144,11 @@ def predicted_and_obtained(plan: Plan, run: RunDir) -> list[Row]:
             f"{run.metrics} has no {plan.metric} on {plan.set}: give a run that was evaluated on it"
         )
     last, seconds = lines[-1], 3600 * plan.hours
-    complete = abs(float(last["training_seconds"]) / seconds - 1) < _NEAR
+    if config.budget.steps is None:
+        trained = float(last["training_seconds"]) / seconds
+    else:
+        trained = last["step"] / planned.steps
+    complete = abs(trained - 1) < _NEAR
     rows: list[Row] = []
     for quantity, predicted, obtained, ends in (
         ("updates", planned.steps, last["step"], None),

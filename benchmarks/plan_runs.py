@@ -1,0 +1,64 @@
+"""What `plan` answered on one machine, and what trainings of its sizes have reached.
+
+    python benchmarks/plan_runs.py docs/results/plan_runs --output docs/results/plan_runs.md [--runs RUN ...]
+
+The folder holds a file NAME.json for each plan, its plan.json. A training belongs to a plan if it has as many
+updates, or as many seconds, as that has planned for its size.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from about import about
+
+from tlc_jax.storage.paths import parse_path
+from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.studies.item_store import Row
+from tlc_jax.studies.markdown_page import as_markdown
+from tlc_jax.studies.page.plan_part import obtained_sentences, obtained_table
+from tlc_jax.studies.plan_record import Plan, predicted_and_obtained, read_plan
+from tlc_jax.studies.plan_text import answer, plan_table
+
+NOTES = "notes.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--runs", nargs="*", default=[])
+    args = parser.parse_args()
+    made = about()
+    parts = ["# What plans said, and what came of them", f"    {made['command']}"]
+    if (args.folder / NOTES).exists():
+        parts.append((args.folder / NOTES).read_text(encoding="utf-8").strip())
+    for path in sorted(args.folder.glob("*.json")):
+        plan = read_plan(parse_path(str(path)))
+        parts += of_plan(path.stem, plan, [RunDir(parse_path(run)) for run in args.runs])
+    args.output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def of_plan(name: str, plan: Plan, runs: list[RunDir]) -> list[str]:
+    bullets = [answer(plan), *plan.notes]
+    parts = [f"## {name.replace('_', ' ')}", as_markdown(plan_table(plan)), _listed(bullets)]
+    if obtained := [row for run in runs for row in of_run(plan, run)]:
+        parts += [as_markdown(obtained_table(obtained)), _listed(obtained_sentences(obtained))]
+    made = plan.made
+    parts.append(f"Commit {made['commit']}, {str(made['date'])[:10]}, {plan.device}.")
+    return parts
+
+
+def of_run(plan: Plan, run: RunDir) -> list[Row]:
+    """What was predicted and obtained of a run; nothing where it is none of this plan."""
+    rows = predicted_and_obtained(plan, run)
+    return [{**row, "run": run.root.name} for row in rows if row["complete"]]
+
+
+def _listed(texts: list[str]) -> str:
+    return "\n".join(f"* {text}" for text in texts)
+
+
+if __name__ == "__main__":
+    main()
