@@ -30,7 +30,7 @@ class Plan(PlanConfig):
 
 def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = cli.parse(Plan, arguments, settings=_of_a_training(arguments), everyday=EVERYDAY)
+    args = cli.parse(Plan, arguments, settings=_candidates(arguments), everyday=EVERYDAY)
     try:
         args.check()
     except ValueError as error:
@@ -40,14 +40,19 @@ def main(argv: list[str] | None = None) -> None:
     plan(args, args.settings)
 
 
-def _of_a_training(arguments: list[str]) -> StudyConfig | None:
-    """A document of one training as a study of its size; None for another document."""
+def _candidates(arguments: list[str]) -> StudyConfig | None:
+    """The document of a study without sizes that it does not judge, or that of one training as a study of its
+    size; None for another document."""
     document = command_line.option(arguments, "--config")
     if document is None:
         return None
     try:
-        config = load_config(document, Config)
-    except UserError:  # another kind of document, or one that says what is wrong once it is loaded again
+        config = load_config(document, object)
+    except UserError:  # which says what is wrong once it is loaded again
+        return None
+    if isinstance(config, StudyConfig):
+        return dataclasses.replace(config, oversized=())
+    if not isinstance(config, Config):
         return None
     return StudyConfig(train=config, sizes=(f"{config.model.num_layers}x{config.model.hidden_size}",))
 

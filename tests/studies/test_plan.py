@@ -185,6 +185,15 @@ def test_bytes_that_nothing_fits_in(folder: Path, tmp_path: Path) -> None:
         planned(folder, tmp_path / "plan", megabytes=0.01)
 
 
+def test_a_size_that_a_study_does_not_judge_may_be_asked_for() -> None:
+    """Else `--sizes 4x256` would be refused, since `study_translation` has it in `oversized`."""
+    study = plan._candidates(["--hours", "1", "--config", "study_translation"])
+    assert study is not None
+    assert study.oversized == ()
+    assert "4x256" not in study.sizes
+    assert dataclasses.replace(study, sizes=("2x64", "4x256")).sizes == ("2x64", "4x256")
+
+
 def test_a_size_without_a_timing_file(folder: Path, tmp_path: Path) -> None:
     files = sorted(map(str, (folder / "times").glob("1x32.json")))
     with pytest.raises(UserError, match="2x64 needs one timing file"):
