@@ -160,18 +160,17 @@ def test_without_an_end_the_best_that_is_alive_counts() -> None:
         )
 
 
-@pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize(
-    ("limits", "work"),
+    ("limits", "ends", "work"),
     [
-        ([2, 12, 0, 9, 3, 12], 6 * 3 + 3 * 9),  # three are left after three tokens
-        ([9, 12, 12, 12], 4 * 12),
-        ([1, 1], 2),
-        ([0, 0], 0),
-        ([5, 2, 7], 3 * 7),  # an odd number stays together
+        ([2, 12, 0, 9, 3, 12], True, None),
+        ([2, 12, 0, 9, 3, 12], False, 6 * 3 + 3 * 9),  # three are left after three tokens
+        ([9, 12, 12, 12], False, 4 * 12),
+        ([0, 0], False, 0),
+        ([5, 2, 7], False, 3 * 7),  # an odd number stays together
     ],
 )
-def test_sentences_that_are_left_are_computed_alone(limits: list[int], work: int, ends: bool) -> None:
+def test_sentences_that_are_left_are_computed_alone(limits: list[int], ends: bool, work: int | None) -> None:
     """The same hypotheses with fewer rows; the sum of its tokens shows a row that was mixed up."""
     logits, rows = table(7, 12, 4).copy(), {True: 0, False: 0}
     logits[:, :, EOS] -= 3.0 if ends else 1e9
@@ -187,7 +186,7 @@ def test_sentences_that_are_left_are_computed_alone(limits: list[int], work: int
     np.testing.assert_array_equal(found[True].ended, found[False].ended)
     np.testing.assert_allclose(found[True].scores, found[False].scores, rtol=1e-6)
     assert rows[True] <= rows[False]
-    assert ends or rows == {True: work, False: len(limits) * max(limits)}
+    assert work is None or rows == {True: work, False: len(limits) * max(limits)}
 
 
 @pytest.mark.slow

@@ -344,13 +344,25 @@ def test_the_common_lengths_pad_least(sizes: list[int], longest: int) -> None:
     assert cells(common_lengths(sizes, longest)) == min(map(cells, choices))
 
 
-def test_three_shapes_whatever_is_translated(finished: Path) -> None:
+def test_five_shapes_whatever_is_translated(finished: Path) -> None:
     translator = Translator(load_model(str(finished)), QUIET, beams=1)
     sentences = [" ".join(pair) for pair in sentence_pairs(40, 5)]
     doubled = [f"{sentence} {sentence}" for sentence in sentences]
     for texts in (sentences[:2], sentences, [" ".join(sentences[:3])], ["a"] * 30, doubled):
         translator(texts)
-    assert len(translator._decoder._compiled) <= 3
+    assert len(translator._decoder._compiled) <= 5
+
+
+def test_few_sentences_are_padded_to_few_lengths(finished: Path) -> None:
+    decoder = Translator(load_model(str(finished)), QUIET)._decoder
+    decoder._longest, decoder._lengths = 100, (16, 40)
+    assert decoder._shape(3, 10) == (8, 24), "few of them"
+    assert decoder._shape(50, 70) == (8, 104), "longer than what was translated first"
+    assert decoder._shape(2, 24) == (8, 24)
+    assert decoder._shape(2, 25) == (8, 104), "no shape that is compiled for this alone"
+    assert decoder._shape(50, 25) == (56, 40), "many of them, as many on each device"
+    decoder._longest, decoder._few_lengths = 20, set()
+    assert decoder._shape(2, 20) == (8, 24)
 
 
 def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ ALPHA = 0.6
 _OVERHEAD = 1.5  # memory by the compiler over that of the cache: 1.0 to 1.5 (4 to 200 beams, width 64 to 256)
 _TOKENS = 2048  # of the source of a batch, pads included
 _MOST_ROWS, _FEW_ROWS = 64, 8
+_SHORT = (24, 56)  # tokens of few sentences; a batch of them that is longer is padded to the longest
 _MOST_BYTES = 4 << 30  # that a batch may need, if that much memory is free
 
 
@@ -73,6 +74,7 @@ class Decoder:
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
         self._lengths: tuple[int, ...] = ()
+        self._few_lengths = set[int]()
 
     def translate(
         self, params: Params, sentences: Sequence[str], advance: Callable[[int], None] = lambda count: None
@@ -127,16 +129,26 @@ class Decoder:
         return translations
 
     def _shape(self, count: int, longest: int) -> tuple[int, int]:
-        """Rows and length of the next batch, one of three shapes: two whose lengths suit what was translated
-        first, and one for few sentences and for those that are longer. `count` sentences are left, of at most
-        `longest` tokens."""
-        most, length = _FEW_ROWS, _rounded(self._longest)
+        """Rows and length of the next batch, one of five shapes: two whose lengths suit what was translated
+        first, and three for few sentences and for those that are longer. `count` sentences are left, of at
+        most `longest` tokens."""
         if count > _FEW_ROWS and longest <= self._lengths[-1]:
             most, length = _MOST_ROWS, min(each for each in self._lengths if longest <= each)
+        else:
+            most, length = _FEW_ROWS, self._few_length(longest)
         bytes_of_row = self._bytes_of_row(length)
         rows = min(most, _TOKENS // length, self._most_bytes * self._mesh.size // bytes_of_row)
         devices = self._mesh.size
         return -(-max(1, rows) // devices) * devices, length  # as many rows on each device
+
+    def _few_length(self, longest: int) -> int:
+        """The shortest of three lengths; of those that were used before, if one is long enough, since another
+        one would have to be compiled."""
+        whole = _rounded(self._longest)
+        fits = [length for length in (*_SHORT, whole) if longest <= length <= whole]
+        length = min(self._few_lengths.intersection(fits) or fits)
+        self._few_lengths.add(length)
+        return length
 
     def _at_once(self) -> int:
         """Batches that run at the same time: two on a CPU, since the small operations of one leave a third of
