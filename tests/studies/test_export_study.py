@@ -153,5 +153,20 @@ def test_a_page_has_every_number_of_the_tables_and_how_it_was_made(tmp_path: Pat
             assert f"{row['value']:.4f}" in text
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert min(widths) >= 3, "rows of tables end as they begin"
+    assert "P-values" not in text, "no seed is compared with another"
     made = text.partition("## How it was made")[2]
     assert "tlc_jax.study --config study_translation:gpu --workdir W --sizes 1x64\n" in made
+
+
+def test_a_page_says_what_its_p_values_are_corrected_for(tmp_path: Path) -> None:
+    losses = {"1x32": {"1": [1.5, 1.51, 1.52]}, "2x64": {"1": [1.2, 1.21, 1.22]}}
+    trained(tmp_path / "study", losses, gate=2.0)
+    config = load_config("study_translation:gpu", StudyConfig)
+    (tmp_path / "study" / STUDY).write_text(json_text(dataclasses.asdict(config)), encoding="utf-8")
+    output = tmp_path / "page.md"
+    report.main(["study", str(tmp_path / "study"), "--output", str(output)])
+    text = output.read_text(encoding="utf-8")
+    assert "resolved over seeds, p = " in text
+    assert (
+        "P-values on this page are corrected (Holm) for the comparisons of their own part; those of" in text
+    )

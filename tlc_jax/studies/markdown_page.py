@@ -30,16 +30,25 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
     pictures = save_pictures(shown, path.with_suffix(".png"))
     title = path.name.removesuffix(path.suffix).replace("_", " ")
     again = f"{command('report')} study {shlex.quote(str(study))} --output {shlex.quote(str(path))}"
+    exhibits = [_exhibit(exhibit, rows, pictures.get(exhibit.name)) for exhibit, rows in shown]
     parts = [
         f"# {title[:1].upper()}{title[1:]}",
         f"    {again}",
         *([f"![{title}]({pictures[''].name})"] if "" in pictures else []),
-        *(_exhibit(exhibit, rows, pictures.get(exhibit.name)) for exhibit, rows in shown),
+        *exhibits,
+        *([_corrected()] if any(", p = " in text for text in exhibits) else []),
         *(["## Failed", *(f"* {text}" for text in failures(store))] if failures(store) else []),
         *([read_text(study / NOTES).strip()] if (study / NOTES).is_file() else []),
         _made(study, store),
     ]
     write_bytes(path, ("\n\n".join(parts) + "\n").encode())
+
+
+def _corrected() -> str:
+    return (
+        "P-values on this page are corrected (Holm) for the comparisons of their own part; those of "
+        f"`{command('report')} claims` for all comparisons of the study, so that fewer are resolved there."
+    )
 
 
 def _exhibit(exhibit: Exhibit, rows: list[Row], picture: AnyPath | None) -> str:
