@@ -207,6 +207,11 @@ def _sentences(rows: list[Row]) -> list[str]:
         texts.append(
             "Compared are finished branches; dotted lines are their trunks, at a stable learning rate."
         )
+    if needs:
+        texts.append(
+            "A larger size is asked for what a smaller one ends with; for what that reached earlier, the "
+            "smaller one may need less."
+        )
     if left_out := rows[0]["left_out"]:
         texts.append(f"Left out are runs of other devices, whose seconds are not comparable: {left_out}.")
     return texts
