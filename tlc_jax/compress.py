@@ -20,6 +20,10 @@ EVERYDAY = (
 )
 
 
+_FORMER = {"--zstd": ("--coding", "zstd"), "--no-zstd": ("--coding", "plain")}
+"""Options of earlier versions, in scripts that people have."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compress:
     """Prune and quantize a model, and write it in packed bits to a folder that needs no other file."""
@@ -39,7 +43,8 @@ class Compress:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if argv is None else argv
+    given = sys.argv[1:] if argv is None else argv
+    arguments = [word for argument in given for word in _FORMER.get(argument, (argument,))]
     hf, document = (command_line.option(arguments, name) for name in ("--hf", "--config"))
     settings = OF_FOLDERS if hf and not document else None
     args = cli.parse(Compress, arguments, settings=settings, everyday=EVERYDAY)

@@ -221,3 +221,15 @@ def test_nothing_is_written_of_what_is_refused(sentences: Path, tmp_path: Path) 
         ):
             exported(artifact, tmp_path / "codes")
         assert not (tmp_path / "codes").exists()
+
+
+@pytest.mark.parametrize(("former", "coding"), [("--zstd", "zstd"), ("--no-zstd", "plain")])
+def test_the_option_of_earlier_versions(tmp_path: Path, former: str, coding: str) -> None:
+    """Scripts that people have go on."""
+    (tmp_path / "hf").mkdir()
+    weights = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    safetensors.numpy.save_file({"layer.weight": weights}, tmp_path / "hf" / "model.safetensors")
+    for options, out in (([former], "one"), (["--coding", coding], "other")):
+        compress.main(["--hf", str(tmp_path / "hf"), "--bits", "4", *options, "--out", str(tmp_path / out)])
+    one, other = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "other"))
+    assert one == other
