@@ -68,6 +68,18 @@ def test_a_study_that_recovered_without_a_teacher_has_none() -> None:
     assert (recovery.control, recovery.distil_weight) == (True, 0.0)
 
 
+def test_a_study_document_of_earlier_versions(tmp_path: Path) -> None:
+    document = tmp_path / "study.py"
+    document.write_text(
+        "from tlc_jax.config import *\nfrom tlc_jax.studies.config import StudyConfig\n\n"
+        "def get_config():\n    return StudyConfig(pretrain=Config(seed=7), sizes=('1x64', '2x64'))\n"
+    )
+    study = load_config(str(document), StudyConfig)
+    assert (study.train.seed, study.sizes) == (7, ("1x64", "2x64"))
+    option = renamed.renamed_option(StudyConfig, "--pretrain.data.held-out")
+    assert option == "--train.data.held-out"
+
+
 @pytest.mark.parametrize(("zstd", "coding"), [(False, "plain"), (True, "zstd")])
 def test_a_study_that_wrote_zstd_writes_it_still(zstd: bool, coding: str) -> None:
     options = dataclasses.asdict(CompressConfig(bits=4))

@@ -18,6 +18,7 @@ from tlc_jax.config.training import DistilConfig
 RENAMED: dict[str, dict[str, str]] = {
     "EvaluationConfig": {"stop_at_accuracy": "stop_at"},
     "CompressConfig": {"zstd": "coding"},
+    "StudyConfig": {"pretrain": "train"},
 }
 """By dataclass: the old name of a field and its new name."""
 
@@ -79,14 +80,15 @@ ADDED: dict[str, dict[str, Any]] = {
 
 def renamed_option(kind: type, option: str) -> str | None:
     """The new name of an option `--part.field` of the dataclass `kind`; None if it was not renamed."""
-    *parts, field = option.removeprefix("--").replace("-", "_").split(".")
-    if not any(field in names for names in RENAMED.values()):
+    path = option.removeprefix("--").replace("-", "_").split(".")
+    if not any(name in names for name in path for names in RENAMED.values()):
         return None
-    kinds = [kind]
-    for part in parts:
-        kinds = [member for kind in kinds for member in members(typing.get_type_hints(kind).get(part))]
-    names = [RENAMED[kind.__name__][field] for kind in kinds if field in RENAMED.get(kind.__name__, {})]
-    return "--" + ".".join([*parts, names[0]]).replace("_", "-") if names else None
+    kinds, new = [kind], list[str]()
+    for name in path:
+        names = [RENAMED[kind.__name__][name] for kind in kinds if name in RENAMED.get(kind.__name__, {})]
+        new.append(names[0] if names else name)
+        kinds = [member for kind in kinds for member in members(typing.get_type_hints(kind).get(new[-1]))]
+    return "--" + ".".join(new).replace("_", "-") if new != path else None
 
 
 def instead(field: str, new: str) -> str:
