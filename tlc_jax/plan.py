@@ -3,6 +3,7 @@ how to compress it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 
@@ -46,15 +47,12 @@ def _candidates(arguments: list[str]) -> StudyConfig | None:
     document = command_line.option(arguments, "--config")
     if document is None:
         return None
-    try:
-        config = load_config(document, object)
-    except UserError:  # which says what is wrong once it is loaded again
-        return None
-    if isinstance(config, StudyConfig):
-        return dataclasses.replace(config, oversized=())
-    if not isinstance(config, Config):
-        return None
-    return StudyConfig(train=config, sizes=(f"{config.model.num_layers}x{config.model.hidden_size}",))
+    with contextlib.suppress(UserError):
+        return dataclasses.replace(load_config(document, StudyConfig), oversized=())
+    with contextlib.suppress(UserError):
+        config = load_config(document, Config)
+        return StudyConfig(train=config, sizes=(f"{config.model.num_layers}x{config.model.hidden_size}",))
+    return None  # of which another sentence says what is wrong once it is loaded again
 
 
 if __name__ == "__main__":
