@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,7 +24,7 @@ from tlc_jax import bench, report, train
 from tlc_jax.config import Config, EncoderDecoderConfig, PairsConfig, TranslationConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.runs.memory import _largest, largest_micro_batch, micro_batch_sizes, peak_or_infinite
-from tlc_jax.runs.step_time import settle_and_time
+from tlc_jax.runs.step_time import measure_in_turns, settle, take_turns
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies.curves import read_curves
 from tlc_jax.tasks.base import Task
@@ -85,10 +86,15 @@ def test_what_the_compiler_refuses_does_not_fit() -> None:
         peak_or_infinite(broken)
 
 
+def _laps(seconds: Iterable[float]) -> Callable[[int], list[float]]:
+    steps = iter(seconds)
+    return lambda count: list(itertools.islice(steps, count))
+
+
 def test_time_is_taken_after_it_has_settled() -> None:
     slow = [3.0 * 0.8**i + 1.0 for i in range(1000)]
-    warm_up, seconds = settle_and_time(iter(slow), Console(quiet=True))
-    assert seconds == slow[warm_up : warm_up + 100]
+    warm_up, last = settle(_laps(slow), Console(quiet=True))
+    assert last == np.median(slow[warm_up - 10 : warm_up])
 
     def change(end: int) -> float:  # from ten steps to the ten after them
         return 1 - np.median(slow[end - 10 : end]) / np.median(slow[end - 20 : end - 10])
@@ -98,9 +104,38 @@ def test_time_is_taken_after_it_has_settled() -> None:
 
 def test_time_that_never_settles_is_taken_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     jumping = (1.0 + i // 10 % 2 for i in itertools.count())
-    warm_up, seconds = settle_and_time(jumping, Console(width=200))
-    assert (warm_up, len(seconds)) == (200, 100)
+    warm_up, last = settle(_laps(jumping), Console(width=200))
+    assert (warm_up, last) == (200, 2.0)
     assert "has not settled in 200 steps" in capsys.readouterr().out
+
+
+def test_updates_take_turns() -> None:
+    asked = []
+
+    def laps(name: str) -> Callable[[int], list[float]]:
+        def of(count: int) -> list[float]:
+            asked.append((name, count))
+            return [float(len(asked))] * count
+
+        return of
+
+    turns = take_turns([laps("small"), laps("large")], [3, 2], 2, Console(quiet=True))
+    assert asked == [("small", 3), ("large", 2)] * 2
+    assert turns == [[[1.0] * 3, [3.0] * 3], [[2.0] * 2, [4.0] * 2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory_gib", [None, 1.0])
+def test_the_time_of_two_updates_in_turns(finished: Path, memory_gib: float | None) -> None:
+    """With a limit of memory, too, where the state of one makes room for that of the other."""
+    config = dataclasses.replace(RunDir(finished).read_config(), memory_gib=memory_gib)
+    deeper = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=4))
+    one, other = measure_in_turns([(config, None), (deeper, None)], Console(quiet=True), steps=20, turns=5)
+    for timing in (one, other):
+        assert len(timing["turn_seconds"]) == 5
+        assert timing["steps"] >= 20
+        assert timing["mean_seconds"] == pytest.approx(np.mean(timing["turn_seconds"]))
+    assert (one["model"]["num_layers"], other["model"]["num_layers"]) == (2, 4)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +151,8 @@ def test_timing_file_of_the_largest_micro_batch_that_fits(timing: Path) -> None:
     assert found["batch_size"] == 16
     assert found["micro_batch"] in (8, 16)  # 8 devices: no other part of 16 rows splits over them
     assert found["peak_bytes"] <= found["memory_limit_bytes"] == int(0.002 * 2**30)
-    assert found["steps"] == 100
+    assert found["steps"] >= 100
+    assert len(found["turn_seconds"]) == 10
     assert found["mean_seconds"] * found["tokens_per_second"] == pytest.approx(16 * 32)
     assert 0 < found["median_seconds"] < 2 * found["mean_seconds"]
 

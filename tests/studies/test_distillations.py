@@ -85,11 +85,15 @@ def _document(folder: Folder) -> None:
 def test_a_study_grows_by_students_that_are_counted_with_their_teacher(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(config: Config, console: object, teacher: Config | None = None) -> dict[str, Any]:
-        assert teacher is None or (teacher.model.num_layers, teacher.distil.teacher) == (2, None)
-        return {"mean_seconds": 0.01 if teacher is None else 0.025, "steps": 100}
+    def measure(updates: list[tuple[Config, Config | None]], console: object) -> list[dict[str, Any]]:
+        teachers = [teacher for _, teacher in updates]
+        assert all(
+            each is None or (each.model.num_layers, each.distil.teacher) == (2, None) for each in teachers
+        )
+        seconds = [0.01 if teacher is None else 0.025 for teacher in teachers]
+        return [{"mean_seconds": each, "turn_seconds": [each, each], "steps": 100} for each in seconds]
 
-    monkeypatch.setattr(timings, "measure_step_time", measure)
+    monkeypatch.setattr(timings, "measure_in_turns", measure)
     monkeypatch.setattr(timings, "program_of", lambda *configs: f"of {len(configs)}")
     _document(folder)
     counted = ("--counted-in", "steps", "--train.distil.temperature", "2")

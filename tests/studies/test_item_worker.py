@@ -83,19 +83,23 @@ def test_sizes_of_a_study_that_counts_steps_are_timed_before_anything_is_trained
     """Their seconds become updates: a busy machine trains no less."""
     seconds = {1: 0.0125, 2: 0.03}
 
-    def measure(config: Config, console: object) -> dict[str, Any]:
+    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
         assert folder.trained == []
-        about = {"mean_seconds": seconds[config.model.num_layers], "steps": 100, "settled": True}
-        return {**timed(config), **about, "devices": "1 x cpu"}
+        timings = []
+        for config, _ in updates:
+            each = seconds[config.model.num_layers]
+            about = {"mean_seconds": each, "turn_seconds": [each, each], "steps": 100, "settled": True}
+            timings.append({**timed(config), **about, "devices": "1 x cpu"})
+        return timings
 
-    monkeypatch.setattr(timings, "measure_step_time", measure)
+    monkeypatch.setattr(timings, "measure_in_turns", measure)
     folder.go("", "--counted-in", "steps")
     for size, steps in (("1x16", 80), ("2x16", 33)):
         config = folder.configs[f"{size}/seed0/trained"]
         assert (config.budget.steps, config.budget.training_seconds) == (steps, None)
         assert config.schedule.follows == "steps"
         [timing] = folder.store.rows(item=f"timing/{size}", metric="mean_seconds")
-        assert timing["value"] == seconds[config.model.num_layers]
+        assert timing["value"] == pytest.approx(seconds[config.model.num_layers])
         rows = folder.store.rows(size=size, stage="train", last=True)
         assert rows
         assert {row["training_seconds"] for row in rows} == {steps * timing["value"]}, (

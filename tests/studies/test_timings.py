@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from tests.studies.untrained import FIRST, SECOND, Folder
 from tlc_jax import report
@@ -21,12 +24,16 @@ from tlc_jax.studies.exhibits.equal_time import measurements
 def timed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The seconds of an update, by the program that this version has; each timing is noted."""
     now: dict[str, Any] = {"program": "old", "seconds": {"old": 0.01, "new": 0.02}, "measured": []}
+    now["speeds"] = itertools.repeat(1.0)
 
-    def measure(config: Config, console: object) -> dict[str, Any]:
-        now["measured"].append((config.model.num_layers, len(folder.trained)))
-        return {"mean_seconds": now["seconds"][now["program"]] * config.model.num_layers, "steps": 100}
+    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
+        layers = [config.model.num_layers for config, _ in updates]
+        now["measured"].append((layers[-1], len(folder.trained)))
+        speed = next(now["speeds"])  # of the machine, while these are measured
+        seconds = [speed * now["seconds"][now["program"]] * count for count in layers]
+        return [{"mean_seconds": each, "turn_seconds": [each, each], "steps": 100} for each in seconds]
 
-    monkeypatch.setattr(timings, "measure_step_time", measure)
+    monkeypatch.setattr(timings, "measure_in_turns", measure)
     monkeypatch.setattr(timings, "program_of", lambda config: now["program"])
     return now
 
@@ -65,6 +72,43 @@ def test_a_changed_program_is_timed_again_for_trainings_that_begin_later(
     page = (tmp_path / "page.md").read_text()
     assert "1x16 10 ms by " in page
     assert page.count("for 2 trainings") == page.count("for 1 training") == 2
+
+
+def test_equal_time_does_not_depend_on_the_speed_of_the_machine_at_each_timing(
+    folder: Folder, timed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Sizes are timed in turns with the first of them, of which the seconds are."""
+    timed["speeds"] = iter([2.0, 1.0, 5.0])
+    folder.go("", *COUNTED)
+    assert "2x16: an update takes 2 [2, 2] times as long as one of 1x16\n" in capsys.readouterr().out
+    assert steps(folder) == {f"{FIRST}trained": 50, f"{SECOND}trained": 25}
+    folder.go("", *COUNTED, "--sizes", "1x16", "2x16", "4x16")
+    assert steps(folder)["4x16/seed0/trained"] == round(50 / 4)
+    [row] = folder.store.rows(item="timing/4x16", metric="mean_seconds")
+    assert (row["reference"], row["value"]) == ("timing/1x16", pytest.approx(0.08))
+    report.main(["study", str(folder.workdir), "--output", str(tmp_path / "page.md")])
+    assert "4x16 80 ms (4 [4, 4] times that of 1x16, in turns) by " in (tmp_path / "page.md").read_text()
+
+
+def test_a_ratio_has_the_interval_of_its_turns() -> None:
+    reference = np.array([1.0, 2.0, 1.5, 4.0, 1.0])  # a machine that changes its speed
+    noise = np.array([0.02, -0.01, 0.0, 0.01, -0.02])
+    ratio = timings.ratio_of_turns(list(3.0 * reference * np.exp(noise)), list(reference))
+    half = scipy.stats.t.ppf(0.975, 4) * np.std(noise, ddof=1) / np.sqrt(5)
+    expected = 3.0 * np.exp(np.array([0.0, -half, half]))
+    assert list(ratio.values()) == pytest.approx(expected)
+
+
+def test_a_ratio_that_is_not_sure_is_said_to_be(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
+        turns = [[0.01, 0.01, 0.01], [0.02, 0.03, 0.025]][: len(updates)]
+        return [{"mean_seconds": np.mean(each).item(), "turn_seconds": each, "steps": 100} for each in turns]
+
+    monkeypatch.setattr(timings, "measure_in_turns", measure)
+    folder.go("", *COUNTED)
+    assert "times as long as one of 1x16: is the machine busy?" in capsys.readouterr().out
 
 
 def test_a_training_under_way_keeps_the_timing_that_it_began_with(

@@ -50,11 +50,17 @@ def _timings(results: list[Result]) -> Iterator[str]:
     trainings = [Item(each["item"], "train", each["fields"]) for each in results if each["stage"] == "train"]
     used = Counter(item.fields.get("timing", timing_of(item)) for item in trainings)
     for result in results:
-        for row in result["rows"]:
-            if result["stage"] == "timing" and row["metric"] == "mean_seconds":
-                model, commit = result["item"].partition("/")[2], result["made"].get("commit")
-                runs = counted(used[result["item"]], "training")
-                yield f"{model} {1000 * row['value']:.4g} ms by {commit}, for {runs}"
+        if result["stage"] != "timing":
+            continue
+        values = {row["metric"]: row["value"] for row in result["rows"]}
+        if seconds := values.get("mean_seconds"):  # else it has failed
+            model, commit = result["item"].partition("/")[2], result["made"].get("commit")
+            runs, ratio = counted(used[result["item"]], "training"), ""
+            other = str(result["fields"].get("reference", "")).partition("/")[2]
+            if other and {"ratio", "ratio_low", "ratio_high"} <= values.keys():
+                ends = f"{values['ratio_low']:.3g}, {values['ratio_high']:.3g}"
+                ratio = f" ({values['ratio']:.3g} [{ends}] times that of {other}, in turns)"
+            yield f"{model} {1000 * seconds:.4g} ms{ratio} by {commit}, for {runs}"
 
 
 def _by_stage(counts: Counter[str]) -> str:

@@ -9,28 +9,84 @@ counts as many updates wherever it runs.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from tlc_jax.config import Config, StudyConfig
 from tlc_jax.runs.step_program import program_of
-from tlc_jax.runs.step_time import measure_step_time
+from tlc_jax.runs.step_time import measure_in_turns
 from tlc_jax.runs.teacher import with_network_of
 from tlc_jax.studies.item_store import ItemStore, Result, Row
-from tlc_jax.studies.items import Item, distillation_of, timed_variant, timing_of
+from tlc_jax.studies.items import Item, distillation_of, items_of, timed_variant, timing_of
 from tlc_jax.studies.made import made
+from tlc_jax.studies.statistics import interval
 from tlc_jax.studies.study_folder import StudyFolder
 
 _COUNTED = ("train", "distil")
+UNSURE = 0.05
+"""The half width of the interval of a ratio, as a share of it, from which it is said to be unsure."""
 _OF = "@"  # between the names of a timing and of the program that it measures
 
 
 def time_update(item: Item, study: StudyFolder) -> Result:
-    """Measure the seconds of an update of a size (paper 2.2)."""
-    config, *teacher = _timed(item, study)
-    timing = measure_step_time(config, study.console, *teacher)
+    """Measure the seconds of an update of a size (paper 2.2).
+
+    The first item that is timed is the reference of the study: all others are timed in turns with it, and
+    their seconds are its seconds times the ratio. So equal time does not depend on how fast the machine
+    happened to be when each size was timed."""
+    update, reference = _timed(item, study), _reference(item, study)
+    fields = {**item.fields, "program": program_of(*update)}
+    if reference is None:
+        [timing] = measure_in_turns([_pair(*update)], study.console)
+    else:
+        first, timing = measure_in_turns(
+            [_pair(*_timed(reference.item, study)), _pair(*update)], study.console
+        )
+        ratio = ratio_of_turns(timing["turn_seconds"], first["turn_seconds"])
+        seconds = ratio["ratio"] * seconds_of_step(reference.timing)
+        timing = {**timing, **ratio, "measured_seconds": timing["mean_seconds"], "mean_seconds": seconds}
+        fields["reference"] = reference.timing["item"]
+        study.console.print(_sentence(item, reference.item, **ratio))
     numbers = {name: value for name, value in timing.items() if isinstance(value, int | float)}
     rows: list[Row] = [{"metric": name, "value": value} for name, value in numbers.items()]
-    fields = {**item.fields, "program": program_of(config, *teacher)}
     return Result(item=item.name, stage=item.stage, fields=fields, rows=rows, made=made())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    item: Item
+    timing: Result
+
+
+def _reference(item: Item, study: StudyFolder) -> _Reference | None:
+    """The first item of which the present program was timed by itself, with that timing; None if there is
+    none."""
+    for other in items_of(study.config):
+        if other.stage == "timing" and item.name.partition(_OF)[0] != other.name:
+            by_itself = [
+                each for each in _timings(other.name, study.store) if "reference" not in each["fields"]
+            ]
+            timing = _of_program(by_itself, program_of(*_timed(other, study))) if by_itself else None
+            if timing is not None:
+                return _Reference(other, timing)
+    return None
+
+
+def ratio_of_turns(turns: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
+    """How often the seconds of the reference those of another update are, from the means of turns, and the
+    interval of 95 % (Student's t over the logarithms of the ratios)."""
+    logs = np.log(np.asarray(turns) / np.asarray(reference))
+    low, high = interval(logs) or (-math.inf, math.inf)
+    return {"ratio": math.exp(logs.mean()), "ratio_low": math.exp(low), "ratio_high": math.exp(high)}
+
+
+def _sentence(item: Item, reference: Item, ratio: float, ratio_low: float, ratio_high: float) -> str:
+    model, other = (each.name.partition("/")[2] for each in (item, reference))
+    numbers = f"{ratio:.3g} [{ratio_low:.3g}, {ratio_high:.3g}]"
+    unsure = ": is the machine busy?" if ratio_high > ratio * (1 + UNSURE) else ""
+    return f"{model}: an update takes {numbers} times as long as one of {other}{unsure}"
 
 
 def timings_to_repeat(items: list[Item], study: StudyFolder) -> list[Item]:
@@ -75,6 +131,10 @@ def training_config(item: Item, config: StudyConfig) -> Config:
     if item.stage == "distil":
         return config.student_of(distillation_of(item), seed)
     return config.train_of(str(fields["size"]), str(fields["variant"]), seed)
+
+
+def _pair(config: Config, teacher: Config | None = None) -> tuple[Config, Config | None]:
+    return config, teacher
 
 
 def _timed(item: Item, study: StudyFolder) -> tuple[Config, ...]:

@@ -19,14 +19,16 @@ from tlc_jax.config import Config
 from tlc_jax.config.plan_options import PlanConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
-from tlc_jax.runs.step_time import measure_step_time
+from tlc_jax.runs.step_time import measure_in_turns
 from tlc_jax.runs.timing_files import read_timings, timings_of
 from tlc_jax.storage.paths import parse_path
 from tlc_jax.studies.made import device
 from tlc_jax.tasks.kinds import kind_of
 
 STEPS = 20
-"""Updates that are timed, once their time has settled."""
+"""Updates that are timed at least, once their time has settled."""
+TURNS = 5
+"""In which they are timed: a machine changes its speed, and sizes are compared."""
 _TERA = 1e12
 
 
@@ -54,12 +56,14 @@ def speeds_of(
         low, high = options.utilisation
         name = f"a device of {options.peak_tflops:g} TFLOP/s, {low:.0%} to {high:.0%} of them used (estimate)"
         return name, {size: _estimated(config, options) for size, config in configs.items()}
-    speeds = {}
-    for size, config in configs.items():
-        console.print(f"{size}: timing {STEPS} updates")
-        seconds = float(measure_step_time(config, console, steps=STEPS)["mean_seconds"])
-        speeds[size] = Speed(seconds, seconds, "measured")
-    return device(), speeds
+    console.print(f"timing {STEPS} updates or more of each of {', '.join(configs)}, in {TURNS} turns")
+    timings = measure_in_turns(
+        [(config, None) for config in configs.values()], console, steps=STEPS, turns=TURNS
+    )
+    seconds = [float(timing["mean_seconds"]) for timing in timings]
+    return device(), {
+        size: Speed(each, each, "measured") for size, each in zip(configs, seconds, strict=True)
+    }
 
 
 def _from_files(configs: Mapping[str, Config], options: PlanConfig) -> tuple[str, dict[str, Speed]]:
