@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -119,9 +119,21 @@ def test_updates_take_turns() -> None:
 
         return of
 
-    turns = take_turns([laps("small"), laps("large")], [3, 2], 2, Console(quiet=True))
+    both = [laps("small"), laps("large")]
+    turns = take_turns(both, [3, 2], Console(quiet=True), 2)
     assert asked == [("small", 3), ("large", 2)] * 2
     assert turns == [[[1.0] * 3, [3.0] * 3], [[2.0] * 2, [4.0] * 2]]
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [(1, 3), (5, 5), (1000, 60)])
+def test_turns_are_taken_until_there_are_enough(wanted: int, taken: int) -> None:
+    def enough(means: Sequence[Sequence[float]]) -> bool:
+        assert means == [[1.5] * len(means[0])] * 2
+        return len(means[0]) >= wanted
+
+    both = [_laps(itertools.cycle([1.0, 2.0])) for _ in range(2)]
+    turns = take_turns(both, [2, 2], Console(quiet=True), 3, enough)
+    assert [len(each) for each in turns] == [taken, taken]
 
 
 @pytest.mark.slow

@@ -85,7 +85,9 @@ def _document(folder: Folder) -> None:
 def test_a_study_grows_by_students_that_are_counted_with_their_teacher(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(updates: list[tuple[Config, Config | None]], console: object) -> list[dict[str, Any]]:
+    def measure(
+        updates: list[tuple[Config, Config | None]], console: object, **options: Any
+    ) -> list[dict[str, Any]]:
         teachers = [teacher for _, teacher in updates]
         assert all(
             each is None or (each.model.num_layers, each.distil.teacher) == (2, None) for each in teachers

@@ -83,7 +83,7 @@ def test_sizes_of_a_study_that_counts_steps_are_timed_before_anything_is_trained
     """Their seconds become updates: a busy machine trains no less."""
     seconds = {1: 0.0125, 2: 0.03}
 
-    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
+    def measure(updates: list[tuple[Config, None]], console: object, **options: Any) -> list[dict[str, Any]]:
         assert folder.trained == []
         timings = []
         for config, _ in updates:

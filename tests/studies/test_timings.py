@@ -26,7 +26,7 @@ def timed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     now: dict[str, Any] = {"program": "old", "seconds": {"old": 0.01, "new": 0.02}, "measured": []}
     now["speeds"] = itertools.repeat(1.0)
 
-    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
+    def measure(updates: list[tuple[Config, None]], console: object, **options: Any) -> list[dict[str, Any]]:
         layers = [config.model.num_layers for config, _ in updates]
         now["measured"].append((layers[-1], len(folder.trained)))
         speed = next(now["speeds"])  # of the machine, while these are measured
@@ -97,12 +97,15 @@ def test_a_ratio_has_the_interval_of_its_turns() -> None:
     half = scipy.stats.t.ppf(0.975, 4) * np.std(noise, ddof=1) / np.sqrt(5)
     expected = 3.0 * np.exp(np.array([0.0, -half, half]))
     assert list(ratio.values()) == pytest.approx(expected)
+    assert half < np.log(1.05), "known to 5 %"
+    assert timings.sure([list(reference), list(3.0 * reference * np.exp(noise))])
+    assert not timings.sure([list(reference), list(3.0 * reference * np.exp(3 * noise))])
 
 
 def test_a_ratio_that_is_not_sure_is_said_to_be(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def measure(updates: list[tuple[Config, None]], console: object) -> list[dict[str, Any]]:
+    def measure(updates: list[tuple[Config, None]], console: object, **options: Any) -> list[dict[str, Any]]:
         turns = [[0.01, 0.01, 0.01], [0.02, 0.03, 0.025]][: len(updates)]
         return [{"mean_seconds": np.mean(each).item(), "turn_seconds": each, "steps": 100} for each in turns]
 

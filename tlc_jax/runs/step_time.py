@@ -26,6 +26,7 @@ from tlc_jax.runs.timed_update import TimedUpdate
 
 STEPS = 100  # paper 2.2
 TURNS = 10
+MOST_TURNS = 60  # of times that are compared
 TURN_SECONDS = 0.5  # at least, so that what disturbs for a moment is a small part of a turn
 WINDOW = 10  # steps whose median is compared with that of the WINDOW before
 SETTLED = 0.05  # largest relative change
@@ -53,10 +54,12 @@ def measure_in_turns(
     *,
     steps: int = STEPS,
     turns: int = TURNS,
+    enough: Callable[[Sequence[Sequence[float]]], bool] = lambda means: True,
 ) -> list[dict[str, Any]]:
     """The contents of timing files of updates, each the config and that of its teacher
-    (`timed_update.TimedUpdate`), in their order. Each is timed for at least so many steps, in so many turns;
-    `turn_seconds` are the means of its turns, the first comparable with the first of another."""
+    (`timed_update.TimedUpdate`), in their order. Each is timed for at least so many steps, in so many turns,
+    and in more, up to 60, until the means of the turns of each are `enough`; `turn_seconds` are these means,
+    the first comparable with the first of another."""
     several = len(updates) > 1
     with contextlib.ExitStack() as stack:
         timed_updates = [
@@ -68,7 +71,7 @@ def measure_in_turns(
             warm_up, seconds = settle(update.laps, console)
             warm_ups.append(warm_up)
             counts.append(max(math.ceil(steps / turns), math.ceil(TURN_SECONDS / seconds)))
-        measured = take_turns([update.laps for update in timed_updates], counts, turns, console)
+        measured = take_turns([update.laps for update in timed_updates], counts, console, turns, enough)
         return [
             {
                 **timed(config),
@@ -99,14 +102,21 @@ def settle(laps: Callable[[int], list[float]], console: Console) -> tuple[int, f
 
 
 def take_turns(
-    laps: Sequence[Callable[[int], list[float]]], counts: Sequence[int], turns: int, console: Console
+    laps: Sequence[Callable[[int], list[float]]],
+    counts: Sequence[int],
+    console: Console,
+    turns: int = TURNS,
+    enough: Callable[[Sequence[Sequence[float]]], bool] = lambda means: True,
 ) -> list[list[list[float]]]:
     """For each of `laps` its turns, each with the seconds of as many steps as its count says."""
     measured: list[list[list[float]]] = [[] for _ in laps]
-    with stage(console, "timing", turns * sum(counts), "steps") as advance:
-        for _ in range(turns):
-            for each, count, mine in zip(laps, counts, measured, strict=True):
-                mine.append(each(count))
+    means: list[list[float]] = [[] for _ in laps]
+    with stage(console, "timing", None, "steps") as advance:
+        while len(means[0]) < turns or (len(means[0]) < MOST_TURNS and not enough(means)):
+            for number, (each, count) in enumerate(zip(laps, counts, strict=True)):
+                seconds = each(count)
+                measured[number].append(seconds)
+                means[number].append(statistics.fmean(seconds))
                 advance(count)
     return measured
 

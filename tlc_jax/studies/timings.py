@@ -82,10 +82,18 @@ def ratio_of_turns(turns: Sequence[float], reference: Sequence[float]) -> dict[s
     return {"ratio": math.exp(logs.mean()), "ratio_low": math.exp(low), "ratio_high": math.exp(high)}
 
 
+def sure(means: Sequence[Sequence[float]]) -> bool:
+    """Whether the ratio of the seconds of the second update to those of the first, from the means of their
+    turns, is known to 5 %."""
+    reference, turns = means
+    ratio = ratio_of_turns(turns, reference)
+    return ratio["ratio_high"] <= (1 + UNSURE) * ratio["ratio"]
+
+
 def _sentence(item: Item, reference: Item, ratio: float, ratio_low: float, ratio_high: float) -> str:
     model, other = (each.name.partition("/")[2] for each in (item, reference))
     numbers = f"{ratio:.3g} [{ratio_low:.3g}, {ratio_high:.3g}]"
-    unsure = ": is the machine busy?" if ratio_high > ratio * (1 + UNSURE) else ""
+    unsure = ": is the machine busy?" if ratio_high > (1 + UNSURE) * ratio else ""
     return f"{model}: an update takes {numbers} times as long as one of {other}{unsure}"
 
 
