@@ -7,7 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
@@ -22,6 +25,7 @@ from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.exhibits.equal_time import EQUAL_TIME
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.picture import save_panels
+from tlc_jax.studies.slack import slack
 
 
 def said_of_time(store: ItemStore) -> list[str]:
@@ -41,9 +45,37 @@ def test_sizes_are_compared_at_each_mark_with_holms_correction(tmp_path: Path) -
     ]
     assert p[0] < p[2] < 0.05 < 2 * p[2], "without a correction the last one would count"
     assert first.startswith("At 300 s 2x64 is best, 1.4030 [1.3955, 1.4105]; next 1x32, 1.5030 [")
-    assert first.endswith(f": resolved over seeds, p = {3 * p[0]:.2g}.")
-    assert second.endswith(f": not resolved over seeds, p = {max(p[1], 2 * p[2]):.2g}.")
-    assert third.endswith(f": not resolved over seeds, p = {2 * p[2]:.2g}.")
+    assert f": resolved over seeds, p = {3 * p[0]:.2g}" in first
+    assert f": not resolved over seeds, p = {max(p[1], 2 * p[2]):.2g}" in second
+    assert f": not resolved over seeds, p = {2 * p[2]:.2g}" in third
+
+
+def test_how_much_longer_the_updates_of_the_best_size_might_take(tmp_path: Path) -> None:
+    """By a straight line over the logarithm of time: 1.7 at 300 s, 1.5 at 600 s."""
+    best = [[value + change for value in (1.699, 1.7, 1.701)] for change in (0.0, -0.2)]
+    other = [[value + change for value in (1.799, 1.8, 1.801)] for change in (0.0, -0.2)]
+    values = {size: {"1/4": at[0], "1/2": at[1]} for size, at in (("1x32", other), ("2x64", best))}
+    first, second = said_of_time(trained(tmp_path, values, gate=2.0))
+    assert first.startswith("At 300 s 2x64 is best")
+    assert "times as long" not in first, "it was better from the first mark on"
+    assert second.startswith("At 600 s 2x64 is best")
+    assert second.endswith(f", and as long as its updates take less than {2**0.5:.2f} times as long.")
+
+
+@given(
+    st.lists(st.integers(1, 500), min_size=3, max_size=8, unique=True),
+    st.floats(1.01, 3.0),
+    st.floats(10.0, 1000.0),
+)
+def test_a_model_that_is_as_much_slower_is_as_good_as_the_next(
+    losses: list[int], times: float, first: float
+) -> None:
+    """What a curve that falls has at a second, its slower copy has at a later one."""
+    seconds = [first * 2.0**number for number in range(len(losses))]
+    falling = sorted(losses, reverse=True)
+    level = float(np.interp(np.log(seconds[-1] / times), np.log(seconds), falling))
+    found = slack(list(zip(seconds, falling, strict=True)), seconds[-1], level)
+    assert found == pytest.approx(times)
 
 
 def test_models_that_are_no_better_than_counts_are_not_compared(tmp_path: Path) -> None:

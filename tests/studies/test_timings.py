@@ -27,6 +27,7 @@ def timed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     now["speeds"] = itertools.repeat(1.0)
 
     def measure(updates: list[tuple[Config, None]], console: object, **options: Any) -> list[dict[str, Any]]:
+        assert options == ({"enough": timings.sure} if len(updates) > 1 else {})
         layers = [config.model.num_layers for config, _ in updates]
         now["measured"].append((layers[-1], len(folder.trained)))
         speed = next(now["speeds"])  # of the machine, while these are measured

@@ -41,9 +41,8 @@ def time_update(item: Item, study: StudyFolder) -> Result:
     if reference is None:
         [timing] = measure_in_turns([_pair(*update)], study.console)
     else:
-        first, timing = measure_in_turns(
-            [_pair(*_timed(reference.item, study)), _pair(*update)], study.console
-        )
+        both = [_pair(*_timed(reference.item, study)), _pair(*update)]
+        first, timing = measure_in_turns(both, study.console, enough=sure)
         ratio = ratio_of_turns(timing["turn_seconds"], first["turn_seconds"])
         seconds = ratio["ratio"] * seconds_of_step(reference.timing)
         timing = {**timing, **ratio, "measured_seconds": timing["mean_seconds"], "mean_seconds": seconds}

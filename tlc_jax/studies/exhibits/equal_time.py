@@ -4,6 +4,9 @@ and 4.1).
 The sizes at a mark are compared only if all of them are better than counts. The best is the one with the best
 mean over seeds; the next one is tested against it by Welch's t-test over seeds, corrected for the number of
 marks (Holm), where both have several seeds. Seconds of different devices are not compared.
+
+Seeds say nothing of the measured times of an update, which decide what equal time is. So beside each test
+it is said how much longer the updates of the best model might take until it is no better than the next.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from tlc_jax.studies.measured import (
 )
 from tlc_jax.studies.one_device import of_one_device
 from tlc_jax.studies.picture import draw_means, logarithmic_losses, logarithmic_x, plain
+from tlc_jax.studies.slack import slack
 from tlc_jax.studies.statistics import LEVEL, holm, welch
 from tlc_jax.tasks.metric import Metric
 
@@ -115,10 +119,21 @@ def _sentences(rows: list[Row]) -> list[str]:
             texts.append(f"{text}: {single}, so another seed may turn the order.")
         else:
             p = corrected[mark]
-            texts.append(f"{text}: {'resolved' if p < LEVEL else 'not resolved'} over seeds, p = {p:.2g}.")
+            resolved = "resolved" if p < LEVEL else "not resolved"
+            texts.append(f"{text}: {resolved} over seeds, p = {p:.2g}{_slack(rows, best, second)}.")
     if left_out := rows[0]["left_out"]:
         texts.append(f"Left out are runs of other devices, whose seconds are not comparable: {left_out}.")
     return texts
+
+
+def _slack(rows: list[Row], best: Measured, second: Measured) -> str:
+    metric = metric_of(rows[0])
+    models = [model for at_mark in by_mark(rows).values() for model in at_mark if _name(model) == _name(best)]
+    if metric.higher_is_better or len(models) == 1:
+        return ""
+    curve = [(model.number("training_seconds"), model.mean) for model in models]
+    times = slack(curve, best.number("training_seconds"), second.mean)
+    return "" if times is None else f", and as long as its updates take less than {times:.2f} times as long"
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
