@@ -133,7 +133,7 @@ def _slack(rows: list[Row], best: Measured, second: Measured) -> str:
         return ""
     curve = [(model.number("training_seconds"), model.mean) for model in models]
     times = slack(curve, best.number("training_seconds"), second.mean)
-    return "" if times is None else f", and as long as its updates take less than {times:.2f} times as long"
+    return "" if times is None else f"; it would be no better if its updates took {times:.2f} times as long"
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
