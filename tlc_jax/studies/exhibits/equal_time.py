@@ -83,11 +83,14 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(name, justify="right")
     for models in marks.values():
         best = _best_first(models, metric)[0]
-        cells = {_name(model): f"{model}{' *' if model is best else ''}" for model in models}
+        cells = {
+            _name(model): f"{model}{' *' if model is best and len(models) > 1 else ''}" for model in models
+        }
         seconds = max(model.number("training_seconds") for model in models)
         table.add_row(f"{seconds:,.0f}", *(cells.get(name, "") for name in names))
     gate = _common_gate(rows)
-    table.caption = "* best" + ("" if gate is None else f"; {rows[0]['gate_name']} {gate:.4f}")
+    about = ["* best"] if len(names) > 1 else []
+    table.caption = "; ".join(about if gate is None else [*about, f"{rows[0]['gate_name']} {gate:.4f}"])
     return table
 
 
