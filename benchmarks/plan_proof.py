@@ -5,9 +5,10 @@
 The law is fitted to the first quarter of every training, with each size withheld in turn and with none, and
 predicts the loss of every size at the end: four times as long, and of the withheld size without having seen
 it. Sizes are trained for as long, so the best at the end is the answer that a plan would have to give. The
-same is done with other counts of parameters, and with all points in place of the last quarter. Rises by
-compression are predicted for each trained model from the others. With --resamples, intervals are also tried
-on points that are drawn from Hoffmann's law (2022). Written are OUTPUT.json and OUTPUT.md.
+same is done with other counts of parameters, with all points in place of the last quarter, and with exponents
+that nothing is known of beforehand. Rises by compression are predicted for each trained model from the others.
+With --resamples, intervals are also tried on points that are drawn from Hoffmann's law (2022). Written are
+OUTPUT.json and OUTPUT.md.
 
 Cost: five minutes of one core, and one more for each ten resamples.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from about import about
 
 from tlc_jax.storage.paths import parse_path
-from tlc_jax.studies import law_intervals
+from tlc_jax.studies import law_intervals, scaling_law
 from tlc_jax.studies.compression_rise import CompressionRise
 from tlc_jax.studies.law_intervals import are_longest, covered, fit_with_intervals, longest_trainings
 from tlc_jax.studies.pilot_points import Pilot, read_pilot
@@ -97,21 +98,24 @@ def early(points: Points) -> np.ndarray:
 
 
 def alternatives(pilot: Pilot) -> list[dict[str, Any]]:
-    """Errors with other counts of parameters, and with other windows of points."""
+    """Errors with other counts of parameters, with other windows of points, and with exponents that are not
+    drawn towards each other."""
     rows = []
-    for name, counts, window in (
-        ("all parameters, last quarter", pilot.parameters, law_intervals.WINDOW),
-        ("without embeddings, last quarter", without_embeddings(pilot), law_intervals.WINDOW),
-        ("all parameters, all points", pilot.parameters, 1000),
+    window, apart = law_intervals.WINDOW, scaling_law._APART
+    for name, counts, *changed in (
+        ("all parameters, last quarter", pilot.parameters, window, apart),
+        ("without embeddings, last quarter", without_embeddings(pilot), window, apart),
+        ("all parameters, all points", pilot.parameters, 1000, apart),
+        ("exponents free of each other", pilot.parameters, window, 100.0),
     ):
-        before, law_intervals.WINDOW = law_intervals.WINDOW, window
+        law_intervals.WINDOW, scaling_law._APART = changed
         predicted = predictions(pilot, counts)
-        law_intervals.WINDOW = before
         for kind, wanted in (("seen", lambda row: not row["withheld"]), ("withheld", is_withheld)):
             errors = [row["error"] for row in predicted if wanted(row)]
             if errors:
                 rms = float(np.sqrt(np.mean(np.square(errors))))
                 rows.append({"of": name, "sizes": kind, "rms": rms, "worst": max(map(abs, errors))})
+    law_intervals.WINDOW, scaling_law._APART = window, apart
     return rows
 
 

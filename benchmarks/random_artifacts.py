@@ -32,6 +32,7 @@ from tlc_jax.core.packed import summed_axis
 from tlc_jax.core.sizes import Sizes
 from tlc_jax.core.stacked import nested, tensor_names
 from tlc_jax.core.tree import Params, flatten
+from tlc_jax.core.vocabulary import TRANSLATION_EOS
 from tlc_jax.data.tokenizer import train_tokenizer
 from tlc_jax.models.families import family_of
 from tlc_jax.tasks.kinds import kind_of
@@ -40,6 +41,7 @@ GROUP = 64
 VOCABULARY = 32_768
 LENGTH = 128
 ROWS = 4  # of an evaluation at once
+_FAR = 1000.0  # times a row of the embedding, beside which everything else is small
 
 
 def encoder(layers: int, width: int) -> Config:
@@ -53,15 +55,20 @@ def translation(layers: int, width: int) -> Config:
     return Config(model=model, task=TranslationConfig(), data=data, batch_size=ROWS * LENGTH)
 
 
-def write(folder: Path, config: Config, bits: int) -> dict[str, Any]:
+def write(folder: Path, config: Config, bits: int, *, ends: bool = False) -> dict[str, Any]:
     """An artifact of the model of a config, and its manifest: matrices of codes with a range for each 64
-    weights, or float32 with 32 bits. Vectors are float32."""
-    sizes = Sizes()
+    weights, or float32 with 32 bits. Vectors are float32. A translation model with random weights does not
+    end its translations; with `ends` each is </s> alone."""
+    sizes, leaves = Sizes(), dict[str, Leaf]()
+    for number, (name, shape) in enumerate(tensors(config)):
+        leaves[name] = random_leaf(name, shape, bits, np.random.default_rng(number))
+    if ends:  # the vector that is added before the product with the embedding is the row of </s>
+        end = np.asarray(leaves["shared/token_embedding"].dense())[TRANSLATION_EOS]
+        leaves["decoder/final_norm/bias"] = FloatTensor((_FAR * end).astype(np.float32))
 
     def items() -> Iterator[tuple[str, Leaf, dict[str, Any]]]:
         nonlocal sizes
-        for number, (name, shape) in enumerate(tensors(config)):
-            leaf = random_leaf(name, shape, bits, np.random.default_rng(number))
+        for name, leaf in leaves.items():
             sizes += leaf.sizes()
             yield name, leaf, {"relative_error": 0.0}
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ import pytest
 from tests.studies import plan_stores as stores
 from tlc_jax import plan
 from tlc_jax.config import CompressConfig, Config
+from tlc_jax.config.plan_options import PlanConfig
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
 from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies import plan_command
 from tlc_jax.studies.law_intervals import FittedLaw, fit_with_intervals
-from tlc_jax.studies.plan_record import Plan, predicted_and_obtained, read_plan
+from tlc_jax.studies.pilot_study import pilot_study
+from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, predicted_and_obtained, read_plan
 from tlc_jax.studies.scaling_law import Points
 
 SIZES = tuple(stores.PARAMETERS)
@@ -158,6 +162,77 @@ def test_more_than_eight_times_as_long(tmp_path: Path) -> None:
     assert "--hours 1.3" in text
 
 
+def test_hours_that_a_refusal_names_are_accepted(folder: Path, tmp_path: Path) -> None:
+    """Rounded down where there are too many, and up where there are too few."""
+    for hours in (2.3, 0.002):
+        with pytest.raises(UserError) as error:
+            planned(folder, tmp_path / "refused", hours=hours)
+        named = re.search(r"--hours (\S+)", str(error.value))
+        assert named
+        assert planned(folder, tmp_path / str(hours), hours=float(named[1])).sizes
+
+
+def test_less_time_than_the_law_is_fitted_to(tmp_path: Path) -> None:
+    """What is soon after the warm-up falls along another curve."""
+    text = refusal(tmp_path, hours=0.01)
+    assert re.match(r"in 0.01 h \S+ sees 0.06 of the tokens of its longest pilot", text)
+    assert "fitted to trainings of at least 0.25 of it: give --hours 0.033 or more" in text
+
+
+def test_a_device_that_may_be_fast_enough_for_too_many_tokens(folder: Path, tmp_path: Path) -> None:
+    """An estimate is a range: its fast end counts."""
+    peak = ("--peak-tflops", "0.05", "--utilisation")
+    planned(folder, tmp_path / "one", *peak, "0.2", "0.2", hours=1.5)
+    with pytest.raises(UserError, match=r"times the tokens of its longest pilot, and a plan reaches 8"):
+        planned(folder, tmp_path / "other", *peak, "0.04", "1", hours=1.5)
+
+
+def test_trainings_of_one_length(tmp_path: Path) -> None:
+    """Which say nothing of how far longer ones are missed."""
+    sizes = tuple(stores.PARAMETERS)
+    for number in range(3):
+        stores.pilot(tmp_path / f"seed{number}", sizes, marks=("1",), noise=0.002 * (number + 1))
+    more = [str(tmp_path / f"seed{number}") for number in range(3)]
+    stores.timing_files(tmp_path / "times")
+    with pytest.raises(UserError) as error:
+        planned(tmp_path, tmp_path / "plan", "--store", *more)
+    assert "a shorter and a longer training of 0 sizes, and a plan needs them of 3" in str(error.value)
+
+
+def test_the_same_trainings_twice(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder / "pilot", tmp_path / "copy")
+    for other in (copy, folder / "pilot"):
+        with pytest.raises(UserError, match="both hold the same 1x32/seed0/at-1"):
+            planned(folder, tmp_path / "plan", "--store", str(folder / "pilot"), str(other))
+
+
+def test_a_pilot_is_trained_with_all_seeds(tmp_path: Path) -> None:
+    """So the minutes that a refusal names are those of all trainings."""
+    text = refusal(tmp_path, "--seeds", "1", "2", "3", hours=2.0)
+    minutes = re.search(r"--pilot-minutes (\d+) for 4 sizes and 3 seeds", text)
+    assert minutes
+    config = dataclasses.replace(stores.study(SIZES), sizes=SIZES, seeds=(1, 2, 3))
+    seconds = pilot_study(config, float(minutes[1])).train.budget.training_seconds
+    assert seconds == pytest.approx(900, rel=0.01), "15 min 00 s for each size"
+
+
+def test_wrong_pilots_are_refused_before_another_is_trained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_command, "work", lambda study: pytest.fail("a pilot is trained"))
+    longer = ("--pilot-minutes", "60")
+    with pytest.raises(UserError, match="holds no study"):
+        planned(folder, tmp_path / "plan", *longer, "--store", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="is not a timing file"):
+        planned(folder, tmp_path / "plan", *longer, "--device-file", str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("hours", [float("inf"), 1e300])
+def test_more_hours_than_anybody_has(folder: Path, tmp_path: Path, hours: float) -> None:
+    with pytest.raises(UserError, match="--hours must be from 0 to 1,000,000"):
+        planned(folder, tmp_path / "plan", hours=hours)
+
+
 def test_more_than_four_times_as_large(tmp_path: Path) -> None:
     text = refusal(tmp_path, "--sizes", "2x64", "8x512")
     assert re.match(r"8x512 has [\d,]+ parameters, [\d.]+ times more than any pilot, and a plan reach", text)
@@ -178,6 +253,17 @@ def test_a_metric_that_is_no_loss(tmp_path: Path) -> None:
 def test_a_pilot_of_another_recipe(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--config trains otherwise .* optimizer.learning_rate is 0.01 but"):
         planned(folder, tmp_path, "--train.optimizer.learning-rate", "0.01")
+
+
+def test_recipes_of_as_many_bytes_that_do_not_fit(tmp_path: Path) -> None:
+    """As 2 bits need with and without 30 % pruned."""
+    recipes = [PlannedRecipe(2, sparsity, 1.0, 0.9, 1.1, 100.0, 20_000.0, True) for sparsity in (0.0, 0.3)]
+    size = PlannedSize(
+        "1x32", 9, 0.1, "", 1, 1.0, None, 1.0, 0.9, 1.1, tuple(recipes), None, None, "too large"
+    )
+    options = PlanConfig(workdir="", hours=1.0, target_mb=0.01, store=("S",))
+    with pytest.raises(UserError, match=r"the smallest is 1x32 \(2 bits\) with 0.02 MB"):
+        plan_command._check_bytes((size,), options)
 
 
 def test_bytes_that_nothing_fits_in(folder: Path, tmp_path: Path) -> None:
@@ -222,8 +308,13 @@ def test_predicted_beside_obtained(folder: Path, tmp_path: Path) -> None:
         counted = dataclasses.replace(config, budget=budget, schedule=schedule)
         write_json(run.config, dataclasses.asdict(counted))
         line = {"step": steps, "training_seconds": 5000.0, "total_seconds": 5000.0}
-        run.metrics.write_text(json.dumps({**line, "eval/held_out/nats_per_byte": 1.0}) + "\n")
-        assert all(row["complete"] is complete for row in predicted_and_obtained(made, run))
+        trained, evaluated = {**line, "tokens": 1000 * steps}, {**line, "eval/held_out/nats_per_byte": 1.0}
+        diverged = {**line, "eval/held_out/nats_per_byte": float("nan")}
+        run.metrics.write_text("".join(json.dumps(each) + "\n" for each in (trained, evaluated, diverged)))
+        rows = {row["quantity"]: row for row in predicted_and_obtained(made, run)}
+        assert all(row["complete"] is complete for row in rows.values())
+        assert rows["tokens"]["obtained"] == 1000 * steps, "lines of evaluations do not have them"
+        assert rows["nats_per_byte"]["obtained"] == 1.0
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=7))
     write_json(run.config, dataclasses.asdict(other))
     with pytest.raises(UserError, match=f"is a run of 7x{config.model.hidden_size}"):
@@ -234,3 +325,28 @@ def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"hours": "many"}')
     with pytest.raises(UserError, match="is not a plan"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        (("sizes", 0, "loss"), float("nan"), "loss is nan"),
+        (("sizes", 1, "recipes", 0, "file_bytes"), float("inf"), "file_bytes is inf"),
+        (("hours",), 0.0, "hours is 0"),
+        (("sizes", 0, "parameters"), 0, "1x32 has nothing to train"),
+        (("sizes", 0, "best"), 99, "best of 1x32 is no recipe"),
+        (("sizes", 0, "verdict"), "chosen", "not exactly one size is chosen"),
+    ],
+)
+def test_plans_that_cannot_be_drawn(
+    folder: Path, tmp_path: Path, where: tuple[Any, ...], value: Any, words: str
+) -> None:
+    planned(folder, tmp_path / "plan", hours=0.5)
+    content = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    inside = content
+    for name in where[:-1]:
+        inside = inside[name]
+    inside[where[-1]] = value
+    (tmp_path / "plan" / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"is not a plan \\({words}"):
+        read_plan(tmp_path / "plan")

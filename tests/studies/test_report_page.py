@@ -204,6 +204,15 @@ def test_a_run_with_no_evaluation_or_one(values: list[float], tmp_path: Path) ->
     assert len(page.data["parts"][0]["curves"]) == len(values)
 
 
+@pytest.mark.parametrize(("values", "drawn"), [([2.0, 1.5, float("nan")], 2), ([float("inf")] * 2, 0)])
+def test_a_run_that_diverged(tmp_path: Path, values: list[float], drawn: int) -> None:
+    """Neither JSON nor an axis has a place for what is not finite."""
+    runs = [run_of(tmp_path / "diverged", values), run_of(tmp_path / "run", [2.0, 1.0])]
+    _, page = written(tmp_path, *runs)
+    curves = page.data["parts"][0]["curves"]
+    assert sum(len(curve["values"]) for curve in curves) == drawn + 2
+
+
 def test_many_runs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     runs = [run_of(tmp_path / f"run{n}", list(rng.random(40))) for n in range(200)]

@@ -12,6 +12,7 @@ FEWEST_POINTS, FEWEST_SIZES = 8, 3
 """Measured losses, and sizes that they are of."""
 LONGER, LARGER = 8, 4
 """How many times the tokens, and the parameters, of the largest pilot a plan reaches."""
+MOST_HOURS = 1_000_000
 PILOT_MARKS = ("1/8", "1/4", "1/2", "1")
 """At which branches of a pilot end: the first is for the error of predicting longer trainings."""
 PILOT_SHARE = 1 - COOLDOWN + COOLDOWN * sum(parse_mark(mark).share or 0 for mark in PILOT_MARKS)
@@ -48,7 +49,7 @@ class PlanConfig:
 
     def check(self) -> None:
         """ValueError if a value is wrong, or if the options contradict each other."""
-        check(self.hours > 0, f"--hours must be positive, not {self.hours:g}")
+        check(0 < self.hours <= MOST_HOURS, f"--hours must be from 0 to {MOST_HOURS:,}, not {self.hours:g}")
         check(self.target_mb > 0, f"--target-mb must be positive, not {self.target_mb:g}")
         minutes = self.pilot_minutes
         check(minutes is None or minutes > 0, f"--pilot-minutes must be positive, not {minutes}")

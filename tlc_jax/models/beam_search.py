@@ -88,7 +88,6 @@ def beam_search(
     nothing = jnp.full((batch, beams, length), PAD, jnp.int32)
     scores = jnp.full((batch, beams), NEVER)
     start = _State(jnp.int32(0), limits, limits <= 0, nothing, log_probs, cache, nothing, scores)
-    grows = grow is not None and first < length
 
     def advance(state: _State) -> _State:
         return _advance(step, reorder, state, beams, alpha, best if stop_early else None)
@@ -100,14 +99,23 @@ def beam_search(
         )
 
     def finish(state: _State) -> Hypotheses:
-        if grow is not None and grows:
-            state = until(state, first)
-            state = dataclasses.replace(state, cache=grow(state.cache, length))
-        return _hypotheses(until(state, length), alpha, best)
+        def last(state: _State) -> Hypotheses:
+            return _hypotheses(until(state, length), alpha, best)
+
+        enlarge = grow if first < length else None
+        if enlarge is None:
+            return last(state)
+        begun = until(state, first)
+        # where no sentence needs it, the larger cache costs neither time nor memory
+        return jax.lax.cond(
+            begun.done.all(),
+            lambda: _hypotheses(begun, alpha, best),
+            lambda: last(dataclasses.replace(begun, cache=enlarge(begun.cache, length))),
+        )
 
     if select is None or batch % 2:
         return finish(start)
-    begun = until(start, first if grows else length, batch // 2)
+    begun = until(start, length if grow is None else min(first, length), batch // 2)
 
     def half(rows: Int[Array, "chosen"]) -> tuple[Array, ...]:
         chosen = _rows(begun, rows)

@@ -98,11 +98,16 @@ def are_longest(points: Points) -> np.ndarray:
     return points.tokens * _TOLERANCE >= np.array([longest[size] for size in points.parameters])
 
 
+def fitted_range() -> float:
+    """The tokens of the longest training of a size over those of the shortest that is fitted, at most."""
+    return WINDOW * _TOLERANCE
+
+
 def in_window(points: Points) -> Points:
     """The points that are fitted: those of at least a quarter of the tokens of the longest of their size."""
     ends = dict(zip(*longest_trainings(points), strict=True))
     longest = np.array([ends[size] for size in points.parameters])
-    return points.subset(points.tokens * WINDOW * _TOLERANCE >= longest)
+    return points.subset(points.tokens * fitted_range() >= longest)
 
 
 def fit_with_intervals(points: Points, draws: int = DRAWS, seed: int = 0) -> FittedLaw:

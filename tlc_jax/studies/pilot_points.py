@@ -55,6 +55,7 @@ def read_pilot(workdirs: Sequence[AnyPath]) -> Pilot:
     what a plan needs."""
     config, rows, compressed = None, list[Row](), list[Row]()
     data: dict[str, AnyPath] = {}
+    branches = dict[str, AnyPath]()
     for workdir in workdirs:
         study = read_config(workdir)
         if study is None:
@@ -64,6 +65,12 @@ def read_pilot(workdirs: Sequence[AnyPath]) -> Pilot:
         config = config or study
         store = ItemStore(workdir)
         for result in store.results():
+            same = f"{result['item']} {result['rows']}" if result["stage"] == "branch" else ""
+            if same and (first := branches.setdefault(same, workdir)) is not workdir:
+                raise UserError(
+                    f"--store {first} and {workdir} both hold the same {result['item']}, which would count "
+                    "twice: give one of them"
+                )
             if trained_on := result.get("data", {}).get("train"):
                 data.setdefault(trained_on["identity"], workdir)
         rows += [{**row, "store": str(workdir)} for row in tuning_rows(store, _finished)]

@@ -14,6 +14,7 @@ from tlc_jax.config.plan_options import PlanConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.progress import duration
+from tlc_jax.runs.timing_files import read_timings
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
 from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.studies.item_worker import work
@@ -24,7 +25,7 @@ from tlc_jax.studies.pilot_study import pilot_study, planned_training
 from tlc_jax.studies.plan_record import PLAN, Plan, PlannedSize, write_plan
 from tlc_jax.studies.plan_refusals import check_gates, check_points, check_sizes, check_time
 from tlc_jax.studies.plan_text import answer, notes_of, plan_table, recipe_text
-from tlc_jax.studies.planner import MEGABYTE, Target, predicted_sizes, tokens_of
+from tlc_jax.studies.planner import MEGABYTE, Target, most_tokens, predicted_sizes, tokens_of
 from tlc_jax.studies.study_folder import open_study
 from tlc_jax.studies.study_record import refuse_others
 from tlc_jax.studies.update_speed import speeds_of
@@ -40,6 +41,10 @@ def plan(options: PlanConfig, config: StudyConfig) -> None:
     _check_folder(workdir)
     stores = [parse_path(store) for store in options.store]
     if options.pilot_minutes is not None:
+        if stores:  # what is wrong with them is said before a pilot is trained for long
+            check_recipe(config, read_pilot(stores).config, "--config", f"--store {stores[0]}")
+        if options.device_file:
+            read_timings([parse_path(path) for path in options.device_file], "--device-file")
         stores.append(_trained_pilot(config, options.pilot_minutes, workdir / PILOT, console))
     pilot = read_pilot(stores)
     check_recipe(config, pilot.config, "--config", f"--store {stores[0]}")
@@ -69,12 +74,14 @@ def _trained_pilot(config: StudyConfig, minutes: float, folder: AnyPath, console
 def _plan(options: PlanConfig, config: StudyConfig, pilot: Pilot, console: Console) -> Plan:
     configs = {size: planned_training(config, size, 3600 * options.hours) for size in config.sizes}
     sizes = {size: pilot.parameters.get(size) or float(parameters(each)) for size, each in configs.items()}
-    check_gates(pilot, sizes)
+    seeds = len(config.training_seeds)
+    check_gates(pilot, sizes, seeds)
     check_points(pilot)
     check_sizes(pilot, sizes)
     device, speeds = speeds_of(configs, options, console)
     target = Target(3600 * options.hours, MEGABYTE * options.target_mb, sizes, speeds)
-    check_time(pilot, sizes, {size: tokens_of(pilot, target, size) for size in sizes}, options.hours)
+    tokens = {size: (tokens_of(pilot, target, size), most_tokens(pilot, target, size)) for size in sizes}
+    check_time(pilot, sizes, tokens, options.hours, seeds)
     with console.status("fitting the law and its intervals"):
         law = fit_with_intervals(pilot.points)
     predicted = predicted_sizes(pilot, law, target)
@@ -98,8 +105,8 @@ def _plan(options: PlanConfig, config: StudyConfig, pilot: Pilot, console: Conso
 def _check_bytes(sizes: tuple[PlannedSize, ...], options: PlanConfig) -> None:
     if any(each.verdict == "chosen" for each in sizes):
         return
-    smallest = min((recipe.file_bytes, each.size, recipe) for each in sizes for recipe in each.recipes)
-    file, size, recipe = smallest
+    recipes = [(recipe.file_bytes, each.size, recipe) for each in sizes for recipe in each.recipes]
+    file, size, recipe = min(recipes, key=lambda each: each[0])
     raise UserError(
         f"no compression that was measured makes one of the sizes fit in {options.target_mb:g} MB: the "
         f"smallest is {size} ({recipe_text(recipe)}) with {file / MEGABYTE:.3g} MB. Give a larger "

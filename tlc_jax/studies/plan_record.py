@@ -6,11 +6,14 @@ A plan is read by `read_plan` and compared with a finished run by `predicted_and
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from tlc_jax.config.validation import check
 from tlc_jax.core.errors import UserError, one_line
 from tlc_jax.core.invocation import command
 from tlc_jax.storage.paths import AnyPath
@@ -18,7 +21,7 @@ from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.storage.untrusted import read_bytes
 from tlc_jax.studies.finished_run import EVALUATED
 from tlc_jax.studies.item_store import Row
-from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.metrics import read_metrics, with_tokens
 
 PLAN = "plan.json"
 Verdict = Literal["chosen", "undecided", "worse", "too large"]
@@ -112,10 +115,36 @@ def read_plan(path: AnyPath) -> Plan:
     """The plan of a file, or of a folder that holds plan.json. UserError if it is none."""
     path = path / PLAN if path.is_dir() else path
     try:
-        return TypeAdapter(Plan).validate_json(read_bytes(path))
+        return _checked(TypeAdapter(Plan).validate_json(read_bytes(path)))
     except (OSError, ValueError) as error:
         why = one_line(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)
         raise UserError(f"{path} is not a plan ({why}): make one with {command('plan')}") from error
+
+
+def _checked(plan: Plan) -> Plan:
+    """The plan, if what is drawn of it is there. ValueError otherwise."""
+    for name, value in _numbers(dataclasses.asdict(plan)):
+        check(math.isfinite(value), f"{name} is {value}")
+    check(plan.hours > 0, f"hours is {plan.hours:g}")
+    check(sum(size.verdict == "chosen" for size in plan.sizes) == 1, "not exactly one size is chosen")
+    for size in plan.sizes:
+        check(min(size.parameters, size.steps, size.step_seconds) > 0, f"{size.size} has nothing to train")
+        fits = size.best is None or 0 <= size.best < len(size.recipes)
+        check(
+            fits and (size.best is not None or size.verdict != "chosen"), f"best of {size.size} is no recipe"
+        )
+    return plan
+
+
+def _numbers(content: Any, name: str = "plan") -> Iterator[tuple[str, float]]:
+    if isinstance(content, float):
+        yield name, content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _numbers(value, name)
 
 
 def predicted_and_obtained(plan: Plan, run: RunDir) -> list[Row]:
@@ -138,7 +167,9 @@ def predicted_and_obtained(plan: Plan, run: RunDir) -> list[Row]:
             f"{run.root} is a run of {size}, and the plan is of {sizes}: give a run of one of these"
         )
     key = f"{EVALUATED}{plan.set}/{plan.metric}"
-    lines = [line for line in read_metrics(run.metrics) if key in line and line["step"]]
+    lines = [
+        line for line in with_tokens(read_metrics(run.metrics)) if math.isfinite(line.get(key, math.nan))
+    ]
     if not lines:
         raise UserError(
             f"{run.metrics} has no {plan.metric} on {plan.set}: give a run that was evaluated on it"
@@ -156,7 +187,7 @@ def predicted_and_obtained(plan: Plan, run: RunDir) -> list[Row]:
         ("tokens", planned.tokens, last.get("tokens"), None),
         (plan.metric, planned.loss, last[key], (planned.low, planned.high)),
     ):
-        if obtained is None:
+        if not obtained:
             continue
         rows.append(
             {

@@ -53,6 +53,12 @@ def tokens_of(pilot: Pilot, target: Target, size: str) -> float:
     return steps_of(target, size) * pilot.tokens_per_step
 
 
+def most_tokens(pilot: Pilot, target: Target, size: str) -> float:
+    """The tokens that a size is trained on in the time where its updates are as fast as they may be."""
+    speed = target.speeds[size]
+    return tokens_of(pilot, target, size) * speed.seconds / speed.low
+
+
 def steps_of(target: Target, size: str) -> int:
     """The updates of a size in the time; at least 1."""
     return max(1, round(target.seconds / target.speeds[size].seconds))

@@ -29,7 +29,7 @@ from tlc_jax.tasks.long_sentences import pieces
 EXTRA = 50  # tokens by which a translation may be longer than its source (Vaswani et al., 6.1)
 _USUAL = 8  # tokens by which few are: the cache has room for these before it grows
 ALPHA = 0.6
-_OVERHEAD = 1.5  # memory by the compiler over that of the cache: 1.0 to 1.5 (4 to 200 beams, width 64 to 256)
+_OVERHEAD = 2.0  # memory by the compiler over that of the cache: 1.4 to 2.4 (4 to 200 beams, width 64 to 256)
 _TOKENS = 2048  # of the source of a batch, pads included
 _MOST_ROWS, _FEW_ROWS = 64, 8
 _SHORT = (24, 56)  # tokens of few sentences; a batch of them that is longer is padded to the longest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -129,6 +129,15 @@ def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
                 f"{path} line {number} is not a line of metrics ({why}): correct or remove it"
             ) from error
     return lines  # type: ignore[return-value]
+
+
+def with_tokens(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines after an update; those of evaluations name no tokens, which follow from the line before."""
+    tokens = 0.0
+    for line in lines:
+        if line["step"]:
+            tokens = line["tokens"] / line["step"] if "tokens" in line else tokens
+            yield {**line, **({"tokens": tokens * line["step"]} if tokens else {})}
 
 
 def _is_evaluation(line: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import GATES
 from tlc_jax.studies.training_curve import AXES
 from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS, NATS_PER_BYTE, Metric
-from tlc_jax.training.metrics import read_metrics
+from tlc_jax.training.metrics import read_metrics, with_tokens
 
 _KINDS = {"finished": "finished", "stable": "trunk", "falling": "run"}
 METRICS = (
@@ -76,18 +76,13 @@ def training_of_run(rundir: RunDir, name: str) -> Training:
     else:
         return Training(name, name, "run", None, name, [], about={"lines": len(lines)})
     gate_name, gate = _gate(lines, keys[0], metric)
-    points = [{**point, "value": point[keys[0]]} for point in _with_tokens(lines) if keys[0] in point]
+    points = [
+        {**point, "value": point[keys[0]]}
+        for point in with_tokens(lines)
+        if math.isfinite(point.get(keys[0], math.nan))  # a training that diverged ends in others
+    ]
     on = keys[0].removeprefix(EVALUATED).rpartition("/")[0]
     return Training(name, name, "run", None, name, points, metric, on, gate, gate_name)
-
-
-def _with_tokens(lines: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """The lines after an update; those of evaluations name no tokens, which follow from the line before."""
-    tokens = 0.0
-    for line in lines:
-        if line["step"]:
-            tokens = line["tokens"] / line["step"] if "tokens" in line else tokens
-            yield {**line, **({"tokens": tokens * line["step"]} if tokens else {})}
 
 
 def _gate(lines: list[dict[str, Any]], key: str, metric: Metric) -> tuple[str, float | None]:

@@ -3,6 +3,7 @@ sizes have reached."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.studies.as_many_bytes import frontier
 from tlc_jax.studies.compressed_models import amount_of
+from tlc_jax.studies.finished_run import EVALUATED
 from tlc_jax.studies.item_store import Row
 from tlc_jax.studies.page.page_schema import ChoiceData, DenseData, FileData, Part, columns_of
 from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words, recipe_of
 from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, predicted_and_obtained
 from tlc_jax.tasks.metric import NATS_PER_BYTE
+from tlc_jax.training.metrics import read_metrics
 
 File = tuple[int, PlannedRecipe]
 """The number of a size, and a recipe of it."""
@@ -157,8 +160,10 @@ def obtained_rows(plan: Plan, folder: AnyPath, runs: Sequence[AnyPath]) -> list[
 
 def _planned(plan: Plan, run: RunDir) -> bool:
     """Whether a run is of a size of the plan, and has been evaluated."""
-    model = run.read_config().model
-    evaluated = f"eval/{plan.set}/{plan.metric}" in run.metrics.read_text(encoding="utf-8")
+    model, key = run.read_config().model, f"{EVALUATED}{plan.set}/{plan.metric}"
+    evaluated = any(
+        line["step"] and math.isfinite(line.get(key, math.nan)) for line in read_metrics(run.metrics)
+    )
     return evaluated and f"{model.num_layers}x{model.hidden_size}" in {size.size for size in plan.sizes}
 
 
