@@ -5,10 +5,10 @@
 The law is fitted to the first quarter of every training, with each size withheld in turn and with none, and
 predicts the loss of every size at the end: four times as long, and of the withheld size without having seen
 it. Sizes are trained for as long, so the best at the end is the answer that a plan would have to give. The
-same is done with other counts of parameters, with all points in place of the last quarter, and with exponents
-that nothing is known of beforehand. Rises by compression are predicted for each trained model from the others.
-With --resamples, intervals are also tried on points that are drawn from Hoffmann's law (2022). Written are
-OUTPUT.json and OUTPUT.md.
+same is done with other counts of parameters, with all points in place of the last quarter, and with
+exponents that nothing is known of beforehand. Rises by compression are predicted for each trained model from
+the others. With --resamples, intervals are also tried on points that are drawn from Hoffmann's law (2022).
+Written are OUTPUT.json and OUTPUT.md.
 
 Cost: five minutes of one core, and one more for each ten resamples.
 """

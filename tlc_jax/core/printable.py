@@ -22,6 +22,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def three_digits(number: float) -> str:
+    """The number to three digits, with an exponent only where it is tiny or huge: 0.0123, 948, 3,020."""
+    return f"{float(f'{number:.3g}'):,.15g}"
+
+
 def first_of(names: Collection[str], most: int = 10) -> str:
     """The first names, made printable, and the number of the others."""
     shown = ", ".join(printable(name, 80) for name in list(names)[:most])

@@ -13,6 +13,7 @@ from tlc_jax.config.document_text import document_text
 from tlc_jax.config.plan_options import PlanConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
+from tlc_jax.core.printable import three_digits
 from tlc_jax.core.progress import duration
 from tlc_jax.runs.timing_files import read_timings
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
@@ -109,7 +110,7 @@ def _check_bytes(sizes: tuple[PlannedSize, ...], options: PlanConfig) -> None:
     file, size, recipe = min(recipes, key=lambda each: each[0])
     raise UserError(
         f"no compression that was measured makes one of the sizes fit in {options.target_mb:g} MB: the "
-        f"smallest is {size} ({recipe_text(recipe)}) with {file / MEGABYTE:.3g} MB. Give a larger "
+        f"smallest is {size} ({recipe_text(recipe)}) with {three_digits(file / MEGABYTE)} MB. Give a larger "
         "--target-mb, a smaller size, or a pilot with fewer bits"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from rich.table import Table
 
+from tlc_jax.core.printable import three_digits
 from tlc_jax.core.progress import duration
 from tlc_jax.studies.law_intervals import FittedLaw
 from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize
@@ -29,9 +30,9 @@ def plan_table(plan: Plan) -> Table:
         table.add_row(
             each.size,
             f"{each.parameters:,}",
-            f"{each.step_seconds:.3g}",
+            three_digits(each.step_seconds),
             f"{each.steps:,}",
-            f"{each.tokens / each.parameters:,.3g}",
+            three_digits(each.tokens / each.parameters),
             _loss(each.loss, each.low, each.high),
             *_compressed(best),
             each.verdict,
@@ -45,8 +46,8 @@ def _compressed(recipe: PlannedRecipe | None) -> tuple[str, str, str, str]:
     about = "" if recipe.bytes_measured else "about "
     return (
         recipe_text(recipe),
-        f"{recipe.paper_bytes / MEGABYTE:.3g}",
-        f"{about}{recipe.file_bytes / MEGABYTE:.3g}",
+        three_digits(recipe.paper_bytes / MEGABYTE),
+        about + three_digits(recipe.file_bytes / MEGABYTE),
         _loss(recipe.loss, recipe.low, recipe.high),
     )
 
@@ -63,7 +64,7 @@ def answer(plan: Plan) -> str:
     chosen = plan.chosen
     best = chosen.best_recipe
     assert best is not None
-    file, loss = f"{best.file_bytes / MEGABYTE:.3g} MB", _loss(best.loss, best.low, best.high)
+    file, loss = f"{three_digits(best.file_bytes / MEGABYTE)} MB", _loss(best.loss, best.low, best.high)
     text = (
         f"Train {chosen.size} for {duration(3600 * plan.hours)} ({recipe_text(best)}, {file}): predicted "
         f"{plan.metric} {loss}."

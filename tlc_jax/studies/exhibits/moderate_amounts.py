@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from tlc_jax.core.printable import three_digits
 from tlc_jax.studies.as_many_bytes import frontier, kilobytes
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
 from tlc_jax.studies.compressed_models import DENSE, amount_of, compressed_rows
@@ -150,7 +151,7 @@ def _table(rows: list[Row]) -> Table:
             mark = " -" if above_gate([model], metric) else ""
             cells += [
                 _named(model),
-                " / ".join(f"{model.number(count) / 1000:,.3g}" for count in pair.counts),
+                " / ".join(three_digits(model.number(count) / 1000) for count in pair.counts),
                 f"{model}{mark}",
             ]
         table.add_row(pair.both.key[0], *cells, " / ".join(_BYTES[count] for count in pair.counts))

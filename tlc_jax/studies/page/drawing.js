@@ -27,7 +27,7 @@ function duration(seconds) {
 
 function fileSize(bytes) {
   const [unit, size] = bytes >= 1e9 ? ["GB", 1e9] : bytes >= 1e6 ? ["MB", 1e6] : ["kB", 1e3];
-  return `${+(bytes / size).toPrecision(3)} ${unit}`;
+  return `${(+(bytes / size).toPrecision(3)).toLocaleString("en")} ${unit}`;
 }
 
 const operations = (count) => count.toExponential(count.toPrecision(1) == count ? 0 : 2).replace("e+", "e");

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlc_jax.core.printable import printable
+from tlc_jax.core.printable import printable, three_digits
 from tlc_jax.studies.as_many_bytes import KILOBYTE
 from tlc_jax.studies.compressed_models import DENSE
 from tlc_jax.tasks.metric import NATS_PER_BYTE
@@ -28,8 +28,8 @@ def file_size(number: float) -> str:
     """Such as 845 kB, 7.65 MB or 1.02 GB."""
     for unit, bytes_of_unit in (("GB", KILOBYTE**3), ("MB", KILOBYTE**2)):
         if number >= bytes_of_unit:
-            return f"{number / bytes_of_unit:.3g} {unit}"
-    return f"{number / KILOBYTE:.3g} kB"
+            return f"{three_digits(number / bytes_of_unit)} {unit}"
+    return f"{three_digits(number / KILOBYTE)} kB"
 
 
 def metric_words(name: str) -> str:
