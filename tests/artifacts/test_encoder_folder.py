@@ -260,3 +260,19 @@ def test_a_classifier_of_tokens_is_no_classifier_of_texts(golden: Golden, tmp_pa
     token = {"architectures": ["DistilBertForTokenClassification"]}
     folder = changed(golden[0] / "distilbert-classification", tmp_path / "copy", token)
     assert opened(folder).parts == ("encoder",)
+
+
+def test_a_bias_and_a_table_of_one_type_have_their_shapes(golden: Golden, tmp_path: Path) -> None:
+    bias, scalar = "classifier.bias", np.zeros((), np.float32)
+    with pytest.raises(UserError, match=f"{bias} in .* is .., but must be one number for each label"):
+        opened(changed(golden[0] / "distilbert-classification", tmp_path / "bias", None, **{bias: scalar}))
+    table, one = "bert.embeddings.token_type_embeddings.weight", {"type_vocab_size": 1}
+    for number, x in enumerate((np.ones((1, 1)), np.ones((2, 16)), np.ones(16), np.ones(()))):
+        wrong = {table: x.astype(np.float32)}
+        with pytest.raises(UserError, match=f"{table} in .* is .*, but .1, 16. by its config.json"):
+            opened(changed(golden[0] / "bert-mlm", tmp_path / f"{number}", one, **wrong))
+    integers = {table: np.ones((1, 16), np.int32)}
+    with pytest.raises(UserError, match=f"has weights that are not floats: {table}"):
+        opened(changed(golden[0] / "bert-mlm", tmp_path / "integers", one, **integers))
+    right = {table: np.ones((1, 16), np.float32)}
+    assert opened(changed(golden[0] / "bert-mlm", tmp_path / "right", one, **right)).one_type == table

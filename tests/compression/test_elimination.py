@@ -20,6 +20,7 @@ from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.compression.rounding import Grid
 from tlc_jax.config.quantization import QuantSpec, Rule
+from tlc_jax.core.errors import UserError
 
 FOLDER = Path(__file__).parent.parent / "golden"
 GOLDEN = dict(np.load(FOLDER / "gptq.npz")) if (FOLDER / "gptq.npz").exists() else {}
@@ -125,7 +126,7 @@ def test_pruning_is_surgery_one_input_at_a_time(pattern: str) -> None:
 
 def test_costs_of_the_inputs_add_up_to_that_of_the_change() -> None:
     w, h = drawn(150, 7)
-    factor, errors = inverse_factor(h, 0.01), []
+    factor, errors = inverse_factor(h, 0.01, "a/kernel"), []
 
     def settle(j: int, present: np.ndarray) -> np.ndarray:
         errors.append((present[j] - np.round(present[j])) / factor[j, j])
@@ -198,7 +199,8 @@ def test_two_passes_are_one() -> None:
     prune, quantize = PruneCompensated(0.5), QuantizeCompensated(largest_first=False)
     both = compress({"a/kernel": w}, (prune, quantize, Quantize(spec)), inputs=known)
     leaf, mask = both.tensors["a/kernel"], both.masks["a/kernel"]
-    joint = compensated_codes(w, Grid.of("a/kernel", leaf), inverse_factor(h, 0.01), np.arange(140), mask)
+    factor = inverse_factor(h, 0.01, "a/kernel")
+    joint = compensated_codes(w, Grid.of("a/kernel", leaf), factor, np.arange(140), mask)
     differ = (joint != leaf.codes) & mask
     assert differ.mean() < 1e-3, "but for ties, since the first pass ends in float32"
 
@@ -254,13 +256,28 @@ def test_patterns_run_along_rows(step: PruneWanda, name: str) -> None:
         assert (groups.sum(axis=1) == 2).all()
 
 
+@pytest.mark.parametrize("name", ["a/kernel", "embedding"])
+def test_too_little_dampening_is_refused_by_name(name: str) -> None:
+    """The second moment of four inputs of twelve numbers has no inverse."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(4, 12)), rng.normal(size=(12, 5)).astype(np.float32)
+    w = w if name == "a/kernel" else np.ascontiguousarray(w.T)
+    known, mask, says = InputStatistics(x.T @ x), rng.random(w.shape) > 0.5, f"{name} has no inverse .* raise"
+    with pytest.raises(UserError, match=says):
+        QuantizeCompensated(1e-300).convert(name, kernel(w), Rule(".*", QuantSpec(4)), known)
+    with pytest.raises(UserError, match=says):
+        PruneCompensated(dampening=1e-300).prune({name: w}, {name: PRUNED}, {}, {name: known})
+    with pytest.raises(UserError, match=says):
+        PruneCompensated(0.0, dampening=1e-300).convert(name, kernel(w, mask), PRUNED, known)
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_codes_are_those_of_qwix(bits: int) -> None:
     """tests/golden/make_gptq.py made them with the core of qwix.contrib, in float32."""
     w, scale = weights(), GOLDEN[f"scale_{bits}"].reshape(-1)
     zero = np.full(scale.shape, 2 ** (bits - 1), np.int32)  # of symmetric codes
     grid = Grid(scale[None], zero[None], 2**bits - 1, len(w))
-    factor = inverse_factor(moment(), DAMPENING)
+    factor = inverse_factor(moment(), DAMPENING, "a/kernel")
     ours = compensated_codes(w, grid, factor, np.arange(len(w)))
     theirs = GOLDEN[f"codes_{bits}"].astype(int).T + 2 ** (bits - 1)
     assert (ours != theirs).mean() < 0.002

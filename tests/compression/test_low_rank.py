@@ -102,6 +102,18 @@ def test_matrices_by_the_rules() -> None:
     assert isinstance(whole.tensors["one"], LowRankTensor)
 
 
+@pytest.mark.parametrize("options", [{"zero": "symmetric"}, {"range_dtype": "bfloat16"}])
+def test_ranges_that_factors_are_not_stored_with_are_refused(options: dict[str, Any]) -> None:
+    """Before anything is computed, in a matrix that would be factored."""
+    [(option, value)] = options.items()
+    recipe = (LowRank(rank=3), Quantize(QuantSpec(4, **options)))
+    says = f"the factors of x .*{value}: give --{option.replace('_', '-')} .*, or a rule without prune=True"
+    with pytest.raises(UserError, match=says):
+        make_plan({"x": drawn(40, 16)}, recipe)
+    leaf = compress({"x": drawn(3, 4)}, recipe).tensors["x"]
+    assert isinstance(leaf, QuantizedTensor), "no factors of rank 3 are smaller"
+
+
 @pytest.mark.parametrize(
     "spec", [None, QuantSpec(8, "row"), QuantSpec(3, range="mse"), QuantSpec(4, zero="float")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,13 +16,17 @@ import numpy as np
 import pyarrow
 import pytest
 import safetensors.numpy
+from etils import epath
 
 from tests.forging import fingerprint_of, forge, forge_parts, peak_of
 from tlc_jax import compress, export, inspect
 from tlc_jax.artifacts.artifact import WEIGHTS, read_artifact
 from tlc_jax.artifacts.checkpoint_folder import CheckpointFolder
+from tlc_jax.artifacts.safetensors_file import SafetensorsFile
 from tlc_jax.compression.select import select
+from tlc_jax.config import Config
 from tlc_jax.config.quantization import Rule
+from tlc_jax.config.saved import config_from_json
 from tlc_jax.core.errors import UserError
 
 NAME = "a.weight"
@@ -423,3 +428,41 @@ def test_a_header_larger_than_any_is_not_read(model: Path, tmp_path: Path) -> No
     (copy / WEIGHTS).write_bytes(header + b" " * 100)
     with pytest.raises(UserError, match="header has 67,108,864 bytes"):
         CheckpointFolder(copy)
+
+
+@pytest.mark.parametrize("kind", ["F4", "F8_E4M3"])
+def test_a_type_that_numpy_lacks_is_refused(artifact: Path, kind: str) -> None:
+    content = (artifact / WEIGHTS).read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    about = json.loads(content[8:end])
+    codes = about[f"{NAME}.codes"]
+    size = codes["data_offsets"][1] - codes["data_offsets"][0]
+    codes |= {"dtype": kind, "shape": [2 * size if kind == "F4" else size]}  # of F4 two in a byte
+    header = json.dumps(about).encode()
+    content = len(header).to_bytes(8, "little") + header + content[end:]
+    (artifact / WEIGHTS).write_bytes(content)
+    forge(artifact, lambda m: None)
+    with pytest.raises(UserError, match=f"the artifact is damaged: .* has the type {kind}, of which numpy"):
+        inspect.main([str(artifact)])
+    with pytest.raises(ValueError, match=f"has the type {kind}, of which numpy has no arrays"):
+        SafetensorsFile(epath.Path(artifact / WEIGHTS), len(content))  # as from a bucket
+
+
+RULES = [
+    ("(", "regular expression"),
+    ("(([a-z/_0-9])+)+X", "names, .* and"),
+    (".*.*.*X", "names, .* and"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "says"), RULES)
+def test_a_pattern_in_the_config_of_a_run_is_simple(pattern: str, says: str) -> None:
+    document = json.loads(json.dumps(dataclasses.asdict(Config())))
+    document["compression_aware"]["rules"] = [dataclasses.asdict(Rule("a"))]
+    rule = document["compression_aware"]["rules"][0]
+    for allowed in ("a", r"(?s).*", r"encoder/layers/\d+/attention/query/kernel|b\.c", ".*/kernel"):
+        rule["pattern"] = allowed
+        assert config_from_json(document).compression_aware.rules[0].pattern == allowed
+    rule["pattern"] = pattern
+    with pytest.raises(ValueError, match=says):
+        config_from_json(document)

@@ -194,3 +194,26 @@ def test_what_no_outcome_could_certify_is_refused(classifier: Path, tmp_path: Pa
     with pytest.raises(UserError, match=rf"the 19 examples of tuning, .* --max-drop {least:g} or more"):
         compress.main([str(classifier), "--max-drop", "0.1", "--out", str(out)])
     assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero", "least"), [("symmetric", 2), ("nudged", 1)])
+def test_the_fewest_bits_are_those_that_codes_have(
+    zero: str, least: int, classifier: Path, tmp_path: Path
+) -> None:
+    """Every recipe passes, so that all are tested; symmetric codes need 2 bits."""
+    out = tmp_path / "out"
+    compress.main([str(classifier), "--bits=2", f"--zero={zero}", "--max-drop=0.99", "--out", str(out)])
+    report = read_artifact(out).manifest["guarantee"]
+    assert [test["bits"] for test in report["tests"]] == list(range(2, least - 1, -1))
+    assert (report["bits"], report["before"]) == (least, "weights")
+
+
+@pytest.mark.slow
+def test_mixes_with_calibration_are_refused_before_anything_is_compressed(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guaranteed_drop, "compress_model", lambda *given: pytest.fail("it was compressed"))
+    options = ["--config", "compensated", "--mixed-bits", "--max-drop", "0.9", "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="--mixed-bits .* QuantizeCompensated .*omit --mixed-bits"):
+        compress.main([str(classifier), *options])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tlc_jax.compression.pipeline import recipe_of
 from tlc_jax.config import CompressConfig, QuantSpec, RecoveryConfig, StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import split
+from tlc_jax.recipes import guaranteed_drop
 from tlc_jax.recipes.recover import prune_in_rounds
 from tlc_jax.recipes.tuning_evaluator import evaluator_of
 from tlc_jax.runs.load import load_model
@@ -75,7 +77,9 @@ def test_the_artifact_is_what_the_best_evaluation_has_seen(
 
 
 @pytest.mark.slow
-def test_without_a_sparsity_there_is_one_round(finetuned: Path, tmp_path: Path) -> None:
+def test_without_a_sparsity_there_is_one_round(
+    finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = [str(finetuned / "run"), "--config", "quantization_aware", "--granularity", "row"]
     few = ["--recovery.max-epochs", "0.2", "--recovery.target", "2"]
     compress.main([*order, *few, "--workdir", str(tmp_path / "w"), "--out", str(tmp_path / "out")])
@@ -83,6 +87,22 @@ def test_without_a_sparsity_there_is_one_round(finetuned: Path, tmp_path: Path) 
     assert (only["sparsity"], only["steps"]) == (0.0, 3)
     kept = split(load_model(f"{tmp_path / 'w' / 'pruned-0'}@best", warn=pytest.fail).params)
     for tensor, x in split(load_model(str(tmp_path / "out"), warn=pytest.fail).params).items():
+        np.testing.assert_array_equal(x, kept[tensor], err_msg=tensor)
+
+    # tested in the same way, the round does not differ from itself: its weights are not rounded twice
+    first = guaranteed_drop.sequence
+    monkeypatch.setattr(guaranteed_drop, "sequence", lambda *given: itertools.islice(first(*given), 1))
+    made = read_artifact(tmp_path / "out").manifest["compression"]
+    same = [
+        f"--{option}={made[option.replace('-', '_')]}" for option in ("bits", "granularity", "range", "zero")
+    ]
+    others = ["--matrices-only"] if made["matrices_only"] else []
+    run, certain = f"{tmp_path / 'w' / 'pruned-0'}@best", tmp_path / "certain"
+    compress.main([run, *same, *others, "--max-drop", "0.5", "--out", str(certain)])
+    guarantee = read_artifact(certain).manifest["guarantee"]
+    [test] = guarantee["tests"]
+    assert (test["lost"], test["gained"], guarantee["before"]) == (0, 0, "rounded weights")
+    for tensor, x in split(load_model(str(certain), warn=pytest.fail).params).items():
         np.testing.assert_array_equal(x, kept[tensor], err_msg=tensor)
 
 

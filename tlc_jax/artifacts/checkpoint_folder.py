@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 from pydantic import Field
 
-from tlc_jax.artifacts.safetensors_file import check_header
+from tlc_jax.artifacts.safetensors_file import FLOATS, OTHERS, check_header
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
@@ -46,8 +46,6 @@ _TOKENIZER, _LARGEST_TOKENIZER = "tokenizer.json", 64 << 20  # bytes, as --data.
 _MODULE_WEIGHTS = 1 << 30  # bytes of what a SentenceTransformer adds to its encoder
 _MOST_TENSORS, _MOST_AXES = 50_000, 32
 _AT_ONCE = 1 << 20  # numbers; fewer are read faster than a thread starts
-_FLOATS = ("F64", "F32", "F16", "BF16")
-_OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 @record
@@ -90,7 +88,7 @@ class CheckpointFolder(Mapping[str, Any]):
                 f"{missing[0]!r}: add the missing files"
             )
         for name, file in self._files.items():
-            if (kind := file.get_slice(name).get_dtype()) not in (*_FLOATS, *_OTHERS):
+            if (kind := file.get_slice(name).get_dtype()) not in (*FLOATS, *OTHERS):
                 raise UserError(f"{name!r} has the type {kind}, which cannot be read: convert it first")
             if (axes := len(self.shape(name))) > _MOST_AXES:
                 raise UserError(
@@ -128,7 +126,7 @@ class CheckpointFolder(Mapping[str, Any]):
         return {name: jax.ShapeDtypeStruct(self.shape(name), kind) for name, kind in kinds.items()}
 
     def is_float(self, name: str) -> bool:
-        return self._files[name].get_slice(name).get_dtype() in _FLOATS
+        return self._files[name].get_slice(name).get_dtype() in FLOATS
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Without reading the tensor."""

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from tlc_jax.compression.bit_planes import spread
 from tlc_jax.compression.packing import pack_codes
 from tlc_jax.compression.quantized import QuantizedTensor
 from tlc_jax.config.quantization import QuantSpec
@@ -127,20 +128,11 @@ def _extremes(q: QuantizedTensor) -> tuple[np.ndarray, np.ndarray]:
         return -zero, 2**q.spec.bits - 1 - zero
     codes = np.asarray(q.codes)
     if q.mask is not None:
-        codes = np.where(
-            np.asarray(q.mask), codes, _spread(np.clip(zero, 0, 2**q.spec.bits - 1), codes.shape)
-        )
+        codes = np.where(np.asarray(q.mask), codes, spread(np.clip(zero, 0, 2**q.spec.bits - 1), codes.shape))
     (rows, columns), (down, across) = codes.shape, zero.shape
     pairs = codes.reshape(down, rows // down, across, columns // across)
     low, high = pairs.min(axis=(1, 3)) - zero, pairs.max(axis=(1, 3)) - zero
     return np.minimum(low, 0), np.maximum(high, 0)
-
-
-def _spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """One number for each block, repeated for each of its weights."""
-    for axis in (0, 1):
-        x = np.repeat(x, shape[axis] // x.shape[axis], axis=axis)
-    return x
 
 
 def _module(q: QuantizedTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
@@ -149,16 +141,16 @@ def _module(q: QuantizedTensor, scheme: QuantSpec) -> dict[str, np.ndarray]:
     low, high = _extremes(q)
     moved = np.clip(zero, -low, 2**bits - 1 - high)  # where zero is a code already, it stays so
     if (moved != zero).any():
-        codes = (codes + _spread(moved - zero, codes.shape)).astype(np.uint8)
+        codes = (codes + spread(moved - zero, codes.shape)).astype(np.uint8)
     if q.mask is not None:  # a pruned weight may have any code; here it needs that of zero
-        codes = np.where(np.asarray(q.mask), codes, _spread(moved, codes.shape)).astype(np.uint8)
+        codes = np.where(np.asarray(q.mask), codes, spread(moved, codes.shape)).astype(np.uint8)
     scale = np.asarray(q.delta)
     if scheme.granularity == "tensor":
         zero_point, scale = (moved - (1 << (bits - 1))).astype(np.int8).reshape(1), scale.reshape(1)
     else:  # one number for each row and group, packed along the rows
         blocks = _blocks(q, scheme)
         assert blocks is not None
-        scale, moved = _spread(scale, blocks), _spread(moved, blocks)
+        scale, moved = spread(scale, blocks), spread(moved, blocks)
         zero_point = np.ascontiguousarray(pack_rows(moved.astype(np.uint8).T, bits).T)
     return {
         "weight_packed": pack_rows(codes, bits),

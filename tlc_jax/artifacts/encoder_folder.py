@@ -113,10 +113,28 @@ def open_encoder_folder(path: Path, naming: Callable[[ModelConfig], Names]) -> E
         and not _COPIES.fullmatch(name)
     )
     _check_known(path, config, prefix, left_out)
+    if one_type is not None:
+        _check_one_type(folder, one_type, config.hidden_size)
     labels: tuple[str, ...] = ()
     if (output := stored.get("classification_head/output/bias")) is not None:
-        labels = label_names(about, folder.shape(output)[0])
+        if len(shape := folder.shape(output)) != 1:
+            raise UserError(
+                f"{output} in {path} is {list(shape)}, but must be one number for each label: restore a "
+                "whole copy of the folder"
+            )
+        labels = label_names(about, shape[0])
     return EncoderFolder(folder, config, kind, labels, stored, one_type, left_out)
+
+
+def _check_one_type(folder: CheckpointFolder, name: str, hidden_size: int) -> None:
+    """UserError where the row that is added to the positions is none of floats."""
+    if not folder.is_float(name):
+        raise UserError(f"{folder.folder} has weights that are not floats: {name}")
+    if (shape := folder.shape(name)) != (1, hidden_size):
+        raise UserError(
+            f"{name} in {folder.folder} is {list(shape)}, but {[1, hidden_size]} by its config.json: "
+            "restore a whole copy of the folder"
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def packed(
     in a QuantizedTensor. Zeros of a mask become codes of zero where they have one; else the mask stays beside
     the codes, a bit for each weight."""
     if mask is not None and offset.dtype.kind == "i" and offset.min() >= 0 and offset.max() < 2**bits:
-        zeros = _spread(offset, codes.shape).astype(np.uint8)
+        zeros = spread(offset, codes.shape).astype(np.uint8)
         codes, mask = np.where(mask, codes, zeros), None
     planes, low, widths = [], bits, WIDTHS[bits]
     for width in widths:
@@ -51,8 +51,8 @@ def _along_other_axis(x: np.ndarray, shape: tuple[int, ...], axis: int) -> np.nd
     return x if x.shape[other] in (1, shape[other]) else np.repeat(x, shape[other] // x.shape[other], other)
 
 
-def _spread(x: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Ranges as one number for each weight."""
+def spread(x: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """One number for each block, such as its range, repeated for each of its weights."""
     for axis, size in enumerate(shape):
         x = np.repeat(x, size // x.shape[axis], axis=axis)
     return x

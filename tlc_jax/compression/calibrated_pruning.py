@@ -55,9 +55,9 @@ class CalibratedPruning(Step):
         return (int(match[1]), int(match[2])) if match else None
 
     @abstractmethod
-    def keep(self, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
-        """A mask of what stays, of what is `kept` so far; of a lookup, whose rows are one-hot inputs,
-        `weights` are its transpose."""
+    def keep(self, name: str, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
+        """A mask of what stays of a matrix of this name, of what is `kept` so far; of a lookup, whose rows
+        are one-hot inputs, `weights` are its transpose."""
 
     def prune(
         self, tensors: Mapping[str, Any], rules: Mapping[str, Rule], masks: Masks, inputs: Statistics
@@ -75,7 +75,8 @@ class CalibratedPruning(Step):
                 raise UserError(f"{name} has values that are not finite: it cannot be pruned")
             before = masks.get(name)
             kept = np.ones(weights.shape, bool) if before is None else by_input(name, before).copy()
-            kept = self.keep(weights, known, kept, known.second_moment is None and known.uses is not None)
+            is_lookup = known.second_moment is None and known.uses is not None
+            kept = self.keep(name, weights, known, kept, is_lookup)
             masks[name] = from_inputs(name, kept, x.shape)
         return masks
 

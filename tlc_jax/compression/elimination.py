@@ -30,6 +30,7 @@ import scipy
 from jaxtyping import Float
 
 from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.native import abandonable
 
 BLOCK = 128  # inputs that are done before those after them are updated
@@ -38,19 +39,26 @@ Settle = Callable[[int, Float[np.ndarray, "inputs outputs"]], Float[np.ndarray, 
 
 
 def inverse_factor(
-    moment: Float[np.ndarray, "inputs inputs"], dampening: float
+    moment: Float[np.ndarray, "inputs inputs"], dampening: float, name: str
 ) -> Float[np.ndarray, "inputs inputs"]:
     """The upper triangular U of H^-1 = U^T U, where H is the second moment as a multiple of the mean of its
     diagonal, plus `dampening` (positive) on the diagonal: inputs that never occur together, or not at all,
-    leave it singular. Inputs that are all zero are taken for independent ones."""
+    leave it singular. Inputs that are all zero are taken for independent ones. UserError where so little is
+    added that it stays singular; `name` is that of the matrix."""
     scale = float(np.mean(np.diag(moment), dtype=np.float64))
     damped = moment / scale if scale > 0 and np.isfinite(scale) else np.zeros(moment.shape)
     damped = damped + dampening * np.eye(len(moment))
 
     def factor() -> np.ndarray:
         # H = R R^T with R upper triangular, a Cholesky factorisation from the end, and U is the inverse of R
-        lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
-        inverse = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
+        try:
+            lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
+            inverse = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
+        except np.linalg.LinAlgError as error:
+            raise UserError(
+                f"the second moment of the inputs of {name} has no inverse with a dampening of "
+                f"{dampening:g}: raise dampening (0.01 is the default)"
+            ) from error
         return np.ascontiguousarray(inverse[::-1, ::-1])
 
     return abandonable(factor)

@@ -14,7 +14,12 @@ A tied embedding is both: every row takes part in every prediction, and is looke
 two errors differ, since logits are read through softmax and embeddings through normalisation, so neither is
 right alone; its Hessian here is H, as a multiple of the mean of its diagonal, plus the identity, which gives
 both the same weight for a row of average use. A translation model of 2 x 64 whose embedding alone is rounded
-to 2 bits a weight loses 0.62 nats a byte by plain rounding, 0.63 with H alone and 0.59 with both.
+to 2 bits a weight loses 0.62 nats a byte by plain rounding, 0.63 with H alone and 0.59 with both. How often
+each of its tokens is used is not part of that: the counts change neither how its rows are rounded nor which
+of them lose weights.
+
+The inputs of all matrices are those of the uncompressed model, where GPTQ and SparseGPT feed each layer the
+outputs of the layers that are compressed already.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ class CompressConfig:
     their options are --steps.0.NAME, --steps.1.NAME ..."""
     coding: Literal["plain", "brotli", "zstd"] = "plain"
     """How codes, masks and floats are written. plain: packed bits, which numpy reads and which load fastest;
-    brotli: in about as many bytes as the entropy of the codes allows, often half as many, in minutes for a
-    large model (docs/usage/export.md has the few lines that read either); zstd: a little larger."""
+    brotli: in about as many bytes as the entropy of the codes allows, 5 to 45 % fewer, in minutes for a large
+    model (docs/usage/export.md has the few lines that read either); zstd: a little larger."""
 
     def __post_init__(self) -> None:
         check_types(self)

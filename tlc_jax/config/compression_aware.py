@@ -62,10 +62,11 @@ class CompressionAwareConfig:
     (recovery.quantization_aware, recovery.movement)."""
 
     rules: tuple[Rule, ...] = ()
-    """In a config document: how the tensors that they match are rounded in each forward pass, which is as an
+    r"""In a config document: how the tensors that they match are rounded in each forward pass, which is as an
     artifact with the same rules has them, and which of them movement prunes. Gradients are those of the
     rounded weights (straight through), and the weights that are trained keep all digits. Evaluations are of
-    rounded weights. Those that no rule matches are not rounded."""
+    rounded weights. Those that no rule matches are not rounded. The config of a run keeps the rules, and may
+    come from anybody: their patterns have names, `|`, and in each name at most two of `.*` and `\d+`."""
     movement: Optional[MovementConfig] = None
     """In a config document: how the weights of the tensors that rules prune are pruned while they are
     trained."""
@@ -77,6 +78,11 @@ class CompressionAwareConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for rule in self.rules:
+            check(
+                rule.is_simple,
+                f"the pattern {rule.pattern[:100]!r} in compression_aware.rules may hold only names, .* and "
+                "\\d+ (at most two in a name), and |: write it with these",
+            )
             check(
                 rule.sparsity is None and (self.movement is not None or not rule.prune),
                 f"compression_aware.rules prune by movement alone, all tensors together: give the rule "

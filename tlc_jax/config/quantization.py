@@ -10,6 +10,9 @@ from typing import Literal, Optional
 from tlc_jax.config.validation import check_types
 
 BITS = (*range(1, 9), 32)
+_LITERALS = r"(?:[^\\.*+?()\[\]{}|^$]|\\\W)*"
+_NAMES = rf"{_LITERALS}(?:(?:\\d\+|\.\*){_LITERALS}){{0,2}}"
+_SIMPLE = re.compile(rf"(?:\(\?s\))?{_NAMES}(?:\|{_NAMES})*")
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,21 @@ class Rule:
 
     def __post_init__(self) -> None:
         check_types(self)
-        re.compile(self.pattern)
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"the pattern of a rule must be a regular expression, and {self.pattern[:100]!r} is none "
+                f"({error.msg}): correct it"
+            ) from error
         if self.sparsity is not None and not (self.prune and 0 <= self.sparsity < 1):
             raise ValueError(f"the sparsity of the rule {self.pattern} must be in [0, 1), with prune=True")
+
+    @property
+    def is_simple(self) -> bool:
+        r"""Whether the pattern has nothing but escaped names, `|`, and in each name at most two of `\d+` and
+        `.*`: no name then takes long to match, whoever wrote the pattern."""
+        return _SIMPLE.fullmatch(self.pattern) is not None
 
     def noting(self, reason: str) -> Rule:
         """The rule with one more reason why something is not done."""

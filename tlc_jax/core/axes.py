@@ -23,11 +23,6 @@ def constrain(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
-def replicate(x: jax.Array) -> jax.Array:
-    """All of `x` on every device."""
-    return constrain(x)
-
-
 def shard_rows(x: jax.Array) -> jax.Array:
     """`x` with its rows split over the devices, and nothing else."""
     return constrain(x, ROWS)

@@ -70,8 +70,10 @@ def compress_run(
     certain = None if config.max_drop is None else smallest_certain(original, config, console)
     if certain is not None:
         config = certain.config
-    trained = to_round(original, recipe)
-    result = certain.result if certain else compress_model(trained, recipe, console, config.calibration_text)
+        result = certain.result
+    else:
+        trained = to_round(original, recipe)
+        result = compress_model(trained, recipe, console, config.calibration_text)
     fidelity = Fidelity()
     items = result.items(fidelity)
     dense = load_model(given, warn=console.print) if rounds else original

@@ -31,12 +31,14 @@ from jaxtyping import Bool
 from rich.console import Console
 
 from tlc_jax.compression.pipeline import recipe_of
+from tlc_jax.compression.steps import Needs
 from tlc_jax.config.compression import CompressConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import counted
 from tlc_jax.core.tree import Params
 from tlc_jax.parallel.mesh import replicated
-from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, mixed_models
+from tlc_jax.recipes.calibration import calibrated
+from tlc_jax.recipes.compressed_model import CompressedModel, compress_model, mixed_models, to_round
 from tlc_jax.recipes.drop_bound import drop_bound, least_drop
 from tlc_jax.recipes.kept_tokens import unseen
 from tlc_jax.recipes.tuning_evaluator import task_of
@@ -79,6 +81,7 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
     `max_drop`. UserError where the task counts no examples, where the tuning set is too small for any recipe,
     and where none passes."""
     assert config.max_drop is not None
+    _check_mixes(config)
     task = task_of(model)
     name = _counted_set(task, config)
     before = _right(model, task, model.params, name)
@@ -110,7 +113,8 @@ def smallest_certain(model: TrainedModel, config: CompressConfig, console: Conso
             f"{counted(config.bits, 'bit')} may lose more than {config.max_drop:g}, as far as {examples:,} "
             "examples can tell: give a larger --max-drop, more data, or --granularity group:64 --range mse"
         )
-    report = {"max_drop": config.max_drop, "confidence": config.confidence, "set": name}
+    before_it = "weights" if model.unrounded is None else "rounded weights"
+    report = {"max_drop": config.max_drop, "confidence": config.confidence, "set": name, "before": before_it}
     return Certain(*best, {**report, "examples": examples, **_about(best[0]), "tests": tests})
 
 
@@ -131,9 +135,9 @@ def sequence(
 ) -> Iterator[tuple[CompressConfig, CompressedModel]]:
     """Recipes and what they make of the model, in the order in which they are tested: the same one with fewer
     and fewer bits."""
-    for bits in range(config.bits, 0, -1):
+    for bits in range(config.bits, 1 if config.zero == "symmetric" else 0, -1):  # whose codes need 2 bits
         tried = dataclasses.replace(config, bits=bits)
-        yield tried, compress_model(model, recipe_of(tried), console, config.calibration_text)
+        yield tried, _compressed(model, tried, console)
 
 
 def mixed_sequence(
@@ -141,13 +145,30 @@ def mixed_sequence(
 ) -> Iterator[tuple[CompressConfig, CompressedModel]]:
     """The recipe with its own bits, then mixes, each of nine tenths of the bytes before. The tuning set is
     not looked at."""
-    first = compress_model(model, recipe_of(config), console, config.calibration_text)
+    first = _compressed(model, config, console)
     yield config, first
     size = first.file_bytes("plain")
     budgets = [int(size * _STEP**power) for power in range(1, _MIXES + 1)]
     configs = [dataclasses.replace(config, **_OF_MIXES, target_mb=budget / 1e6) for budget in budgets]
     models = mixed_models(model, recipe_of(configs[0]), budgets, console, config.calibration_text)
     yield from zip(configs, models, strict=False)
+
+
+def _compressed(model: TrainedModel, tried: CompressConfig, console: Console) -> CompressedModel:
+    """What one recipe makes of the model: of the weights that its run trains, where that rounds them in the
+    same way."""
+    recipe = recipe_of(tried)
+    return compress_model(to_round(model, recipe), recipe, console, tried.calibration_text)
+
+
+def _check_mixes(config: CompressConfig) -> None:
+    """UserError where steps measure what mixes choose."""
+    if config.mixed_bits and calibrated(recipe := recipe_of(config)):
+        names = [type(step).__name__ for step in recipe if step.needs is Needs.CALIBRATION]
+        raise UserError(
+            f"--mixed-bits chooses the bits of each tensor without calibration data, and "
+            f"{', '.join(names)} in the recipe needs such data: omit --mixed-bits, or leave out the step"
+        )
 
 
 def _about(tried: CompressConfig) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def _kind(factor: Entry) -> type[Leaf]:
 @dataclass(frozen=True)
 class LowRank(Step):
     """Factors in place of those matrices that rules allow to prune, where they take fewer bytes. Matrices
-    with pruned weights stay whole, since a product has no zeros."""
+    with pruned weights stay whole, since a product has no zeros. UserError where ranges are symmetric or
+    bfloat16, which factors are not stored with."""
 
     share: float = 0.5
     """Share of a matrix's parameters that its two factors have, at most."""
@@ -176,8 +177,11 @@ class LowRank(Step):
             return ""
         if _is_pruned(mask):
             return "not factored, since some weights are pruned"
+        if self._saves(tensor.shape, rule):
+            _check_ranges(name, rule)
+            return ""
         size = f"share {self.share:g}" if self.rank is None else f"rank {self.rank}"
-        return "" if self._saves(tensor.shape, rule) else f"not factored ({size}), since that saves no bytes"
+        return f"not factored ({size}), since that saves no bytes"
 
     def _saves(self, shape: tuple[int, ...], rule: Rule) -> bool:
         """Whether the factors of a matrix, with their ranges, take fewer bytes than its own codes."""
@@ -190,11 +194,11 @@ class LowRank(Step):
         shape = tensor.shape
         if not rule.prune or len(shape) != 2 or _is_pruned(tensor.mask) or not self._saves(shape, rule):
             return tensor
+        _check_ranges(name, rule)
         left, right = factors(name, np.asarray(tensor.values), self.rank_of(shape))
         spec = QuantSpec(32)
         if rule.quant:
-            zero = "float" if rule.quant.zero == "float" else "nudged"
-            spec = QuantSpec(rule.quant.bits, "row", rule.quant.range, zero)
+            spec = QuantSpec(rule.quant.bits, "row", rule.quant.range, rule.quant.zero)
         # a range for each component: of a column, as in a kernel, and of a row
         return LowRankTensor(
             quantize_tensor("left/kernel", left, spec), quantize_tensor("right", right, spec)
@@ -214,6 +218,23 @@ def factors(
     scale_left = np.where(largest < 0, -scale, scale)
     left, right = left * scale_left, right * scale_left.reshape(-1, 1)
     return np.ascontiguousarray(left, np.float32), np.ascontiguousarray(right, np.float32)
+
+
+def _check_ranges(name: str, rule: Rule) -> None:
+    """UserError where a rule has ranges that factors are not stored with."""
+    spec = rule.quant
+    if spec is None or spec.bits == 32:
+        return
+    if spec.zero == "symmetric":
+        raise UserError(
+            f"LowRank stores the factors of {name} with zero nudged or float, and not symmetric: give --zero "
+            "nudged, or a rule without prune=True for this matrix"
+        )
+    if spec.range_dtype != "float32":
+        raise UserError(
+            f"LowRank stores the ranges of the factors of {name} as float32, and not as {spec.range_dtype}: "
+            "give --range-dtype float32, or a rule without prune=True for this matrix"
+        )
 
 
 def _is_pruned(mask: Any) -> bool:

@@ -9,8 +9,9 @@ for itself (§ 3.2, "extension to semi-structured sparsity").
 What other steps have pruned is made up for in the same way, whatever they chose it by, so PruneWanda and this
 step with a sparsity of 0 are Wanda's mask with compensation. A model that was finetuned after pruning has
 zeros there already, and does not change. Masks are chosen before anything is rounded. With
-QuantizeCompensated after this step, the weights are those of the joint pass of § 3.5: compensation is
-linear, so two passes add up to one.
+QuantizeCompensated(largest_first=False) after this step, the weights are those of the joint pass of § 3.5:
+compensation is linear, so two passes in one order add up to one. By default QuantizeCompensated does the
+largest inputs first, in another order than this step, and the weights are not those of one pass.
 
 An embedding that is looked up has rows that nothing makes up for: all its weights are one block, and cost w^2
 times the share of the tokens that use their row. Unknown inputs count as independent ones of one size.
@@ -59,9 +60,9 @@ class PruneCompensated(CalibratedPruning):
     def examples(cls) -> tuple[Step, ...]:
         return cls(), cls(0.3), cls(0.0), cls(pattern="2:4")
 
-    def keep(self, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
+    def keep(self, name: str, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
         if (hessian := inputs.hessian) is not None:
-            factor = inverse_factor(hessian, self.dampening)
+            factor = inverse_factor(hessian, self.dampening, name)
             return self._eliminated(weights, factor, kept)
         costs = np.square(weights, dtype=np.float64)
         if inputs.uses is not None:
@@ -110,8 +111,7 @@ class PruneCompensated(CalibratedPruning):
         weights = by_input(name, tensor.values)
         if not weights[~kept].any():
             return tensor  # finetuned without them
-        values = eliminate(
-            weights, inverse_factor(hessian, self.dampening), lambda j, w: np.where(kept[j], w[j], 0.0)
-        )
+        factor = inverse_factor(hessian, self.dampening, name)
+        values = eliminate(weights, factor, lambda j, w: np.where(kept[j], w[j], 0.0))
         values = np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
         return FloatTensor(from_inputs(name, values, tensor.shape), tensor.mask)

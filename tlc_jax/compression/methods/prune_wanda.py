@@ -37,7 +37,7 @@ class PruneWanda(CalibratedPruning):
     def examples(cls) -> tuple[Step, ...]:
         return cls(), cls(0.3), cls(pattern="2:4")
 
-    def keep(self, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
+    def keep(self, name: str, weights: Weights, inputs: InputStatistics, kept: Kept, is_lookup: bool) -> Kept:
         scores = np.abs(weights).astype(np.float64)
         if (hessian := inputs.hessian) is not None:
             scores *= np.sqrt(np.diag(hessian))[:, None]

@@ -67,7 +67,7 @@ class QuantizeCompensated(Step):
         order = np.arange(len(hessian))
         if self.largest_first:
             order = np.argsort(-np.diag(hessian), kind="stable")
-        factor = inverse_factor(hessian[np.ix_(order, order)], self.dampening)
+        factor = inverse_factor(hessian[np.ix_(order, order)], self.dampening, name)
         kept = None if tensor.mask is None else by_input(name, tensor.mask)
         codes = compensated_codes(by_input(name, values), Grid.of(name, plain), factor, order, kept)
         return dataclasses.replace(plain, codes=from_inputs(name, codes, tensor.shape))
