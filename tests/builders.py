@@ -18,6 +18,7 @@ from tlc_jax import train as train
 from tlc_jax.config import ModelConfig
 from tlc_jax.core import tree
 from tlc_jax.models.encoder import init_mlm
+from tlc_jax.runs import step_time
 from tlc_jax.runs.checkpoint import restore_model
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import RunDir
@@ -60,6 +61,12 @@ def get_config():
     )
 """
 TIMES = {"training_seconds", "total_seconds"}
+
+
+def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates are timed for as few steps as can be, sure or not."""
+    monkeypatch.setattr(step_time, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(step_time, "MOST_TURNS", 0)
 
 
 def lines(workdir: AnyPath) -> list[dict]:

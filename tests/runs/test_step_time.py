@@ -138,8 +138,11 @@ def test_turns_are_taken_until_there_are_enough(wanted: int, taken: int) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("memory_gib", [None, 1.0])
-def test_the_time_of_two_updates_in_turns(finished: Path, memory_gib: float | None) -> None:
+def test_the_time_of_two_updates_in_turns(
+    finished: Path, memory_gib: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a limit of memory, too, where the state of one makes room for that of the other."""
+    builders.short_timings(monkeypatch)
     config = dataclasses.replace(RunDir(finished).read_config(), memory_gib=memory_gib)
     deeper = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=4))
     one, other = measure_in_turns([(config, None), (deeper, None)], Console(quiet=True), steps=20, turns=5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import write_corpus
+from tests.builders import short_timings, write_corpus
 from tests.studies.untrained import Folder
 from tlc_jax import study
 from tlc_jax.config import BudgetConfig, CheckpointConfig, Config, DistilConfig, ScheduleConfig, StudyConfig
@@ -138,7 +138,10 @@ def get_config():
 
 
 @pytest.mark.slow
-def test_a_student_of_a_study_learns_from_the_run_that_is_its_teacher(tmp_path: Path) -> None:
+def test_a_student_of_a_study_learns_from_the_run_that_is_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_timings(monkeypatch)
     corpus = write_corpus(_made(tmp_path / "text"))
     document = tmp_path / "tiny.py"
     document.write_text(CONFIG.format(corpus=str(corpus), cache=str(tmp_path / "cache")))

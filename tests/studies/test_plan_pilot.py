@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.builders import short_timings
 from tlc_jax import compress, plan, train
 from tlc_jax.artifacts.artifact import read_artifact
 from tlc_jax.parallel import accelerators
@@ -21,6 +22,7 @@ SIZES = ("1x32", "2x32", "2x64")
 
 @pytest.mark.slow
 def test_a_plan_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short_timings(monkeypatch)
     monkeypatch.setattr(measured, "GATES", {})  # which a model of a few seconds does not pass
     monkeypatch.setattr(accelerators, "devices", lambda: jax.devices()[:1])  # eight would share two cores
     out = tmp_path / "plan"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.data.batches import Prefetcher
+from tlc_jax.parallel.hosts import leader
 from tlc_jax.parallel.mesh import make_mesh, place, rows_devices, rows_of
 from tlc_jax.runs.memory import (
     abstract_batches,
@@ -88,7 +89,7 @@ class TimedUpdate(contextlib.ExitStack):
     def laps(self, count: int) -> list[float]:
         """Seconds from the end of an update to the end of the next, as in the training loop: an update is
         dispatched before the previous one is waited for. One is made before and one after, and nothing is
-        left under way."""
+        left under way. All processes have the seconds of process 0, which decide how many follow."""
         ends, in_flight = list[float](), self._dispatched()
         for _ in range(count + 1):
             following = self._dispatched()
@@ -97,7 +98,7 @@ class TimedUpdate(contextlib.ExitStack):
             in_flight = following
         jax.block_until_ready(in_flight)
         self._leave_device()
-        return [end - start for start, end in itertools.pairwise(ends)]
+        return leader.decide(lambda: [end - start for start, end in itertools.pairwise(ends)])
 
     def _leave_device(self) -> None:
         if self._leaves:
