@@ -55,13 +55,14 @@ def main() -> None:
     print(page(results))
 
 
-def predictions(pilot: Pilot, counts: dict[str, float]) -> list[dict[str, Any]]:
-    """For each withheld size, and for none: the loss at the end of every size, predicted and measured, and
-    the sizes that a plan would have named. `counts` are the parameters that the law is given."""
+def predictions(pilot: Pilot, counts: dict[str, float], share: float = FITTED) -> list[dict[str, Any]]:
+    """For each withheld size, and for none: the loss at the end of every size, predicted from so much of each
+    training and measured, and the sizes that a plan would have named. `counts` are the parameters that the
+    law is given."""
     points = counted(pilot, counts)
     rows = []
     for withheld in ("", *counts):
-        known = points.subset((points.parameters != counts.get(withheld)) & early(points))
+        known = points.subset((points.parameters != counts.get(withheld)) & early(points, share))
         fitted, rng = fit_with_intervals(known, DRAWS), np.random.default_rng(1)
         draws, obtained = {}, {}
         for size, parameters in counts.items():
@@ -90,26 +91,27 @@ def counted(pilot: Pilot, counts: dict[str, float]) -> Points:
     return dataclasses.replace(points, parameters=parameters)
 
 
-def early(points: Points) -> np.ndarray:
-    """Which points are of the first quarter of their training."""
+def early(points: Points, share: float) -> np.ndarray:
+    """Which points are of the first part of their training."""
     longest = dict(zip(*longest_trainings(points), strict=True))
     ends = np.array([longest[each] for each in points.parameters])
-    return points.tokens <= 1.02 * FITTED * ends
+    return points.tokens <= 1.02 * share * ends
 
 
 def alternatives(pilot: Pilot) -> list[dict[str, Any]]:
-    """Errors with other counts of parameters, with other windows of points, and with exponents that are not
-    drawn towards each other."""
+    """Errors with other counts of parameters, with other windows of points, with exponents that are not drawn
+    towards each other, and from whole trainings, of which only those of the withheld size are not known."""
     rows = []
     window, apart = law_intervals.WINDOW, scaling_law._APART
-    for name, counts, *changed in (
-        ("all parameters, last quarter", pilot.parameters, window, apart),
-        ("without embeddings, last quarter", without_embeddings(pilot), window, apart),
-        ("all parameters, all points", pilot.parameters, 1000, apart),
-        ("exponents free of each other", pilot.parameters, window, 100.0),
+    for name, counts, share, *changed in (
+        ("all parameters, last quarter", pilot.parameters, FITTED, window, apart),
+        ("without embeddings, last quarter", without_embeddings(pilot), FITTED, window, apart),
+        ("all parameters, all points", pilot.parameters, FITTED, 1000, apart),
+        ("exponents free of each other", pilot.parameters, FITTED, window, 100.0),
+        ("from whole trainings", pilot.parameters, 1.0, window, apart),
     ):
         law_intervals.WINDOW, scaling_law._APART = changed
-        predicted = predictions(pilot, counts)
+        predicted = predictions(pilot, counts, share)
         for kind, wanted in (("seen", lambda row: not row["withheld"]), ("withheld", is_withheld)):
             errors = [row["error"] for row in predicted if wanted(row)]
             if errors:

@@ -1,6 +1,6 @@
-"""`python -m tlc_jax.report W`: the page of a study or of runs. `report curves`: a picture of runs over time.
-`report errors` and `report sensitivity`: how far compression moves weights, and how much predictions change
-with each matrix. `report study`: a study as Markdown, or its rows as a table. `report claims`: what studies
+"""`python -m tlc_jax.report W`: the page of studies, plans and runs. `report curves`: a picture of runs over
+time. `report errors` and `report sensitivity`: how far compression moves weights, and how much predictions
+change with each matrix. `report study`: a study as Markdown, or its rows as a table. `report claims`: what studies
 say about each claim of the paper. `report frontier`: accuracy by bytes, beside published models."""
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tlc_jax.core.invocation import command
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write the page of studies and runs: one file of HTML with the answer, plots with sliders for time and
-    bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`, `report
+    """Write the page of studies, plans and runs: one file of HTML with the answer, plots with sliders for
+    time and bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`, `report
     study`, `report claims` and `report frontier`."""
 
     workdir: cli.Positional[tuple[str, ...]]
-    """The folders of studies and run directories."""
+    """The folders of studies, plans and runs."""
     output: str = "report.html"
     """The page to write."""
     watch: bool = False

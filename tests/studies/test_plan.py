@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -20,7 +23,14 @@ from tlc_jax.storage.run_directory import RunDir, write_json
 from tlc_jax.studies import plan_command
 from tlc_jax.studies.law_intervals import FittedLaw, fit_with_intervals
 from tlc_jax.studies.pilot_study import pilot_study
-from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, predicted_and_obtained, read_plan
+from tlc_jax.studies.plan_record import (
+    Plan,
+    PlannedRecipe,
+    PlannedSize,
+    best_files,
+    predicted_and_obtained,
+    read_plan,
+)
 from tlc_jax.studies.scaling_law import Points
 
 SIZES = tuple(stores.PARAMETERS)
@@ -253,6 +263,89 @@ def test_a_metric_that_is_no_loss(tmp_path: Path) -> None:
 def test_a_pilot_of_another_recipe(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--config trains otherwise .* optimizer.learning_rate is 0.01 but"):
         planned(folder, tmp_path, "--train.optimizer.learning-rate", "0.01")
+
+
+def test_a_pilot_that_is_compressed_otherwise(folder: Path, tmp_path: Path) -> None:
+    """Whose rises are others: 2 bits by rows cost less than 2 bits for a whole matrix."""
+    with pytest.raises(
+        UserError, match=r"--config compresses otherwise .* compression.granularity is 'tensor"
+    ):
+        planned(folder, tmp_path, "--compression.granularity", "tensor")
+    stores.pilot(tmp_path / "pilot", noise=0.01)
+    study = json.loads((tmp_path / "pilot" / "study.json").read_text())
+    study["compression"]["granularity"] = "tensor"
+    (tmp_path / "pilot" / "study.json").write_text(json.dumps(study))
+    with pytest.raises(UserError, match="pilot compresses otherwise than the pilots"):
+        planned(folder, tmp_path / "plan", "--store", str(folder / "pilot"), str(tmp_path / "pilot"))
+
+
+def test_only_compressions_that_are_asked_for_and_measured_are_offered(folder: Path, tmp_path: Path) -> None:
+    made = planned(folder, tmp_path / "plan", "--bits", "32", "5", "4", "2", "--sparsities", "0", "0.3")
+    assert {(each.bits, each.sparsity) for size in made.sizes for each in size.recipes} == {
+        *((32, 0.0), (4, 0.0), (2, 0.0))
+    }
+    assert "Measured, but not among --bits and --sparsities: 8 bits." in made.notes
+    assert (
+        "Not offered, since fewer than 3 models of the pilots were compressed so: 30 % pruned; 5 bits, 30 % "
+        "pruned; 5 bits; 4 bits, 30 % pruned; 2 bits, 30 % pruned."
+    ) in made.notes
+
+
+def test_a_choice_that_is_no_better_than_counts(tmp_path: Path) -> None:
+    """As what fits in few bytes may be, though each pilot is better before compression."""
+    stores.pilot(tmp_path / "pilot")
+    stores.timing_files(tmp_path / "times")
+    made = planned(tmp_path, tmp_path / "plan", hours=1.0, megabytes=0.03)
+    best = made.chosen.best_recipe
+    assert best is not None
+    assert best.loss > stores.GATE
+    assert made.notes[0].startswith(
+        "What is chosen is predicted to be no better than counts alone, which reach"
+    )
+    made = planned(tmp_path, tmp_path / "enough", hours=1.0)
+    assert not any("counts alone" in note for note in made.notes)
+
+
+@hypothesis.given(
+    st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4), min_size=1)
+)
+def test_best_files_by_brute_force(sizes: list[list[tuple[int, int]]]) -> None:
+    """At each number of bytes the file of the lowest loss that fits, and that of another size."""
+    planned_sizes = [
+        PlannedSize(
+            *(str(n), 1, 0.1, "", 1, 1.0, None, 1.0, 1.0, 1.0),
+            tuple(PlannedRecipe(1, 0.0, loss, loss, loss, 0, file, True) for loss, file in recipes),
+            *(0, None, "worse"),
+        )
+        for n, recipes in enumerate(sizes)
+    ]
+    changes = best_files(planned_sizes)
+    for limit in range(1, 10):
+        losses = {
+            n: min((loss for loss, file in recipes if file <= limit), default=math.inf)
+            for n, recipes in enumerate(sizes)
+        }
+        now = [each for each in changes if each.limit <= limit][-1:]
+        assert bool(now) == any(map(math.isfinite, losses.values()))
+        for each in now:
+            size, recipe = each.best
+            assert sizes[size][recipe][0] == min(losses.values())
+            rest = [loss for n, loss in losses.items() if n != size and math.isfinite(loss)]
+            assert (each.other is None) == (not rest)
+            if each.other is not None:
+                assert each.other[0] != size
+                assert sizes[each.other[0]][each.other[1]][0] == min(rest)
+
+
+def test_differences_are_of_files_that_share_a_law(folder: Path, tmp_path: Path) -> None:
+    """So that they are surer than both losses are."""
+    made = planned(folder, tmp_path / "plan", hours=0.5)
+    pairs = {(each.best, each.other) for each in best_files(made.sizes) if each.other}
+    assert {(each.best, each.other) for each in made.differences} == pairs
+    for each in made.differences:
+        best, other = (made.sizes[size].recipes[recipe] for size, recipe in (each.best, each.other))
+        assert each.median == pytest.approx(other.loss - best.loss, abs=0.1 * (each.high - each.low))
+        assert each.high - each.low < (best.high - best.low) + (other.high - other.low)
 
 
 def test_recipes_of_as_many_bytes_that_do_not_fit(tmp_path: Path) -> None:

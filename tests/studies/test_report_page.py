@@ -30,7 +30,7 @@ from tlc_jax.studies.items import items_of
 from tlc_jax.studies.page.learning_points import Training, thinned
 from tlc_jax.studies.page.page_html import script_json
 from tlc_jax.studies.page.study_part import Commands
-from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, write_plan
+from tlc_jax.studies.plan_record import Plan, PlannedDifference, PlannedRecipe, PlannedSize, write_plan
 
 ROW = dict[str, Any]
 
@@ -293,6 +293,7 @@ def test_a_plan_stands_beside_what_was_obtained(tmp_path: Path) -> None:
             notes=("Each token counts as new.",),
             commands=("python -m tlc_jax.train --config x.py",),
             made={"commit": "abc"},
+            differences=(PlannedDifference((1, 1), (0, 0), 0.1, 0.04, 0.2),),
         ),
         folder / "plan.json",
     )
@@ -304,6 +305,11 @@ def test_a_plan_stands_beside_what_was_obtained(tmp_path: Path) -> None:
         (size, "keep it at 4 bits"),
         (size, "leave it uncompressed"),
     ]
+    against = [choice["against"] for choice in part["choices"][0]]
+    assert against[1].endswith(
+        "1x8, uncompressed: predicted 1.2000 [1.1500, 1.2500], +0.1000 [+0.0400, +0.2000] beside the first."
+    )
+    assert against[2].endswith("predicted 1.2000 [1.1500, 1.2500]."), "not compared, so nothing is said"
     assert "files of up to 200 kB, train" in page.text, "the largest within the limit of the plan"
     assert f"{size} was predicted at 1.0000 [0.9500, 1.0500] and has reached 1.0200, inside" in page.text
     for words in (

@@ -47,7 +47,7 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
 def _corrected() -> str:
     return (
         "P-values on this page are corrected (Holm) for the comparisons of their own part; those of "
-        f"`{command('report')} claims` for all comparisons of the study, so that fewer are resolved there."
+        f"`{command('report')} claims` for all comparisons of the study, and some are of other hypotheses."
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlc_jax.config import CompressConfig
 from tlc_jax.config.saved import differences, flat
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
@@ -37,6 +38,8 @@ class Pilot:
     """
 
     config: StudyConfig
+    compression: CompressConfig | None
+    """How the compressed models were made; None where none was."""
     points: Points
     parameters: dict[str, float]
     seconds: dict[str, float]
@@ -46,6 +49,8 @@ class Pilot:
     """The paper's and those of the file, of the compressed models that were measured."""
     metric: str
     set: str
+    gate: float | None
+    """What counts alone reach on that set."""
     tokens_per_step: float
     tokens_per_epoch: float | None
 
@@ -53,7 +58,7 @@ class Pilot:
 def read_pilot(workdirs: Sequence[AnyPath]) -> Pilot:
     """The measurements of studies. UserError where they are of different recipes, data or metrics, or lack
     what a plan needs."""
-    config, rows, compressed = None, list[Row](), list[Row]()
+    config, compression, rows, compressed = None, None, list[Row](), list[Row]()
     data: dict[str, AnyPath] = {}
     branches = dict[str, AnyPath]()
     for workdir in workdirs:
@@ -74,13 +79,16 @@ def read_pilot(workdirs: Sequence[AnyPath]) -> Pilot:
             if trained_on := result.get("data", {}).get("train"):
                 data.setdefault(trained_on["identity"], workdir)
         rows += [{**row, "store": str(workdir)} for row in tuning_rows(store, _finished)]
-        compressed += [{**row, "store": str(workdir)} for row in _compressed(store)]
+        if of_this := [{**row, "store": str(workdir)} for row in _compressed(store)]:
+            check_compression(study.compression, compression, f"--store {workdir}")
+            compression = study.compression
+            compressed += of_this
     assert config is not None
     if len(data) > 1:
         first, second, *_ = data.values()
         raise UserError(f"--store {first} and {second} differ in their data: give stores of the same")
     _check_rows(rows, workdirs)
-    return _pilot(config, rows, compressed)
+    return _pilot(config, compression, rows, compressed)
 
 
 def check_recipe(one: StudyConfig, other: StudyConfig, name: str, other_name: str) -> None:
@@ -91,6 +99,15 @@ def check_recipe(one: StudyConfig, other: StudyConfig, name: str, other_name: st
     }
     if changed := differences(new, old, other_name, free):
         raise UserError(f"{name} trains otherwise than {other_name}: {changed}. Give pilots of one recipe")
+
+
+def check_compression(one: CompressConfig, other: CompressConfig | None, name: str) -> None:
+    """UserError where models were compressed otherwise than they would be, so that their rises are others."""
+    if other is not None and (changed := differences(flat(one), flat(other), "another pilot")):
+        raise UserError(
+            f"{name} compresses otherwise than the pilots: compression.{changed}. Give pilots that were "
+            "compressed in one way, or the same options of --compression"
+        )
 
 
 def _finished(row: Row) -> bool:
@@ -133,7 +150,9 @@ def _check_rows(rows: list[Row], workdirs: Sequence[AnyPath]) -> None:
         raise UserError(f"--store {stores} have different metrics or sets: give studies that have the same")
 
 
-def _pilot(config: StudyConfig, rows: list[Row], compressed: list[Row]) -> Pilot:
+def _pilot(
+    config: StudyConfig, compression: CompressConfig | None, rows: list[Row], compressed: list[Row]
+) -> Pilot:
     rows = sorted(rows, key=lambda row: (size_order(row["size"]), row["seed"], row["step"]))
     metric = metric_of(rows[0])
     trainings = {key: float(n) for n, key in enumerate(dict.fromkeys(map(_training, rows)))}
@@ -144,6 +163,7 @@ def _pilot(config: StudyConfig, rows: list[Row], compressed: list[Row]) -> Pilot
     epochs = [(_tokens(row), row["epoch"]) for row in rows if row.get("epoch")]
     return Pilot(
         config,
+        compression,
         Points(*np.array(points, float).reshape(-1, 4).T),
         {size: float(row["parameters"]) for size, row in longest.items()},
         {size: float(row["training_seconds"]) for size, row in longest.items()},
@@ -156,6 +176,7 @@ def _pilot(config: StudyConfig, rows: list[Row], compressed: list[Row]) -> Pilot
         _bytes(compressed),
         metric.name,
         str(rows[0]["set"]),
+        rows[0].get("gate"),
         float(np.mean([row["tokens_per_step"] for row in rows])),
         float(np.median([tokens / epoch for tokens, epoch in epochs])) if epochs else None,
     )

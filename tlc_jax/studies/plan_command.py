@@ -21,7 +21,8 @@ from tlc_jax.storage.run_directory import STUDY
 from tlc_jax.studies.item_worker import work
 from tlc_jax.studies.law_intervals import fit_with_intervals
 from tlc_jax.studies.made import made
-from tlc_jax.studies.pilot_points import Pilot, check_recipe, read_pilot
+from tlc_jax.studies.offered_recipes import offered_recipes
+from tlc_jax.studies.pilot_points import Pilot, check_compression, check_recipe, read_pilot
 from tlc_jax.studies.pilot_study import pilot_study, planned_training
 from tlc_jax.studies.plan_record import PLAN, Plan, PlannedSize, write_plan
 from tlc_jax.studies.plan_refusals import check_gates, check_points, check_sizes, check_time
@@ -43,12 +44,12 @@ def plan(options: PlanConfig, config: StudyConfig) -> None:
     stores = [parse_path(store) for store in options.store]
     if options.pilot_minutes is not None:
         if stores:  # what is wrong with them is said before a pilot is trained for long
-            check_recipe(config, read_pilot(stores).config, "--config", f"--store {stores[0]}")
+            _check_same(config, read_pilot(stores), stores[0])
         if options.device_file:
             read_timings([parse_path(path) for path in options.device_file], "--device-file")
         stores.append(_trained_pilot(config, options.pilot_minutes, workdir / PILOT, console))
     pilot = read_pilot(stores)
-    check_recipe(config, pilot.config, "--config", f"--store {stores[0]}")
+    _check_same(config, pilot, stores[0])
     if len(config.sizes) == 1:  # which is nothing to choose from
         config = dataclasses.replace(config, sizes=tuple(pilot.parameters), oversized=())
     made_plan = _plan(options, config, pilot, console)
@@ -56,6 +57,11 @@ def plan(options: PlanConfig, config: StudyConfig) -> None:
     made_plan = _with_documents(made_plan, config, workdir)
     write_plan(made_plan, workdir / PLAN)
     _show(made_plan, workdir, console)
+
+
+def _check_same(config: StudyConfig, pilot: Pilot, store: AnyPath) -> None:
+    check_recipe(config, pilot.config, "--config", f"--store {store}")
+    check_compression(config.compression, pilot.compression, "--config")
 
 
 def _check_folder(workdir: AnyPath) -> None:
@@ -85,7 +91,8 @@ def _plan(options: PlanConfig, config: StudyConfig, pilot: Pilot, console: Conso
     check_time(pilot, sizes, tokens, options.hours, seeds)
     with console.status("fitting the law and its intervals"):
         law = fit_with_intervals(pilot.points)
-    predicted = predicted_sizes(pilot, law, target)
+    pilot, notes = offered_recipes(config, pilot)
+    predicted, differences = predicted_sizes(pilot, law, target)
     _check_bytes(predicted, options)
     intervals = law.intervals()
     return Plan(
@@ -97,9 +104,10 @@ def _plan(options: PlanConfig, config: StudyConfig, pilot: Pilot, console: Conso
         sizes=predicted,
         law={name: (float(getattr(law.law, name)), *ends) for name, ends in intervals.items()},
         points=len(law.points),
-        notes=notes_of(law, predicted, set(pilot.parameters)),
+        notes=(*notes_of(law, predicted, pilot), *notes),
         commands=(),
         made=made(),
+        differences=differences,
     )
 
 
@@ -108,10 +116,11 @@ def _check_bytes(sizes: tuple[PlannedSize, ...], options: PlanConfig) -> None:
         return
     recipes = [(recipe.file_bytes, each.size, recipe) for each in sizes for recipe in each.recipes]
     file, size, recipe = min(recipes, key=lambda each: each[0])
+    words = recipe_text(recipe.bits, recipe.sparsity)
     raise UserError(
         f"no compression that was measured makes one of the sizes fit in {options.target_mb:g} MB: the "
-        f"smallest is {size} ({recipe_text(recipe)}) with {three_digits(file / MEGABYTE)} MB. Give a larger "
-        "--target-mb, a smaller size, or a pilot with fewer bits"
+        f"smallest is {size} ({words}) with {three_digits(file / MEGABYTE)} MB. Give a larger --target-mb, a "
+        "smaller size, or a pilot with fewer bits"
     )
 
 
@@ -125,7 +134,9 @@ def _with_documents(plan: Plan, config: StudyConfig, workdir: AnyPath) -> Plan:
     text = document_text(train, f"{chosen.size} for {time}, as {PLAN} beside it has planned.")
     (workdir / TRAIN).write_text(text, encoding="utf-8")
     compression = dataclasses.replace(config.compression, bits=best.bits, sparsity=best.sparsity)
-    text = document_text(compression, f"{recipe_text(best)}, as {PLAN} beside it has planned.")
+    text = document_text(
+        compression, f"{recipe_text(best.bits, best.sparsity)}, as {PLAN} beside it has planned."
+    )
     (workdir / COMPRESS).write_text(text, encoding="utf-8")
     commands = (
         f"{command('train')} --config {_quoted(workdir / TRAIN)} --workdir {_quoted(run)}",

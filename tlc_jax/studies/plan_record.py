@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,6 +73,45 @@ class PlannedSize:
         return None if self.best is None else self.recipes[self.best]
 
 
+FileNumber = tuple[int, int]
+"""The number of a size in a plan, and that of one of its recipes."""
+
+
+@dataclass(frozen=True)
+class PlannedDifference:
+    """The loss of the file `other` minus that of the file `best`, with its interval: both are drawn from one
+    law, so that it may be of one sign where the intervals of both losses overlap."""
+
+    best: FileNumber
+    other: FileNumber
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BestFile:
+    """The file with the lowest predicted loss of those of at most `limit` bytes, up to the next limit, and
+    the best one of another size; None where only one size fits."""
+
+    limit: float
+    best: FileNumber
+    other: FileNumber | None
+
+
+def best_files(sizes: Sequence[PlannedSize]) -> list[BestFile]:
+    """The best file for each limit of bytes from which it, or the best of another size, is another one."""
+    files = [(n, m) for n, size in enumerate(sizes) for m in range(len(size.recipes))]
+    by_loss = sorted(files, key=lambda file: sizes[file[0]].recipes[file[1]].loss)
+    changes = list[BestFile]()
+    for limit in sorted({recipe.file_bytes for size in sizes for recipe in size.recipes}):
+        fitting = [file for file in by_loss if sizes[file[0]].recipes[file[1]].file_bytes <= limit]
+        best, other = fitting[0], next((file for file in fitting if file[0] != fitting[0][0]), None)
+        if not changes or (best, other) != (changes[-1].best, changes[-1].other):
+            changes.append(BestFile(limit, best, other))
+    return changes
+
+
 @dataclass(frozen=True)
 class Plan:
     """The answer to: which size, and compressed how, for so many hours on a device and so many bytes."""
@@ -96,6 +135,8 @@ class Plan:
     """To train and compress the chosen size, ready to be pasted."""
     made: dict[str, Any]
     """Commit, versions, device and date."""
+    differences: tuple[PlannedDifference, ...] = ()
+    """Of each pair of `best_files`; none in plans of versions that did not compare them."""
 
     @property
     def chosen(self) -> PlannedSize:

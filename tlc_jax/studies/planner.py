@@ -8,7 +8,7 @@ sizes that differ for certain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from tlc_jax.studies.compression_rise import CompressionRise, Recipe
 from tlc_jax.studies.law_intervals import FittedLaw, covered
 from tlc_jax.studies.pilot_points import Pilot
-from tlc_jax.studies.plan_record import PlannedRecipe, PlannedSize, Verdict
+from tlc_jax.studies.plan_record import PlannedDifference, PlannedRecipe, PlannedSize, Verdict, best_files
 from tlc_jax.studies.update_speed import Speed
 
 DENSE: Recipe = (32, 0.0)
@@ -64,19 +64,29 @@ def steps_of(target: Target, size: str) -> int:
     return max(1, round(target.seconds / target.speeds[size].seconds))
 
 
-def predicted_sizes(pilot: Pilot, law: FittedLaw, target: Target) -> tuple[PlannedSize, ...]:
-    """All sizes in the order of their parameters, each with its verdict; of none that fits in the bytes, none
-    is chosen."""
+def predicted_sizes(
+    pilot: Pilot, law: FittedLaw, target: Target
+) -> tuple[tuple[PlannedSize, ...], tuple[PlannedDifference, ...]]:
+    """All sizes in the order of their parameters, each with its verdict (of none that fits in the bytes, none
+    is chosen), and the differences of their best files for any number of bytes."""
     rise, rng = CompressionRise(pilot.rises), np.random.default_rng(_SEED)
     # of a device that is not here, all sizes are faster or slower together
     shift = rng.uniform(-0.5, 0.5, len(law.draws.E))
     sizes = sorted(target.sizes, key=lambda size: target.sizes[size])
     predicted = [_predicted(size, pilot, law, rise, target, shift, rng) for size in sizes]
     fitting = [each for each in predicted if each.best is not None]
+    differences = tuple(_differences(predicted))
     if not fitting:
-        return tuple(each.planned for each in predicted)
+        return tuple(each.planned for each in predicted), differences
     chosen = min(fitting, key=lambda each: float(np.median(_best(each))))
-    return tuple(_judged(each, chosen) for each in predicted)
+    return tuple(_judged(each, chosen) for each in predicted), differences
+
+
+def _differences(predicted: list[_Predicted]) -> Iterator[PlannedDifference]:
+    for each in best_files([each.planned for each in predicted]):
+        if each.other is not None:
+            best, other = (predicted[size].draws[recipe] for size, recipe in (each.best, each.other))
+            yield PlannedDifference(each.best, each.other, *_median_and_interval(other - best))
 
 
 def _predicted(

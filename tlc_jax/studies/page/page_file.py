@@ -43,6 +43,8 @@ from tlc_jax.studies.study_command import study_command
 
 LARGEST = 1_000_000
 """Bytes of a page."""
+_NAMED = 20
+"""Folders in the command of a page, at most."""
 _PICTURES = (".png", ".pdf", ".svg")
 _TRIES = ((4000, 80_000), (1500, 15_000), (400, 15_000), (400, None))
 """(points of all curves, characters of a picture's SVG) at most, None without pictures: the first with which
@@ -237,12 +239,11 @@ def _start_of(root: AnyPath) -> str:
 
 def _footer(sources: Sources, pictures: bool) -> Element:
     footer = Element("footer")
-    folders = " ".join(
-        shlex.quote(str(path)) for path in [*sources.plans, *sources.studies, *sources.runs][:20]
-    )
+    folders = [shlex.quote(str(path)) for path in [*sources.plans, *sources.studies, *sources.runs]]
+    more = f" and {counted(len(folders) - _NAMED, 'folder')} more" if len(folders) > _NAMED else ""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     add(footer, "p", f"Written {now} by")
-    add(footer, "pre", printable(f"{command('report')} {folders}", 2000))
+    add(footer, "pre", printable(f"{command('report')} {' '.join(folders[:_NAMED])}{more}", 2000))
     if not pictures:
         add(footer, "p", "Pictures for paper are left out: with them the page would be larger than 1 MB.")
     add(

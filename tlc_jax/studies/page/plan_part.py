@@ -18,7 +18,15 @@ from tlc_jax.studies.finished_run import EVALUATED
 from tlc_jax.studies.item_store import Row
 from tlc_jax.studies.page.page_schema import ChoiceData, DenseData, FileData, Part, columns_of
 from tlc_jax.studies.page.page_words import duration, file_size, logarithmic, metric_words, recipe_of
-from tlc_jax.studies.plan_record import Plan, PlannedRecipe, PlannedSize, predicted_and_obtained
+from tlc_jax.studies.plan_record import (
+    BestFile,
+    FileNumber,
+    Plan,
+    PlannedRecipe,
+    PlannedSize,
+    best_files,
+    predicted_and_obtained,
+)
 from tlc_jax.tasks.metric import NATS_PER_BYTE
 from tlc_jax.training.metrics import read_metrics
 
@@ -30,10 +38,8 @@ _SECONDS = 3600  # of an hour
 def plan_part(plan: Plan, name: str) -> Part:
     """The part of a plan, whose files are all predicted. It has a single time, and opens with its limit."""
     files = [(number, recipe) for number, size in enumerate(plan.sizes) for recipe in size.recipes]
-    limits = sorted({recipe.file_bytes for _, recipe in files})
-    choices = [_choice(limit, files, plan) for limit in limits]
-    changed = [choice for n, choice in enumerate(choices) if not n or _pair(choice) != _pair(choices[n - 1])]
-    stops = [choice["limit"] for choice in changed]
+    choices = [_choice(each, plan) for each in best_files(plan.sizes)]
+    stops = [choice["limit"] for choice in choices]
     within = [n for n, stop in enumerate(stops) if stop <= 1e6 * plan.target_mb]
     return {
         "name": printable(name.replace("_", " ")),
@@ -55,13 +61,9 @@ def plan_part(plan: Plan, name: str) -> Part:
         "files": columns_of(_files(files)),
         "times": [{"value": _SECONDS * plan.hours, "label": duration(_SECONDS * plan.hours)}],
         "limits": [{"value": stop, "label": file_size(stop)} for stop in stops],
-        "choices": [changed],
+        "choices": [choices],
         "start": (0, within[-1] if within else 0),
     }
-
-
-def _pair(choice: ChoiceData) -> tuple[int | None, int | None]:
-    return choice["file"], choice["next"]
 
 
 def _dense(number: int, size: PlannedSize) -> DenseData:
@@ -103,23 +105,15 @@ def _recipe(recipe: PlannedRecipe) -> str:
     return recipe_of(recipe.bits, amount_of(recipe.sparsity, False, None))
 
 
-def _choice(limit: float, files: Sequence[File], plan: Plan) -> ChoiceData:
+def _choice(each: BestFile, plan: Plan) -> ChoiceData:
     """The lowest predicted loss within a limit of bytes, and that of another size."""
-    order = sorted((file for file in files if file[1].file_bytes <= limit), key=lambda file: file[1].loss)
-    (number, recipe), other = order[0], next((file for file in order if file[0] != order[0][0]), None)
-    size = plan.sizes[number].size
-    against = ""
-    if other is not None:
-        apart = "" if _apart(recipe, other[1]) else ", and these intervals do not say which is better"
-        against = (
-            f"The best other size is {plan.sizes[other[0]].size}, {_recipe(other[1])}: predicted "
-            f"{_number(other[1])}{apart}."
-        )
+    numbers = [(n, m) for n, size in enumerate(plan.sizes) for m in range(len(size.recipes))]
+    size, recipe = plan.sizes[each.best[0]].size, _file(plan, each.best)
     return {
-        "limit": limit,
-        "model": number,
-        "file": files.index((number, recipe)),
-        "next": None if other is None else files.index(other),
+        "limit": each.limit,
+        "model": each.best[0],
+        "file": numbers.index(each.best),
+        "next": None if each.other is None else numbers.index(each.other),
         "head": printable(
             f"For {duration(_SECONDS * plan.hours)} of training and files of up to {{limit}}, train {size} "
             f"and {_kept(recipe)}.",
@@ -130,12 +124,25 @@ def _choice(limit: float, files: Sequence[File], plan: Plan) -> ChoiceData:
             f"{file_size(recipe.file_bytes)}.",
             500,
         ),
-        "against": printable(against, 500),
+        "against": "" if each.other is None else printable(_against(each.best, each.other, plan), 500),
     }
 
 
-def _apart(one: PlannedRecipe, other: PlannedRecipe) -> bool:
-    return one.high < other.low or other.high < one.low
+def _against(best: FileNumber, other: FileNumber, plan: Plan) -> str:
+    recipe = _file(plan, other)
+    text = (
+        f"The best other size is {plan.sizes[other[0]].size}, {_recipe(recipe)}: predicted {_number(recipe)}"
+    )
+    for each in plan.differences:
+        if (each.best, each.other) == (best, other):
+            text += f", {each.median:+.4f} [{each.low:+.4f}, {each.high:+.4f}] beside the first"
+            if each.low <= 0:
+                text += ", which does not say which is better"
+    return f"{text}."
+
+
+def _file(plan: Plan, file: FileNumber) -> PlannedRecipe:
+    return plan.sizes[file[0]].recipes[file[1]]
 
 
 def _kept(recipe: PlannedRecipe) -> str:

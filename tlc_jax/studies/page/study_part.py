@@ -94,7 +94,8 @@ def study_part(study: AnyPath, links: dict[str, str], most: int) -> tuple[Part, 
     choices = [choices_of(time) for time in times]
     limits = _limits(choices)
     metric, on = _trained_on(times, trainings)
-    reported = candidates[0].file.reported.rows[0] if candidates else {}
+    shown = sorted(candidates, key=lambda each: each.estimated)
+    reported = shown[0].file.reported.rows[0] if shown else {}
     gates = [(each.gate, each.gate_name) for each in trainings if each.gate is not None]
     part: Part = {
         "name": printable(study.name.replace("_", " ")),
@@ -107,7 +108,7 @@ def study_part(study: AnyPath, links: dict[str, str], most: int) -> tuple[Part, 
         "trained_on": printable(on),
         "files_on": printable(reported.get("set", "")),
         "files_metric": metric_words(str(reported.get("metric", ""))),
-        "estimates": "Open circles are estimated: these models were compressed at another time only.",
+        "estimates": _estimates(shown, str(reported.get("set", ""))),
         "gate": gates[0][0] if gates else None,
         "gate_name": gates[0][1] if gates else "",
         "files_gate": reported.get("gate"),
@@ -161,6 +162,13 @@ def _trained_on(times: Sequence[Time], trainings: Sequence[Training]) -> tuple[M
             return training.metric or metric_of(row), training.on or str(row["set"])
     rows = [model.rows[0] for time in times for model in (*time.dense, *(f.file.tuning for f in time.files))]
     return (metric_of(rows[0]), str(rows[0]["set"])) if rows else (Metric("", False), "")
+
+
+def _estimates(candidates: Sequence[Candidate], on: str) -> str:
+    """What open circles are. `on` is the set of the others."""
+    text = "Open circles are estimated: these models were compressed at another time only"
+    sets = list(dict.fromkeys(each.shown_on for each in candidates if each.estimated))
+    return f"{text}." if sets in ([], [on]) else f"{text}, and their values are those on {', '.join(sets)}."
 
 
 def _curve(
