@@ -1,7 +1,8 @@
 """`python -m tlc_jax.report W`: the page of studies, plans and runs. `report curves`: a picture of runs over
-time. `report errors` and `report sensitivity`: how far compression moves weights, and how much predictions
-change with each matrix. `report study`: a study as Markdown, or its rows as a table. `report claims`: what studies
-say about each claim of the paper. `report frontier`: accuracy by bytes, beside published models."""
+time. `report errors` and `report sensitivity`: how far compression moves weights, and how much
+predictions change with each matrix. `report study`: a study as Markdown, or its rows as a table. `report
+claims`: what studies say about each claim of the paper. `report frontier`: accuracy by bytes, beside
+published models."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from tlc_jax.core.invocation import command
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the page of studies, plans and runs: one file of HTML with the answer, plots with sliders for
-    time and bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`, `report
-    study`, `report claims` and `report frontier`."""
+    time and bytes, and tables. The other reports are `report curves`, `report errors`, `report sensitivity`,
+    `report study`, `report claims` and `report frontier`."""
 
     workdir: cli.Positional[tuple[str, ...]]
     """The folders of studies, plans and runs."""
