@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
@@ -24,9 +26,11 @@ from tlc_jax.compression.methods import ByRule, FitBytes, PruneMagnitude
 from tlc_jax.compression.pipeline import Compressed, make_plan
 from tlc_jax.compression.pipeline import compress as compress_tensors
 from tlc_jax.compression.prune import magnitude_masks
+from tlc_jax.compression.quantize import quantize_tensor
 from tlc_jax.config.quantization import QuantSpec, Rule
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.stacked import join, split
+from tlc_jax.recipes.budget_rules import expected_bytes, kept_weights
 from tlc_jax.recipes.budget_search import Source
 from tlc_jax.recipes.byte_budget import fit_bytes
 from tlc_jax.recipes.sensitivity import Divergence, sensitivity_of, squared_error
@@ -191,14 +195,14 @@ def with_rows(granularity: str) -> tuple[dict[str, np.ndarray], FitBytes, Source
     return tensors, FitBytes(size / 1e6, QuantSpec(granularity=granularity)), source
 
 
-def uniform(tensors: dict[str, np.ndarray], bits: int, granularity: str) -> Compressed:
+def uniform(tensors: dict[str, np.ndarray], bits: int, granularity: str, masks: Any = None) -> Compressed:
     rules = [
         Rule(
             re.escape(name), QuantSpec(bits, granularity, "mse") if x.ndim == 2 else QuantSpec(8, range="mse")
         )
         for name, x in tensors.items()
     ]
-    return compress_tensors(tensors, (ByRule(tuple(rules)),))
+    return compress_tensors(tensors, (ByRule(tuple(rules)),), masks=masks or {})
 
 
 @pytest.mark.parametrize("granularity", ["group:32", pytest.param("tensor", marks=pytest.mark.slow)])
@@ -215,6 +219,46 @@ def test_no_uniform_choice_of_that_size_is_better(granularity: str) -> None:
             better[bits, other] = source.damage(made.dense())
     assert (4, "row") in better
     assert damage <= min(better.values()) * (1 + 1e-6), better
+
+
+@pytest.mark.slow
+def test_no_uniform_choice_with_zeros_is_better() -> None:
+    """Fewer bytes than 4 bits need: some bits by rows, with as many zeros as it takes to fit."""
+    tensors, step, source = with_rows("tensor")
+    budget = round(0.9e6 * step.megabytes)
+    fit = fit_bytes((dataclasses.replace(step, megabytes=budget / 1e6),), source, None, Console(quiet=True))
+    matrices = {name: x for name, x in tensors.items() if x.ndim == 2}
+    names, tried = [own["name"] for own in fit.report["candidates"]], []
+    for bits, granularity in itertools.product((3, 4, 5, 6), ("tensor", "row", "group:64")):
+        for sparsity in np.arange(0.02, 0.8, 0.02):
+            masks = magnitude_masks(matrices, sparsity)
+            made = uniform(tensors, bits, granularity, masks)
+            if file_bytes(made.tensors.items()) <= budget:
+                tried.append(source.damage(made.dense()))
+                break
+    assert min(own["damage"] for own in fit.report["candidates"]) <= min(tried) * (1 + 1e-6)
+    assert any(re.fullmatch(r"\d bits, row, \d+ % pruned", name) for name in names), names
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+    bits=st.sampled_from(list(range(1, 9))),
+    granularity=st.sampled_from(["tensor", "row", "group:32"]),
+    zero=st.sampled_from(["nudged", "float", "symmetric"]),
+    range_dtype=st.sampled_from(["float32", "bfloat16"]),
+    pruned=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
+)
+def test_expected_bytes_are_those_that_are_stored(
+    bits: int, granularity: str, zero: Any, range_dtype: Any, pruned: float
+) -> None:
+    """Of weights of both signs, whose code of zero at 8 bits needs two bytes in some block."""
+    hypothesis.assume(not (zero == "symmetric" and bits == 1))
+    x = np.random.default_rng(0).normal(0.01, 1, size=(64, 96)).astype(np.float32)
+    mask = np.random.default_rng(1).random(x.shape) >= pruned if pruned else None
+    rule = Rule("x", QuantSpec(bits, granularity, zero=zero, range_dtype=range_dtype))
+    leaf = quantize_tensor("x", x, rule.quant, mask)
+    expected = expected_bytes("x", x, rule, kept_weights(x, mask))
+    assert expected == leaf.sizes().format_bytes
 
 
 @pytest.mark.parametrize("bits", [2.5, pytest.param(4, marks=pytest.mark.slow)])

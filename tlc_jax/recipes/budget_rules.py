@@ -52,7 +52,9 @@ def expected_bytes(name: str, x: Any, rule: Rule, kept: int) -> int:
     if rule.quant is None or x.ndim == 0 or x.size == 0:
         return x.size * x.dtype.itemsize if kept == x.size else sizes.bitmap_bytes(x.size, kept, 32)
     blocks = x.size // math.prod(block_shape(name, x.shape, rule.quant))
-    number = 2 if rule.quant.range_dtype == "bfloat16" else 4
-    ranges = blocks * (number + {"nudged": 1, "float": number, "symmetric": 0}[rule.quant.zero])
-    bits = rule.quant.bits
-    return sizes.weight_bytes(x.size, kept, bits, not sizes.is_sparse(x.size, kept, bits)) + ranges
+    bits, zero = rule.quant.bits, rule.quant.zero
+    number, code = 2 if rule.quant.range_dtype == "bfloat16" else 4, 1 if bits < 8 else 2
+    zeros = {"nudged": blocks * code, "float": blocks * number, "symmetric": code}[zero]
+    # a range with zero='float' has no code that is zero
+    sparse = kept < x.size and (zero == "float" or sizes.is_sparse(x.size, kept, bits))
+    return sizes.weight_bytes(x.size, kept, bits, not sparse) + blocks * number + zeros

@@ -106,7 +106,7 @@ class Search:
         """The names of the candidates, and functions that make their rules."""
         yield MIX, self.mix(console)
         for bits in BITS if self.mixed else ():
-            yield f"{bits} bits", lambda limit, bits=bits: self._uniform(bits, limit)
+            yield f"{bits} bits", lambda limit, bits=bits: self.uniform(bits, limit)
         for granularity in GRANULARITIES if self.mixed else ():
             yield granularity, lambda limit, granularity=granularity: self._of_granularity(granularity, limit)
 
@@ -185,10 +185,10 @@ class Search:
                 kept = min(before, x.size - round(sparsity * x.size))
                 yield Option(expected_bytes(name, x, choice, kept), damage, choice)
 
-    def _uniform(self, bits: int, limit: int) -> Rules:
+    def uniform(self, bits: int, limit: int, granularity: str = "") -> Rules:
         """The same number of bits for all matrices, and the lowest sparsity that fits, with the smallest
         weights of all these pruned. Vectors have as many bits as in the mix."""
-        rules = self._uniform_rules(bits)
+        rules = self._uniform_rules(bits, granularity)
         names = [name for name, rule in rules.items() if name in self.mixed and rule.prune]
 
         def masks(sparsity: float) -> Masks:
@@ -209,9 +209,13 @@ class Search:
         }
         return {**rules, **shares}
 
-    def equal_shares(self, bits: int, limit: int) -> Rules:
-        """As `_uniform`, but every matrix loses the same share."""
-        rules, shapes, before = self._uniform_rules(bits), self._source.shapes, self._plan.masks
+    def equal_shares(self, bits: int, limit: int, granularity: str = "") -> Rules:
+        """As `uniform`, but every matrix loses the same share."""
+        rules, shapes, before = (
+            self._uniform_rules(bits, granularity),
+            self._source.shapes,
+            self._plan.masks,
+        )
         names = {name for name, rule in rules.items() if name in self.mixed and rule.prune}
 
         def size(sparsity: float) -> int:

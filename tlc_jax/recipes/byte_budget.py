@@ -1,5 +1,6 @@
 """Bits, granularity and sparsity for each tensor, so that a file of a given size loses least; compared with
 files of that size in which they are the same for all tensors, so that the result is no worse than those.
+The best of these that has pruned weights is tried with each granularity.
 
 Where the inputs of matrices are known, the mix and the best of the others are also rounded with compensation
 (GPTQ), and where the best has pruned weights, a file of its bits is pruned with compensation (SparseGPT). All
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +26,7 @@ from tlc_jax.config.quantization import QuantSpec
 from tlc_jax.core.errors import UserError
 from tlc_jax.recipes.budget_rules import Rules
 from tlc_jax.recipes.budget_search import MIX, Search, Source
-from tlc_jax.recipes.sensitivity import BITS, RANGE
+from tlc_jax.recipes.sensitivity import GRANULARITIES, RANGE
 from tlc_jax.recipes.tuning_evaluator import TuningEvaluator
 
 
@@ -47,7 +49,8 @@ class Candidate:
     damage: float
     metrics: dict[str, float]
     kind: str
-    """What its rules are made by: the mix, a number of bits, or a granularity."""
+    """What its rules are made by: the mix, a number of bits ('4 bits', or '4 bits, row' with another
+    granularity than the recipe's), or a granularity."""
     steps: Recipe = ()
     """Further steps, which know the inputs of matrices."""
 
@@ -118,6 +121,9 @@ def fit_bytes(recipe: Recipe, source: Source, evaluate: TuningEvaluator | None, 
             rules = search.smallest()
         if rules is not None and rules not in [candidate.rules for candidate in candidates]:
             consider(kind if kind == MIX else "", kind, rules)
+    for kind, rules in list(_finer(candidates, search, budget, evaluate)):
+        if rules not in [candidate.rules for candidate in candidates]:
+            consider("", kind, rules)
     if source.inputs is not None and search.mixed:
         for each in list(_calibrated(candidates, search, budget, evaluate)):
             consider(*each)
@@ -171,6 +177,35 @@ def _measured(
     return Candidate(name, rules, file_bytes(leaves.items()), damage, metrics, kind, steps)
 
 
+def _finer(
+    candidates: list[Candidate], search: Search, budget: int, evaluate: TuningEvaluator | None
+) -> Iterator[tuple[str, Rules]]:
+    """The number of bits of the best pruned candidate with every granularity, each with as many zeros as it
+    needs to fit."""
+    if (best := _best_pruned(candidates, evaluate)) is None:
+        return
+    bits = _bits_of(best)
+    for granularity in GRANULARITIES:
+        rules = search.fitting(partial(search.uniform, bits, granularity=granularity), budget)
+        if rules is not None:
+            yield f"{bits} bits, {granularity}", rules
+
+
+def _best_pruned(candidates: list[Candidate], evaluate: TuningEvaluator | None) -> Candidate | None:
+    """The best candidate with one number of bits and pruned weights."""
+    pruned = [
+        candidate
+        for candidate in candidates
+        if candidate.kind.partition(" ")[2].startswith("bits")
+        and any(rule.sparsity for rule in candidate.rules.values())
+    ]
+    return _best(pruned, evaluate) if pruned else None
+
+
+def _bits_of(candidate: Candidate) -> int:
+    return int(candidate.kind.partition(" ")[0])
+
+
 def _calibrated(
     candidates: list[Candidate], search: Search, budget: int, evaluate: TuningEvaluator | None
 ) -> Iterator[tuple[str, str, Rules, Recipe]]:
@@ -182,19 +217,15 @@ def _calibrated(
         prunes = any(rule.sparsity for rule in candidate.rules.values())
         steps = (*([PruneCompensated(0.0)] if prunes else []), QuantizeCompensated())
         yield f"{candidate.name}, compensated", candidate.kind, candidate.rules, steps
-    by_bits = {f"{bits} bits": bits for bits in BITS}
-    pruned = [
-        each for each in uniform if each.kind in by_bits and any(r.sparsity for r in each.rules.values())
-    ]
-    if not pruned:
+    if (best := _best_pruned(uniform, evaluate)) is None:
         return
-    bits = by_bits[_best(pruned, evaluate).kind]
-    rules = search.fitting(lambda limit: search.equal_shares(bits, limit), budget)
+    bits, granularity = _bits_of(best), best.kind.partition(", ")[2]
+    rules = search.fitting(partial(search.equal_shares, bits, granularity=granularity), budget)
     share = max((rule.sparsity or 0.0 for rule in rules.values()), default=0.0) if rules else 0.0
     if rules and share:
         free = {name: dataclasses.replace(rule, sparsity=None) for name, rule in rules.items()}
         steps = (PruneCompensated(share), QuantizeCompensated())
-        yield f"{bits} bits, {100 * share:.0f} % pruned and compensated", f"{bits} bits", free, steps
+        yield f"{best.kind}, {100 * share:.0f} % pruned and compensated", best.kind, free, steps
 
 
 def _listed(metrics: Mapping[str, float]) -> str:
