@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.runs.timing_files import read_timings, timings_of
 from tlc_jax.storage.paths import AnyPath, parse_path
 from tlc_jax.storage.run_directory import RunDir
-from tlc_jax.studies.picture import check_picture, plain, save
+from tlc_jax.studies.picture import check_picture, colours, plain, save
 from tlc_jax.tasks.metric import ACCURACY, CONFUSION_METRICS
 from tlc_jax.training.metrics import read_metrics
+
+if TYPE_CHECKING:  # slow to import
+    from matplotlib.figure import Figure
 
 METRICS = ("greedy_bleu", "perplexity", *sorted(CONFUSION_METRICS.keys() - {ACCURACY.name}), ACCURACY.name)
 """The first that a run has is drawn; a classification with another primary metric has an accuracy too."""
@@ -72,6 +76,11 @@ def read_curves(runs: Sequence[AnyPath], step_times: Sequence[AnyPath]) -> list[
 
 def draw_curves(curves: list[Curve], measured: bool, path: AnyPath) -> None:
     """Write a picture of the curves in the format of the path's suffix."""
+    with colours():
+        save(_figure(curves, measured), path)
+
+
+def _figure(curves: list[Curve], measured: bool) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -85,7 +94,7 @@ def draw_curves(curves: list[Curve], measured: bool, path: AnyPath) -> None:
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis("{x:g}")
     axes.legend()
-    save(figure, path)
+    return figure
 
 
 def _curve(rundir: RunDir, step_seconds: float | None) -> Curve:

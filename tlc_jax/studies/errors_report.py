@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -14,9 +14,12 @@ from tlc_jax.core.json_text import json_text
 from tlc_jax.storage.paths import AnyPath, parse_path, write_text
 from tlc_jax.storage.writable import check_writable
 from tlc_jax.studies.compression_errors import ALL, BITS, measure_errors
-from tlc_jax.studies.picture import check_picture, plain, save
+from tlc_jax.studies.picture import check_picture, colours, plain, save
 from tlc_jax.studies.rows import Result, Results
 from tlc_jax.training.view import make_console
+
+if TYPE_CHECKING:  # slow to import
+    from matplotlib.figure import Figure
 
 PAPER = ("tensor", "minmax", "float")
 """Granularity, range and zero of the paper's quantizer (4.2)."""
@@ -122,6 +125,11 @@ def _spread(result: Result, key: str) -> str:
 
 def draw_errors(store: Results, path: AnyPath) -> None:
     """Draw figure 9 (errors of each module class, models side by side) and the error over bits per weight."""
+    with colours():
+        save(_errors_figure(store), path)
+
+
+def _errors_figure(store: Results) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 5.5), layout="constrained")
@@ -136,7 +144,7 @@ def draw_errors(store: Results, path: AnyPath) -> None:
     middle.set_yticks([])
     middle.legend(fontsize=8, loc="upper right")  # beside the head, which is not pruned
     _curves(right, store.find(kind="grid"))
-    save(figure, path)
+    return figure
 
 
 def _bars(axes: Any, results: list[Result], modules: list[str], title: str) -> None:

@@ -46,8 +46,9 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
 
 def _corrected() -> str:
     return (
-        "P-values on this page are corrected (Holm) for the comparisons of their own part; those of "
-        f"`{command('report')} claims` for all comparisons of the study, and some are of other hypotheses."
+        "P-values on this page are corrected (Holm) for the comparisons of their own part. "
+        f"`{command('report')} claims` corrects for all comparisons of the study and tests some claims with a "
+        "margin, so verdicts there may differ."
     )
 
 

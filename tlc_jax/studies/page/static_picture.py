@@ -13,7 +13,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import Row
 from tlc_jax.studies.page.learning_points import Training
 from tlc_jax.studies.page.page_schema import Part
-from tlc_jax.studies.picture import figure_of, plain
+from tlc_jax.studies.picture import colours, figure_of, plain
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def exhibit_picture(exhibit: Exhibit, rows: list[Row], prefix: str, largest: int
     names of its parts unique in the page."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with colours(), mpl.rc_context(_STYLE):
         panels = exhibit.panels(rows)
         figure = figure_of([[(exhibit.draw, panel) for panel in line] for line in panels])
         return _element(figure, exhibit.name, prefix, largest)
@@ -52,7 +52,7 @@ def curves_picture(
     axis, label = part["axes"][0]
     if any(name == "training_seconds" for name, _ in part["axes"]):
         axis, label = "training_seconds", "training seconds"
-    with mpl.rc_context(_STYLE):
+    with colours(), mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.5, 4.5), layout="constrained")
         axes = figure.subplots()
         models = list(dict.fromkeys(training.model for training in trainings))
