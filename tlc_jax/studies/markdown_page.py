@@ -47,8 +47,8 @@ def write_page(study: AnyPath, path: AnyPath) -> None:
 def _corrected() -> str:
     return (
         "P-values on this page are corrected (Holm) for the comparisons of their own part. "
-        f"`{command('report')} claims` corrects for all comparisons of the study and tests some claims with a "
-        "margin, so verdicts there may differ."
+        f"`{command('report')} claims` corrects for all comparisons of the study and tests some claims with "
+        "a margin, so verdicts there may differ."
     )
 
 
