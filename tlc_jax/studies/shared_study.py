@@ -40,7 +40,7 @@ def share_study(study: AnyPath, output: AnyPath) -> None:
     write_bytes(output / STUDY, (json.dumps(config, indent=1) + "\n").encode())
     content = gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0)
     write_bytes(output / PACKED, content)
-    print(f"{counted(len(results), 'item')} in {output}, {len(content) / 1e6:.1f} MB")
+    print(f"{counted(len(results), 'item')} in {output}, {len(content) / 1000:,.0f} kB")
 
 
 def _without_paths(result: Result) -> Result:
