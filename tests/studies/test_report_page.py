@@ -101,6 +101,8 @@ def test_what_was_compressed_at_another_time_is_an_estimate(gpu: tuple[str, Elem
             wanted = dense[size, marks[file["time"]]] + tuned[size, bits] - tuned[size, 32]
             assert file["value"] == pytest.approx(wanted, rel=1e-5)
             assert file["low"] is None
+    assert part["files_on"] == "multi30k_en_fr.test2016"
+    assert part["estimates"].endswith("and their values are those on multi30k_en_fr.val.")
 
 
 def test_the_page_says_without_scripts_what_it_says_with_them(gpu: tuple[str, Elements]) -> None:
@@ -229,6 +231,7 @@ def test_many_runs(tmp_path: Path) -> None:
         ],
     )
     assert f"Of 200 runs run{best} ends best" in page.text
+    assert "and 180 folders more" in page.text
 
 
 @pytest.mark.parametrize("most", [10, 100, 999])
