@@ -68,6 +68,16 @@ def test_each_size_and_batch_has_its_value_at_equal_time_updates_and_tokens(tmp_
     )
 
 
+def test_a_batch_is_called_by_its_size_though_some_places_are_empty(tmp_path: Path) -> None:
+    """As in updates of pairs, whose lengths do not fill a batch."""
+    for batch, tokens in ((1000, 7000.0), (4000, 27_990.0)):
+        points = halving(1.5, batch)
+        evaluated(
+            tmp_path, {"2x64": [points]}, variant=variant(batch), tokens_per_step=tokens, stage="branch"
+        )
+    assert {row["batch"] for row in BATCH_SIZES.rows(ItemStore(tmp_path))} == {1000, 4000}
+
+
 def test_a_larger_model_is_compared_with_a_larger_batch(tmp_path: Path) -> None:
     rows = BATCH_SIZES.rows(of_batches(tmp_path))
     findings = BATCH_SIZES.findings(rows)

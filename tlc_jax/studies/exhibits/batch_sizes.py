@@ -54,7 +54,8 @@ def _rows(store: ItemStore) -> list[Row]:
         return []
     tokens = float(given[0]["tokens_per_step"]) / float(_value(given[0]["variant"], _OPTION))
     for row in rows:
-        row["batch"] = round(row["tokens_per_step"] / tokens)
+        # updates of buckets of pairs have a few tokens less than the batch size
+        row["batch"] = int(_value(row["variant"], _OPTION) or round(row["tokens_per_step"] / tokens))
         row["learning_rate"] = _value(row["variant"], _RATE)
     rows = _at_best_rates(sorted(rows, key=lambda row: row["batch"]))
     several = [size for size in _sizes(rows) if len(_batches(rows, size)) > 1]
