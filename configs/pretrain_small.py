@@ -5,7 +5,7 @@
 FOLDER holds .txt, .txt.gz or .txt.zst files (a blank line between documents) or .jsonl. The schedule
 follows the training seconds, so `--budget.training-seconds 600` gives a finished model too.
 
-Cost: 60 minutes of training on 2 CPU cores, 10 to 12 M tokens. On Wikipedia the held-out perplexity ended
+Cost: 60 minutes of training on 2 CPU cores, about 10 M tokens. On Wikipedia the held-out perplexity ended
 at 80, still above the 32 of the two-sided bigram (docs/results/pretrain_small.md).
 """
 

@@ -17,8 +17,8 @@ compress all sizes: 3.4 hours for two workers.
 
 `study_translation:gpu` is for one GPU, by the clock. In its 40 seconds of an H200 the largest size sees these
 half a million pairs once, the smallest 11 times (docs/results/translation_gpu.md). Cost: 6.5 minutes of one
-H200 without XLA's tuning of kernels (XLA_FLAGS=--xla_gpu_autotune_level=0), of which 3 are training; with it
-several minutes more.
+H200 without XLA's tuning of kernels (docs/results/translation_gpu.md has the flags), of which 3 are training;
+with it several minutes more.
 
 `study_translation:paper` has the sizes of section 2.1 on WMT14, for a TPU v3-8: PAIRS is what `python -m
 tlc_jax.prepare wmt14_translate/fr-en --out PAIRS` wrote. The paper names no budget: a day each. Cost: 11 days

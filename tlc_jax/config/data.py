@@ -59,8 +59,7 @@ class PairsConfig:
 
     A source is a file below data.dir (.tsv and .csv, plain, .gz or .zst: source and target, or columns that a
     first line names; .parquet), a glob of files, a split of a prepared data set such as
-    wmt14_translate/fr-en:train, or 'catalogues': the message catalogues of installed Python packages (extra
-    `catalogues`)."""
+    wmt14_translate/fr-en:train, or 'catalogues': the message catalogues of installed Python packages."""
 
     train: str = "wmt14_translate/fr-en:train"
     """Sources to train on, separated by commas. With SOURCE=SHARE for each: its share of the pairs of an

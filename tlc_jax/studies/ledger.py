@@ -121,7 +121,12 @@ def _comparisons(entries: Sequence[Entry]) -> str:
 
 def _counts(verdicts: Sequence[str]) -> str:
     names = dict.fromkeys((*_ORDER, *verdicts))
-    return ", ".join(f"{verdicts.count(name)} {name}" for name in names if name in verdicts)
+    counts = {name: verdicts.count(name) for name in names if name in verdicts}
+    return ", ".join(f"{count} {name if count == 1 else _plural(name)}" for name, count in counts.items())
+
+
+def _plural(verdict: str) -> str:
+    return verdict.replace("holds", "hold").replace("fails", "fail")
 
 
 def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
@@ -136,13 +141,13 @@ def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
     parts = [
         "# Claims, and what holds here",
         f"    {again}",
-        f"{counted(len(verdicts), 'claim')}: {_counts(list(verdicts.values()))}. A verdict is over "
-        "trainings, unless what it is about is counted. It is corrected (Holm) for all comparisons of its "
-        "study, a page of the study for those of one exhibit; several studies are not corrected for each "
-        "other. An effect has its 95 % interval in brackets. *Not resolved* is no evidence against a claim, "
-        "and none for it; *not tested*: of one training each; *in part*: no more than half of the "
-        "comparisons that are tested are resolved. Where trainings are finished at marks of longer ones, "
-        "whether that is as good as a run planned for that time is a claim of its own "
+        f"{counted(len(verdicts), 'claim')}: {_counts(list(verdicts.values()))}. A verdict is tested over "
+        "trainings, except where the quantity is counted (bytes of memory). It is corrected (Holm) for all "
+        "comparisons of its study, a page of the study for those of one exhibit; several studies are not "
+        "corrected for each other. An effect has its 95 % interval in brackets. *Not resolved* is no "
+        "evidence against a claim, and none for it; *not tested*: of one training each; *in part*: no more "
+        "than half of the comparisons that are tested are resolved. Where trainings are finished at marks "
+        "of longer ones, whether that is as good as a run planned for that time is a claim of its own "
         "(branch-as-good-as-plan).",
         "\n".join(["| claim | source | here |", "|---|---|---|", *summary]),
         *(_section(claim, _of_claim(claim, entries)) for claim in verdicts),

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 
 
 _COLOURS = "#3f90da #ffa90e #bd1f01 #832db6 #a96b59 #e76300 #b9ac70 #92dadd #717581 #94a4a2".split()
-"""Told apart also by people who see fewer colours (Petroff 2021, arXiv 2107.02270); the greys last, since
+"""Different also to people who see fewer colours (Petroff 2021, arXiv 2107.02270); the greys last, since
 gates are grey."""
 
 
