@@ -21,10 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from tests.builders import TRANSLATION, lines, sentence_pairs, write_pairs
 from tests.exports import params_from_pegasus
@@ -40,7 +38,8 @@ from tlc_jax.parallel.mesh import make_mesh
 from tlc_jax.runs.load import load_model
 from tlc_jax.storage.run_directory import RunDir
 from tlc_jax.tasks import decoder
-from tlc_jax.tasks.decoder import Decoder, bytes_of_row, common_lengths
+from tlc_jax.tasks.batch_shapes import BatchShapes
+from tlc_jax.tasks.decoder import Decoder, bytes_of_row
 from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.tasks.long_sentences import pieces
 from tlc_jax.tasks.translation import Translation
@@ -289,6 +288,29 @@ def test_lines_before_one_that_is_refused_are_translated(finished: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("line", ["天" * 13, "☃", "☃ the model keeps ☃"])
+def test_a_text_may_have_more_tokens_than_bytes(finished: Path, tmp_path: Path, line: str) -> None:
+    """With a tokenizer that adds a space, or spells a character out."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    path = RunDir(run).tokenizer
+    tokenizer = Tokenizer.from_file(str(path))
+    spelled = [normalizers.Replace("☃", "ﷺﷺ"), normalizers.NFKC(), normalizers.Prepend(" ")]
+    tokenizer.normalizer = normalizers.Sequence(spelled)
+    tokenizer.save(str(path))
+    translator = Translator(load_model(str(run)), QUIET, beams=1)
+    longest = translator._decoder._longest
+    assert len(tokenizer.encode(line, add_special_tokens=False).ids) >= longest
+    [[translation]] = translator([line])
+    assert isinstance(translation.text, str)
+
+
+def test_scores_that_are_no_numbers_are_refused(finished: Path) -> None:
+    model = load_model(str(finished))
+    params = jax.tree.map(lambda x: np.full_like(x, np.nan), model.params)
+    with pytest.raises(UserError, match="no score that is a number: its weights are damaged"):
+        Translator(dataclasses.replace(model, params=params), QUIET, beams=2)(["the model keeps"])
+
+
 def test_a_byte_order_mark_is_no_text(finished: Path) -> None:
     plain = b"the model keeps\na row\n"
     expected = translated(str(finished), plain)
@@ -332,18 +354,6 @@ def test_more_beams_than_there_can_be_are_refused(finished: Path, monkeypatch: p
     assert Translator(load_model(str(finished)), QUIET, beams=1)(["a row"])
 
 
-@given(st.lists(st.integers(2, 100), min_size=9, max_size=40), st.sampled_from([100, 97, 40]))
-def test_the_common_lengths_pad_least(sizes: list[int], longest: int) -> None:
-    sizes = [min(size, longest) for size in sizes]
-    whole = -(-longest // 8) * 8
-
-    def cells(lengths: tuple[int, int]) -> int:
-        return sum(min([each for each in lengths if size <= each], default=whole) for size in sizes)
-
-    choices = [(a, b) for a in range(8, whole + 1, 8) for b in range(a, whole + 1, 8)]
-    assert cells(common_lengths(sizes, longest)) == min(map(cells, choices))
-
-
 def test_five_shapes_whatever_is_translated(finished: Path) -> None:
     translator = Translator(load_model(str(finished)), QUIET, beams=1)
     sentences = [" ".join(pair) for pair in sentence_pairs(40, 5)]
@@ -353,16 +363,12 @@ def test_five_shapes_whatever_is_translated(finished: Path) -> None:
     assert len(translator._decoder._compiled) <= 5
 
 
-def test_few_sentences_are_padded_to_few_lengths(finished: Path) -> None:
+def test_a_batch_has_as_many_rows_on_each_device(finished: Path) -> None:
     decoder = Translator(load_model(str(finished)), QUIET)._decoder
-    decoder._longest, decoder._lengths = 100, (16, 40)
+    decoder._shapes = BatchShapes(100)
+    decoder._shapes.suit([40] * 50)
     assert decoder._shape(3, 10) == (8, 24), "few of them"
-    assert decoder._shape(50, 70) == (8, 104), "longer than what was translated first"
-    assert decoder._shape(2, 24) == (8, 24)
-    assert decoder._shape(2, 25) == (8, 104), "no shape that is compiled for this alone"
-    assert decoder._shape(50, 25) == (56, 40), "many of them, as many on each device"
-    decoder._longest, decoder._few_lengths = 20, set()
-    assert decoder._shape(2, 20) == (8, 24)
+    assert decoder._shape(50, 25) == (56, 40), "many of them"
 
 
 def test_many_beams_take_few_rows_at_a_time(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def beam_search(
         if enlarge is None:
             return last(state)
         begun = until(state, first)
-        # where no sentence needs it, the larger cache costs neither time nor memory
+        # where no sentence needs the larger cache, it takes no time, and on a CPU no memory
         return jax.lax.cond(
             begun.done.all(),
             lambda: _hypotheses(begun, alpha, best),

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 
 from tlc_jax.config import EncoderDecoderConfig
 from tlc_jax.core import stopping
+from tlc_jax.core.errors import UserError
 from tlc_jax.core.free_memory import free_memory
 from tlc_jax.core.tree import Params
 from tlc_jax.core.vocabulary import TRANSLATION_EOS as EOS
@@ -24,15 +25,14 @@ from tlc_jax.data.tokenizer import Tokenizer
 from tlc_jax.models.beam_search import NEVER, Hypotheses, beam_search
 from tlc_jax.models.decoding import Sentences, empty_cache, grown, prepare, reordered
 from tlc_jax.parallel.mesh import local_rows, place, replicated
+from tlc_jax.tasks.batch_shapes import FEW_ROWS, BatchShapes
 from tlc_jax.tasks.long_sentences import pieces
 
 EXTRA = 50  # tokens by which a translation may be longer than its source (Vaswani et al., 6.1)
 _USUAL = 8  # tokens by which few are: the cache has room for these before it grows
 ALPHA = 0.6
-_OVERHEAD = 2.0  # memory by the compiler over that of the cache: 1.4 to 2.4 (4 to 200 beams, width 64 to 256)
+_OVERHEAD = 2.4  # memory by the compiler over that of the cache, at most (4 to 200 beams, width 64 to 256)
 _TOKENS = 2048  # of the source of a batch, pads included
-_MOST_ROWS, _FEW_ROWS = 64, 8
-_SHORT = (24, 56)  # tokens of few sentences; a batch of them that is longer is padded to the longest
 _MOST_BYTES = 4 << 30  # that a batch may need, if that much memory is free
 
 
@@ -73,8 +73,7 @@ class Decoder:
             out_shardings=replicated(self._mesh),  # every process reads all
         )
         self._first, self._compiled = threading.Lock(), set[tuple[int, ...]]()
-        self._lengths: tuple[int, ...] = ()
-        self._few_lengths = set[int]()
+        self._shapes = BatchShapes(longest)
 
     def translate(
         self, params: Params, sentences: Sequence[str], advance: Callable[[int], None] = lambda count: None
@@ -98,12 +97,12 @@ class Decoder:
     ) -> list[list[Translated]]:
         """Translate sentences that are short enough; `done` is called with the indices of those that are."""
         encodings = self._tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
-        ids = [encoding.ids for encoding in encodings]
+        # a single character may have more tokens than the longest sentence: a normalizer can spell it out
+        ids = [encoding.ids[: self._longest - 1] for encoding in encodings]
         translations: list[list[Translated]] = [[Translated("", 0.0, True)] for _ in ids]
         order = [i for i, sentence in enumerate(sentences) if sentence.strip() and ids[i]]
         order.sort(key=lambda i: (-len(ids[i]), i))
-        if not self._lengths and len(order) > _FEW_ROWS:
-            self._lengths = common_lengths([len(ids[i]) + 1 for i in order], self._longest)
+        self._shapes.suit([len(ids[i]) + 1 for i in order])
         batches = []
         while order:  # the longest first
             rows, length = self._shape(len(order), len(ids[order[0]]) + 1)
@@ -129,26 +128,12 @@ class Decoder:
         return translations
 
     def _shape(self, count: int, longest: int) -> tuple[int, int]:
-        """Rows and length of the next batch, one of five shapes: two whose lengths suit what was translated
-        first, and three for few sentences and for those that are longer. `count` sentences are left, of at
-        most `longest` tokens."""
-        if count > _FEW_ROWS and longest <= self._lengths[-1]:
-            most, length = _MOST_ROWS, min(each for each in self._lengths if longest <= each)
-        else:
-            most, length = _FEW_ROWS, self._few_length(longest)
-        bytes_of_row = self._bytes_of_row(length)
-        rows = min(most, _TOKENS // length, self._most_bytes * self._mesh.size // bytes_of_row)
+        """Rows and length of the next batch, as many on each device. `count` sentences are left, of at most
+        `longest` tokens."""
+        most, length = self._shapes.rows_and_length(count, longest)
         devices = self._mesh.size
-        return -(-max(1, rows) // devices) * devices, length  # as many rows on each device
-
-    def _few_length(self, longest: int) -> int:
-        """The shortest of three lengths; of those that were used before, if one is long enough, since another
-        one would have to be compiled."""
-        whole = _rounded(self._longest)
-        fits = [length for length in (*_SHORT, whole) if longest <= length <= whole]
-        length = min(self._few_lengths.intersection(fits) or fits)
-        self._few_lengths.add(length)
-        return length
+        rows = min(most, _TOKENS // length, self._most_bytes * devices // self._bytes_of_row(length))
+        return -(-max(1, rows) // devices) * devices, length
 
     def _at_once(self) -> int:
         """Batches that run at the same time: two on a CPU, since the small operations of one leave a third of
@@ -165,7 +150,7 @@ class Decoder:
         return jax.device_get(self._search(params, placed["source"], placed["limits"]))
 
     def _texts(self, best: Hypotheses, row: int) -> list[Translated]:
-        return [
+        hypotheses = [
             Translated(
                 self._tokenizer.decode([i for i in ids.tolist() if i not in (PAD, EOS)]),
                 float(score),
@@ -174,6 +159,12 @@ class Decoder:
             for ids, score, ended in zip(best.tokens[row], best.scores[row], best.ended[row], strict=True)
             if score > NEVER / 2  # else there are fewer hypotheses than were asked for
         ]
+        if not hypotheses:
+            raise UserError(
+                "the model gives a sentence no score that is a number: its weights are damaged, or its "
+                "training diverged; use an earlier checkpoint"
+            )
+        return hypotheses
 
 
 def _joined(parts: list[Translated]) -> Translated:
@@ -210,26 +201,9 @@ def search(
         reorder=lambda batch, parents: batch.with_cache(reordered, parents),
         grow=lambda batch, length: batch.with_cache(grown, length),
         first=first,
-        select=Sentences.rows if halve and len(source) > _FEW_ROWS else None,
+        select=Sentences.rows if halve and len(source) > FEW_ROWS else None,
         best=best,
     )
-
-
-def common_lengths(sizes: Sequence[int], longest: int) -> tuple[int, int]:
-    """Two lengths, multiples of 8, that pad sentences of these sizes least if each takes the shorter one that
-    it fits into, and those that fit into neither take `longest`."""
-    whole = _rounded(longest)
-    lengths = np.arange(8, whole + 1, 8)
-    fits = np.searchsorted(np.sort(np.asarray(sizes)), lengths, side="right")
-    cells = fits[:, None] * lengths[:, None] + (fits - fits[:, None]) * lengths + (len(sizes) - fits) * whole
-    shorter, longer = np.unravel_index(
-        np.where(lengths[:, None] <= lengths, cells, np.inf).argmin(), cells.shape
-    )
-    return int(lengths[shorter]), int(lengths[longer])
-
-
-def _rounded(length: int) -> int:
-    return -(-length // 8) * 8
 
 
 def bytes_of_row(config: EncoderDecoderConfig, beams: int, length: int) -> int:

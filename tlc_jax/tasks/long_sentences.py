@@ -10,8 +10,8 @@ from tlc_jax.data.tokenizer import Tokenizer
 
 def pieces(line: str, tokenizer: Tokenizer, longest: int) -> list[str]:
     """The line in parts of at most `longest` tokens, cut behind sentences, else between words, else
-    anywhere."""
-    if _fits(tokenizer, line, longest):
+    anywhere; a single character is not cut, however many tokens it has."""
+    if len(line) < 2 or _fits(tokenizer, line, longest):
         return [line]
     for pattern in (r"(?<=[.!?;:…])\s+", r"\s+"):
         if len(parts := [part for part in re.split(pattern, line) if part]) > 1:
@@ -31,6 +31,6 @@ def pieces(line: str, tokenizer: Tokenizer, longest: int) -> list[str]:
 
 
 def _fits(tokenizer: Tokenizer, text: str, longest: int) -> bool:
-    """Whether the text has at most `longest` tokens; a token is a byte or more."""
-    few = len(text.encode()) <= longest
-    return few or len(tokenizer.encode(text, add_special_tokens=False).ids) <= longest
+    """Whether the text has at most `longest` tokens, which may be more than its bytes: some tokenizers add a
+    space, and normalizers spell characters out."""
+    return len(tokenizer.encode(text, add_special_tokens=False).ids) <= longest
