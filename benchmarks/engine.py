@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,14 +15,16 @@ _REST = 0.5  # seconds
 
 
 class Engine:
-    """A process that does what it is asked to; `script` is a file beside this one."""
+    """A process that does what it is asked to; `script` is a file beside this one. The package is that of
+    `checkout`, if one is given."""
 
-    def __init__(self, script: str, *arguments: object):
+    def __init__(self, script: str, *arguments: object, checkout: Path | None = None):
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name(script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | ({} if checkout is None else {"PYTHONPATH": str(checkout)}),
         )
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
     python benchmarks/speed_table.py OUT
 
-Reads what the other scripts wrote into OUT and writes OUT/speed.md. "Ours is faster by" is the seconds of a
+Reads what the other scripts wrote into OUT, and notes.md if there is one, and writes OUT/speed.md. "Ours is faster by" is the seconds of a
 peer over ours: medians, and in brackets 95 % over the rounds (Student's t of the logarithm of each round's
-ratio; the seconds of one round are compared with each other).
+ratio; the seconds of one round are compared with each other). An aim is reached or missed where the interval
+says so.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ NAMES = {
     "huggingface_compiled": "Hugging Face {transformers}, PyTorch {torch}, compiled",
     "huggingface_gathered_compiled": "the same, its head for the predicted positions only",
     "ctranslate2_float32": "CTranslate2 {ctranslate2}, float32",
+    "ctranslate2_float32_apart": "CTranslate2 {ctranslate2}, float32, a batch for each core",
     "ctranslate2_int8": "CTranslate2 {ctranslate2}, int8",
+    "ctranslate2_int8_apart": "CTranslate2 {ctranslate2}, int8, a batch for each core",
+    "tlc_jax_before": "ours before, commit {before}",
 }
 AIMS = {
     ("update", "12x768x4", "huggingface"): 1.4,
     ("translate", "beam_1", "ctranslate2_float32"): 1.1,
+    ("translate", "beam_1", "ctranslate2_float32_apart"): 1.1,
     ("translate", "beam_4", "ctranslate2_float32"): 1.1,
+    ("translate", "beam_4", "ctranslate2_float32_apart"): 1.1,
 }
 MEMORY_AIM = 1.5
 Row = tuple[str, ...]
@@ -48,19 +54,23 @@ def main() -> None:
     results = {name: json.loads(file.read_text("utf-8")) for name, file in files.items() if file.exists()}
     if not results:
         parser.error(f"{folder} has none of {', '.join(file.name for file in files.values())}")
-    text = "\n\n".join(["# Speed and memory beside peers", made(results), *tables(results)])
+    notes = folder / "notes.md"
+    said = [notes.read_text("utf-8").strip()] if notes.exists() else []
+    text = "\n\n".join(["# Speed and memory beside peers", made(results), *tables(results), *said])
     (folder / "speed.md").write_text(text + "\n", encoding="utf-8")
 
 
 def made(results: dict[str, Any]) -> str:
     """How and where the numbers were made."""
-    abouts = {f"commit {each['commit']}, {each['date']}, {each['machine']}" for each in results.values()}
-    said = "; ".join(sorted(abouts))
-    return "    bash benchmarks/run.sh OUT\n\n" + textwrap.fill(
-        f"{said[0].upper()}{said[1:]}. Engines take turns on the same cores; medians, and in brackets 95 % "
-        "over the rounds of each round's ratio.",
-        120,
+    text = (
+        "Engines take turns on the same cores; medians, and in brackets 95 % over the rounds of each round's "
+        "ratio. Parts of the table, which `run.sh` repeats one by one:"
     )
+    parts = [
+        f"* {name}: `{each['command']}`, commit {each['commit']}, {each['date']}, {each['machine']}"
+        for name, each in results.items()
+    ]
+    return "\n".join(["    bash benchmarks/run.sh OUT", "", textwrap.fill(text, 120), "", *parts])
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
@@ -72,7 +82,8 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
     if rows:
         yield table(("", "beside", "ours, s", "theirs, s", "ours is faster by", "aim"), rows)
     if "memory_at_use" in results:
-        columns = ("command", "weights", "bits", "file, MB", "more memory than 2x64, MB", "/ file", "aim")
+        yield "Memory above that of 2x64, in MB; the first use compiles, later ones read what it compiled:"
+        columns = ("command", "weights", "bits", "file", "first use", "/ file", "later", "/ file", "aim")
         yield table(columns, list(memory(results["memory_at_use"])))
 
 
@@ -87,15 +98,18 @@ def updates(result: dict[str, Any]) -> Iterator[Row]:
 def translations(result: dict[str, Any]) -> Iterator[Row]:
     for beams, what in (("beam_1", "greedily"), ("beam_4", "with a beam of 4")):
         for peer in list(result[beams]["seconds"])[1:]:
-            about = f"{result['lines']} lines translated {what}"
+            same = result[beams]["same_lines_as_ours"][peer]
+            about = f"{result['lines']} lines translated {what}, {same} alike"
             yield compared(("translate", beams, peer), about, result[beams]["seconds"], result["versions"])
 
 
 def packed(result: dict[str, Any]) -> Iterator[Row]:
-    for command in ("evaluate", "translate --beams 1"):
+    for command in ("evaluate", "translate --beams 1", "translate"):
+        if command not in result:
+            continue
         seconds = result[command]["seconds"]
         both = {"tlc_jax": seconds["packed"], "float32": seconds["float32"]}
-        yield compared(("packed", command, "float32"), f"`{command}`, 4 bits packed", both, {})
+        yield compared(("packed", command, "float32"), f"a batch of `{command}`, 4 bits packed", both, {})
 
 
 def compared(key: tuple[str, str, str], what: str, seconds: dict[str, list[float]], versions: Any) -> Row:
@@ -103,13 +117,16 @@ def compared(key: tuple[str, str, str], what: str, seconds: dict[str, list[float
     ours, theirs = (np.array(seconds[name]) for name in ("tlc_jax", key[2]))
     medians = statistics.median(ours), statistics.median(theirs)
     covered = interval(np.log(theirs / ours))
-    ends = "" if covered is None else f" [{math.exp(covered[0]):.2f}, {math.exp(covered[1]):.2f}]"
+    low, high = (0.0, math.inf) if covered is None else map(math.exp, covered)
+    ends = "" if covered is None else f" [{low:.2f}, {high:.2f}]"
+    aim = AIMS.get(key)
+    verdict = "not resolved" if aim is None or low < aim <= high else "reached" if low >= aim else "missed"
     return (
         what,
         NAMES.get(key[2], "the same weights in float32").format(**versions),
         *(f"{median:.3f}" for median in medians),
         f"{medians[1] / medians[0]:.2f}{ends}",
-        str(AIMS.get(key, "")),
+        "" if aim is None else f"{aim}, {verdict}",
     )
 
 
@@ -117,15 +134,21 @@ def memory(result: dict[str, Any]) -> Iterator[Row]:
     base = {line["name"]: line for line in result["lines"].values() if line["size"] == "2x64"}
     for line in result["lines"].values():
         if line["size"] != "2x64":
-            more = line["later_peak_bytes"] - base[line["name"]]["later_peak_bytes"]
+            first, later = (
+                line[name] - base[line["name"]][name] for name in ("first_peak_bytes", "later_peak_bytes")
+            )
+            verdict = "missed" if later > MEMORY_AIM * line["file_bytes"] else "reached"
             yield (
                 f"`{line['name']}`",
                 f"{line['weights'] / 1e6:.1f} M",
                 str(line["bits"]),
                 f"{line['file_bytes'] / 1e6:.1f}",
-                f"{more / 1e6:.1f}",
-                f"{more / line['file_bytes']:.2f}",
-                str(MEMORY_AIM) if line["bits"] == 4 else "",
+                *(
+                    f"{more / unit:.{digits}f}"
+                    for more in (first, later)
+                    for unit, digits in ((1e6, 1), (line["file_bytes"], 2))
+                ),
+                f"{MEMORY_AIM} later, {verdict}" if line["bits"] == 4 else "",
             )
 
 
