@@ -2,10 +2,10 @@
 
     python benchmarks/speed_table.py OUT
 
-Reads what the other scripts wrote into OUT, and notes.md if there is one, and writes OUT/speed.md. "Ours is faster by" is the seconds of a
-peer over ours: medians, and in brackets 95 % over the rounds (Student's t of the logarithm of each round's
-ratio; the seconds of one round are compared with each other). An aim is reached or missed where the interval
-says so.
+Reads what the other scripts wrote into OUT, and notes.md if there is one, and writes OUT/speed.md. "Ours is
+faster by" is the seconds of a peer over ours: medians, and in brackets 95 % over the rounds (Student's t of
+the logarithm of each round's ratio; the seconds of one round are compared with each other). An aim is
+reached or missed where the interval says so.
 """
 
 from __future__ import annotations
