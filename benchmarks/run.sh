@@ -6,7 +6,8 @@
 # Needs the extra `interop` and a machine on which nothing else runs: an hour on 2 CPU cores, 4 GB of memory. Engines
 # take turns on the same cores, seven rounds. translation: trains translate_small for ten minutes on the embedded
 # message catalogues; with RUN=W@last5 and SENTENCES=FILE your own run translates the lines of your own file
-# (both with absolute paths).
+# (both with absolute paths), and with BEFORE="CHECKOUT RUN" an earlier checkout of this package takes turns with a run that it
+# can read.
 # table: writes OUT/speed.md from what the others have written; a part that was interrupted is called again.
 #
 # REHEARSAL=1 takes a small update, two rounds and a training of five seconds: that it runs through, and no speeds. The two
@@ -50,7 +51,7 @@ for part in "$@"; do
     translation) translation ;;
     translate)
         python benchmarks/translate.py --checkpoint "$run" --lines "$lines" --work "$out/engines" \
-            --output "$out/translate.json" --rounds "$rounds"
+            --output "$out/translate.json" --rounds "$rounds" ${BEFORE:+--before $BEFORE}
         ;;
     packed_speed) python benchmarks/packed_speed.py --output "$out/packed_speed.json" --rounds "$rounds" ;;
     memory_at_use) python benchmarks/memory_at_use.py --output "$out/memory_at_use" ;;
