@@ -14,8 +14,11 @@ def test_the_common_lengths_cost_least(sizes: list[int], longest: int) -> None:
     sizes = [min(size, longest) for size in sizes]
     whole = -(-longest // 8) * 8
 
-    def cost(lengths: tuple[int, int]) -> int:
-        return sum(min([each for each in lengths if size <= each], default=3 * whole) for size in sizes)
+    def few(size: int) -> float:
+        return 1.5 * next(length for length in (24, 56, whole) if size <= length and (length <= whole))
+
+    def cost(lengths: tuple[int, int]) -> float:
+        return sum(min([each for each in lengths if size <= each], default=few(size)) for size in sizes)
 
     choices = [(a, b) for a in range(8, whole + 1, 8) for b in range(a, whole + 1, 8)]
     assert cost(common_lengths(sizes, longest)) == min(map(cost, choices))
