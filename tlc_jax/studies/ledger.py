@@ -22,7 +22,7 @@ from tlc_jax.studies.measured import gates_of
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
 
-UNTESTED = "not run yet"
+UNTESTED = "not testable here"
 _IN_PART = " in part"
 _ORDER = (
     *("fails", f"fails{_IN_PART}", "holds", f"holds{_IN_PART}"),
