@@ -301,8 +301,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 # files that commands write, and folders that the reader has
 MADE = set(
     "config.json environment.json tokenizer.json special_tokens_map.json tokenizer_config.json manifest.json "
-    "metrics.jsonl results.jsonl study.json "
-    "plan.json train_config.py data.json items/ study.png page.png train.jsonl vocab.json gpt2/vocab.json data/ checkpoints/ "
+    "metrics.jsonl results.jsonl study.json plan.json train_config.py "
+    "data.json items/ study.png page.png train.jsonl vocab.json gpt2/vocab.json data/ checkpoints/ "
     "checkpoints/damaged/ tensorboard/ track.py my_text/ my_tables/ pairs/ tfds/ wikipedia/".split()
 )
 NAMED = [document for document in DOCUMENTS if document.parent.name != "results"]
