@@ -22,7 +22,7 @@ from tlc_jax.studies.measured import gates_of
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
 
-UNTESTED = "not testable here"
+UNTESTED = "without a finding"
 _IN_PART = " in part"
 _ORDER = (
     *("fails", f"fails{_IN_PART}", "holds", f"holds{_IN_PART}"),
@@ -160,7 +160,8 @@ def _page(entries: list[Entry], studies: list[_Study], again: str) -> str:
 def _section(claim: Claim, entries: list[Entry]) -> str:
     lines = [f"## {claim.name}", "", f"{claim.statement} ({claim.source}.)", ""]
     if not entries:
-        return "\n".join([*lines, f"{UNTESTED[0].upper()}{UNTESTED[1:]}: no study below has what it takes."])
+        what = f"{UNTESTED[0].upper()}{UNTESTED[1:]}"
+        return "\n".join([*lines, f"{what}: no study below is about it, or has what it presupposes."])
     lines += ["| study | effect | p alone | p corrected | verdict |", "|---|---|---|---|---|"]
     for entry in entries:
         alone, together = ("" if p is None else f"{p:.2g}" for p in (entry.finding.p, entry.p))

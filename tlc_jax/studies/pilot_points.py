@@ -103,9 +103,11 @@ def check_recipe(one: StudyConfig, other: StudyConfig, name: str, other_name: st
 
 def check_compression(one: CompressConfig, other: CompressConfig | None, name: str) -> None:
     """UserError where models were compressed otherwise than they would be, so that their rises are others."""
-    if other is not None and (changed := differences(flat(one), flat(other), "another pilot")):
+    if other is not None and (
+        changed := differences(flat({"compression": one}), flat({"compression": other}), "a pilot")
+    ):
         raise UserError(
-            f"{name} compresses otherwise than the pilots: compression.{changed}. Give pilots that were "
+            f"{name} compresses otherwise than the pilots: {changed}. Give pilots that were "
             "compressed in one way, or the same options of --compression"
         )
 
