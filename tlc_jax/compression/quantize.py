@@ -40,6 +40,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.native import abandonable
 
+_MOMENTS = 1 << 20  # weights that are quantized in moments: a thread for them would take as long again
 _FARTHEST = 2.0**22  # steps from zero; float32 distinguishes no more
 _LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
 _SMALLEST = float(np.finfo(np.float32).tiny)  # most devices take less for zero
@@ -64,7 +65,7 @@ def quantize_tensor(
         half = spec.range_dtype == "bfloat16"
         return _quantize(x, mask, 2**spec.bits - 1, block, spec.range, spec.zero, with_zero, half)
 
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and x.size > _MOMENTS:
         codes, delta, offset = abandonable(
             lambda: jax.block_until_ready(in_pieces(quantized, x, mask, block))
         )
