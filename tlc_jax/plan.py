@@ -25,7 +25,8 @@ class Plan(PlanConfig):
     __doc__ = PlanConfig.__doc__
     config: str
     """The config document of a study, or of a training: how every size is trained. Its fields follow as
-    options, --sizes among them: the sizes to choose from. A single one stands for all of the pilots."""
+    options, --sizes among them: the sizes to choose from. Without it, the size of a training stands for all
+    of the pilots."""
     settings: cli.Settings[StudyConfig]
 
 
@@ -38,7 +39,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(str(error)) from error
     from tlc_jax.studies.plan_command import plan  # imports jax: not needed for --help
 
-    plan(args, args.settings)
+    given = any(argument.partition("=")[0] == "--sizes" for argument in arguments)
+    with command_line.options_below("train"):
+        plan(args, args.settings, of_pilots=len(args.settings.sizes) == 1 and not given)
 
 
 def _candidates(arguments: list[str]) -> StudyConfig | None:

@@ -10,9 +10,9 @@ from tlc_jax import report
 from tlc_jax.bench import StepTime
 from tlc_jax.compress import Compress
 from tlc_jax.config import BudgetConfig, Config
-from tlc_jax.core import cli
+from tlc_jax.core import cli, command_line
 from tlc_jax.core.config_document import load_config
-from tlc_jax.core.errors import UserError
+from tlc_jax.core.errors import NotFinite, UserError
 from tlc_jax.diff import Diff
 from tlc_jax.evaluate import Evaluate
 from tlc_jax.export import Export
@@ -235,3 +235,20 @@ def test_steps_are_options_only_where_a_document_has_them(
     with pytest.raises(SystemExit):
         cli.parse(Compress, ["--help-all"])
     assert "--steps" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("data.dir is not set: give --data.dir DIR", "data.dir is not set: give --train.data.dir DIR"),
+        ("give --train.data.dir DIR or --workdir model.x", "give --train.data.dir DIR or --workdir model.x"),
+        (
+            "--model.num-layers=3 and --budget.steps 1",
+            "--train.model.num-layers=3 and --train.budget.steps 1",
+        ),
+    ],
+)
+def test_messages_name_the_options_of_a_part_as_the_command_has_them(said: str, named: str) -> None:
+    with pytest.raises(NotFinite) as raised, command_line.options_below("train"):
+        raise NotFinite(said, "x")
+    assert str(raised.value) == f"{named}: x"

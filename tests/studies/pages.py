@@ -12,6 +12,7 @@ from tlc_jax.studies.page.page_file import write_report
 
 GPU = ROOT / "docs" / "results" / "stores" / "translation_gpu"
 QUICKSTART = ROOT / "docs" / "results" / "stores" / "quickstart_study"
+TRANSLATION = ROOT / "docs" / "results" / "stores" / "translation"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &amp; \"'`$&\u2028"
 
 

@@ -165,6 +165,16 @@ def test_the_pointer_names_a_point_and_its_command(opened: Callable[..., Any]) -
     assert "3x256, 8 bits" in page.locator("figure[data-plot=files] g[data-mark=tip]").text_content()
 
 
+def test_on_a_narrow_page_the_point_is_named_below_alone(opened: Callable[..., Any]) -> None:
+    page = opened("gpu", 360)
+    dot = page.locator("figure[data-plot=files] circle[r='8']")
+    dot.scroll_into_view_if_needed()
+    box = dot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert page.locator("figure[data-plot=files] .point").inner_text().startswith("3x256, 8 bits")
+    assert page.locator("g[data-mark=tip]").count() == 0
+
+
 def test_tables_are_sorted_and_copied(opened: Callable[..., Any]) -> None:
     page = opened("gpu", permissions=["clipboard-read", "clipboard-write"])
     details = page.locator("figure[data-plot=files] details")
@@ -175,6 +185,10 @@ def test_tables_are_sorted_and_copied(opened: Callable[..., Any]) -> None:
     assert len(numbers) == 96
     assert numbers == sorted(numbers)
     assert details.locator("th[aria-sort=ascending]").count() == 1
+    details.get_by_role("button", name="time").click()
+    times = details.locator("tbody tr td:nth-child(3)").all_text_contents()
+    assert list(dict.fromkeys(times)) == ["5 s", "10 s", "20 s", "40 s"]
+    details.get_by_role("button", name="bytes").click()
     details.get_by_role("button", name="Copy the table").click()
     details.get_by_text("Copied").wait_for()
     lines = page.evaluate("navigator.clipboard.readText()").split("\n")

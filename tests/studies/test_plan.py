@@ -15,7 +15,8 @@ import pytest
 
 from tests.studies import plan_stores as stores
 from tlc_jax import plan
-from tlc_jax.config import CompressConfig, Config
+from tlc_jax.config import CompressConfig, Config, StudyConfig
+from tlc_jax.config.document_text import document_text
 from tlc_jax.config.plan_options import PlanConfig
 from tlc_jax.core.config_document import load_config
 from tlc_jax.core.errors import UserError
@@ -237,9 +238,44 @@ def test_wrong_pilots_are_refused_before_another_is_trained(
         planned(folder, tmp_path / "plan", *longer, "--device-file", str(tmp_path / "none.json"))
 
 
+def test_one_size_is_planned_alone_and_that_of_a_training_for_all(folder: Path, tmp_path: Path) -> None:
+    [size] = planned(folder, tmp_path / "one", "--sizes", "2x64").sizes
+    assert size.size == "2x64"
+    times = sorted(map(str, (folder / "times").glob("*.json")))
+    training = tmp_path / "training.py"
+    training.write_text(document_text(load_config("quickstart_study", StudyConfig).train, "One training."))
+    given = ["--config", str(training), "--workdir", str(tmp_path / "all"), "--store", str(folder / "pilot")]
+    given += [
+        "--rate-scaling",
+        "sqrt_width",
+        "--compression.granularity",
+        "row",
+        "--compression.range",
+        "mse",
+    ]
+    plan.main([*given, "--hours", "1", "--target-mb", "100", "--device-file", *times])
+    assert [each.size for each in read_plan(tmp_path / "all").sizes] == list(SIZES)
+
+
+def test_a_plan_whose_training_has_begun_is_kept(folder: Path, tmp_path: Path) -> None:
+    made = planned(folder, tmp_path / "plan")
+    assert planned(folder, tmp_path / "plan", hours=0.5) != made, "nothing was trained by it"
+    (tmp_path / "plan" / "run").mkdir()
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "plan").iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="has a plan whose training has begun"):
+        planned(folder, tmp_path / "plan")
+    assert {name: (tmp_path / "plan" / name).read_bytes() for name in kept} == kept
+
+
+def test_a_file_is_no_folder_for_a_plan(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text("mine")
+    with pytest.raises(UserError, match="plan is a file: name a folder"):
+        planned(folder, tmp_path / "plan")
+
+
 @pytest.mark.parametrize("hours", [float("inf"), 1e300])
 def test_more_hours_than_anybody_has(folder: Path, tmp_path: Path, hours: float) -> None:
-    with pytest.raises(UserError, match="--hours must be from 0 to 1,000,000"):
+    with pytest.raises(UserError, match="--hours must be above 0 and at most 1,000,000"):
         planned(folder, tmp_path / "plan", hours=hours)
 
 

@@ -49,7 +49,10 @@ class PlanConfig:
 
     def check(self) -> None:
         """ValueError if a value is wrong, or if the options contradict each other."""
-        check(0 < self.hours <= MOST_HOURS, f"--hours must be from 0 to {MOST_HOURS:,}, not {self.hours:g}")
+        check(
+            0 < self.hours <= MOST_HOURS,
+            f"--hours must be above 0 and at most {MOST_HOURS:,}, not {self.hours:g}",
+        )
         check(self.target_mb > 0, f"--target-mb must be positive, not {self.target_mb:g}")
         minutes = self.pilot_minutes
         check(minutes is None or minutes > 0, f"--pilot-minutes must be positive, not {minutes}")

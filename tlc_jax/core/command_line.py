@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tlc_jax.core.errors import UserError
+
+_SECTION = re.compile(r"--(?=(?:data|model|budget|evaluation|optimizer|schedule|task|mesh)\.[a-z])")
 
 
 def option(arguments: Sequence[str], name: str) -> str | None:
@@ -16,6 +20,17 @@ def option(arguments: Sequence[str], name: str) -> str | None:
     if len(values) > 1:
         raise UserError(f"{name} is given {len(values)} times, as {', '.join(values)}: give it once")
     return values[0] if values else None
+
+
+@contextlib.contextmanager
+def options_below(part: str) -> Iterator[None]:
+    """Let messages name the options of a configuration that is a part of another's as the command line has
+    them, as --train.data.dir and not --data.dir."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (_SECTION.sub(f"--{part}.", str(error)),)
+        raise
 
 
 def changed(arguments: Sequence[str], options: Mapping[str, str | None]) -> str:

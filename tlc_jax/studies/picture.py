@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # slow to import
 Rows = list[dict[str, Any]]
 
 
-_COLOURS = "#3f90da #ffa90e #bd1f01 #832db6 #a96b59 #e76300 #b9ac70 #92dadd #717581 #94a4a2".split()
+COLOURS = tuple("#3f90da #ffa90e #bd1f01 #832db6 #a96b59 #e76300 #b9ac70 #92dadd #717581 #94a4a2".split())
 """Different also to people who see fewer colours (Petroff 2021, arXiv 2107.02270); the greys last, since
 gates are grey."""
 
@@ -34,7 +34,7 @@ def colours() -> AbstractContextManager[None]:
     import matplotlib as mpl
     from matplotlib.rcsetup import cycler
 
-    return mpl.rc_context({"axes.prop_cycle": cycler(color=_COLOURS)})
+    return mpl.rc_context({"axes.prop_cycle": cycler(color=COLOURS)})
 
 
 def check_picture(path: AnyPath) -> None:

@@ -15,6 +15,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import three_digits
 from tlc_jax.core.progress import duration
+from tlc_jax.data.location import check_exists
 from tlc_jax.runs.timing_files import read_timings
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
 from tlc_jax.storage.run_directory import STUDY
@@ -33,14 +34,16 @@ from tlc_jax.studies.study_record import refuse_others
 from tlc_jax.studies.update_speed import speeds_of
 from tlc_jax.training.view import make_console
 
-PILOT, TRAIN, COMPRESS = "pilot", "train_config.py", "compress_config.py"
+PILOT, RUN, TRAIN, COMPRESS = "pilot", "run", "train_config.py", "compress_config.py"
 
 
-def plan(options: PlanConfig, config: StudyConfig) -> None:
-    """Print the answer and write plan.json with the documents of its commands. UserError where the pilots
-    cannot answer, with the pilot that would."""
+def plan(options: PlanConfig, config: StudyConfig, of_pilots: bool) -> None:
+    """Print the answer and write plan.json with the documents of its commands. With `of_pilots`, the choice
+    is among the sizes of the pilots, and not those of the config. UserError where the pilots cannot answer,
+    with the pilot that would."""
     console, workdir = make_console(), parse_path(options.workdir)
     _check_folder(workdir)
+    check_exists(config.train.data.dir)
     stores = [parse_path(store) for store in options.store]
     if options.pilot_minutes is not None:
         if stores:  # what is wrong with them is said before a pilot is trained for long
@@ -50,7 +53,7 @@ def plan(options: PlanConfig, config: StudyConfig) -> None:
         stores.append(_trained_pilot(config, options.pilot_minutes, workdir / PILOT, console))
     pilot = read_pilot(stores)
     _check_same(config, pilot, stores[0])
-    if len(config.sizes) == 1:  # which is nothing to choose from
+    if of_pilots:
         config = dataclasses.replace(config, sizes=tuple(pilot.parameters), oversized=())
     made_plan = _plan(options, config, pilot, console)
     make_folder(workdir)
@@ -68,6 +71,13 @@ def _check_folder(workdir: AnyPath) -> None:
     refuse_others(workdir)
     if (workdir / STUDY).exists():
         raise UserError(f"--workdir {workdir} holds a study: give it as --store, and a new --workdir")
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir {workdir} is a file: name a folder, which is made if it does not exist")
+    if (workdir / RUN).exists():
+        raise UserError(
+            f"--workdir {workdir} has a plan whose training has begun, in {workdir / RUN}: give a new "
+            "--workdir, so that this training can be resumed and compared with what was predicted"
+        )
 
 
 def _trained_pilot(config: StudyConfig, minutes: float, folder: AnyPath, console: Console) -> AnyPath:
@@ -126,7 +136,7 @@ def _check_bytes(sizes: tuple[PlannedSize, ...], options: PlanConfig) -> None:
 
 def _with_documents(plan: Plan, config: StudyConfig, workdir: AnyPath) -> Plan:
     """The plan with its commands, whose config documents are written."""
-    chosen, run = plan.chosen, workdir / "run"
+    chosen, run = plan.chosen, workdir / RUN
     best = chosen.best_recipe
     assert best is not None
     time = duration(3600 * plan.hours)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tlc_jax.studies.as_many_bytes import frontier
 from tlc_jax.studies.compressed_models import DENSE
 from tlc_jax.studies.exhibits import equal_time
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, metric_of, share
 from tlc_jax.studies.model_files import (
     ModelFile,
@@ -63,8 +63,18 @@ class Candidate:
     @property
     def shown_on(self) -> str:
         """The set of the reported value."""
-        measured = self.file.reported if self.dense is None else self.dense
-        return str(measured.rows[0]["set"])
+        return str(self._compared.rows[0]["set"])
+
+    def gate(self, metric: Metric) -> str | None:
+        """The gate with its value where the file is no better, or is estimated to be."""
+        row = self._compared.rows[0]
+        if row.get("gate") is None or metric.better(self.shown[0], float(row["gate"])):
+            return None
+        return _gate_of(row)
+
+    @property
+    def _compared(self) -> Measured:
+        return self.dense or self.file.reported
 
 
 def is_whole(file: ModelFile) -> bool:
@@ -194,24 +204,49 @@ def _choice(limit: float, pair: Pair, said: str | None, time: Time) -> Choice:
     chosen, other = pair
     given = "checkpoint" in chosen.file.tuning.rows[0]
     head = f"{'finetune' if given else 'train'} {chosen.file.size} and {_kept(chosen)}."
-    against = ""
-    if other is not None:
-        against = f"The best other model is {other.file.size}, {other.recipe}: {_reached(other, time)}"
-        if said is not None:
-            against += f". The first minus the second is {said}"
-        elif gated := gated_files([each.file for each in (chosen, other) if each.dense is None], time.metric):
-            row = gated[0].rows[0]
-            against += f". Not comparable yet: the {row['gate_name']} reaches {row['gate']:.4f}"
-        elif chosen.dense is not None:
-            against += ". Not tested, since it was compressed at another time only"
-        against += "."
+    against = "" if other is None else _against(chosen, other, said, time)
     value = f"{_reached(chosen, time)}, {file_size(chosen.bytes)}"
+    if gate := chosen.gate(time.metric):
+        head, against = _none_passes(gate), "Train for longer, or allow larger files."
+        value = f"The best is {chosen.file.size}, {chosen.recipe}: {value}"
     if chosen.estimated:
         value += ". Estimated: its value before compression, and what this compression cost at another time"
     elif chosen.shown[1] is None:
         value += "; of a single training, so without an interval"
     value += "."
     return Choice(limit, chosen.file.size, chosen, other, head, value, against)
+
+
+def _against(chosen: Candidate, other: Candidate, said: str | None, time: Time) -> str:
+    """The best file of another model, and what is known of the difference."""
+    text = f"The best other model is {other.file.size}, {other.recipe}: {_reached(other, time)}"
+    if said is not None:
+        text += f". The first minus the second is {said}"
+    elif gate := other.gate(time.metric):
+        text += f". Not comparable yet: the {gate}"
+    elif chosen.estimated or other.estimated:
+        text += ". Not tested, since what compression costs was measured at another time only"
+    elif chosen.dense is not None and other.dense is not None:
+        text += f". The first minus the second is {_over_trainings(chosen.dense, other.dense)}"
+    return f"{text}."
+
+
+def _over_trainings(one: Measured, other: Measured) -> str:
+    """The first minus the second, with its interval and test."""
+    difference = f"{one.mean - other.mean:+.4f}"
+    if min(len(one.values), len(other.values)) < 2:
+        return f"{difference}, of a single training, so another may turn the order"
+    covered = difference_interval(one.values, other.values)
+    between = "" if covered is None else f" [{covered[0]:+.4f}, {covered[1]:+.4f}]"
+    return f"{difference}{between}, p = {welch(one.values, other.values):.2g} over trainings, uncorrected"
+
+
+def _gate_of(row: Row) -> str:
+    return f"{row['gate_name']} reaches {float(row['gate']):.4f}"
+
+
+def _none_passes(gate: str) -> str:
+    return f"no model is good enough yet: the {gate}, and none is better."
 
 
 def _kept(candidate: Candidate) -> str:
@@ -239,22 +274,18 @@ def _of_dense(time: Time) -> Choice:
     words, on = metric_words(time.metric.name), best.rows[0]["set"]
     against = ""
     if others:
-        against = f"Next is {name_of(others[0])}, {others[0]}"
-        values = best.values, others[0].values
-        if gated := above_gate([best, others[0]], time.metric):
-            row = gated[0].rows[0]
-            against += f". Not comparable yet: the {row['gate_name']} reaches {row['gate']:.4f}"
-        elif min(map(len, values)) > 1:
-            covered = difference_interval(*values)
-            between = "" if covered is None else f" [{covered[0]:+.4f}, {covered[1]:+.4f}]"
-            p = welch(*values)
-            against += f": {best.mean - others[0].mean:+.4f}{between}, p = {p:.2g} over trainings"
+        against = f"Next is {name_of(others[0])}, {others[0]}. "
+        if gated := above_gate(others[:1], time.metric):
+            against += f"Not comparable yet: the {_gate_of(gated[0].rows[0])}."
         else:
-            against += ": a single training, so another may turn the order"
-        against += "."
+            against += f"The first minus the second is {_over_trainings(best, others[0])}."
     name, alone = name_of(best), "; of a single training, so without an interval"
     alone = alone if len(best.values) == 1 else ""
-    return Choice(0, name, None, None, f"train {name}.", f"{best} {words} on {on}{alone}.", against)
+    head, value = f"train {name}.", f"{best} {words} on {on}{alone}."
+    if gated := above_gate([best], time.metric):
+        head, against = _none_passes(_gate_of(gated[0].rows[0])), "Train for longer."
+        value = f"The best is {name}: {value}"
+    return Choice(0, name, None, None, head, value, against)
 
 
 def name_of(model: Measured) -> str:

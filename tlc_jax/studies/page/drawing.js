@@ -74,7 +74,8 @@ function linear(values, label, text) {
   return {type: "linear", domain: [low - room, high + room], label, text, ticks: undefined};
 }
 
-// Colours: models from small to large, dark to the reader's background; the choice in a colour of its own.
+// Colours: models as in pictures, lighter on a dark background; more of them than there are colours from small to
+// large, dark to the reader's background; the choice in a colour of its own.
 
 const ink = () => (dark.matches ? "#e8e6e1" : "#1d1d1b");
 const faint = () => (dark.matches ? "#8f8d88" : "#74726d");
@@ -82,6 +83,8 @@ const paper = () => (dark.matches ? "#15171a" : "#fdfcfa");
 const halo = () => ({stroke: paper(), strokeWidth: 5, strokeOpacity: 0.85});
 const accent = () => (dark.matches ? "#ff9f5a" : "#b8430b");
 function colour(part, model) {
+  const given = part.models.length <= page.colours.length ? page.colours[model] : undefined;
+  if (given) return dark.matches ? `color-mix(in srgb, ${given} 70%, white)` : given;
   const share = part.models.length > 1 ? model / (part.models.length - 1) : 0.7;
   return Plot.interpolateViridis(dark.matches ? 0.4 + 0.55 * share : 0.62 * (1 - share));
 }

@@ -115,7 +115,7 @@ class View {
 
   columns(kind) {
     const {part} = this, command = ["command", (row) => row.command?.length ? row.command : part.commands[row.command]];
-    const model = ["model", (row) => part.models[row.model]], time = ["time", (row) => part.times[row.time].label];
+    const model = ["model", (row) => part.models[row.model]], time = ["time", (row) => part.times[row.time].label, (row) => part.times[row.time].value];
     const values = [[`${part.metric}`, (row) => row.value]];
     const between = [["low", (row) => row.low], ["high", (row) => row.high], ["trainings", (row) => row.trainings]];
     if (kind === "curves") {
@@ -124,7 +124,7 @@ class View {
     }
     if (kind === "sizes") return [model, time, ["parameters", (row) => row.parameters], ...values, ...between, command];
     const said = ["measured", (row) => (row.estimated ? "estimated" : "measured")];
-    return [model, ["recipe", (row) => row.recipe], time, ["bytes", (row) => row.bytes],
+    return [model, ["recipe", (row) => row.recipe], time, ["bytes", (row) => Math.round(row.bytes)],
       [part.files_metric, (row) => row.value], ...between, said, command];
   }
 
@@ -194,7 +194,9 @@ class View {
     return [Plot.ruleY([value], {stroke: faint(), strokeDasharray: "4 4"}), Plot.text([value], said)];
   }
 
-  pointer(rows, x) {
+  // A box on a narrow page would cover the plot: its text is below.
+  pointer(rows, x, width) {
+    if (width < 480) return Plot.dot(rows, Plot.pointer({x, y: "value", r: 6, stroke: ink(), maxRadius: 60}));
     const look = {fill: dark.matches ? "#26282c" : "#fff", stroke: faint(), fontSize: 12, lineWidth: 26, maxRadius: 60};
     return Plot.tip(rows, Plot.pointer({x, y: "value", title: (row) => this.title(row), ...look}));
   }
@@ -231,7 +233,7 @@ class View {
       choice && Plot.lineY(others.filter(chosen), {...line, strokeWidth: 3.5}),
       Plot.dot(labels, {x: "end", y: "value", dx: 12, r: 4, fill: stroke}),
       Plot.text(labels, {...said, dx: 20, text: short, fontWeight: (label) => (choice?.model === label.model ? 700 : 400)}),
-      this.pointer(rows, x),
+      this.pointer(rows, x, width),
     ]);
   }
 
@@ -255,7 +257,7 @@ class View {
       part.models.length < 14 && Plot.text(now, above),
       Plot.text(labels, {x: "end", y: "value", text: (label) => part.times[label.time].label, textAnchor: "start", dx: 14, ...halo(),
         fill: (label) => (label.time === this.time ? accent() : faint()), fontWeight: bold}),
-      this.pointer(rows, x),
+      this.pointer(rows, x, width),
     ]);
   }
 
@@ -287,7 +289,7 @@ class View {
       Plot.dot(measured, {x, y: "value", r: 4.5, fill}),
       part.models.length < 14 && Plot.text([...ends.values()], {x, y: "value", text: (row) => part.models[row.model], dy: -14, fill: ink(), ...halo()}),
       chosen && this.ring(passes(chosen) || !rows.length ? [chosen] : [], x),
-      this.pointer(now, x),
+      this.pointer(now, x, width),
     ]);
   }
 

@@ -7,8 +7,10 @@ import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from xml.etree.ElementTree import Element
 
+from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import counted, first_of, printable
@@ -37,6 +39,7 @@ from tlc_jax.studies.page.plan_part import (
 )
 from tlc_jax.studies.page.runs_part import answer_of_runs, runs_part
 from tlc_jax.studies.page.study_part import study_part
+from tlc_jax.studies.picture import COLOURS
 from tlc_jax.studies.plan_record import read_plan
 from tlc_jax.studies.plan_text import answer, plan_table
 from tlc_jax.studies.study_command import study_command
@@ -120,7 +123,7 @@ def _page(sources: Sources, path: AnyPath, most: int, largest: int | None) -> Wr
         heading.text = title
         body.insert(0, heading)
     body.append(_footer(sources, pictures=largest is not None))
-    page = Page(schema=SCHEMA, parts=parts)
+    page = Page(schema=SCHEMA, colours=COLOURS, parts=parts)
     text = document(title, page, body)
     version = hashlib.sha256(text.encode()).hexdigest()
     served = document(title, page, body, version)
@@ -139,7 +142,7 @@ def _study(study: AnyPath, path: AnyPath, most: int) -> Gathered:
     facts = how_made(store)
     shown = [(exhibit, rows) for exhibit in EXHIBITS if (rows := exhibit.rows(store))]
     said = Said(
-        answer=_answer(part),
+        answer=_answer(part, _nothing(store, config, shown)),
         summary=_summary(part, facts),
         shown=shown,
         remarks=("Left out", failures(store)),
@@ -173,8 +176,8 @@ def _plan(folder: AnyPath, runs: Sequence[AnyPath]) -> Gathered:
     )
 
 
-def _answer(part: Part) -> tuple[str, str, str]:
-    """The sentences with which the page opens."""
+def _answer(part: Part, nothing: str = "No model is finished yet.") -> tuple[str, str, str]:
+    """The sentences with which the page opens; `nothing` where there is no choice."""
     time, limit = part["start"]
     fitting = [
         choice
@@ -182,10 +185,17 @@ def _answer(part: Part) -> tuple[str, str, str]:
         if not part["limits"] or choice["limit"] <= part["limits"][limit]["value"]
     ]
     if not fitting:
-        return "No model is finished yet.", "", ""
+        return nothing, "", ""
     choice = fitting[-1]
     label = part["limits"][limit]["label"] if part["limits"] else ""
     return choice["head"].replace("{limit}", label), choice["value"], choice["against"]
+
+
+def _nothing(store: ItemStore, config: StudyConfig, shown: Sequence[Any]) -> str:
+    """What is said of a study in which there is nothing to choose from."""
+    if shown and all(store.has(item.name) for item in items_of(config)):
+        return "This study has no models to choose from after a time of training: its results are below."
+    return "No model is finished yet." + (" What is measured so far is below." if shown else "")
 
 
 def _summary(part: Part, facts: dict[str, str]) -> str:

@@ -107,7 +107,10 @@ class Part(TypedDict):
 
 
 class Page(TypedDict):
+    """`colours` are those of models, of as many as there are colours."""
+
     schema: int
+    colours: tuple[str, ...]
     parts: list[Part]
 
 

@@ -27,6 +27,7 @@ from tlc_jax.studies.plan_record import (
     best_files,
     predicted_and_obtained,
 )
+from tlc_jax.studies.planner import MEGABYTE
 from tlc_jax.tasks.metric import NATS_PER_BYTE
 from tlc_jax.training.metrics import read_metrics
 
@@ -38,9 +39,9 @@ _SECONDS = 3600  # of an hour
 def plan_part(plan: Plan, name: str) -> Part:
     """The part of a plan, whose files are all predicted. It has a single time, and opens with its limit."""
     files = [(number, recipe) for number, size in enumerate(plan.sizes) for recipe in size.recipes]
-    choices = [_choice(each, plan) for each in best_files(plan.sizes)]
+    asked = MEGABYTE * plan.target_mb
+    choices = _with_asked([_choice(each, plan) for each in best_files(plan.sizes)], asked, plan)
     stops = [choice["limit"] for choice in choices]
-    within = [n for n, stop in enumerate(stops) if stop <= 1e6 * plan.target_mb]
     return {
         "name": printable(name.replace("_", " ")),
         "models": [printable(size.size) for size in plan.sizes],
@@ -62,7 +63,7 @@ def plan_part(plan: Plan, name: str) -> Part:
         "times": [{"value": _SECONDS * plan.hours, "label": duration(_SECONDS * plan.hours)}],
         "limits": [{"value": stop, "label": file_size(stop)} for stop in stops],
         "choices": [choices],
-        "start": (0, within[-1] if within else 0),
+        "start": (0, stops.index(asked)),
     }
 
 
@@ -126,6 +127,22 @@ def _choice(each: BestFile, plan: Plan) -> ChoiceData:
         ),
         "against": "" if each.other is None else printable(_against(each.best, each.other, plan), 500),
     }
+
+
+def _with_asked(choices: list[ChoiceData], asked: float, plan: Plan) -> list[ChoiceData]:
+    """The choices, with one for the limit that was asked for, which names all sizes that may be as good."""
+    at = max(n for n, choice in enumerate(choices) if choice["limit"] <= asked)
+    other = choices[at]["next"]
+    named = [size.size for size in plan.sizes for _ in size.recipes][other] if other is not None else None
+    more = [each.size for each in plan.candidates if each is not plan.chosen and each.size != named]
+    too = f" {' and '.join(more)} may be as good, too." if more else ""
+    there: ChoiceData = {
+        **choices[at],
+        "limit": asked,
+        "against": printable(choices[at]["against"] + too, 500),
+    }
+    kept = at if choices[at]["limit"] == asked else at + 1
+    return [*choices[:kept], there, *choices[at + 1 :]]
 
 
 def _against(best: FileNumber, other: FileNumber, plan: Plan) -> str:

@@ -15,11 +15,14 @@ function copier(label, text) {
 }
 
 function table(columns, rows) {
-  const shown = (value) => (value === null || value === undefined ? "" : String(value));
+  const short = (value) => (typeof value === "number" && !Number.isInteger(value) ? +value.toPrecision(6) : value);
+  const shown = (value) => String(short(value) ?? "");
   const head = make("tr", {}, ...columns.map(([name]) => make("th", {scope: "col"}, name)));
-  const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...columns.map(([, of]) => {
+  const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...columns.map(([, of, order]) => {
     const value = of(row);
-    return make("td", typeof value === "number" ? {className: "number"} : {}, shown(value));
+    const cell = make("td", typeof value === "number" ? {className: "number"} : {}, shown(value));
+    if (order) cell.dataset.order = order(row);
+    return cell;
   }))));
   const whole = make("table", {}, make("thead", {}, head), body);
   const box = make("div", {className: "scroll", tabIndex: 0, role: "region", "aria-label": "table of points"}, whole);
@@ -38,7 +41,7 @@ function sortable(whole) {
       const down = cell.getAttribute("aria-sort") === "ascending";
       for (const other of cell.parentNode.cells) other.removeAttribute("aria-sort");
       cell.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].textContent;
+      const key = ({cells}) => cells[column].dataset.order ?? cells[column].textContent;
       const order = [...body.rows].sort((one, other) => key(one).localeCompare(key(other), "en", {numeric: true}));
       const number = (row) => Number(key(row).replaceAll(",", ""));
       if (order.every((row) => !Number.isNaN(number(row)))) order.sort((one, other) => number(one) - number(other));
