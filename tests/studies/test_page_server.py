@@ -75,6 +75,12 @@ def test_a_port_that_is_taken(server: PageServer) -> None:
         PageServer(port)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_there_is_not(port: int) -> None:
+    with pytest.raises(UserError, match=f"--port must be from 0 to 65535, not {port}"):
+        PageServer(port)
+
+
 def test_the_page_is_written_again_when_a_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

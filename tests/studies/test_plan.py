@@ -462,6 +462,7 @@ def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
         (("sizes", 0, "loss"), float("nan"), "loss is nan"),
         (("sizes", 1, "recipes", 0, "file_bytes"), float("inf"), "file_bytes is inf"),
         (("hours",), 0.0, "hours is 0"),
+        (("hours",), "two", "hours: Input should be a valid number"),
         (("sizes", 0, "parameters"), 0, "1x32 has nothing to train"),
         (("sizes", 0, "best"), 99, "best of 1x32 is no recipe"),
         (("sizes", 0, "verdict"), "chosen", "not exactly one size is chosen"),

@@ -158,7 +158,10 @@ def read_plan(path: AnyPath) -> Plan:
     try:
         return _checked(TypeAdapter(Plan).validate_json(read_bytes(path)))
     except (OSError, ValueError) as error:
-        why = one_line(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)
+        why = one_line(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = one_line(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"]))))
         raise UserError(f"{path} is not a plan ({why}): make one with {command('plan')}") from error
 
 

@@ -194,7 +194,7 @@ def _read(record: AnyPath) -> tuple[StudyConfig, list[Any], dict[str, Any]]:
         return config_from_json(fields, StudyConfig), steps, fields
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"{record} is not the config of a study ({error}): restore it, or give a new --workdir"
+            f"{record} is not the config of a study ({error}): restore it, or name another folder"
         ) from error
 
 

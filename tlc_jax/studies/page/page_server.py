@@ -10,15 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tlc_jax.core.errors import UserError
 
 HOST = "127.0.0.1"
+_LAST_PORT = 65_535
 
 
 class PageServer:
     """Serves one page, which may be replaced, in a thread. UserError where the port is taken."""
 
     def __init__(self, port: int):
+        if not 0 <= port <= _LAST_PORT:
+            raise UserError(f"--port must be from 0 to {_LAST_PORT}, not {port}")
         try:
             self._server = _Server((HOST, port), _Handler)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise UserError(f"--port {port} cannot be used ({error}): give another, or 0") from error
         self.url = f"http://{HOST}:{self._server.server_address[1]}/"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
