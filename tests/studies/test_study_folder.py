@@ -117,6 +117,9 @@ def test_without_a_study_the_message_says_what_to_give(folder: Folder, capsys: p
         folder.resume()
     with pytest.raises(UserError, match=r"data.dir names .*none, which does not exist"):
         folder.go("", "--finetune.data.dir", str(folder.root / "none"))
+    (folder.root / "empty").mkdir()
+    with pytest.raises(UserError, match="empty, which has no file of"):
+        folder.go("", "--train.data.dir", str(folder.root / "empty"))
     with pytest.raises(UserError, match="--workers must be at least 1, not 0"):
         folder.go("", "--workers", "0")
     assert not folder.workdir.exists()

@@ -15,7 +15,6 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.invocation import command
 from tlc_jax.core.printable import three_digits
 from tlc_jax.core.progress import duration
-from tlc_jax.data.location import check_exists
 from tlc_jax.runs.timing_files import read_timings
 from tlc_jax.storage.paths import AnyPath, make_folder, parse_path
 from tlc_jax.storage.run_directory import STUDY
@@ -32,6 +31,7 @@ from tlc_jax.studies.planner import MEGABYTE, Target, most_tokens, predicted_siz
 from tlc_jax.studies.study_folder import open_study
 from tlc_jax.studies.study_record import refuse_others
 from tlc_jax.studies.update_speed import speeds_of
+from tlc_jax.tasks.kinds import kind_of
 from tlc_jax.training.view import make_console
 
 PILOT, RUN, TRAIN, COMPRESS = "pilot", "run", "train_config.py", "compress_config.py"
@@ -43,7 +43,8 @@ def plan(options: PlanConfig, config: StudyConfig, of_pilots: bool) -> None:
     with the pilot that would."""
     console, workdir = make_console(), parse_path(options.workdir)
     _check_folder(workdir)
-    check_exists(config.train.data.dir)
+    if not options.device_file and options.peak_tflops is None:
+        kind_of(config.train).source(config.train)  # updates are timed on it
     stores = [parse_path(store) for store in options.store]
     if options.pilot_minutes is not None:
         if stores:  # what is wrong with them is said before a pilot is trained for long

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from tlc_jax.config.study_options import StudyConfig
 from tlc_jax.storage.paths import AnyPath
-from tlc_jax.storage.run_directory import RunDir
+from tlc_jax.storage.run_directory import STUDY, RunDir
 from tlc_jax.studies.item_store import ItemStore
 from tlc_jax.studies.items import Item, items_of
 from tlc_jax.studies.made import commit
 from tlc_jax.studies.same_data import SOURCES, SameData
 from tlc_jax.studies.study_record import open_folder_of
+from tlc_jax.tasks.kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ class StudyFolder:
 
 
 def open_study(config: StudyConfig, workdir: AnyPath, console: Console) -> StudyFolder:
-    """Make the folder of a study or open it. UserError, before anything is trained, if it holds another
-    study, or if its runs and results differ in their data."""
+    """Make the folder of a study or open it. UserError, before anything is trained, if there are no data, if
+    it holds another study, or if its runs and results differ in their data."""
     commit()  # of the code as it is now
+    if not (workdir / STUDY).exists():  # which would hold a study that cannot begin
+        stages = (None if config.pretrained else config.train, config.finetune)
+        for stage in filter(None, stages):
+            kind_of(stage).source(stage)
     same_data = SameData(workdir / SOURCES)
     config = open_folder_of(config, workdir, same_data)
     folder = StudyFolder(config, workdir, ItemStore(workdir), same_data, console)

@@ -200,11 +200,15 @@ def obtained_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         between = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
-        predicted, obtained = f"{row['predicted']:,.4g}{between}", f"{row['obtained']:,.4g}"
+        predicted, obtained = f"{_four_digits(row['predicted'])}{between}", _four_digits(row["obtained"])
         table.add_row(
             row["run"], row["size"], row["quantity"], predicted, obtained, f"{100 * row['error']:+.1f} %"
         )
     return table
+
+
+def _four_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def obtained_sentences(rows: Sequence[Row]) -> list[str]:
