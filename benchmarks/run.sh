@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every speed that the documents tell of, beside its peers, and the memory of compressed models: one table.
+# The speeds of updates and translations beside their peers, and the memory of compressed models: one table. Scripts of their own
+# are operations.py (profiles), long_input.py and packed_on_tpu.py.
 #
 #     bash benchmarks/run.sh OUT [train_step translation translate packed_speed memory_at_use table]
 #

@@ -41,7 +41,7 @@ AIMS = {
     ("translate", "beam_4", "ctranslate2_float32"): 1.1,
     ("translate", "beam_4", "ctranslate2_float32_apart"): 1.1,
 }
-MEMORY_AIM = 1.5
+MEMORY_AIM, LOGITS_AIM = 1.5, 1e-6
 Row = tuple[str, ...]
 
 
@@ -67,10 +67,17 @@ def made(results: dict[str, Any]) -> str:
         "ratio. Parts of the table, which `run.sh` repeats one by one:"
     )
     parts = [
-        f"* {name}: `{each['command']}`, commit {each['commit']}, {each['date']}, {each['machine']}"
+        f"* {name}: `{each['command']}`, {commits(each)}, {each['date']}, {each['machine']}"
         for name, each in results.items()
     ]
     return "\n".join(["    bash benchmarks/run.sh OUT", "", textwrap.fill(text, 120), "", *parts])
+
+
+def commits(result: dict[str, Any]) -> str:
+    """That of the result, or those of its lines where each has its own."""
+    lines = result.get("lines")
+    each = {line["commit"] for line in lines.values()} if isinstance(lines, dict) else {result["commit"]}
+    return f"commit{'s' if len(each) > 1 else ''} {' and '.join(sorted(each))}"
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
@@ -81,6 +88,8 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
     ]
     if rows:
         yield table(("", "beside", "ours, s", "theirs, s", "ours is faster by", "aim"), rows)
+    if "packed_speed" in results and "evaluate" in results["packed_speed"]:
+        yield logits(results["packed_speed"]["evaluate"]["difference"])
     if "memory_at_use" in results:
         yield "Memory above that of 2x64, in MB; the first use compiles, later ones read what it compiled:"
         columns = ("command", "weights", "bits", "file", "first use", "/ file", "later", "/ file", "aim")
@@ -110,6 +119,18 @@ def packed(result: dict[str, Any]) -> Iterator[Row]:
         seconds = result[command]["seconds"]
         both = {"tlc_jax": seconds["packed"], "float32": seconds["float32"]}
         yield compared(("packed", command, "float32"), f"a batch of `{command}`, 4 bits packed", both, {})
+
+
+def logits(difference: dict[str, float]) -> str:
+    """How far those of packed weights are from those of the same weights in float32."""
+    most = difference["float32"]
+    text = (
+        f"Logits of packed weights differ from those of the same weights in float32 by at most {most:.1e} of "
+        f"the largest (aim {LOGITS_AIM:g}, {'reached' if most <= LOGITS_AIM else 'missed'}); in bfloat16 by "
+        f"{difference['bfloat16']:.3f}, where bfloat16 differs from float32 by "
+        f"{difference['bfloat16 from float32']:.3f}."
+    )
+    return textwrap.fill(text, 120)
 
 
 def compared(key: tuple[str, str, str], what: str, seconds: dict[str, list[float]], versions: Any) -> Row:
