@@ -54,20 +54,19 @@ def main(argv: list[str] | None = None) -> None:
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, not {args.workers}")
     workdir = parse_path(args.workdir)
-    with command_line.options_below("finetune" if args.settings.pretrained else "train"):
-        if not (workdir / STUDY).exists():
-            trained = None if args.settings.pretrained else args.settings.train
-            for config in filter(None, (trained, args.settings.finetune)):
-                check_exists(config.data.dir)
-        if args.dry_run:
-            from tlc_jax.studies.dry_run import dry_run
-            from tlc_jax.training.view import make_console
+    if not (workdir / STUDY).exists():
+        trained = None if args.settings.pretrained else args.settings.train
+        for config in filter(None, (trained, args.settings.finetune)):
+            check_exists(config.data.dir)
+    if args.dry_run:
+        from tlc_jax.studies.dry_run import dry_run
+        from tlc_jax.training.view import make_console
 
-            dry_run(args.settings, workdir, make_console())
-            return
-        from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
+        dry_run(args.settings, workdir, make_console())
+        return
+    from tlc_jax.studies.comparison import study  # imports jax: not needed for --help
 
-        study(args.settings, workdir, args.workers)
+    study(args.settings, workdir, args.workers)
 
 
 def _stored_config(arguments: list[str]) -> StudyConfig | None:

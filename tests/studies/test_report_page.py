@@ -79,7 +79,7 @@ def test_each_choice_is_the_best_of_its_bytes(name: str, store: Path, request: p
         assert chosen["recipe"].endswith(f"{bits} bits" if bits < 32 else "uncompressed")
         assert not chosen["estimated"]
         if gate := re.search(
-            r"no model is good enough yet: the \D* reaches ([\d.]+), and none", choice["head"]
+            r"no model is good enough yet: the \D* reaches ([\d.]+), and the best", choice["head"]
         ):
             assert min(np.mean(reported[key]) for key in fitting) >= float(gate[1])
             assert choice["value"].startswith(f"The best is {size}, ")

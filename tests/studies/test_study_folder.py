@@ -120,6 +120,9 @@ def test_without_a_study_the_message_says_what_to_give(folder: Folder, capsys: p
     (folder.root / "empty").mkdir()
     with pytest.raises(UserError, match="empty, which has no file of"):
         folder.go("", "--train.data.dir", str(folder.root / "empty"))
+    for part in ("train", "finetune"):
+        with pytest.raises(UserError, match=f"data.dir is not set: give --{part}.data.dir"):
+            folder.go("", f"--{part}.data.dir", "None")
     with pytest.raises(UserError, match="--workers must be at least 1, not 0"):
         folder.go("", "--workers", "0")
     assert not folder.workdir.exists()

@@ -40,7 +40,7 @@ from tlc_jax.core.errors import UserError
 from tlc_jax.core.leaf import Leaf
 from tlc_jax.core.native import abandonable
 
-_MOMENTS = 1 << 20  # weights that are quantized in moments: a thread for them would take as long again
+_MOMENTS = 1 << 20  # weights that are quantized before anybody waits for the end of a thread
 _FARTHEST = 2.0**22  # steps from zero; float32 distinguishes no more
 _LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-20)  # room for rounding
 _SMALLEST = float(np.finfo(np.float32).tiny)  # most devices take less for zero

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
+from tlc_jax.core.command_line import options_below
 from tlc_jax.core.errors import UserError
 from tlc_jax.core.printable import first_of
 from tlc_jax.core.schema import Name, Sha256, TypedDict, checked, record
@@ -123,7 +124,7 @@ class SameData:
             return self._first[stage]
         lease = self._path.parent / "leases" / f"{stage}-data"
         make_folder(lease)
-        with locked(lease, wait=False):
+        with locked(lease, wait=False), options_below(stage):
             self._sources = self._stored()  # another process may have prepared them
             self.check_sources(stage, config)
             self._prepare(stage, config, begin, console)

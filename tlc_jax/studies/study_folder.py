@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from tlc_jax.config.study_options import StudyConfig
+from tlc_jax.core.command_line import options_below
 from tlc_jax.storage.paths import AnyPath
 from tlc_jax.storage.run_directory import STUDY, RunDir
 from tlc_jax.studies.item_store import ItemStore
@@ -37,9 +38,11 @@ def open_study(config: StudyConfig, workdir: AnyPath, console: Console) -> Study
     it holds another study, or if its runs and results differ in their data."""
     commit()  # of the code as it is now
     if not (workdir / STUDY).exists():  # which would hold a study that cannot begin
-        stages = (None if config.pretrained else config.train, config.finetune)
-        for stage in filter(None, stages):
-            kind_of(stage).source(stage)
+        stages = {"train": None if config.pretrained else config.train, "finetune": config.finetune}
+        for name, stage in stages.items():
+            if stage is not None:
+                with options_below(name):
+                    kind_of(stage).source(stage)
     same_data = SameData(workdir / SOURCES)
     config = open_folder_of(config, workdir, same_data)
     folder = StudyFolder(config, workdir, ItemStore(workdir), same_data, console)

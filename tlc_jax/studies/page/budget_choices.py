@@ -246,7 +246,7 @@ def _gate_of(row: Row) -> str:
 
 
 def _none_passes(gate: str) -> str:
-    return f"no model is good enough yet: the {gate}, and none is better."
+    return f"no model is good enough yet: the {gate}, and the best of them is no better."
 
 
 def _kept(candidate: Candidate) -> str:
