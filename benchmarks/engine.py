@@ -16,15 +16,23 @@ _REST = 0.5  # seconds
 
 class Engine:
     """A process that does what it is asked to; `script` is a file beside this one. The package is that of
-    `checkout`, if one is given."""
+    `checkout`, if one is given; `variables` are added to its environment."""
 
-    def __init__(self, script: str, *arguments: object, checkout: Path | None = None):
+    def __init__(
+        self,
+        script: str,
+        *arguments: object,
+        checkout: Path | None = None,
+        variables: dict[str, str] | None = None,
+        python: str = sys.executable,
+    ):
+        package = {} if checkout is None else {"PYTHONPATH": str(checkout)}
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name(script), *map(str, arguments)],
+            [python, Path(__file__).with_name(script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | ({} if checkout is None else {"PYTHONPATH": str(checkout)}),
+            env=os.environ | package | (variables or {}),
         )
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:

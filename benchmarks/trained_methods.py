@@ -174,6 +174,7 @@ def rows_of(name: str, made: Sequence[dict[str, Any]], dense: np.ndarray) -> Ite
             "interval": [paired.mean - half, paired.mean + half],
             "updates": sum(r["steps"] for r in manifest.get("recovery", ()) if not each or up_to(each, r)),
             **({} if each else {"file_bytes": [one["file_bytes"] for one in made]}),
+            **({} if each else {"float32_bytes": sizes["float32_bytes"]}),
             **({} if each else {"zeros": 1 - sizes["nonzeros"] / sizes["weights"]}),
         }
 

@@ -42,7 +42,7 @@ def test_rows_are_paired_with_the_uncompressed_runs_and_count_updates(benchmark:
     dense = rng.random((2, 400)) < 0.9
     levels = [{"sparsity": share, "steps": 10} for share in (0.3, 0.6, 0.75, 0.9)]
     kept = dict.fromkeys(benchmark.METHODS["rounds"].rounds, dense)
-    size = {"nonzeros": 3, "weights": 10}
+    size = {"nonzeros": 3, "weights": 10, "float32_bytes": 40}
     right = {**kept, "pruned-60": dense ^ (rng.random(dense.shape) < 0.05), "": dense}
     made = [
         {
