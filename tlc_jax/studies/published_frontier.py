@@ -35,6 +35,9 @@ _MEGABYTE = 1e6
 _SETS = ("validation", "validation_matched")
 """The development sets on which published models are reported."""
 _OURS = "file"
+_SAID = (
+    "Bytes of ours are those of the whole file of weights, and an interval is over seeds of the finetuning."
+)
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,29 @@ def write_frontier(workdirs: Sequence[str], output: str) -> None:
     check_writable(path, "--output")
     studies = [_study(folder) for folder in map(parse_path, workdirs)]
     rows = [row for study in studies for row in frontier_rows(study.store, study.task, study.folder.name)]
+    again = f"{command('report')} frontier {shlex.join(workdirs)} --output {shlex.quote(output)}"
+    write_frontier_page(path, rows, again, _SAID, [_made(study) for study in studies])
+    print(f"{counted(len(rows), 'model')} of studies beside published ones in {output}, and {path.stem}.png")
+
+
+def write_frontier_page(path: AnyPath, rows: Rows, again: str, said: str, made: Sequence[str]) -> None:
+    """Write the page and the picture of rows such as `frontier_rows` gives, beside the published models:
+    `again` is the command, `said` what is said of our numbers, and `made` are the parts at the end."""
     picture = path.with_suffix(".png")
     panels = {task: [row for row in (*published_rows(task), *rows) if row["task"] == task] for task in TASKS}
     save_lines([[(_draw, panel) for panel in panels.values()]], picture)
-    again = f"{command('report')} frontier {shlex.join(workdirs)} --output {shlex.quote(output)}"
     parts = [
         "# Accuracy by bytes, beside what is published",
         f"    {again}",
         f"![accuracy by megabytes]({picture.name})",
-        "Bytes of ours are those of the whole file of weights, and an interval is over seeds of the "
-        "finetuning. Published models are as their sources state them, and were not measured here: their "
+        f"{said} Published models are as their sources state them, and were not measured here: their "
         "megabytes are parameters in float32 or at the stated bits, so a file of them is larger. "
         "Development sets were seen by whoever chose among models on them; ours are chosen on a part of "
         "the training set.",
     ]
     for task, panel in panels.items():
         parts += [f"## {TASKS[task]}", as_markdown(_table(panel))]
-    parts += [_made(study) for study in studies]
-    write_bytes(path, ("\n\n".join(parts) + "\n").encode())
-    print(f"{counted(len(rows), 'model')} of studies beside published ones in {output}, and {picture.name}")
+    write_bytes(path, ("\n\n".join([*parts, *made]) + "\n").encode())
 
 
 def _study(folder: AnyPath) -> _Study:
