@@ -26,8 +26,9 @@ from tlc_jax.studies.statistics import interval
 
 _NAMES = {"sst2": "glue/sst2", "mnli": "glue/mnli"}
 _SAID = (
-    "Bytes of ours are those of the whole file of weights (uncompressed: of its float32 weights). An interval "
-    "is over runs where there are several, and else over the examples, which says nothing of other runs."
+    "Bytes of ours are those of the whole file of weights (uncompressed: of its float32 weights). An "
+    "interval is over runs where there are several, and else over the "
+    "examples, which says nothing of other runs."
 )
 
 
