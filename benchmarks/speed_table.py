@@ -126,8 +126,13 @@ def logits(difference: dict[str, float]) -> str:
     most = difference["float32"]
     text = (
         f"Logits of packed weights differ from those of the same weights in float32 by at most {most:.1e} of "
-        f"the largest (aim {LOGITS_AIM:g}, {'reached' if most <= LOGITS_AIM else 'missed'}); in bfloat16 by "
-        f"{difference['bfloat16']:.3f}, where bfloat16 differs from float32 by "
+        f"the largest (aim {LOGITS_AIM:g}, {'reached' if most <= LOGITS_AIM else 'missed'})"
+    )
+    if (exact := difference.get("packed from float64")) is not None:
+        float32 = difference["float32 from float64"]
+        text += f"; from logits in float64 by {exact:.1e}, and those of float32 by {float32:.1e}"
+    text += (
+        f"; in bfloat16 by {difference['bfloat16']:.3f}, where bfloat16 differs from float32 by "
         f"{difference['bfloat16 from float32']:.3f}."
     )
     return textwrap.fill(text, 120)
