@@ -31,10 +31,8 @@ OPTIONS = {
     "nothing, again": "",
     "wider vectors": "--xla_cpu_prefer_vector_width=512",
     "oneDNN": "--xla_cpu_use_onednn=true",
-    "XNNPACK": "--xla_cpu_use_xnnpack=true",
     "fast math": "--xla_cpu_enable_fast_math=true",
     "no YNN fusions": "--xla_cpu_experimental_ynn_fusion_type=",
-    "no fusion emitters": "--xla_cpu_use_fusion_emitters=false",
 }
 
 

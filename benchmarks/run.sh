@@ -6,7 +6,7 @@
 #                                 profiles compiler_options attention long_input packed_on_tpu]
 #
 # Needs the extras `interop` and `tpu` and a machine on which nothing else runs: on 2 CPU cores an hour for the first line and one for
-# the second, 4 GB of memory (compiler_options: 24 GB). Engines take turns on the same cores, seven rounds.
+# the second, 4 GB of memory (compiler_options: 20 GB). Engines take turns on the same cores, seven rounds.
 # translation: trains translate_small for ten minutes on the embedded message catalogues; with RUN=W@last5 and SENTENCES=FILE your
 # run translates the lines of your file (both with absolute paths), and with BEFORE="CHECKOUT RUN" an earlier checkout of this
 # package takes turns with a run that it can read.
