@@ -11,9 +11,12 @@ The scale `mini` is for 2 CPU cores: teacher 2x128, the best size after 366 seco
 students 1x32 and 2x64, 400 seconds of one core for each of three seeds. (3x192 is behind 2x128 until 1,200
 seconds, and would teach after 200.) Of weights of the teacher of 0.5 and 0.9 and temperatures of 1 and 2, 0.5
 and 1 were best: 1.067 nats per byte, and 1.076, 1.123 and 1.132 with the others (Multi30k validation, one
-seed: 1,000 updates of 2x64, taught by 2x128 after 585, some 75 seconds each). Alone, it had 1.056. Cost: an hour and a quarter for two workers. `study_distil:gpu` is for one GPU, by the clock, 40
-seconds each. Cost: 10 minutes a seed; not run here. `study_distil:paper` teaches 12x256 and 6x768 by 24x768,
-1,000,000 seconds of the device each; not run here.
+seed: 1,000 updates of 2x64, taught by 2x128 after 585, some 75 seconds each). Alone, it had 1.056. Cost: an
+hour and a quarter for two workers.
+
+`study_distil:gpu` is for one GPU, by the clock, 40 seconds each. Cost: 10 minutes a seed; not run here.
+
+`study_distil:paper` teaches 12x256 and 6x768 by 24x768, 1,000,000 seconds of the device each; not run here.
 """
 
 from dataclasses import replace
