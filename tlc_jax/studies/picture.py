@@ -64,12 +64,12 @@ def logarithmic_losses(axes: Axes, metric: str) -> None:
 
 
 def logarithmic_x(axes: Axes) -> None:
-    """Give seconds or parameters a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    """Give seconds, updates or parameters a logarithmic axis, plain numbers at 1, 2 and 5 of each decade."""
     from matplotlib.ticker import LogLocator
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.xaxis.set_minor_formatter("")
 
 

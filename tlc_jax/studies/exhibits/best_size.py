@@ -25,7 +25,7 @@ from tlc_jax.studies.exhibits import equal_time
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, metric_of, primary_fields
-from tlc_jax.studies.picture import logarithmic_losses, plain
+from tlc_jax.studies.picture import logarithmic_losses, logarithmic_x, plain
 from tlc_jax.studies.statistics import difference_interval, interval, welch
 
 if TYPE_CHECKING:
@@ -276,9 +276,9 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.set(
         xlabel="parameters",
         ylabel=plain(f"{rows[0]['metric']} on {rows[0]['set']}".replace("_", " ")),
-        xscale="log",
         title="Best size: equal time over sizes",
     )
+    logarithmic_x(axes)
     logarithmic_losses(axes, rows[0]["metric"])
     axes.legend(fontsize=8, title="budget")
 

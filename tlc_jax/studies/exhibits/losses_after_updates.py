@@ -20,7 +20,7 @@ from tlc_jax.studies.claims import Claim, Finding, as_sentences
 from tlc_jax.studies.compressed_models import DENSE, Loss, ModelKey, compressed_rows, losses, models_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
-from tlc_jax.studies.picture import draw_means, plain
+from tlc_jax.studies.picture import draw_means, logarithmic_x, plain
 from tlc_jax.studies.statistics import contrast
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     axes.set(
         xlabel="updates",
         ylabel=plain(f"loss by compression, {_unit(rows)}"),
-        xscale="log",
         title=next(iter(curves.values()))[0].compression,
     )
+    logarithmic_x(axes)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.legend(fontsize=8)
 
