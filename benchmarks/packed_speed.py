@@ -3,7 +3,7 @@
     python benchmarks/packed_speed.py --output packed_speed.json [--rounds 7]
 
 The models of `memory_at_use.py`, 4 bits with a range for each 64 weights and the same values in float32, side
-by side: each round runs each of them once, and medians are compared.
+by side: each round runs each of them once, and medians are compared. Logits: packed_logits.py.
 
 Cost: 8 minutes on 2 idle CPU cores, 3 GB of memory.
 """
@@ -11,7 +11,6 @@ Cost: 8 minutes on 2 idle CPU cores, 3 GB of memory.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import json
 import statistics
@@ -22,7 +21,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import random_artifacts as made
 from about import about
 
@@ -60,8 +58,7 @@ def translation(beams: int, config: Config, params: Any) -> Any:
 
 
 def compared(config: Config, compute: Any, rounds: int) -> dict[str, Any]:
-    """Seconds of each round in both forms, the ratio of their medians and, of an encoder, differences of
-    logits."""
+    """Seconds of each round in both forms, and the ratio of their medians."""
     program = jax.jit(functools.partial(compute, config))
     with tempfile.TemporaryDirectory() as folder:
         made.write(Path(folder) / "artifact", config, 4)
@@ -77,45 +74,7 @@ def compared(config: Config, compute: Any, rounds: int) -> dict[str, Any]:
             if number:  # the first compiles
                 seconds[name].append(time.perf_counter() - began)
     ratio = statistics.median(seconds["packed"]) / statistics.median(seconds["float32"])
-    result: dict[str, Any] = {"seconds": seconds, "ratio": ratio}
-    if compute is evaluation:
-        result["difference"] = differences(config, *forms.values())
-    return result
-
-
-def differences(config: Config, packed: Any, floats: Any) -> dict[str, float]:
-    """Largest differences of logits over the largest logit: of packed weights from the same as floats, in
-    float32 and in bfloat16; of bfloat16 from float32, of the floats; and of both, in float32, from float64,
-    which all but GELU is computed in: float32 is not exact, whichever way it adds."""
-    single, half = (
-        {name: logits(config, dtype, params) for name, params in (("packed", packed), ("floats", floats))}
-        for dtype in ("float32", "bfloat16")
-    )
-    with jax.enable_x64(True):
-        exact = logits(
-            config, "float64", jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)), floats)
-        )
-    pairs = {
-        "float32": (single["packed"], single["floats"]),
-        "bfloat16": (half["packed"], half["floats"]),
-        "bfloat16 from float32": (half["floats"], single["floats"]),
-        "packed from float64": (single["packed"], exact),
-        "float32 from float64": (single["floats"], exact),
-    }
-    return {name: float(np.abs(a - b).max() / np.abs(b).max()) for name, (a, b) in pairs.items()}
-
-
-def logits(config: Config, dtype: Any, params: Any) -> np.ndarray:
-    """Of a batch of random tokens."""
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype=dtype))
-    objective, rng = kind_of(config).objective(config), np.random.default_rng(0)
-    batch = {
-        name: jnp.asarray(rng.integers(1, 100, x.shape), x.dtype)
-        if jnp.issubdtype(x.dtype, jnp.integer)
-        else jnp.ones(x.shape, x.dtype)
-        for name, x in objective.largest_batch().items()
-    }
-    return np.asarray(jax.jit(lambda params: objective.logits(params, batch, None))(params), np.float64)
+    return {"seconds": seconds, "ratio": ratio}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/speed_table.py OUT
 
 Reads what the other scripts wrote into OUT, and notes.md if there is one, and writes OUT/speed.md. "Ours is
-faster by" is the seconds of a peer over ours: medians, and in brackets 95 % over the rounds (Student's t of
+as fast" is the seconds of a peer over ours: medians, and in brackets 95 % over the rounds (Student's t of
 the logarithm of each round's ratio; the seconds of one round are compared with each other). An aim is
 reached or missed where the interval (of memory: every single start) says so.
 """
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    names = ("train_step", "translate", "packed_speed", "memory_at_use")
+    names = ("train_step", "translate", "packed_speed", "packed_logits", "memory_at_use")
     files = {name: folder / f"{name}.json" for name in names}
     results = {name: json.loads(file.read_text("utf-8")) for name, file in files.items() if file.exists()}
     if not results:
@@ -87,9 +87,9 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
         *(packed(results["packed_speed"]) if "packed_speed" in results else ()),
     ]
     if rows:
-        yield table(("", "beside", "ours, s", "theirs, s", "ours is faster by", "aim"), rows)
-    if "packed_speed" in results and "evaluate" in results["packed_speed"]:
-        yield logits(results["packed_speed"]["evaluate"]["difference"])
+        yield table(("", "beside", "ours, s", "theirs, s", "ours is as fast, times", "aim"), rows)
+    if "packed_logits" in results:
+        yield logits(results["packed_logits"]["difference"])
     if "memory_at_use" in results:
         yield "Memory above that of 2x64, in MB; the first use compiles, later ones read what it compiled:"
         columns = ("command", "weights", "bits", "file", "first use", "/ file", "later", "/ file", "aim")
@@ -106,6 +106,8 @@ def updates(result: dict[str, Any]) -> Iterator[Row]:
 
 def translations(result: dict[str, Any]) -> Iterator[Row]:
     for beams, what in (("beam_1", "greedily"), ("beam_4", "with a beam of 4")):
+        if beams not in result:  # interrupted
+            continue
         for peer in list(result[beams]["seconds"])[1:]:
             same = result[beams]["same_lines_as_ours"][peer]
             about = f"{result['lines']} lines translated {what}, {same} alike"
@@ -128,11 +130,10 @@ def logits(difference: dict[str, float]) -> str:
         f"Logits of packed weights differ from those of the same weights in float32 by at most {most:.1e} of "
         f"the largest (aim {LOGITS_AIM:g}, {'reached' if most <= LOGITS_AIM else 'missed'})"
     )
-    if (exact := difference.get("packed from float64")) is not None:
-        float32 = difference["float32 from float64"]
-        text += f"; from logits in float64 by {exact:.1e}, and those of float32 by {float32:.1e}"
+    exact, float32 = (difference[f"{name} from float64"] for name in ("packed", "float32"))
     text += (
-        f"; in bfloat16 by {difference['bfloat16']:.3f}, where bfloat16 differs from float32 by "
+        f"; from those in float64 by {exact:.2e}, and those of float32 by {float32:.2e}; in bfloat16 by "
+        f"{difference['bfloat16']:.3f}, where bfloat16 differs from float32 by "
         f"{difference['bfloat16 from float32']:.3f}."
     )
     return textwrap.fill(text, 120)
