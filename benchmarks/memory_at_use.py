@@ -132,7 +132,8 @@ def document(result: dict[str, Any]) -> str:
     spread = max(max(line["later_peaks"]) - min(line["later_peaks"]) for line in lines)
     text += (
         f" 'First' is one start, whose peak is often that of compiling; 'later' the median of {LATER}, which "
-        f"differ by {spread / 1e6:.0f} MB at most. Aimed at are 1.5 times the file, for the later use of 4 bits."
+        f"differ by {spread / 1e6:.0f} MB at most. Aimed at are 1.5 times the file, for the later use of 4 "
+        "bits."
     )
     rows = []
     for line in lines:
