@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,16 @@ def measured(model: str, text: Path, count: int) -> dict[str, Any]:
 
 def document(result: dict[str, Any]) -> str:
     """The table, below how it was made."""
+    text = (
+        f"{result['commit']}, {result['date']}, {result['machine']}. Greedy translation of so many lines, as "
+        "many of which come out. The first time, shapes of batches are compiled that no row above had."
+    )
     lines = [
         "# Long inputs",
         "",
         f"    {result['command']}",
         "",
-        f"{result['commit']}, {result['date']}, {result['machine']}. Greedy translation of so many lines, as "
-        "many of which come out. The first time, shapes of batches are compiled that no row above had.",
+        textwrap.fill(text, 120),
         "",
         "| lines | peak, MB, first | again | seconds, first | again |",
         "|---|---|---|---|---|",
