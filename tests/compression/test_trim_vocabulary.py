@@ -44,7 +44,9 @@ def rows(config: Any, seed: int, shape: tuple[int, int] = (3, 6)) -> Any:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_logits_of_kept_tokens_are_the_same_bits(name: str) -> None:
+def test_logits_of_kept_tokens_are_the_same(name: str) -> None:
+    """Parameters are the same bits, and so is all that is computed of them but the product of the vocabulary
+    head: with fewer columns, a CPU may add in another order."""
     config = CONFIGS[name]
     params, family = whole(config).params, family_of(config)
     smaller = of_tokens(config, params)
@@ -55,11 +57,22 @@ def test_logits_of_kept_tokens_are_the_same_bits(name: str) -> None:
     new_second = second if isinstance(config, ModelConfig) else new[second]  # positions are no tokens
     expected = apply(config, params, first, second)[..., KEPT]
     actual = apply(smaller.config, smaller.params, new[first], new_second)
-    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=5e-7)  # they are about 1
+    jax.tree.map(assert_kept, smaller.params, params)
     assert smaller.config.vocab_size == len(KEPT)
     shapes = jax.eval_shape(lambda key: family.init(smaller.config, key), jax.random.key(0))
     assert jax.tree.map(jnp.shape, smaller.params) == jax.tree.map(jnp.shape, shapes)
     assert smaller.units == family.prunable_units(smaller.config)
+
+
+def assert_kept(smaller: Any, whole: Any) -> None:
+    """That a parameter is as it was, or has its rows or columns of the tokens that are kept; of positions the
+    last, where there are fewer before the first since <pad> has another id."""
+    for axis, (size, before) in enumerate(zip(smaller.shape, whole.shape, strict=True)):
+        if size != before:
+            kept = KEPT if before == 20 else np.arange(before - size, before)
+            whole = np.take(np.asarray(whole), kept, axis)
+    np.testing.assert_array_equal(smaller, whole)
 
 
 def test_a_classification_of_kept_tokens_has_the_same_bits() -> None:
