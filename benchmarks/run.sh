@@ -3,7 +3,7 @@
 # their own: where the time goes (profiles), long inputs, and compressed models on a TPU.
 #
 #     bash benchmarks/run.sh OUT [train_step translation translate packed_speed packed_logits memory_at_use table
-#                                 profiles compiler_options attention long_input packed_on_tpu]
+#                                 profiles compiler_options attention long_input packed_on_tpu start]
 #
 # Needs the extras `interop` and `tpu` and a machine on which nothing else runs: on 2 CPU cores an hour for the first line and one for
 # the second, 4 GB of memory (compiler_options: 20 GB). Engines take turns on the same cores, seven rounds.
@@ -66,7 +66,7 @@ profiles() { # on one core an operation is done when it says so
 }
 
 [ $# -gt 0 ] || set -- train_step translation translate packed_speed packed_logits memory_at_use table \
-    profiles compiler_options attention long_input packed_on_tpu
+    profiles compiler_options attention long_input packed_on_tpu start
 for part in "$@"; do
     case $part in
     train_step)
@@ -91,6 +91,9 @@ for part in "$@"; do
     attention) one_core python benchmarks/attention.py --output "$out/attention.json" ;;
     long_input) long_input ;;
     packed_on_tpu) python benchmarks/packed_on_tpu.py --output "$out/packed_on_tpu" ;;
+    start)
+        python benchmarks/start.py --output "$out/start.json" --times "$rounds" -- --config pretrain_small --data.name docs
+        ;;
     *) echo "there is no part $part: see the first lines of this file" >&2 && exit 2 ;;
     esac
 done
