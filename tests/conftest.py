@@ -38,7 +38,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests import builders, programs
+from tests import builders, crashes, programs
 from tests.builders import write_corpus
 from tlc_jax.parallel import accelerators
 
@@ -47,6 +47,10 @@ hypothesis.settings.load_profile("ci")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # tests share programs; storing one crashed once
 programs.share()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(crashes)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,6 +34,11 @@ def share() -> None:
     evaluator.make_evaluation_step = _make_evaluation_step
 
 
+def forget() -> None:
+    """Free the memory of all of them."""
+    _programs.clear()
+
+
 def _init_state(
     task: Objective, config: OptimizerConfig, key: jax.Array, mesh: Mesh, movement: Movement | None
 ) -> tuple[Any, Any]:
