@@ -45,7 +45,7 @@ from tlc_jax.parallel import accelerators
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("ci")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_enable_compilation_cache", False)  # tests share programs; storing one crashed once
+jax.config.update("jax_enable_compilation_cache", False)  # they share programs as they are
 programs.share()
 
 
