@@ -7,10 +7,10 @@ PAIRS, model, rate and warm-up are those of `study_translation`. Every size is t
 Teachers are the runs that are finished at half of it; a student is trained for the other half, in which the
 teacher's part of its updates counts. All are compressed alike.
 
-The scale `mini` is for 2 CPU cores: student 1x32, teachers 2x64 and 2x128, 400 seconds of one core for each of
-three seeds. 2x64 learns from nobody: 2x128 is behind it after 200 seconds (0.863 and 0.825 nats per byte), and
-taught by a model that is no better it lost (1.067 after 1,000 updates, alone 1.056). Runs end at half of the
-time, too: the teachers, and a student's size alone after as long as a student learns. Of weights of the
+The scale `mini` is for 2 CPU cores: student 1x32, teachers 2x64 and 2x128, 400 seconds of one core for each
+of three seeds. 2x64 learns from nobody: 2x128 is behind it after 200 seconds (0.863 and 0.825 nats per byte),
+and taught by a model that is no better it lost (1.067 after 1,000 updates, alone 1.056). Runs end at half of
+the time, too: the teachers, and a student's size alone after as long as a student learns. Of weights of the
 teacher of 0.5 and 0.9 and temperatures of 1 and 2, 0.9 and 1 were best: 1.177, and 1.189 (0.5 and 1), 1.227
 (0.5 and 2), 1.242 (0.9 and 2), alone 1.229 (Multi30k validation, one seed: 1,300 updates of 1x32, taught by
 2x64 after 200 seconds). Cost: an hour for two workers.

@@ -15,8 +15,8 @@ _SAVED_EVERY = 500
 
 
 def pilot_study(config: StudyConfig, minutes: float) -> StudyConfig:
-    """A study of all sizes that trains for so many minutes altogether, counted as `config` counts them: trunks
-    with branches, each compressed at two marks. UserError for fewer than three sizes."""
+    """A study of all sizes that trains for so many minutes altogether, in the unit of `config`: trunks with
+    branches, each compressed at two marks. UserError for fewer than three sizes."""
     if len(config.sizes) < FEWEST_SIZES:
         raise UserError(
             f"a pilot needs {FEWEST_SIZES} sizes at least, and there is {', '.join(config.sizes)}: give "
