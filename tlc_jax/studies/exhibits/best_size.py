@@ -7,7 +7,8 @@ better there than the one that is best at the last, and worse at the last. Both 
 
 The optimum of a budget is that of the parabola through the best size and its two neighbours, over the
 logarithm of the number of parameters. It is not extrapolated: where the best size is the smallest or the
-largest of the study, that is all that is said. The exponent of the optimum is fitted for each seed on its
+largest of the study, that is all that is said. Its interval is that over seeds, if each has one inside. The
+exponent of the optimum is fitted for each seed on its
 own, since the points of one training at several budgets are not independent of each other.
 """
 
@@ -66,8 +67,6 @@ def _rows(store: ItemStore) -> list[Row]:
 def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
     metric = metric_of(model.rows[0])
     best = metric.best(models, lambda each: each.mean)
-    seeds = dict.fromkeys(row.get("seed") for row in model.rows)
-    by_seed = sorted(zip(seeds, model.values.tolist(), strict=True), key=lambda pair: str(pair[0]))
     return {
         "mark": mark,
         "size": model.key[0],
@@ -77,14 +76,30 @@ def _row(mark: str, model: Measured, models: list[Measured]) -> Row:
         **primary_fields(metric),
         "metric": metric.name,
         "value": model.mean,
-        "values": [value for _, value in by_seed],
+        "values": _by_seed(model),
         "seeds": len(model.values),
         "comparable": not above_gate([model], metric),
         "best": model is best,
-        "optimum": optimum([each.number("parameters") for each in models], [each.mean for each in models])
-        if model is best and not metric.higher_is_better
-        else None,
+        **(_optima(models) if model is best and not metric.higher_is_better else {"optimum": None}),
     }
+
+
+def _optima(models: list[Measured]) -> Row:
+    """The optimum of the means, and those of the seeds where all models have as many."""
+    parameters = [each.number("parameters") for each in models]
+    several = len({len(each.values) for each in models}) == 1 and len(models[0].values) > 1
+    by_seed = zip(*(_by_seed(each) for each in models), strict=True) if several else ()
+    return {
+        "optimum": optimum(parameters, [each.mean for each in models]),
+        "optima": [optimum(parameters, list(losses)) for losses in by_seed],
+    }
+
+
+def _by_seed(model: Measured) -> list[float]:
+    """Its values in the order of the names of the seeds."""
+    seeds = dict.fromkeys(row.get("seed") for row in model.rows)
+    pairs = sorted(zip(seeds, model.values.tolist(), strict=True), key=lambda pair: str(pair[0]))
+    return [value for _, value in pairs]
 
 
 def optimum(parameters: list[float], losses: list[float]) -> float | None:
@@ -130,14 +145,27 @@ def _table(rows: list[Row]) -> Table:
     table = Table(title=f"The best size at each budget, by {rows[0]['metric']} on {rows[0]['set']}")
     for name in ("seconds", "best size", "parameters", "optimum in parameters"):
         table.add_column(name, justify="right")
+    above = {row["mark"] for row in rows if not row["comparable"]}
     for row in (row for row in rows if row["best"]):
         table.add_row(
             f"{row['training_seconds']:,.0f}",
-            row["size"],
+            f"{row['size']}{' -' if row['mark'] in above else ''}",
             f"{row['parameters']:,.0f}",
-            f"{row['optimum']:,.0f}" if row["optimum"] else "at an end of the sizes",
+            _optimum_text(row),
         )
+    table.caption = "- some sizes are no better than their gate there" if above else None
     return table
+
+
+def _optimum_text(row: Row) -> str:
+    """The optimum of the means with the interval of those of the seeds, over their logarithm."""
+    if row["optimum"] is None:
+        return "at an end of the sizes"
+    text, optima = f"{row['optimum']:,.0f}", row.get("optima") or []
+    if ends := optima.count(None):
+        return f"{text} (at an end of the sizes in {ends} of {len(optima)} seeds)"
+    covered = interval(np.log(optima)) if optima else None
+    return text if covered is None else f"{text} [{np.exp(covered[0]):,.0f}, {np.exp(covered[1]):,.0f}]"
 
 
 def _sentences(rows: list[Row]) -> list[str]:
@@ -151,14 +179,20 @@ def _sentences(rows: list[Row]) -> list[str]:
     if len(sizes) > 1:
         texts.append(f"The best size moves with the budget: {', then '.join(sizes)}.")
     elif sizes:
-        times = ", ".join(f"{row['training_seconds']:,.0f}" for row in best)
-        texts.append(
-            f"The best size is {sizes[0]} at every budget at which sizes are comparable ({times} s)."
-        )
+        times = ", ".join(f"{row['training_seconds']:,.0f} s{_sure(row, rows)}" for row in best)
+        texts.append(f"The best size is {sizes[0]} wherever sizes are comparable: at {times}.")
     texts += _power_of_time(rows, best)
     if best and max(row["seeds"] for row in best) == 1:
         texts.append("One seed of each size: these orders are not tested against other seeds.")
     return texts
+
+
+def _sure(best: Row, rows: list[Row]) -> str:
+    """In how many seeds it is the best; '' in all of them."""
+    others = [row for row in rows if row["mark"] == best["mark"] and row["seeds"] == best["seeds"]]
+    metric, several = metric_of(best), range(best["seeds"])
+    best_in = [metric.best(others, lambda row, seed=seed: row["values"][seed]) is best for seed in several]
+    return "" if all(best_in) else f" (by its mean; best in {sum(best_in)} of {len(best_in)} seeds)"
 
 
 def _power_of_time(rows: list[Row], best: list[Row]) -> list[str]:

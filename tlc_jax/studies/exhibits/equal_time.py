@@ -6,7 +6,8 @@ mean over seeds; the next one is tested against it by Welch's t-test over seeds,
 marks (Holm), where both have several seeds. Seconds of different devices are not compared.
 
 Seeds say nothing of the measured times of an update, which decide what equal time is. So beside each test
-it is said how much longer the updates of the best model might take until it is no better than the next.
+it is said how much longer the updates of the best model might take until it is no better than the next, and
+an order that the uncertainty of these times could turn is not called resolved.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tlc_jax.studies.one_device import of_one_device
 from tlc_jax.studies.picture import draw_means, logarithmic_losses, logarithmic_x, plain
 from tlc_jax.studies.slack import slack
 from tlc_jax.studies.statistics import LEVEL, holm, welch
+from tlc_jax.studies.timing_errors import apart, with_timing_errors
 from tlc_jax.tasks.metric import Metric
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def measurements(store: ItemStore) -> list[Row]:
     stage = "branch" if any(row["stage"] == "branch" for row in finished) else "train"
     items = {row["item"] for row in finished if row["stage"] == stage}
     rows = tuning_rows(store, lambda row: bool(row.get("last")) and row["item"] in items)
-    return of_one_device(rows, store)
+    return with_timing_errors(of_one_device(rows, store), store)
 
 
 def _name(model: Measured) -> str:
@@ -82,14 +84,13 @@ def _table(rows: list[Row]) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for models in marks.values():
+        starred = len(models) > 1 and not above_gate(models, metric)
         best = _best_first(models, metric)[0]
-        cells = {
-            _name(model): f"{model}{' *' if model is best and len(models) > 1 else ''}" for model in models
-        }
+        cells = {_name(model): f"{model}{' *' if model is best and starred else ''}" for model in models}
         seconds = max(model.number("training_seconds") for model in models)
         table.add_row(f"{seconds:,.0f}", *(cells.get(name, "") for name in names))
     gate = _common_gate(rows)
-    about = ["* best"] if len(names) > 1 else []
+    about = ["* best, where all are comparable"] if len(names) > 1 else []
     table.caption = "; ".join(about if gate is None else [*about, f"{rows[0]['gate_name']} {gate:.4f}"])
     return table
 
@@ -98,14 +99,11 @@ def _sentences(rows: list[Row]) -> list[str]:
     metric, marks = metric_of(rows[0]), by_mark(rows)
     comparable = {mark: models for mark, models in marks.items() if not above_gate(models, metric)}
     texts = []
-    if skipped := [mark for mark in marks if mark not in comparable]:
-        last = marks[skipped[-1]]
-        names = ", ".join(_name(model) for model in above_gate(last, metric))
-        seconds = max(model.number("training_seconds") for model in last)
+    if skipped := [models for mark, models in marks.items() if mark not in comparable]:
+        above = "; ".join(_above(models, metric) for models in skipped)
         texts.append(
-            f"Not comparable yet at {seconds:,.0f} s{' and before' if len(skipped) > 1 else ''}: {names} "
-            f"{'is' if ',' not in names else 'are'} no better than the {rows[0]['gate_name']}, so counts of "
-            "tokens predict as well. Train for longer."
+            f"Not comparable yet {above}: no better than the {rows[0]['gate_name']}, so counts of tokens "
+            "predict as well. Train for longer."
         )
     ordered = {mark: _best_first(models, metric) for mark, models in comparable.items() if len(models) > 1}
     tests = {
@@ -123,20 +121,33 @@ def _sentences(rows: list[Row]) -> list[str]:
         else:
             p = corrected[mark]
             resolved = "resolved" if p < LEVEL else "not resolved"
-            texts.append(f"{text}: {resolved} over seeds, p = {p:.2g}{_slack(rows, best, second)}.")
+            texts.append(f"{text}: {resolved} over seeds, p = {p:.2g}{_slack(rows, best, second, p)}.")
     if left_out := rows[0]["left_out"]:
         texts.append(f"Left out are runs of other devices, whose seconds are not comparable: {left_out}.")
     return texts
 
 
-def _slack(rows: list[Row], best: Measured, second: Measured) -> str:
+def _above(models: list[Measured], metric: Metric) -> str:
+    """Which of the models at a mark are no better than their gate."""
+    above = above_gate(models, metric)
+    names = ", ".join(map(_name, above)) if len(above) < len(models) else "all sizes"
+    return f"at {max(model.number('training_seconds') for model in models):,.0f} s ({names})"
+
+
+def _slack(rows: list[Row], best: Measured, second: Measured, p: float) -> str:
     metric = metric_of(rows[0])
     models = [model for at_mark in by_mark(rows).values() for model in at_mark if _name(model) == _name(best)]
     if metric.higher_is_better or len(models) == 1:
         return ""
     curve = [(model.number("training_seconds"), model.mean) for model in models]
     times = slack(curve, best.number("training_seconds"), second.mean)
-    return "" if times is None else f"; it would be no better if its updates took {times:.2f} times as long"
+    if times is None:
+        return ""
+    text, known = f"it would be no better if its updates took {times:.2f} times as long", apart(best, second)
+    if times > known:
+        return f"; {text}"
+    verdict = ", but not resolved over times of an update" if p < LEVEL else ""
+    return f"{verdict}; {text}, and the ratio of both times is only known to {known:.2f}"
 
 
 def _draw(axes: Axes, rows: list[Row]) -> None:
