@@ -72,7 +72,9 @@ def pairs(tmp_path: Path, counts: list[list[int]], **options: Any) -> str:
 
 def test_resolved_needs_the_examples_and_the_trainings(tmp_path: Path) -> None:
     both = pairs(tmp_path / "a", [[200, 202, 204], [300, 302, 304]])
-    assert "trainings, p = " in both
+    assert "over trainings p = " in both
+    covered = stats.ttest_ind([0.75, 0.755, 0.76], [0.5, 0.505, 0.51], equal_var=False).confidence_interval()
+    assert f"+0.2500 [{covered.low:+.4f}, {covered.high:+.4f}] (over trainings" in both
     assert both.count(", resolved.") == 1
     one = pairs(tmp_path / "b", [[200], [300]])
     assert "a single training, so another may turn it" in one
@@ -103,7 +105,7 @@ def test_tests_over_budgets_are_corrected(tmp_path: Path) -> None:
     ]
     assert max(p) < 0.05
     text = pairs(tmp_path, counts)
-    assert f"trainings, p = {2 * min(p):.2g})" in text
+    assert f"over trainings p = {2 * min(p):.2g};" in text
     assert "Tests are corrected for 2 comparisons." in text
 
 
@@ -127,7 +129,7 @@ def test_losses_are_compared_per_byte(tmp_path: Path) -> None:
     }
     text = said_of_bytes(compressed(tmp_path, "nats_per_byte", models, weights=lengths))
     assert "Up to 16 kB: 2x128 at 4 bits" in text
-    assert f": {np.mean(values[1]) - np.mean(values[0]):+.4f} +- " in text
+    assert f": {np.mean(values[1]) - np.mean(values[0]):+.4f} [" in text
     assert ", resolved." in text
 
 
@@ -137,7 +139,9 @@ def test_a_metric_that_is_no_mean_over_examples_says_what_is_tested(tmp_path: Pa
         ("2x128", 8, 9.0): (0.5, [0.5], [right(300)]),
     }
     text = said_of_bytes(compressed(tmp_path, "matthews", models))
-    assert "2x128 at 8 bits, 0.5000, 9 kB; against 2x64 at 8 bits, 0.2500, 9 kB: +0.2500 +- " in text
+    assert (
+        "2x128 at 8 bits, 0.5000, 9 kB; against 2x64 at 8 bits, 0.2500, 9 kB: +0.2500 (over examples " in text
+    )
     assert "its matthews is that on test" in text
     assert "Differences are those of the accuracy." in text
 

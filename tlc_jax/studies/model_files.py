@@ -16,7 +16,7 @@ from tlc_jax.studies.compressed_models import amount_of
 from tlc_jax.studies.item_store import ItemStore, Row, unpack_scores
 from tlc_jax.studies.measured import Measured, above_gate, grouped, primary, size_order, with_gates
 from tlc_jax.studies.one_device import compressed_of_one_device
-from tlc_jax.studies.statistics import LEVEL, Difference, difference
+from tlc_jax.studies.statistics import LEVEL, Difference, contrast, difference
 from tlc_jax.tasks.metric import Metric
 
 _KEY = ("size", "variant", "mark", "bits", "sparsity", "recovered", "as_long_as")
@@ -121,13 +121,20 @@ def file_difference(one: ModelFile, other: ModelFile) -> Difference:
     over trainings only where both have several: a single one says nothing about another."""
     (scores, weights), (others, _) = one.scores(), other.scores()
     made = difference(scores, others, weights)
-    return made if min(len(scores), len(others)) > 1 else replace(made, seeds_p=None)
+    if min(len(scores), len(others)) == 1:
+        return replace(made, seeds_p=None)
+    tested = contrast(
+        [(sign, each.mean(axis=1) / weights.mean()) for sign, each in ((1.0, scores), (-1.0, others))]
+    )
+    return replace(made, seeds_interval=tested and tested.interval())
 
 
 def judged(measured: Difference, examples_p: float, trainings_p: float) -> str:
     """A difference with what its tests say, whose p-values are corrected for their number."""
-    text = f"{measured.mean:+.4f} +- {measured.examples_error:.4f} (examples, p = {examples_p:.2g}"
+    examples = f"over examples standard error {measured.examples_error:.4f}, p = {examples_p:.2g}"
     if measured.seeds_p is None:
-        return f"{text}), a single training, so another may turn it"
-    resolved = examples_p < LEVEL and trainings_p < LEVEL
-    return f"{text}; trainings, p = {trainings_p:.2g}), {'resolved' if resolved else 'not resolved'}"
+        return f"{measured.mean:+.4f} ({examples}), a single training, so another may turn it"
+    covered = measured.seeds_interval
+    text = "" if covered is None else f" [{covered[0]:+.4f}, {covered[1]:+.4f}]"
+    resolved = "resolved" if examples_p < LEVEL and trainings_p < LEVEL else "not resolved"
+    return f"{measured.mean:+.4f}{text} (over trainings p = {trainings_p:.2g}; {examples}), {resolved}"

@@ -33,6 +33,8 @@ class Difference:
     seeds_error: float
     examples_p: float
     seeds_p: float | None
+    seeds_interval: tuple[float, float] | None = None
+    """Covers the difference over other seeds with a probability of 95 % (Welch), where it was asked for."""
 
     @property
     def resolved(self) -> bool:

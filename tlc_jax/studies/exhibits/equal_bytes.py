@@ -111,7 +111,7 @@ def _sentences(rows: list[Row]) -> list[str]:
         f"bytes are those of the file. Tests are "
         f"corrected for {counted(len(differences), 'comparison')}.{of_what}"
     )
-    return texts
+    return [*texts, *_left_out(rows)]
 
 
 def _pairs(models: list[ModelFile], metric: Metric) -> list[tuple[ModelFile, ModelFile]]:
@@ -129,7 +129,7 @@ def _pairs(models: list[ModelFile], metric: Metric) -> list[tuple[ModelFile, Mod
             if (other := best_within(one.bytes, others, metric, _tuned, _bytes)) is None:
                 continue
             key, pair = (other, one.size), (one, other) if others is larger else (other, one)
-            beaten = metric.better(other.reported.mean, one.reported.mean)
+            beaten = metric.better(_tuned(other), _tuned(one))
             if key not in pairs or (others is smaller and beaten):
                 pairs[key] = pair
     return list(dict.fromkeys(pairs.values()))
@@ -147,10 +147,9 @@ def _findings(rows: list[Row]) -> list[Finding]:
     metric, findings = metric_of(rows[0]), list[Finding]()
     models = files_of(list(filter(as_long, rows)))
     for smaller, larger in _pairs(models, metric):
-        supports = metric.better(larger.reported.mean, smaller.reported.mean)
-        better, worse = (larger, smaller) if supports else (smaller, larger)
-        if gated_files([smaller, larger], metric) or not no_larger(better.bytes, worse.bytes):
+        if gated_files([smaller, larger], metric) or _says_nothing(smaller, larger, metric):
             continue
+        supports = metric.better(larger.reported.mean, smaller.reported.mean)
         tested = contrast([(1.0, larger.reported.values), (-1.0, smaller.reported.values)])
         difference = tested or f"{larger.reported.mean - smaller.reported.mean:+.4f}"
         text = (
@@ -159,6 +158,28 @@ def _findings(rows: list[Row]) -> list[Finding]:
         )
         findings.append(Finding(LARGE_THEN_COMPRESS, text, supports, tested and tested.p))
     return findings
+
+
+def _says_nothing(smaller: ModelFile, larger: ModelFile, metric: Metric) -> bool:
+    """Whether the better one has more bytes."""
+    supports = metric.better(larger.reported.mean, smaller.reported.mean)
+    better, worse = (larger, smaller) if supports else (smaller, larger)
+    return not no_larger(better.bytes, worse.bytes)
+
+
+def _left_out(rows: list[Row]) -> list[str]:
+    """How many pairs of a larger model that is compressed more and a smaller one are not judged, and why."""
+    metric, models = metric_of(rows[0]), files_of(list(filter(as_long, rows)))
+    pairs = _pairs(models, metric)
+    above = [pair for pair in pairs if gated_files(list(pair), metric)]
+    more = [pair for pair in pairs if pair not in above and _says_nothing(*pair, metric)]
+    if not above and not more:
+        return []
+    return [
+        f"Of {counted(len(pairs), 'pair')} of a larger model that is compressed more and a smaller one, "
+        f"{len(pairs) - len(above) - len(more)} are judged ({LARGE_THEN_COMPRESS.name}). Left out: one is no "
+        f"better than its gate ({len(above)}), the better one has more bytes ({len(more)})."
+    ]
 
 
 def _uncompressed(models: list[ModelFile], *two: ModelFile) -> str:
