@@ -7,9 +7,9 @@ TEXT is that of `pretrain_small`. The scale `mini` is for 2 CPU cores: depths 2,
 64, 96 and 128 at depth 2, with a vocabulary of 320 entries, with which models of these sizes get below the
 two-sided bigram, and smaller ones do not (docs/local_attention.md), in rows of 128 tokens. The time of an
 update of each size is measured first, on one core: leave the machine alone for these minutes. Cost: 300
-seconds of one core for each size and seed, with branches 47 minutes for three seeds and two workers, and three
-quarters of an hour for compression. Models are compressed at half of the time, too: 2x64 has as many updates
-there as 2x128 at its end.
+seconds of one core for each size and seed, with branches 47 minutes for three seeds and two workers, and 35
+minutes for compression. Models are compressed at half of the time, too: 2x64 has about as many updates there
+as 2x128 at its end.
 
 `study_pretrain:gpu` is for one GPU, by the clock. TEXT should hold a billion tokens, so that even the fastest
 size sees it no more than four times. Cost: 5 sizes of 240 seconds; not run here.

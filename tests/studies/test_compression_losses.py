@@ -345,6 +345,12 @@ def test_losses_after_about_as_many_updates(tmp_path: Path) -> None:
     assert drawn(LOSSES_AFTER_UPDATES, store) == 1
     far = {**updates, (SMALL, "1/4"): 2000}
     assert LOSSES_AFTER_UPDATES.rows(compressed_in_ways(tmp_path / "b", values, updates=far)) == []
+    between = {Way("2x48", mark="1"): [1.5, 1.53, 1.51], Way("2x48", 4, mark="1"): [1.6, 1.64, 1.61]}
+    long = {**updates, ("2x48", "1"): 20_000}
+    [ends] = findings(
+        LOSSES_AFTER_UPDATES, compressed_in_ways(tmp_path / "c", values | between, updates=long)
+    )
+    assert ends.effect == finding.effect, "the smallest and the largest, though not the one between"
 
 
 def test_controls_that_further_training_did_not_help_are_counted(tmp_path: Path) -> None:

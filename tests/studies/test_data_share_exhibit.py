@@ -174,7 +174,7 @@ def test_trainings_that_have_not_ended_yet_are_not_compared(tmp_path: Path) -> N
 
 def test_no_gate_of_one_share_is_shown_for_all(tmp_path: Path) -> None:
     store = stored(tmp_path, {1.0: ALL, 0.05: FIVE})
-    assert EQUAL_TIME.table(EQUAL_TIME.rows(store)).caption == "* best"
+    assert EQUAL_TIME.table(EQUAL_TIME.rows(store)).caption == "* best, where all are comparable"
     whole = stored(tmp_path / "whole", {1.0: ALL})
     assert EQUAL_TIME.table(EQUAL_TIME.rows(whole)).caption == "* best; target bigram 2.2000"
 

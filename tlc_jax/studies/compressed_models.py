@@ -12,11 +12,12 @@ from jaxtyping import Float
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import metric_of, primary, share, size_order, with_gates
 from tlc_jax.studies.one_device import compressed_of_one_device
-from tlc_jax.studies.statistics import interval
+from tlc_jax.studies.statistics import with_interval
 
 DENSE = 32
 """Bits of a model that is not quantized."""
 BLEU = "greedy_bleu"
+AT_ONCE = ", pruned at once, without the paper's rounds of training (section 4.3)"
 ModelKey = tuple[str, str, int, float, bool, float | None]
 """Size, mark, bits, sparsity, whether it was pruned in rounds, and for a dense model that was trained as long
 as rounds the sparsity of the last of them."""
@@ -145,9 +146,7 @@ class Loss:
         return " and ".join(filter(None, (amount_of(self.sparsity, self.recovered, None), bits)))
 
     def __str__(self) -> str:
-        """The mean, with its interval over trainings where there are several."""
-        covered = interval(self.by_training)
-        return f"{self.mean:+.4f}" + ("" if covered is None else f" [{covered[0]:+.4f}, {covered[1]:+.4f}]")
+        return with_interval(self.by_training, "+.4f")
 
 
 def losses(rows: Sequence[Row]) -> list[Loss]:

@@ -47,7 +47,8 @@ def how_made(store: ItemStore) -> dict[str, str]:
 
 def _timings(results: list[Result]) -> Iterator[str]:
     """How long an update takes by each timing, of which commit, and how many trainings are counted by it."""
-    trainings = [Item(each["item"], "train", each["fields"]) for each in results if each["stage"] == "train"]
+    counted_by = ("train", "distil")
+    trainings = [Item(r["item"], r["stage"], r["fields"]) for r in results if r["stage"] in counted_by]
     used = Counter(item.fields.get("timing", timing_of(item)) for item in trainings)
     for result in results:
         if result["stage"] != "timing":

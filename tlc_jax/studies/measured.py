@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.size_families import shape_of
-from tlc_jax.studies.statistics import interval
+from tlc_jax.studies.statistics import with_interval
 from tlc_jax.tasks.metric import NATS_PER_BYTE, Metric
 
 GATES = {
@@ -55,9 +55,7 @@ class Measured:
 
     def __str__(self) -> str:
         """The mean with its interval over trainings."""
-        if (covered := interval(self.values)) is None:
-            return f"{self.mean:.4f}"
-        return f"{self.mean:.4f} [{covered[0]:.4f}, {covered[1]:.4f}]"
+        return with_interval(self.values)
 
 
 def grouped(rows: Iterable[Row], columns: Sequence[str]) -> list[Measured]:

@@ -102,6 +102,12 @@ def interval(values: Float[np.ndarray, "seeds"], share: float = 0.95) -> tuple[f
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def with_interval(values: Float[np.ndarray, "seeds"], format: str = ".4f") -> str:
+    """The mean, and its interval over seeds where there are several: 0.5000 [0.4000, 0.6000]."""
+    text, covered = f"{np.mean(values):{format}}", interval(values)
+    return text if covered is None else f"{text} [{covered[0]:{format}}, {covered[1]:{format}}]"
+
+
 def difference_interval(
     one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"], share: float = 0.95
 ) -> tuple[float, float] | None:

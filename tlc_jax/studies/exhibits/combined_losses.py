@@ -25,7 +25,7 @@ from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
 from tlc_jax.studies.picture import plain
-from tlc_jax.studies.statistics import Contrast, contrast
+from tlc_jax.studies.statistics import Contrast, contrast, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +56,9 @@ class _Excess:
     @property
     def mean(self) -> float:
         return float(self.by_training.mean())
+
+    def __str__(self) -> str:
+        return with_interval(self.by_training, "+.4f")
 
 
 def _rows(store: ItemStore) -> list[Row]:
@@ -157,7 +160,7 @@ def _table(rows: list[Row]) -> Table:
         cells = []
         for bits in levels:
             of_size = [each for each in combinations.get((pruned, bits), []) if each.size == size]
-            cells += [f"{each.mean:+.4f}{'' if each.passes else ' -'}" for each in of_size] or [""]
+            cells += [f"{each}{'' if each.passes else ' -'}" for each in of_size] or [""]
         table.add_row(size, pruned, *cells)
     if any(not excess.passes for excess in _excesses(rows)):
         table.caption = "- one of the models is no better than the gate"

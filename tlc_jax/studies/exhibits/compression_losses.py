@@ -18,12 +18,12 @@ import numpy as np
 from rich.table import Table
 
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.compressed_models import DENSE, Loss, compressed_rows, losses, models_of
+from tlc_jax.studies.compressed_models import AT_ONCE, DENSE, Loss, compressed_rows, losses, models_of
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import share
 from tlc_jax.studies.picture import draw_means, plain
-from tlc_jax.studies.statistics import contrast, interval
+from tlc_jax.studies.statistics import contrast, interval, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +91,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
             f"and {smallest.size} {_loss(smallest)}{control}; "
             f"{smallest.size} minus {largest.size}: {difference}"
         )
+        text += AT_ONCE if largest.sparsity and not largest.recovered else ""
         findings.append(Finding(claim, text, largest.mean < smallest.mean, tested and tested.p))
     return findings
 
@@ -116,11 +117,11 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(name, justify="left" if name in names[:2] else "right")
     for loss in sorted(_alone(rows), key=lambda loss: [row["size"] for row in rows].index(loss.size)):
         marked = f"{loss}{'' if loss.passes else ' -'}"
-        dense = f"{loss.dense.mean():.4f}{' +' if loss.controlled else ''}"
+        dense = f"{with_interval(loss.dense)}{' +' if loss.controlled else ''}"
         table.add_row(
             loss.size,
             loss.compression,
-            f"{loss.values.mean():.4f}",
+            with_interval(loss.values),
             dense,
             marked,
             f"{100 * loss.share:+.1f} %",

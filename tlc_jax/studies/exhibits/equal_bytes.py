@@ -201,7 +201,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(f"{bits} bits", justify="right")
     for size, amount in dict.fromkeys((model.size, model.amount) for model in models):
         cells = {
-            int(str(model.tuning.key[3])): f"{model.reported.mean:.4f}  {model.bytes / KILOBYTE:,.0f} kB"
+            int(str(model.tuning.key[3])): f"{model.reported}  {model.bytes / KILOBYTE:,.0f} kB"
             for model in models
             if (model.size, model.amount) == (size, amount)
         }

@@ -2,9 +2,10 @@
 time (paper 4.2 and 4.3; section 4.4 asks whether larger models lose less because they are undertrained).
 
 In the same time a small model makes more updates, and a model that is trained for longer loses more by
-compression. Each size is compared with the next larger one at those marks of both at which the numbers of
-updates are nearest, if these are within a factor of two. The loss is that of `compression_losses`, by 4 bits,
-as in the paper, and by the lowest sparsity at once. Dense models have to be better than their gate.
+compression. Each size is compared with the next larger one, and the smallest with the largest, at those marks
+of both at which the numbers of updates are nearest, if these are within a factor of two. The loss is that of
+`compression_losses`, by 4 bits, as in the paper, and by the lowest sparsity at once. Dense models have to be
+better than their gate.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _JUDGED_BITS = 4
 
 AFTER_UPDATES = Claim(
     "larger-loses-less-after-updates",
-    "After about as many updates, a larger model loses less than the next smaller one by quantization to 4 "
-    "bits and by pruning.",
+    "After about as many updates, a larger model loses less than a smaller one by quantization to 4 bits and "
+    "by pruning.",
     "sections 4.2 to 4.4: the control of figures 6 and 12 by figure 8",
 )
 _Mark = tuple[str, str]
@@ -58,12 +59,13 @@ def _updates(rows: list[Row]) -> dict[_Mark, float]:
 
 
 def _pairs(rows: list[Row]) -> Iterator[tuple[Loss, Loss]]:
-    """The losses of a size and of the next larger one by the same compression, after the nearest updates."""
+    """The losses of a size and of a larger one by the same compression, after the nearest updates."""
     updates, models = _updates(rows), models_of(rows)
     dense = {(key[0], key[1]) for key, model in models.items() if _is_dense(key) and model.passes}
     by_mark = {(loss.size, loss.mark, loss.compression): loss for loss in losses(rows)}
     sizes = list(dict.fromkeys(size for size, _ in updates))
-    for two in itertools.pairwise(sizes):
+    ends = [(sizes[0], sizes[-1])] if len(sizes) > 2 else []
+    for two in (*itertools.pairwise(sizes), *ends):
         marks = [[mark for mark in updates if mark[0] == size and mark in dense] for size in two]
         apart = {
             pair: abs(math.log(updates[pair[0]] / updates[pair[1]])) for pair in itertools.product(*marks)

@@ -23,7 +23,7 @@ from rich.table import Table
 from tlc_jax.core.printable import three_digits
 from tlc_jax.studies.as_many_bytes import frontier, kilobytes
 from tlc_jax.studies.claims import Claim, Finding, as_sentences
-from tlc_jax.studies.compressed_models import DENSE, amount_of, compressed_rows
+from tlc_jax.studies.compressed_models import AT_ONCE, DENSE, amount_of, compressed_rows
 from tlc_jax.studies.exhibits.exhibit import Exhibit
 from tlc_jax.studies.item_store import ItemStore, Row
 from tlc_jax.studies.measured import Measured, above_gate, grouped, metric_of, share
@@ -129,7 +129,7 @@ def _findings(rows: list[Row]) -> list[Finding]:
         text = (
             f"{pair.both.key[0]}, {_named(pair.both)}: {pair.both} {metric.name.replace('_', ' ')}, "
             f"{pair.bytes_of(pair.both)}; {_named(pair.alone)}: {pair.alone}, {pair.bytes_of(pair.alone)}; "
-            f"the first minus the second: {tested or f'{mean:+.4f}'}"
+            f"the first minus the second: {tested or f'{mean:+.4f}'}{'' if pair.both.key[3] else AT_ONCE}"
         )
         findings.append(Finding(MODERATE, text, metric.better(mean, 0.0), tested and tested.p))
     return findings
