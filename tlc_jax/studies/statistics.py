@@ -113,10 +113,8 @@ def difference_interval(
 ) -> tuple[float, float] | None:
     """The interval that covers the mean of `one` minus that of `other` over other seeds with this probability
     (Welch); None unless both have several seeds that do not all agree."""
-    if min(len(one), len(other)) < 2 or np.ptp(one) == np.ptp(other) == 0:
-        return None
-    covered = scipy.stats.ttest_ind(one, other, equal_var=False).confidence_interval(share)
-    return float(covered.low), float(covered.high)
+    tested = contrast([(1.0, one), (-1.0, other)])
+    return tested and tested.interval(share)
 
 
 def welch(one: Float[np.ndarray, "seeds_one"], other: Float[np.ndarray, "seeds_other"]) -> float | None:
