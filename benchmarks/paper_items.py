@@ -2,10 +2,10 @@
 
     python benchmarks/paper_items.py --output docs/results/paper_items [--only study_sharing ...]
 
-The items of all documents with a scale `paper` that train something: each size and variant, each finetuning,
-each student with its teacher. Items whose updates are the same program are compiled once. Nothing is run.
-Written are OUTPUT.json, program by program (what it has is not repeated), and OUTPUT.md. Needs the extra
-`tpu`; no TPU.
+The items of all documents with a scale `paper` that train something: each size and variant, each
+finetuning and the rounds of pruning with recovery after it, each student with its teacher. Items whose updates
+are the same program are compiled once. Nothing is run. Written are OUTPUT.json, program by program (what it has
+is not repeated), and OUTPUT.md. Needs the extra `tpu`; no TPU.
 
 Cost: 1 to 4 minutes a program on 2 CPU cores.
 """
@@ -35,6 +35,7 @@ TOPOLOGY = "v3:2x2"
 CLASSES = {"glue/sst2": 2, "glue/mnli": 3}
 TEACHERS = dict[str, Config]()
 """Of students, by what names them."""
+PRUNED = " pruned"
 _FREE = {"seed": 0, "data_share": 1.0, "log_every": 1}  # what an update does not depend on
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     for key, (config, names) in wanted.items():
         program = made["programs"].get(key)
         if program is None and (not args.only or any(name.startswith(tuple(args.only)) for name in names)):
-            program = made["programs"][key] = compiled(config)
+            program = made["programs"][key] = compiled(config, key.endswith(PRUNED))
         if program is not None:
             program["items"] = names
             path.write_text(json.dumps(made, indent=1) + "\n")
@@ -61,7 +62,8 @@ def programs() -> dict[str, tuple[Config, list[str]]]:
     """By a digest of what an update depends on: a config, and the names of the items that have it."""
     by_key: dict[str, tuple[Config, list[str]]] = {}
     for name, config in items():
-        _, names = by_key.setdefault(_key(config), (config, []))
+        key = _key(config) + (PRUNED if name.endswith(PRUNED) else "")
+        _, names = by_key.setdefault(key, (config, []))
         names.append(name)
     return by_key
 
@@ -81,6 +83,8 @@ def items() -> list[tuple[str, Config]]:
                     for combination, seeds in study.finetunings().items():
                         finetuned = dataclasses.replace(next(iter(seeds.values())), model=trained.model)
                         named.append((f"{document} {size} {combination}", finetuned))
+                        if study.recovery is not None:
+                            named.append((f"{document} {size} {combination}{PRUNED}", finetuned))
             for text in study.distillations:
                 each = parse_distillation(text)
                 student, teacher = study.student_of(each), study.train_of(each.teacher)
@@ -100,8 +104,8 @@ def _key(config: Config) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def compiled(config: Config) -> dict[str, Any]:
-    """What the compiler says of an update of this config."""
+def compiled(config: Config, pruned: bool) -> dict[str, Any]:
+    """What the compiler says of an update of this config, of recovery if it was `pruned`."""
     from tlc_jax.runs.ahead_of_time import compile_for, topology_devices
 
     classes = CLASSES.get(getattr(config.data, "name", ""))
@@ -110,7 +114,7 @@ def compiled(config: Config) -> dict[str, Any]:
             write_json(RunDir(Path(folder)).config, dataclasses.asdict(TEACHERS[config.distil.teacher]))
             distil = dataclasses.replace(config.distil, teacher=folder)
             config = dataclasses.replace(config, distil=distil)
-        result = compile_for(config, topology_devices(TOPOLOGY), print, classes)
+        result = compile_for(config, topology_devices(TOPOLOGY), print, classes, pruned=pruned)
     del result["parameters"]
     print(json.dumps({name: result.get(name) for name in ("fits", "peak_gib", "compile_seconds")}))
     return {**result, "batch": config.batch_size}
@@ -124,8 +128,9 @@ def document(made: dict[str, Any]) -> str:
         f"Commit {made['commit']}, {made['date']}, on {made['machine']}: libtpu compiled the update of every "
         f"item of the studies of the paper for `{TOPOLOGY}` (a v3-8: 4 chips, 8 devices of 16 GiB); nothing "
         f"was run. {items} items are {len(programs)} programs, of which {fit} fit as their documents have "
-        "them. Rates, seeds and shares of the data do not change a program. The micro-batch counts rows "
-        "(translation: tokens) over all devices; peak memory is that of one device."
+        "them. Rates, seeds, levels of pruning and shares of the data do not change a program. The micro-batch "
+        "counts rows (translation: tokens) over all devices; peak memory is that of one device. The mesh is "
+        "data x fsdp x tensor: state that is split by fsdp takes less of each device."
     )
     rows = []
     for each in programs:
@@ -133,9 +138,10 @@ def document(made: dict[str, Any]) -> str:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         peak = f"{each['peak_gib']:.2f}" if "peak_gib" in each else each["compiler"]
         cells = [", ".join(names[:3]) + more, f"{each['batch']:,}", f"{each['micro_batch']:,}", peak]
-        cells += ["yes" if each["fits"] else "no", f"{each['flops_per_device'] / 1e12:,.2f}"]
+        mesh = " x ".join(map(str, each["mesh"].values()))
+        cells += ["yes" if each["fits"] else "no", mesh, f"{each['flops_per_device'] / 1e12:,.2f}"]
         rows.append(f"| {' | '.join(cells)} |")
-    head = ["items", "batch", "micro-batch", "peak GiB", "fits", "TFLOPs a device and update"]
+    head = ["items", "batch", "micro-batch", "peak GiB", "fits", "mesh", "TFLOPs a device and update"]
     lines = [
         "# Every item of the paper, compiled for a TPU v3-8",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -138,6 +139,17 @@ def test_a_classification_is_compiled_for_its_number_of_classes() -> None:
     lowered = jax.jit(objective.logits).lower(params, batch)
     counted = lowered.compile().cost_analysis()["flops"]
     assert objective.update_flops(batch) / 3 == pytest.approx(counted, rel=0.05)
+
+
+@pytest.mark.slow
+def test_recovery_keeps_a_mask_of_a_byte_for_each_weight_that_may_be_pruned() -> None:
+    plain, pruned = (
+        ahead_of_time.compile_for(small(), jax.devices()[:1], print, pruned=p) for p in (False, True)
+    )
+    matrices = ("kernel", "embedding")
+    tensors = {line["path"]: line["shape"] for line in plain["parameters"] if line["path"].endswith(matrices)}
+    weights = sum(map(math.prod, tensors.values()))
+    assert (pruned["peak_gib"] - plain["peak_gib"]) * 2**30 == pytest.approx(weights, rel=0.01)
 
 
 @pytest.mark.slow

@@ -57,22 +57,29 @@ def topology_devices(name: str) -> Sequence[Any]:
 
 
 def compile_for(
-    config: Config, devices: Sequence[Any], say: Callable[[str], None], classes: int | None = None
+    config: Config,
+    devices: Sequence[Any],
+    say: Callable[[str], None],
+    classes: int | None = None,
+    *,
+    pruned: bool = False,
 ) -> dict[str, Any]:
     """What the compiler says of an update: whether it `fits`, and numbers or the compiler's own sentence.
 
     Where micro_batch is 'auto': of the largest that fits, or of the smallest if none does. `say` is called
-    with a sentence for each that is compiled. A classification needs the number of `classes`.
+    with a sentence for each that is compiled. A classification needs the number of `classes`. `pruned`: the
+    update of recovery, which keeps pruned weights at zero.
     """
     mesh = make_mesh(config.mesh, devices)
     if config.micro_batch != "auto":
         check_divides(mesh, config.rows_at_once, config.rows_at_once_named)
-        return _compiled(config, mesh, classes)
+        return _compiled(config, mesh, classes, pruned)
     results: dict[int, dict[str, Any]] = {}
 
     def too_large(rows: int) -> bool:
         stopping.check()
-        result = results[rows] = _compiled(dataclasses.replace(config, micro_batch=rows), mesh, classes)
+        smaller = dataclasses.replace(config, micro_batch=rows)
+        result = results[rows] = _compiled(smaller, mesh, classes, pruned)
         needs = f"{result['peak_gib']:.4g} GiB" if "peak_gib" in result else result["compiler"]
         say(f"micro-batch of {rows:,}: {needs}")
         return not result["fits"]
@@ -81,7 +88,7 @@ def compile_for(
     return results[sizes[max(bisect.bisect_left(sizes, True, key=too_large) - 1, 0)]]
 
 
-def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]:
+def _compiled(config: Config, mesh: Mesh, classes: int | None, pruned: bool) -> dict[str, Any]:
     objective, devices = kind_of(config).objective(config, classes), mesh.devices.flatten()
     flops = objective.update_flops(objective.largest_batch())
     teacher = teacher_config(config)
@@ -101,7 +108,8 @@ def _compiled(config: Config, mesh: Mesh, classes: int | None) -> dict[str, Any]
     }
     began = time.monotonic()
     try:
-        program = compile_abstract(objective, config, mesh, [objective.largest_batch()], learnt)
+        batches = [objective.largest_batch()]
+        program = compile_abstract(objective, config, mesh, batches, learnt, pruned)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from rich.console import Console
 
+from tlc_jax.compression.select import default_rules
 from tlc_jax.config import Config
 from tlc_jax.core import stopping
 from tlc_jax.core.errors import UserError, is_out_of_memory
 from tlc_jax.core.schema import Count, TypedDict, checked, record
+from tlc_jax.core.stacked import Tensors, shapes_of
 from tlc_jax.data import cache
 from tlc_jax.parallel import hosts
 from tlc_jax.parallel.hosts import leader
@@ -136,11 +139,13 @@ def compile_abstract(
     mesh: Mesh,
     batches: Sequence[AbstractBatch],
     teacher: Objective | None = None,
+    pruned: bool = False,
 ) -> CompiledStep:
-    """The train step of the config on the mesh, which learns from a `teacher` if there is one, compiled for
-    these shapes without any arrays."""
+    """The train step of the config on the mesh, which learns from a `teacher` if there is one, and keeps what
+    was `pruned` at zero, compiled for these shapes without any arrays."""
     movement = Movement.of(config, abstract_params(objective))
-    state, optimizer = abstract_state(objective, config.optimizer, mesh, movement=movement)
+    masks = _masks(objective) if pruned else None
+    state, optimizer = abstract_state(objective, config.optimizer, mesh, masks, movement)
 
     def abstract(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
@@ -151,6 +156,13 @@ def compile_abstract(
     step = make_train_step(objective, config, optimizer, mesh, teacher)
     params = None if teacher is None else sharded_params(teacher, mesh)
     return compile_train_step(step, state, samples, key, scalars, mesh, teacher_params=params)
+
+
+def _masks(objective: Objective) -> Tensors:
+    """A mask of each tensor that is pruned, which prunes nothing."""
+    tensors = shapes_of(abstract_params(objective))
+    pruned = [name for name, rule in default_rules(tensors).items() if rule.prune]
+    return {name: np.broadcast_to(np.True_, tensors[name].shape) for name in pruned}
 
 
 def _program(config: Config, mesh: Mesh, limit: int, teacher: Config | None) -> str:
