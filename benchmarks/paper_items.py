@@ -2,10 +2,10 @@
 
     python benchmarks/paper_items.py --output docs/results/paper_items [--only study_sharing ...]
 
-The items of all documents with a scale `paper` that train something: each size and variant, each
-finetuning and the rounds of pruning with recovery after it, each student with its teacher. Items whose updates
-are the same program are compiled once. Nothing is run. Written are OUTPUT.json, program by program (what it has
-is not repeated), and OUTPUT.md. Needs the extra `tpu`; no TPU.
+The items of all documents with a scale `paper` that train something: each size and variant, each finetuning
+and the rounds of pruning with recovery after it, each student with its teacher. Items whose updates are one
+program are compiled once. Nothing is run. Written are OUTPUT.json, program by program (what it has is not
+repeated), and OUTPUT.md. Needs the extra `tpu`; no TPU.
 
 Cost: 1 to 4 minutes a program on 2 CPU cores.
 """
@@ -128,9 +128,9 @@ def document(made: dict[str, Any]) -> str:
         f"Commit {made['commit']}, {made['date']}, on {made['machine']}: libtpu compiled the update of every "
         f"item of the studies of the paper for `{TOPOLOGY}` (a v3-8: 4 chips, 8 devices of 16 GiB); nothing "
         f"was run. {items} items are {len(programs)} programs, of which {fit} fit as their documents have "
-        "them. Rates, seeds, levels of pruning and shares of the data do not change a program. The micro-batch "
-        "counts rows (translation: tokens) over all devices; peak memory is that of one device. The mesh is "
-        "data x fsdp x tensor: state that is split by fsdp takes less of each device."
+        "them. Rates, seeds, levels of pruning and shares of the data do not change a program. The "
+        "micro-batch counts rows (translation: tokens) over all devices; peak memory is that of one device. "
+        "The mesh is data x fsdp x tensor: a state that is split by fsdp takes less of each device."
     )
     rows = []
     for each in programs:
