@@ -70,6 +70,12 @@ def test_columns_have_one_type_and_scores_are_left_out(store: ItemStore) -> None
     assert types["seed"] == types["bits"] == pyarrow.int64()
     assert types["value"] == types["flops"] == types["file_bytes"] == pyarrow.float64()
     assert types["last"] == pyarrow.bool_()
+    rows = [{"metric": "mean_seconds", "value": 0.5}, {"metric": "settled", "value": True}]
+    store.seal(Result(item="timing/2x64", stage="timing", fields={"size": "2x64"}, rows=rows, made={}))
+    value = store.table().column("value")
+    assert value.type == pyarrow.float64(), "a yes or no is a number"
+    assert value.to_pylist()[-2:] == [0.5, 1.0]
+    table = store.table()
     assert not {"scores", "weights", "examples"} & set(types)
     assert table.num_rows == len(store.rows())
 

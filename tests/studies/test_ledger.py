@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,6 +128,16 @@ def test_the_ledger_says_how_each_study_is_made(page: str) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no study: give folders of studies"):
         report.main(["claims", str(tmp_path), "--output", str(tmp_path / "claims.md")])
+
+
+def test_a_study_counts_once_and_not_before_it_has_results(tmp_path: Path) -> None:
+    first = _study(tmp_path / "a", {"larger": [(0.5, 0.01)]}, StudyConfig())
+    copied, empty = tmp_path / "b", _study(tmp_path / "empty", {}, StudyConfig())
+    shutil.copytree(first, copied)
+    with pytest.raises(UserError, match="have results in common: name each study once"):
+        report.main(["claims", first, str(copied), "--output", str(tmp_path / "claims.md")])
+    with pytest.raises(UserError, match="empty has no finished item yet: resume it first"):
+        report.main(["claims", first, empty, "--output", str(tmp_path / "claims.md")])
 
 
 def test_claims_have_names_of_their_own() -> None:

@@ -60,6 +60,11 @@ def test_seeds_are_added_to_the_one_that_the_study_had(folder: Folder) -> None:
     assert folder.go() == []
 
 
+def test_a_study_whose_sizes_do_not_fit_is_refused(untrained: Folder) -> None:
+    with pytest.raises(UserError, match="holds a study of another config: .*head_size 32"):
+        untrained.go("", "--train.model.head-size", "32", "--sizes", "2x32")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

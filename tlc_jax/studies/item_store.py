@@ -130,15 +130,21 @@ class ItemStore:
         return [row for row in rows if all(row.get(name) == value for name, value in fields.items())]
 
     def table(self) -> pyarrow.Table:
-        """All rows as one table, with a column for each name that any row has; null where a row lacks it."""
+        """All rows as one table, with a column for each name that any row has; null where a row lacks it. A
+        value that says yes or no is 1 or 0."""
         import pyarrow
 
         rows = self.rows()
+        rows = [_with_number(row) for row in rows]
         names = dict.fromkeys(name for row in rows for name in row)
         return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
 
     def path(self, name: str) -> AnyPath:
         return self.folder / f"{name}{_SUFFIX}"
+
+
+def _with_number(row: Row) -> Row:
+    return row | {"value": float(row["value"])} if isinstance(row.get("value"), bool) else row
 
 
 def sealed(result: Result) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A claim that fails is as plain to see as one that holds, and one that no study c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from tlc_jax.storage.writable import check_writable
 from tlc_jax.studies.claims import NOT_TESTED, Claim, Finding, Outcome, corrected, outcomes
 from tlc_jax.studies.exhibits import EXHIBITS
 from tlc_jax.studies.failed_items import failed_items
-from tlc_jax.studies.item_store import ItemStore
+from tlc_jax.studies.item_store import ItemStore, Result
 from tlc_jax.studies.measured import gates_of
 from tlc_jax.studies.study_command import scale_of, study_command
 from tlc_jax.studies.study_record import read_config
@@ -61,17 +62,36 @@ def write_ledger(workdirs: Sequence[str], output: str) -> None:
     if path.suffix.lower() != ".md":
         raise UserError(f"--output {output} is no page: end it in .md")
     check_writable(path, "--output")
-    entries, studies = list[Entry](), list[_Study]()
-    for folder in sorted(map(parse_path, workdirs), key=lambda each: each.name):
-        if not (folder / STUDY).is_file():
-            raise UserError(f"{folder} holds no study: give folders of studies")
-        store = ItemStore(folder)
-        studies.append(_about(folder, store))
-        entries += entries_of(store, folder.name)
+    folders = sorted(map(parse_path, workdirs), key=lambda each: each.name)
+    stores = dict(zip(folders, _different(folders), strict=True))
+    studies = [_about(folder, store) for folder, store in stores.items()]
+    entries = [entry for folder, store in stores.items() for entry in entries_of(store, folder.name)]
     again = f"{command('report')} claims {' '.join(workdirs)} --output {output}"
     write_bytes(path, _page(entries, studies, again).encode())
     verdicts = [_verdict(_of_claim(claim, entries)) for claim in claims()]
     print(f"{counted(len(verdicts), 'claim')} in {output}: {_counts(verdicts)}")
+
+
+def _different(folders: Sequence[AnyPath]) -> list[ItemStore]:
+    """The stores of studies in folders, which share no result. UserError where they do, or one has none."""
+    seen, stores = dict[str, AnyPath](), list[ItemStore]()
+    for folder in folders:
+        if not (folder / STUDY).is_file():
+            raise UserError(f"{folder} holds no study: give folders of studies")
+        stores.append(ItemStore(folder))
+        results = {_digest(result): folder for result in stores[-1].results()}
+        if not results:
+            raise UserError(f"{folder} has no finished item yet: resume it first")
+        if shared := seen.keys() & results.keys():
+            other = seen[shared.pop()]
+            raise UserError(f"{folder} and {other} have results in common: name each study once")
+        seen |= results
+    return stores
+
+
+def _digest(result: Result) -> str:
+    """Equal for the same result of the same item, whose time of making is part of it."""
+    return json.dumps([result["item"], result["made"], result["rows"]], sort_keys=True)
 
 
 def claims() -> list[Claim]:

@@ -132,7 +132,10 @@ def _as_recorded(config: StudyConfig, record: AnyPath, same_data: SameData) -> S
     grown = _grown(config, before)
     stages = {name: getattr(config, name) for name in ("train", "finetune")}
     stages = {name: now and as_begun(now, fields[name]) for name, now in stages.items() if fields.get(name)}
-    config = dataclasses.replace(config, **stages, **grown)
+    try:
+        config = dataclasses.replace(config, **stages, **grown)
+    except ValueError as error:  # sizes of one do not fit the other
+        raise UserError(f"--workdir {record.parent} holds a study of another config: {error}") from error
     respelt = {
         name: now and _respelt(name, now, getattr(before, name), same_data) for name, now in stages.items()
     }

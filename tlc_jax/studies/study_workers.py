@@ -26,8 +26,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 def run_workers(count: int, workdir: AnyPath) -> None:
     """Start `count` processes that work on the study in a folder, and wait for them. The first that fails
-    ends the others; what they have finished is kept. UserError if its input was wrong, Interrupted after a
-    signal."""
+    ends the others; of one that is killed they take up the item. What they have finished is kept. UserError
+    if its input was wrong, Interrupted after a signal."""
     study = [sys.executable, "-m", "tlc_jax.studies.item_worker", str(workdir)]
     workers = [
         subprocess.Popen(
@@ -52,13 +52,20 @@ def run_workers(count: int, workdir: AnyPath) -> None:
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
-    """The exit code of the first worker that fails; 0 once all are done, or when a stop is requested."""
+    """The exit code of the first worker that fails; 0 once all are done, or when a stop is requested. Those
+    that are killed are named; they fail only if none is left."""
+    killed = set[int]()
     while not stopping.requested():
         codes = [worker.poll() for worker in workers]
-        if failed := next((code for code in codes if code), 0):
+        for number, code in enumerate(codes):
+            if code is not None and code < 0 and number not in killed:
+                killed.add(number)
+                name = signal.Signals(-code).name
+                print(f"worker {number + 1} was killed ({name}): another takes up its item", file=sys.stderr)
+        if failed := next((code for code in codes if code and code > 0), 0):
             return failed
-        if all(code == 0 for code in codes):
-            return 0
+        if None not in codes:
+            return 0 if 0 in codes else EXIT_INTERRUPTED
         time.sleep(_LOOK)
     return 0
 

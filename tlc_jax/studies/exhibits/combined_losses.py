@@ -199,7 +199,8 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         ylabel=plain(f"loss above the sum, {_unit(rows)}"),
         title="Pruned and quantized: more than the sum?",
     )
-    axes.legend(fontsize=8)
+    if _curves(rows):
+        axes.legend(fontsize=8)
 
 
 def _curves(rows: list[Row]) -> dict[int, list[tuple[float, list[_Excess]]]]:
