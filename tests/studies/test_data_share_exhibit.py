@@ -176,7 +176,10 @@ def test_no_gate_of_one_share_is_shown_for_all(tmp_path: Path) -> None:
     store = stored(tmp_path, {1.0: ALL, 0.05: FIVE})
     assert EQUAL_TIME.table(EQUAL_TIME.rows(store)).caption == "* best, where all are comparable"
     whole = stored(tmp_path / "whole", {1.0: ALL})
-    assert EQUAL_TIME.table(EQUAL_TIME.rows(whole)).caption == "* best; target bigram 2.2000"
+    assert (
+        EQUAL_TIME.table(EQUAL_TIME.rows(whole)).caption
+        == "* best, where all are comparable; target bigram 2.2000"
+    )
 
 
 @pytest.mark.parametrize("shares", [{1.0: ALL}, {0.05: FIVE}])
